@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Writing keys and values into the paged cache and attending to them
+// (PagedAttention, SOSP'23, section 4.3). Hq and Hkv are this rank's query and
+// KV heads, D the head dim in elements, T the model dtype.
+#ifndef KERNELS_ATTENTION_H_
+#define KERNELS_ATTENTION_H_
+
+#include <cstdint>
+
+#include "kernels/kv_layout.h"
+
+namespace quire {
+
+// Rotates Q in place, and writes K (rotated) and V to the cache.
+struct RopeWriteKvParams {
+  void* qkv;             // [num_tokens, (Hq + 2 Hkv) * D] T: q, k, v heads
+  int64_t qkv_stride;    // elements from token to token
+  const float* cos_sin;  // [max positions, rotary_dim]: cosines, then sines;
+                         // null: no rotation
+  const int32_t* positions;     // [num_tokens]
+  const int32_t* slot_mapping;  // [num_tokens] block * block_size + offset;
+                                // -1 marks padding: nothing is written
+  KvCacheView cache;
+  int32_t rotary_dim;  // even, <= D; element i pairs with i + rotary_dim / 2
+  int32_t num_q_heads;
+  int32_t num_tokens;
+};
+
+// Causal attention of each sequence's new tokens over its whole context, whose
+// keys and values are in the cache already (the new tokens' own included).
+// Prefill chunks and decodes may be mixed. A query at position p attends to
+// positions (p - sliding_window, p].
+struct AttentionParams {
+  const void* q;     // [num_tokens, Hq, D] T
+  int64_t q_stride;  // elements from token to token
+  void* out;         // [num_tokens, Hq * D] T
+  KvCacheView cache;
+  const int32_t* block_tables;  // [rows, max_blocks_per_seq]
+  const int32_t* seq_slots;     // [num_seqs] each sequence's row of the above
+  const int32_t* query_start;   // [num_seqs + 1] prefix sums of new tokens
+  const int32_t* context_lens;  // [num_seqs] tokens in the cache, new included
+  int32_t max_blocks_per_seq;
+  int32_t num_seqs;
+  int32_t num_tokens;
+  int32_t num_q_heads;     // a multiple of cache.layout.num_kv_heads
+  int32_t sliding_window;  // tokens, 0: unlimited
+  float scale;             // multiplies q . k
+};
+
+// Block moves of one step, all in one call. Numbers are block indices.
+struct BlockPair {
+  int32_t src;
+  int32_t dst;
+};
+
+// Copies within the device cache (copy-on-write), or between it and the host
+// pool (swap). Pairs of one call do not overlap.
+struct BlockCopyParams {
+  const void* src;         // cache or host pool
+  void* dst;               // cache or host pool
+  const BlockPair* pairs;  // [num_pairs], host memory
+  int64_t block_bytes;
+  int32_t num_pairs;
+};
+
+}  // namespace quire
+
+#endif  // KERNELS_ATTENTION_H_

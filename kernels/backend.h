@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The device, as models see it: memory and one method per operation. Two real
+// implementations, cpu and cuda, behind the same numerics contract:
+//
+//   A row's result never depends on the other rows of the call, nor on how many
+//   there are: bitwise. Reductions run in a fixed order over fixed tiles, so a
+//   token computed in a prefill chunk, in a decode or again after preemption is
+//   the same token.
+//
+// Operations are enqueued in order and may return before they ran; buffers must
+// live until Synchronize(). Thread-compatible: one executor thread calls it.
+// An error is sticky: the process reports it and ends.
+#ifndef KERNELS_BACKEND_H_
+#define KERNELS_BACKEND_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "kernels/attention.h"
+#include "kernels/dtype.h"
+#include "kernels/elementwise.h"
+#include "kernels/gemm.h"
+#include "kernels/sample.h"
+
+namespace quire {
+
+// Owned device memory. 64-byte aligned, not initialised.
+class DeviceBuffer {
+ public:
+  virtual ~DeviceBuffer() = default;
+  void* data() const { return data_; }
+  int64_t bytes() const { return bytes_; }
+  template <typename T>
+  T* as() const {
+    return static_cast<T*>(data_);
+  }
+
+ protected:
+  DeviceBuffer(void* data, int64_t bytes) : data_(data), bytes_(bytes) {}
+
+ private:
+  void* data_;
+  int64_t bytes_;
+};
+
+struct MemoryInfo {
+  int64_t total_bytes;
+  int64_t free_bytes;
+};
+
+class Backend {
+ public:
+  virtual ~Backend() = default;
+
+  virtual std::string name() const = 0;  // "cpu" or "cuda"
+  // T: the dtype of weights, activations and the cache.
+  virtual DType dtype() const = 0;
+  // Dtype of the partial sums that row-parallel products hand to all-reduce.
+  virtual DType partial_dtype() const = 0;
+
+  // Memory. ResourceExhausted when there is not enough.
+  virtual absl::StatusOr<MemoryInfo> GetMemoryInfo() = 0;
+  virtual absl::StatusOr<std::unique_ptr<DeviceBuffer>> Allocate(
+      int64_t bytes) = 0;
+  // Memory that both the host and the device reach quickly (pinned, on CUDA).
+  virtual absl::StatusOr<std::unique_ptr<DeviceBuffer>> AllocateHost(
+      int64_t bytes) = 0;
+  virtual absl::Status CopyToDevice(const void* host, void* device,
+                                    int64_t bytes) = 0;
+  virtual absl::Status CopyToHost(const void* device, void* host,
+                                  int64_t bytes) = 0;
+  // Waits for everything enqueued; reports the first error since the last call.
+  virtual absl::Status Synchronize() = 0;
+
+  // Weights, at load. Matrices are stacked by rows ([q; k; v], [gate; up]) and
+  // converted to T. REQUIRES: equal cols. The sources may go away afterwards.
+  virtual absl::StatusOr<std::unique_ptr<PackedWeight>> PackWeight(
+      absl::Span<const HostMatrix> stacked) = 0;
+  // Rows as they are, converted to T (embeddings, norms, biases).
+  virtual absl::StatusOr<std::unique_ptr<DeviceBuffer>> Upload(
+      absl::Span<const HostMatrix> stacked) = 0;
+
+  // One method per operation; the parameter structs are the contracts.
+  virtual absl::Status Gemm(const GemmParams& params) = 0;
+  virtual absl::Status Embedding(const EmbeddingParams& params) = 0;
+  virtual absl::Status AddRows(const AddRowsParams& params) = 0;
+  virtual absl::Status GatherRows(const GatherRowsParams& params) = 0;
+  virtual absl::Status Norm(const NormParams& params) = 0;
+  virtual absl::Status Add(const AddParams& params) = 0;
+  virtual absl::Status Activation(const ActivationParams& params) = 0;
+  virtual absl::Status RopeWriteKv(const RopeWriteKvParams& params) = 0;
+  virtual absl::Status Attention(const AttentionParams& params) = 0;
+  // Device to device, device to host pool and back.
+  virtual absl::Status CopyBlocks(const BlockCopyParams& params) = 0;
+  virtual absl::Status SwapOutBlocks(const BlockCopyParams& params) = 0;
+  virtual absl::Status SwapInBlocks(const BlockCopyParams& params) = 0;
+  virtual absl::Status SampleShard(const SampleShardParams& params) = 0;
+};
+
+}  // namespace quire
+
+#endif  // KERNELS_BACKEND_H_

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// y = x W^T + bias, for a weight that was packed once at load.
+#ifndef KERNELS_GEMM_H_
+#define KERNELS_GEMM_H_
+
+#include <cstdint>
+
+#include "kernels/dtype.h"
+
+namespace quire {
+
+// A matrix in host memory, possibly a slice of a larger one.
+struct HostMatrix {
+  const void* data;  // [rows, cols], `row_stride` elements from row to row
+  DType dtype;
+  int64_t rows;
+  int64_t cols;
+  int64_t row_stride;
+};
+
+// A weight [n, k] in whatever arrangement its backend multiplies fastest.
+// Immutable and safe to share between threads.
+class PackedWeight {
+ public:
+  virtual ~PackedWeight() = default;
+
+  int64_t n() const { return n_; }  // output features
+  int64_t k() const { return k_; }  // input features
+  int64_t bytes() const { return bytes_; }
+
+ protected:
+  PackedWeight(int64_t n, int64_t k, int64_t bytes)
+      : n_(n), k_(k), bytes_(bytes) {}
+
+ private:
+  int64_t n_;
+  int64_t k_;
+  int64_t bytes_;
+};
+
+struct GemmParams {
+  const void* x;     // [m, k], model dtype
+  int64_t x_stride;  // elements from row to row
+  const PackedWeight* weight;
+  const void* bias;  // [n] in the model dtype, or null
+  void* y;           // [m, n]
+  int64_t y_stride;  // elements from row to row
+  DType y_dtype;     // the model dtype, or kF32
+  int32_t m;
+};
+
+}  // namespace quire
+
+#endif  // KERNELS_GEMM_H_

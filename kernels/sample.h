@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// One rank's share of choosing tokens: reduces its shard of the logits to a
+// few numbers a row, which the ranks exchange instead of logits.
+//
+// Randomness is a pure function: Gumbel noise for a token is Philox4x32-10
+// (Salmon et al., SC'11) with key = the row's seed and counter = (token id / 4,
+// position, 0, 0), output word token id % 4. Argmax of logit / temperature +
+// noise over the kept tokens is a sample of the softmax over them, and neither
+// the batch nor the number of ranks enters.
+#ifndef KERNELS_SAMPLE_H_
+#define KERNELS_SAMPLE_H_
+
+#include <cstdint>
+
+namespace quire {
+
+// A token that the sequence has seen, for penalties.
+struct SeenToken {
+  int32_t token_id;
+  int32_t output_count;  // 0: in the prompt only
+};
+
+struct SampleRow {
+  uint64_t seed;
+  int64_t
+      position;  // absolute index of the token being chosen, prompt included
+  float temperature;  // < 1e-5: greedy
+  float presence_penalty;
+  float frequency_penalty;
+  float repetition_penalty;
+  const SeenToken* seen;  // [num_seen], or null when no penalty is set
+  const int32_t* masked;  // [num_masked] ids that may not be chosen
+  int32_t num_seen;
+  int32_t num_masked;
+};
+
+struct Candidate {
+  float logit;      // after penalties and masks, divided by temperature
+  float raw_logit;  // as the model gave it
+  int32_t token_id;
+};
+
+// What a shard says of one row. Sums are relative to their own maximum.
+struct ShardSummary {
+  float raw_max;
+  float raw_sum;     // sum of exp(raw - raw_max)
+  float max;         // of logits after penalties, masks and temperature
+  float sum;         // sum of exp(logit - max)
+  float best_noisy;  // largest logit + Gumbel noise (greedy: largest logit)
+  int32_t best_token_id;  // whose it is; the lowest id on a tie
+  float best_raw_logit;   // its raw logit
+};
+
+struct SampleShardParams {
+  const float* logits;  // [num_rows, num_vocab]
+  int32_t first_id;     // token id of column 0
+  int32_t num_vocab;    // columns; padding beyond the vocabulary excluded
+  int32_t num_rows;
+  const SampleRow* rows;    // [num_rows]
+  ShardSummary* summaries;  // [num_rows] out
+  // The largest `num_candidates` columns of each row by (logit descending, id
+  // ascending); missing ones have token_id -1. num_candidates may be 0.
+  Candidate* candidates;  // [num_rows, num_candidates] out
+  int32_t num_candidates;
+};
+
+}  // namespace quire
+
+#endif  // KERNELS_SAMPLE_H_
