@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// One description for every model family, read from a Hugging Face
+// config.json (and generation_config.json for the end-of-sequence ids).
+#ifndef COMMON_MODEL_CONFIG_H_
+#define COMMON_MODEL_CONFIG_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "common/ids.h"
+
+namespace quire {
+
+enum class ModelFamily { kLlama, kOpt };
+
+enum class NormType { kRms, kLayer };
+enum class MlpType { kSiluGated, kRelu, kGelu, kGeluTanh };
+
+// Rotary position embedding (RoFormer, arXiv 2104.09864) and its stretchings.
+struct RopeConfig {
+  enum class Scaling { kNone, kLinear, kLlama3 };
+  double theta = 10000;
+  Scaling scaling = Scaling::kNone;
+  double factor = 1;                  // kLinear, kLlama3
+  double low_freq_factor = 1;         // kLlama3
+  double high_freq_factor = 4;        // kLlama3
+  int32_t original_max_position = 0;  // kLlama3: positions it was trained on
+};
+
+struct ModelConfig {
+  ModelFamily family = ModelFamily::kLlama;
+  std::string architecture;  // "LlamaForCausalLM"
+  std::string dtype;         // as stored: "float32", "bfloat16", "float16"
+
+  int32_t num_layers = 0;
+  int32_t hidden_size = 0;
+  int32_t intermediate_size = 0;
+  int32_t num_q_heads = 0;
+  int32_t num_kv_heads = 0;
+  int32_t head_dim = 0;      // elements; rotary over all of it
+  int32_t vocab_size = 0;    // rows of the embedding: the logits' width
+  int32_t max_position = 0;  // tokens a sequence may have
+
+  NormType norm = NormType::kRms;
+  float norm_epsilon = 1e-5f;
+  // Norm before each sublayer (true) or after its residual sum (OPT-350M).
+  bool pre_norm = true;
+  bool final_norm = true;
+  bool norm_affine = true;  // norms have weights (and biases, for kLayer)
+  MlpType mlp = MlpType::kSiluGated;
+  bool attention_bias = false;
+  bool mlp_bias = false;
+  bool tied_embeddings = false;
+  bool use_rope = true;
+  RopeConfig rope;
+  // OPT: learned positions start at this row of their table.
+  int32_t position_offset = 0;
+  // OPT-350M: width of token embeddings, projected to and from hidden_size.
+  int32_t embedding_size = 0;  // == hidden_size when not projected
+
+  TokenId bos_token_id = -1;  // -1: none
+  TokenId pad_token_id = -1;
+  std::vector<TokenId> eos_token_ids;
+
+  int32_t q_size() const { return num_q_heads * head_dim; }
+  int32_t kv_size() const { return num_kv_heads * head_dim; }
+
+  // Parses config.json (and generation_config.json, "" if there is none).
+  // InvalidArgument names the field, what was found and what was expected;
+  // Unimplemented names an unknown architecture and lists the known ones.
+  static absl::StatusOr<ModelConfig> FromJson(
+      absl::string_view config_json, absl::string_view generation_json);
+
+  // Reads both files of a model folder. NotFound names the missing file.
+  static absl::StatusOr<ModelConfig> FromFolder(const std::string& folder);
+
+  // Whether `tensor_parallel_size` ranks can share the heads, the MLP and the
+  // vocabulary evenly. InvalidArgument says which does not divide, and the
+  // sizes that would.
+  absl::Status CheckTensorParallel(int32_t tensor_parallel_size) const;
+};
+
+}  // namespace quire
+
+#endif  // COMMON_MODEL_CONFIG_H_

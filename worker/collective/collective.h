@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Operations that all ranks of a tensor-parallel group join, in the same order
+// and with the same sizes.
+#ifndef WORKER_COLLECTIVE_COLLECTIVE_H_
+#define WORKER_COLLECTIVE_COLLECTIVE_H_
+
+#include <cstdint>
+
+#include "absl/status/status.h"
+#include "kernels/dtype.h"
+
+namespace quire {
+
+// Thread-compatible: the executor thread is the sole caller. Buffers are the
+// backend's; on CUDA the operations are enqueued on its stream. Unavailable
+// when a peer is lost or does not answer in time: the group is over, every
+// later call fails too.
+class Collective {
+ public:
+  virtual ~Collective() = default;
+
+  virtual int32_t rank() const = 0;        // [0, world_size)
+  virtual int32_t world_size() const = 0;  // >= 1
+
+  // data[i] = sum over ranks of data[i], added in rank order on every rank:
+  // bitwise the same everywhere, whatever the other elements.
+  virtual absl::Status AllReduceSum(void* data, int64_t num_elements,
+                                    DType dtype) = 0;
+
+  // out[r] = rank r's in. `in` may be out's own part.
+  // in: [bytes], out: [world_size, bytes].
+  virtual absl::Status AllGather(const void* in, void* out, int64_t bytes) = 0;
+
+  // Returns once every rank has called it.
+  virtual absl::Status Barrier() = 0;
+};
+
+}  // namespace quire
+
+#endif  // WORKER_COLLECTIVE_COLLECTIVE_H_

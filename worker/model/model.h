@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A model family, written once against Backend and Collective. It knows
+// tensors, not requests.
+#ifndef WORKER_MODEL_MODEL_H_
+#define WORKER_MODEL_MODEL_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "common/model_config.h"
+#include "kernels/backend.h"
+#include "kernels/kv_layout.h"
+#include "worker/collective/collective.h"
+
+namespace quire {
+
+// One step's input, in device memory; made by batch/input_builder.
+struct BatchInput {
+  int32_t num_tokens = 0;                 // T
+  int32_t num_seqs = 0;                   // S
+  int32_t num_samples = 0;                // R
+  const int32_t* token_ids = nullptr;     // [T]
+  const int32_t* positions = nullptr;     // [T]
+  const int32_t* slot_mapping = nullptr;  // [T]
+  const int32_t* query_start = nullptr;   // [S + 1]
+  const int32_t* context_lens = nullptr;  // [S]
+  const int32_t* seq_slots = nullptr;     // [S] rows of block_tables
+  const int32_t* sample_rows = nullptr;   // [R] tokens whose logits are wanted
+  const int32_t* block_tables = nullptr;  // [max_num_seqs, max_blocks_per_seq]
+  int32_t max_blocks_per_seq = 0;
+};
+
+// The whole KV cache of this rank.
+struct KvCache {
+  void* base = nullptr;
+  KvLayout layout = {};
+  int32_t num_blocks = 0;
+};
+
+// The columns of the logits that a rank computes.
+struct VocabShard {
+  int32_t first_id = 0;
+  int32_t num_ids = 0;  // columns; the last rank may have fewer
+};
+
+// Sizes of the largest step; every activation buffer is allocated from them.
+struct StepLimits {
+  int32_t max_num_batched_tokens = 0;
+  int32_t max_num_seqs = 0;
+  int32_t max_model_len = 0;
+};
+
+// Thread-compatible. Borrows the backend and the collective.
+class Model {
+ public:
+  virtual ~Model() = default;
+
+  // Runs one step: writes the new tokens' keys and values to the cache and
+  // logits [R, vocab_shard().num_ids] f32 to device memory that stays valid
+  // until the next call. Allocates nothing.
+  // REQUIRES: sizes within the limits given at creation.
+  virtual absl::StatusOr<const float*> Forward(const BatchInput& batch,
+                                               const KvCache& cache) = 0;
+
+  virtual VocabShard vocab_shard() const = 0;
+  // Layout of this rank's cache for the given block size.
+  virtual KvLayout kv_layout(int32_t block_size) const = 0;
+  virtual int64_t weight_bytes() const = 0;
+  virtual int64_t activation_bytes() const = 0;
+};
+
+}  // namespace quire
+
+#endif  // WORKER_MODEL_MODEL_H_
