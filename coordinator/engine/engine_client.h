@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What a gateway may ask of the engine, and what it hears back. Everything the
+// two share is here, so a gateway can live in another process. The engine deals
+// in token ids; text, stop strings and sockets are the gateway's.
+#ifndef COORDINATOR_ENGINE_ENGINE_CLIENT_H_
+#define COORDINATOR_ENGINE_ENGINE_CLIENT_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "common/ids.h"
+#include "common/sampling_params.h"
+#include "common/step_plan.h"
+
+namespace quire {
+
+struct EngineRequest {
+  std::string request_id;       // unique among running requests
+  std::vector<TokenId> prompt;  // not empty, every id < vocabulary size
+  SamplingParams sampling;      // validated, defaults applied, seed chosen
+  absl::Time deadline = absl::InfiniteFuture();
+};
+
+enum class FinishReason { kNone, kStop, kLength, kCancelled };
+
+// News of one sequence.
+struct SequenceOutput {
+  RequestKey request;
+  int32_t index = 0;         // of the request's sequences, [0, n)
+  int64_t token_offset = 0;  // output tokens before these
+  std::vector<TokenId> tokens;
+  std::vector<SampledLogprobs> logprobs;  // one per token, if asked for;
+                                          // sample_idx counts within `tokens`
+  FinishReason finish_reason = FinishReason::kNone;
+  TokenId stop_token_id = -1;  // >= 0: the token that stopped it
+  int32_t num_cached_tokens = 0;
+  // Not OK: the request failed and this is its last word. Unavailable (workers
+  // lost, draining), DeadlineExceeded, Cancelled, Internal.
+  absl::Status status;
+};
+
+// Hears of every step's outputs, all of a step in one call. Called on the
+// engine thread: must hand over and return.
+class OutputListener {
+ public:
+  virtual ~OutputListener() = default;
+  virtual void OnOutputs(std::vector<SequenceOutput> outputs) = 0;
+};
+
+// Facts that do not change while the engine is ready.
+struct EngineInfo {
+  int32_t block_size = 0;  // tokens
+  int32_t num_blocks = 0;
+  int32_t max_model_len = 0;  // tokens
+  int32_t max_num_seqs = 0;
+  int32_t max_num_batched_tokens = 0;
+};
+
+// A consistent glance, at most one step old.
+struct EngineStats {
+  int32_t num_running = 0;  // sequence groups holding blocks
+  int32_t num_waiting = 0;
+  int32_t num_blocks = 0;
+  int32_t num_free_blocks = 0;
+  int32_t num_cached_blocks = 0;  // hold only reusable prefixes
+  int64_t num_preemptions = 0;
+  int64_t num_finished = 0;
+  int64_t num_generated_tokens = 0;
+  int64_t num_prompt_tokens = 0;
+  StepId last_step;
+  bool ready = false;
+};
+
+// Thread-safe.
+class EngineClient {
+ public:
+  virtual ~EngineClient() = default;
+
+  // Queues a request; outputs follow on the OutputListener under the returned
+  // key, possibly before this returns. ResourceExhausted when the queue is
+  // full; Unavailable when no worker group is ready or the engine drains;
+  // AlreadyExists when request_id is running; InvalidArgument when it cannot
+  // fit the pool or the window even alone.
+  virtual absl::StatusOr<RequestKey> Submit(EngineRequest request) = 0;
+
+  // Ends a request early: the client left (kCancelled; no output follows) or a
+  // stop string was found (kStop; same). Unknown keys are ignored: the request
+  // may just have finished.
+  virtual void Finish(RequestKey request, FinishReason reason) = 0;
+
+  // The key of a running request. NotFound if there is none.
+  virtual absl::StatusOr<RequestKey> Find(const std::string& request_id) = 0;
+
+  virtual EngineInfo Info() const = 0;
+  virtual EngineStats Stats() const = 0;
+};
+
+}  // namespace quire
+
+#endif  // COORDINATOR_ENGINE_ENGINE_CLIENT_H_
