@@ -80,8 +80,8 @@ struct ModelConfig {
   static absl::StatusOr<ModelConfig> FromFolder(const std::string& folder);
 
   // Whether `tensor_parallel_size` ranks can share the heads, the MLP and the
-  // vocabulary evenly. InvalidArgument says which does not divide, and the
-  // sizes that would.
+  // vocabulary evenly; fewer KV heads than ranks are copied to several ranks.
+  // InvalidArgument says which does not divide, and the sizes that would.
   absl::Status CheckTensorParallel(int32_t tensor_parallel_size) const;
 };
 
