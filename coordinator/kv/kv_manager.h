@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Where sequences keep their keys and values, as the engine sees it: a slot is
+// given room when it is admitted, grows, forks, and gives everything back.
+// Paged, reserved and virtual memory differ behind this interface only.
+//
+// What a policy must know to plan without asking is arithmetic: a sequence that
+// holds `b` blocks and shall hold `t` tokens takes max(0, ceil(t / block_size)
+// - b) blocks more, and one more if it must copy a shared last block first. A
+// manager that reserves says so through AdmissionTokens(): growth is then free
+// because the blocks are held already.
+#ifndef COORDINATOR_KV_KV_MANAGER_H_
+#define COORDINATOR_KV_KV_MANAGER_H_
+
+#include <cstdint>
+
+#include "absl/status/status.h"
+#include "absl/types/span.h"
+#include "common/ids.h"
+#include "common/step_plan.h"
+
+namespace quire {
+
+struct KvOptions {
+  int32_t num_blocks = 0;
+  int32_t block_size = 16;  // tokens
+  int32_t max_num_seqs = 0;
+  int32_t max_model_len = 0;    // tokens
+  int32_t num_host_blocks = 0;  // to swap into
+};
+
+// Every block is in exactly one of the three states.
+struct KvUsage {
+  int32_t num_blocks = 0;
+  int32_t num_free = 0;
+  int32_t num_cached = 0;  // hold only reusable prefixes; taken when needed
+  int32_t num_held = 0;
+};
+
+// What a sequence asks for when it takes a slot.
+struct KvAdmission {
+  absl::Span<const TokenId> tokens;  // all that are known
+  int32_t num_tokens = 0;            // of which this step computes these
+  int32_t max_num_tokens = 0;        // the longest that it may become
+};
+
+// Engine thread only. Slots are [0, max_num_seqs).
+class KvManager {
+ public:
+  virtual ~KvManager() = default;
+
+  virtual int32_t block_size() const = 0;
+
+  // Tokens that a sequence of `num_tokens` known tokens, which may become
+  // `max_num_tokens` long, is given room for when it is admitted, whatever its
+  // first step computes. 0: only what it computes.
+  virtual int32_t AdmissionTokens(int32_t num_tokens,
+                                  int32_t max_num_tokens) const = 0;
+
+  // Gives an empty slot its first room and fills in `admitted->cache` and, if
+  // a prefix is cached already, `admitted->num_computed_tokens`.
+  // ResourceExhausted: nothing was taken. REQUIRES: the slot holds nothing.
+  virtual absl::Status Admit(SlotId slot, const KvAdmission& admission,
+                             AdmittedSlot* admitted) = 0;
+
+  // Makes room to write tokens [num_computed, num_computed + num_new) of the
+  // slot, and writes what the workers must be told into `plan`. A shared block
+  // that would be written is replaced by a copy. ResourceExhausted: nothing
+  // was taken and nothing written.
+  virtual absl::Status Grow(SlotId slot, int32_t num_computed, int32_t num_new,
+                            StepPlan* plan) = 0;
+
+  // `child` shares what holds the first `num_computed` tokens of `parent`.
+  // The caller writes the SlotFork. REQUIRES: child holds nothing, parent
+  // holds that much, and the manager can share.
+  virtual void Fork(SlotId parent, SlotId child, int32_t num_computed) = 0;
+
+  // Gives back everything the slot holds. May be given to another slot in the
+  // same plan that releases it.
+  virtual void Release(SlotId slot) = 0;
+
+  virtual int32_t NumBlocks(SlotId slot) const = 0;
+
+  // Blocks of the slots that nobody else holds: those that come back when they
+  // are all released.
+  virtual int32_t NumPrivateBlocks(absl::Span<const SlotId> slots) const = 0;
+
+  // Whether writing token `num_computed` copies a shared block first.
+  virtual bool MustCopy(SlotId slot, int32_t num_computed) const = 0;
+
+  // Restates where the slot's cache is.
+  virtual CachePlacement Placement(SlotId slot) const = 0;
+
+  virtual KvUsage Usage() const = 0;
+
+  // Of all block tables, as the workers will have them after the plan that
+  // carries every change so far. See common/digest.h.
+  virtual uint64_t table_digest() const = 0;
+
+  // Internal, with numbers, unless free + cached + held == total and every
+  // reference count equals its owners. Costs a pass over all blocks.
+  virtual absl::Status CheckInvariants() const = 0;
+};
+
+}  // namespace quire
+
+#endif  // COORDINATOR_KV_KV_MANAGER_H_

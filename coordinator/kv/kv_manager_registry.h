@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// KV managers by the name that --kv_manager takes.
+#ifndef COORDINATOR_KV_KV_MANAGER_REGISTRY_H_
+#define COORDINATOR_KV_KV_MANAGER_REGISTRY_H_
+
+#include <memory>
+#include <string_view>
+
+#include "absl/status/statusor.h"
+#include "coordinator/kv/kv_manager.h"
+
+namespace quire {
+
+// InvalidArgument for an unknown name (the known ones are listed) or options
+// that no manager could work with.
+absl::StatusOr<std::unique_ptr<KvManager>> MakeKvManager(
+    std::string_view name, const KvOptions& options);
+
+}  // namespace quire
+
+#endif  // COORDINATOR_KV_KV_MANAGER_REGISTRY_H_
