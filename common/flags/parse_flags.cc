@@ -93,7 +93,7 @@ absl::Status ReadEnvironment() {
 std::string NearestName(absl::string_view name,
                         const std::vector<std::string>& candidates) {
   std::string nearest;
-  size_t least = name.size() / 3 + 1;  // must come below this
+  size_t least = std::max<size_t>(name.size() / 3, 2) + 1;  // to undercut
   for (const std::string& candidate : candidates) {
     const size_t distance = EditDistance(name, candidate);
     if (distance < least) {

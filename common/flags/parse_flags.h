@@ -22,7 +22,7 @@ namespace quire {
 absl::StatusOr<std::vector<std::string>> ParseFlags(int argc, char** argv);
 
 // The candidate nearest to `name` by edit distance; "" if none is near (more
-// than a third of the name would have to change).
+// than two letters and a third of the name would have to change).
 std::string NearestName(absl::string_view name,
                         const std::vector<std::string>& candidates);
 
