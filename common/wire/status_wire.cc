@@ -9,7 +9,7 @@
 #include "absl/strings/string_view.h"
 #include "common/wire/rpc_status.pb.h"
 
-namespace quire::wire {
+namespace quire {
 
 grpc::Status ToGrpcStatus(const absl::Status& status) {
   if (status.ok()) return grpc::Status::OK;
@@ -44,4 +44,4 @@ absl::Status FromGrpcStatus(const grpc::Status& status) {
   return result;
 }
 
-}  // namespace quire::wire
+}  // namespace quire

@@ -11,7 +11,7 @@ namespace grpc {
 class Status;
 }  // namespace grpc
 
-namespace quire::wire {
+namespace quire {
 
 grpc::Status ToGrpcStatus(const absl::Status& status);
 
@@ -19,6 +19,6 @@ grpc::Status ToGrpcStatus(const absl::Status& status);
 // are dropped: the peer may be anyone.
 absl::Status FromGrpcStatus(const grpc::Status& status);
 
-}  // namespace quire::wire
+}  // namespace quire
 
 #endif  // COMMON_WIRE_STATUS_WIRE_H_

@@ -6,7 +6,7 @@
 #include "common/wire/error_details.h"
 #include "gtest/gtest.h"
 
-namespace quire::wire {
+namespace quire {
 namespace {
 
 TEST(StatusWireTest, EveryCodeAndMessageMakeTheRoundTrip) {
@@ -40,4 +40,4 @@ TEST(StatusWireTest, DetailsThatDoNotParseAreDropped) {
 }
 
 }  // namespace
-}  // namespace quire::wire
+}  // namespace quire
