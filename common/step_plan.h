@@ -54,7 +54,8 @@ struct AdmittedSlot {
 };
 
 // `child` becomes a copy of `parent`'s state after its first `num_tokens`
-// tokens, sharing its blocks (those needed to hold its computed tokens).
+// tokens, of which at most num_tokens - 1 count as computed, so that it can
+// sample; it shares the blocks needed to hold its computed tokens.
 struct SlotFork {
   SlotId parent;
   SlotId child;
