@@ -1,0 +1,355 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "coordinator/engine/engine_core.h"
+
+#include <algorithm>
+#include <map>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "common/status_macros.h"
+#include "coordinator/kv/kv_manager_registry.h"
+#include "coordinator/scheduler/policy_registry.h"
+#include "glog/logging.h"
+
+namespace quire {
+namespace {
+
+KvOptions MakeKvOptions(const EngineOptions& options, int32_t num_blocks,
+                        int32_t num_host_blocks) {
+  return {.num_blocks = num_blocks,
+          .block_size = options.block_size,
+          .max_num_seqs = options.max_num_seqs,
+          .max_model_len = options.max_model_len,
+          .num_host_blocks = num_host_blocks};
+}
+
+std::unique_ptr<SequenceGroup> MakeGroup(RequestKey key,
+                                         EngineRequest request) {
+  auto group = std::make_unique<SequenceGroup>();
+  group->key = key;
+  group->request_id = std::move(request.request_id);
+  group->sampling = std::move(request.sampling);
+  group->stop_token_ids = group->sampling.stop_token_ids;
+  std::sort(group->stop_token_ids.begin(), group->stop_token_ids.end());
+  group->deadline = request.deadline;
+  Sequence& seq = group->sequences.emplace_back();
+  seq.tokens = std::move(request.prompt);
+  seq.stop_token_ids = group->stop_token_ids;
+  seq.group = group.get();
+  seq.num_prompt_tokens = seq.num_tokens();
+  seq.min_tokens = group->sampling.slot.min_tokens;
+  seq.max_num_tokens = seq.num_tokens() + group->sampling.max_tokens;
+  seq.wants_logprobs = group->sampling.slot.num_logprobs >= 0;
+  return group;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<EngineCore>> EngineCore::Create(
+    const EngineOptions& options) {
+  QUIRE_RETURN_IF_ERROR(ValidateEngineOptions(options));
+  QUIRE_ASSIGN_OR_RETURN(std::unique_ptr<SchedulingPolicy> policy,
+                         MakeSchedulingPolicy(options.scheduling_policy));
+  // The pool's size is the workers' to say; the rest can be refused now.
+  QUIRE_RETURN_IF_ERROR(
+      MakeKvManager(options.kv_manager, MakeKvOptions(options, 1, 0)).status());
+  return std::unique_ptr<EngineCore>(
+      new EngineCore(options, std::move(policy)));
+}
+
+EngineCore::EngineCore(const EngineOptions& options,
+                       std::unique_ptr<SchedulingPolicy> policy)
+    : options_(options), policy_(std::move(policy)) {}
+
+EngineCore::~EngineCore() = default;
+
+void EngineCore::AddRequest(RequestKey key, EngineRequest request,
+                            absl::Time now) {
+  std::unique_ptr<SequenceGroup> owned = MakeGroup(key, std::move(request));
+  SequenceGroup* group = owned.get();
+  group->arrival = ++last_arrival_;
+  group->arrival_time = now;
+  Sequence& seq = group->sequences.front();
+  seq.id = SequenceId(++last_sequence_id_);
+  metrics_.counters.num_prompt_tokens += seq.num_prompt_tokens;
+  CHECK(groups_.emplace(key, std::move(owned)).second);
+  Requeue(group);
+  if (group->deadline != absl::InfiniteFuture()) {
+    deadlines_.push({group->deadline, key});
+  }
+  // It was accepted for a pool that may be gone by now.
+  if (!is_ready() && options_.on_group_lost == OnGroupLostAction::kFail) {
+    EndGroup(group, FinishReason::kNone,
+             absl::UnavailableError("no worker group is ready; retry"), now);
+  } else if (is_ready()) {
+    const absl::Status fits =
+        CheckFitsAlone(options_, kv_->Usage().num_blocks, seq.num_prompt_tokens,
+                       group->sampling.max_tokens);
+    if (!fits.ok()) {
+      EndGroup(group, FinishReason::kNone,
+               absl::UnavailableError(std::string(fits.message())), now);
+    }
+  }
+  SweepEnded();
+}
+
+void EngineCore::FinishRequest(RequestKey key, FinishReason reason,
+                               absl::Time now) {
+  const auto it = groups_.find(key);
+  if (it == groups_.end()) return;
+  EndGroup(it->second.get(), reason, absl::OkStatus(), now);
+  SweepEnded();
+}
+
+void EngineCore::EndAll(const absl::Status& status, absl::Time now) {
+  std::vector<SequenceGroup*> all;
+  for (const auto& [key, group] : groups_) all.push_back(group.get());
+  std::sort(all.begin(), all.end(), [](const auto* a, const auto* b) {
+    return a->arrival < b->arrival;
+  });
+  for (SequenceGroup* group : all) {
+    EndGroup(group, FinishReason::kNone, status, now);
+  }
+  SweepEnded();
+}
+
+absl::Status EngineCore::OnGroupReady(const GroupReady& group, absl::Time now) {
+  if (is_ready()) {
+    OnGroupLost(last_step_.group_epoch,
+                absl::UnavailableError("another group epoch began"), now);
+  }
+  absl::StatusOr<std::unique_ptr<KvManager>> kv = MakeKvManager(
+      options_.kv_manager,
+      MakeKvOptions(options_, group.num_blocks, group.num_host_blocks));
+  if (!kv.ok()) return absl::InternalError(std::string(kv.status().message()));
+  kv_ = *std::move(kv);
+  last_step_ = {.coordinator_epoch = group.coordinator_epoch,
+                .group_epoch = group.group_epoch,
+                .step_id = StepId(0)};
+  last_forced_step_ = 0;
+  slots_.assign(options_.max_num_seqs, nullptr);
+  free_slots_.clear();
+  for (int32_t slot = options_.max_num_seqs - 1; slot >= 0; --slot) {
+    free_slots_.push_back(SlotId(slot));
+  }
+  // Those that waited through the loss may not fit the new pool.
+  std::map<int64_t, std::pair<SequenceGroup*, absl::Status>> misfits;
+  for (const auto& [key, waiting] : groups_) {
+    SettleWaiting(waiting.get());
+    const absl::Status fits = CheckFitsAlone(
+        options_, group.num_blocks, waiting->sequences[0].num_prompt_tokens,
+        waiting->sampling.max_tokens);
+    if (!fits.ok()) misfits[waiting->arrival] = {waiting.get(), fits};
+  }
+  for (const auto& [arrival, misfit] : misfits) {
+    EndGroup(misfit.first, FinishReason::kNone,
+             absl::UnavailableError(std::string(misfit.second.message())), now);
+  }
+  SweepEnded();
+  return absl::OkStatus();
+}
+
+void EngineCore::OnGroupLost(Epoch group_epoch, const absl::Status& cause,
+                             absl::Time now) {
+  if (!is_ready() || group_epoch != last_step_.group_epoch) return;
+  ++metrics_.counters.num_groups_lost;
+  DropInFlight();
+  CompactRunning();
+  std::vector<SequenceGroup*> running;
+  for (const RunningSequence& entry : running_) {
+    SequenceGroup* group = slots_[entry.slot.value()]->group;
+    if (running.empty() || running.back() != group) running.push_back(group);
+  }
+  for (SequenceGroup* group : running) Requeue(group);
+  running_.clear();
+  running_has_gaps_ = false;
+  released_.clear();
+  resync_ = false;
+  kv_.reset();
+  if (options_.on_group_lost == OnGroupLostAction::kFail) {
+    EndAll(absl::UnavailableError(absl::StrCat(
+               "worker lost: ", std::string(cause.message()), "; retry")),
+           now);
+  } else {
+    metrics_.counters.num_requeued += static_cast<int64_t>(groups_.size());
+  }
+  SweepEnded();
+}
+
+// Nothing that was planned will be heard of any more.
+void EngineCore::DropInFlight() {
+  for (InFlightStep& step : in_flight_) {
+    spare_steps_.push_back(std::move(step));
+  }
+  in_flight_.clear();
+  for (const auto& [key, group] : groups_) {
+    for (Sequence& seq : group->sequences) seq.num_in_flight = 0;
+    if (group->state == SequenceGroup::State::kWaiting) {
+      SettleWaiting(group.get());
+    }
+  }
+  for (const auto& group : ended_) {
+    for (Sequence& seq : group->sequences) seq.num_in_flight = 0;
+  }
+}
+
+void EngineCore::ReleaseSlot(Sequence* seq) {
+  if (!seq->has_slot) return;
+  kv_->Release(seq->slot);
+  released_.push_back(seq->slot);
+  free_slots_.push_back(seq->slot);
+  slots_[seq->slot.value()] = nullptr;
+  seq->has_slot = false;
+  running_has_gaps_ = true;
+  for (const InFlightStep& step : in_flight_) {
+    seq->num_in_flight +=
+        std::count(step.samples.begin(), step.samples.end(), seq);
+  }
+}
+
+void EngineCore::Requeue(SequenceGroup* group) {
+  group->state = SequenceGroup::State::kWaiting;
+  for (Sequence& seq : group->sequences) ReleaseSlot(&seq);
+  waiting_.Insert({.arrival = group->arrival,
+                   .priority = group->priority,
+                   .key = group->key,
+                   .num_seqs = static_cast<int32_t>(group->sequences.size()),
+                   .preempted = group->was_scheduled()});
+  SettleWaiting(group);
+}
+
+void EngineCore::SettleWaiting(SequenceGroup* group) {
+  WaitingGroup* waiting = waiting_.Find(group->priority, group->arrival);
+  CHECK(waiting != nullptr);
+  waiting->ready = group->num_in_flight() == 0;
+  waiting->num_tokens = 0;
+  waiting->num_admission_tokens = 0;
+  for (const Sequence& seq : group->sequences) {
+    waiting->num_tokens = std::max(waiting->num_tokens, seq.num_tokens());
+    if (!is_ready()) continue;
+    waiting->num_admission_tokens =
+        std::max(waiting->num_admission_tokens,
+                 kv_->AdmissionTokens(seq.num_tokens(), seq.max_num_tokens));
+  }
+}
+
+void EngineCore::LeaveQueue(SequenceGroup* group) {
+  if (group->was_scheduled()) return;
+  ++effects_.num_left_queue;
+  effects_.num_tokens_left_queue += group->sequences[0].num_prompt_tokens;
+}
+
+void EngineCore::EndGroup(SequenceGroup* group, FinishReason reason,
+                          const absl::Status& status, absl::Time now) {
+  if (group->state == SequenceGroup::State::kWaiting) {
+    waiting_.Erase(group->priority, group->arrival);
+    LeaveQueue(group);
+  }
+  group->state = SequenceGroup::State::kEnded;
+  for (Sequence& seq : group->sequences) {
+    seq.finished = true;
+    ReleaseSlot(&seq);
+  }
+  if (!status.ok()) {
+    SequenceOutput& output = effects_.outputs.emplace_back();
+    output.request = group->key;
+    output.token_offset = group->sequences[0].num_output_tokens();
+    output.status = status;
+  }
+  effects_.ended_request_ids.push_back(group->request_id);
+  RecordEnd(*group, reason, status, now);
+  const auto it = groups_.find(group->key);
+  ended_.push_back(std::move(it->second));
+  groups_.erase(it);
+}
+
+void EngineCore::RecordEnd(const SequenceGroup& group, FinishReason reason,
+                           const absl::Status& status, absl::Time now) {
+  EngineCounters& counters = metrics_.counters;
+  if (status.code() == absl::StatusCode::kDeadlineExceeded) {
+    ++counters.num_deadline_exceeded;
+  } else if (!status.ok()) {
+    ++counters.num_failed;
+  } else if (reason == FinishReason::kCancelled) {
+    ++counters.num_cancelled;
+  } else if (reason == FinishReason::kLength) {
+    ++counters.num_finished_length;
+  } else {
+    ++counters.num_finished_stop;
+  }
+  if (metrics_.requests.size() >= kMaxSamples) {
+    ++metrics_.num_dropped_samples;
+    return;
+  }
+  const Sequence& seq = group.sequences[0];
+  metrics_.requests.push_back({.key = group.key,
+                               .arrival = group.arrival_time,
+                               .first_scheduled = group.first_scheduled_time,
+                               .first_token = group.first_token_time,
+                               .end = now,
+                               .num_prompt_tokens = seq.num_prompt_tokens,
+                               .num_output_tokens = seq.num_output_tokens(),
+                               .num_preemptions = group.num_preemptions,
+                               .finish_reason = reason,
+                               .code = status.code()});
+}
+
+void EngineCore::SweepEnded() {
+  if (ended_.empty()) return;
+  const auto gone = std::remove_if(
+      ended_.begin(), ended_.end(),
+      [](const auto& group) { return group->num_in_flight() == 0; });
+  ended_.erase(gone, ended_.end());
+}
+
+EngineMetrics EngineCore::TakeMetrics() {
+  EngineMetrics taken = std::exchange(metrics_, {});
+  metrics_.counters = taken.counters;
+  metrics_.num_dropped_samples = taken.num_dropped_samples;
+  return taken;
+}
+
+EngineStats EngineCore::Stats() const {
+  EngineStats stats;
+  stats.num_waiting = static_cast<int32_t>(waiting_.size());
+  stats.num_running = static_cast<int32_t>(groups_.size()) - stats.num_waiting;
+  if (is_ready()) {
+    const KvUsage usage = kv_->Usage();
+    stats.num_blocks = usage.num_blocks;
+    stats.num_free_blocks = usage.num_free;
+    stats.num_cached_blocks = usage.num_cached;
+  }
+  const EngineCounters& counters = metrics_.counters;
+  stats.num_preemptions = counters.num_preemptions;
+  stats.num_finished =
+      counters.num_finished_stop + counters.num_finished_length;
+  stats.num_generated_tokens = counters.num_generated_tokens;
+  stats.num_prompt_tokens = counters.num_prompt_tokens;
+  stats.last_step = last_step_.step_id;
+  stats.ready = is_ready();
+  return stats;
+}
+
+absl::Status EngineCore::CheckInvariants() const {
+  if (!is_ready()) return absl::OkStatus();
+  QUIRE_RETURN_IF_ERROR(kv_->CheckInvariants());
+  const KvUsage usage = kv_->Usage();
+  if (usage.num_free + usage.num_cached + usage.num_held != usage.num_blocks ||
+      (groups_.empty() && usage.num_held != 0)) {
+    return absl::InternalError(absl::StrCat(
+        usage.num_free, " free, ", usage.num_cached, " cached and ",
+        usage.num_held, " held of ", usage.num_blocks, " KV blocks, with ",
+        groups_.size(), " requests"));
+  }
+  const auto num_taken =
+      std::count_if(slots_.begin(), slots_.end(),
+                    [](const Sequence* seq) { return seq != nullptr; });
+  if (num_taken + free_slots_.size() != slots_.size()) {
+    return absl::InternalError(absl::StrCat(num_taken, " slots taken and ",
+                                            free_slots_.size(), " free of ",
+                                            slots_.size()));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace quire

@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The engine as a state machine: events in, step plans and outputs out. No
+// thread, no clock, no RPC: the engine loop, the simulator and a replay drive
+// the same code, each with its own time.
+//
+// Lengths are planned ahead of values. RunningSequence counts tokens of steps
+// whose results are not known; Sequence holds those that are. Blocks and slots
+// of a sequence that ends come free at once and are in the next plan's
+// `released`: workers run plans in order, so that plan may give them away.
+#ifndef COORDINATOR_ENGINE_ENGINE_CORE_H_
+#define COORDINATOR_ENGINE_ENGINE_CORE_H_
+
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <queue>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "common/ids.h"
+#include "common/step_plan.h"
+#include "coordinator/dispatch/dispatcher.h"
+#include "coordinator/engine/engine_client.h"
+#include "coordinator/engine/engine_metrics.h"
+#include "coordinator/engine/engine_options.h"
+#include "coordinator/engine/sequence_group.h"
+#include "coordinator/engine/waiting_queue.h"
+#include "coordinator/kv/kv_manager.h"
+#include "coordinator/scheduler/policy.h"
+
+namespace quire {
+
+// What has happened since it was last taken.
+struct EngineEffects {
+  std::vector<SequenceOutput> outputs;
+  std::vector<std::string> ended_request_ids;
+  // Requests, and tokens of their prompts, that no longer count as queued.
+  int32_t num_left_queue = 0;
+  int64_t num_tokens_left_queue = 0;
+};
+
+// Engine thread only.
+class EngineCore {
+ public:
+  // InvalidArgument if an option is out of range or a name unknown.
+  static absl::StatusOr<std::unique_ptr<EngineCore>> Create(
+      const EngineOptions& options);
+  ~EngineCore();
+
+  // `request` was accepted by an Intake under `key`.
+  void AddRequest(RequestKey key, EngineRequest request, absl::Time now);
+
+  // See EngineClient::Finish.
+  void FinishRequest(RequestKey key, FinishReason reason, absl::Time now);
+
+  // Ends every request with `status`.
+  void EndAll(const absl::Status& status, absl::Time now);
+
+  // Internal if the group has a pool that no manager can work with.
+  absl::Status OnGroupReady(const GroupReady& group, absl::Time now);
+  void OnStepResult(StepResult result, absl::Time now);
+  void OnGroupLost(Epoch group_epoch, const absl::Status& cause,
+                   absl::Time now);
+
+  // The next step, or null if there is nothing to run or the run-ahead depth
+  // is reached. The caller sends what it gets. Valid until the next call.
+  const StepPlan* Plan(absl::Time now);
+
+  // When Plan() must be called although nothing happens.
+  absl::Time NextDeadline() const;
+
+  EngineEffects TakeEffects() { return std::exchange(effects_, {}); }
+  EngineMetrics TakeMetrics();
+  EngineStats Stats() const;
+  bool is_ready() const { return kv_ != nullptr; }
+  bool is_idle() const {
+    return groups_.empty() && in_flight_.empty() && released_.empty();
+  }
+  int32_t num_in_flight() const {
+    return static_cast<int32_t>(in_flight_.size());
+  }
+  // Of the tables after the last plan; see common/digest.h.
+  uint64_t table_digest() const { return kv_->table_digest(); }
+
+  // Internal, with numbers, if the books do not balance.
+  absl::Status CheckInvariants() const;
+
+ private:
+  struct InFlightStep {
+    StepId step_id;
+    uint64_t table_digest = 0;
+    std::vector<Sequence*> samples;  // in the order of the result's tokens
+    int32_t num_sequences = 0;
+    int32_t num_tokens = 0;
+    absl::Time planned;
+  };
+
+  EngineCore(const EngineOptions& options,
+             std::unique_ptr<SchedulingPolicy> policy);
+
+  // engine_core.cc: lives of groups.
+  void EndGroup(SequenceGroup* group, FinishReason reason,
+                const absl::Status& status, absl::Time now);
+  void RecordEnd(const SequenceGroup& group, FinishReason reason,
+                 const absl::Status& status, absl::Time now);
+  void LeaveQueue(SequenceGroup* group);
+  // Refreshes its entry in the queue from what is known of it.
+  void SettleWaiting(SequenceGroup* group);
+  // Back to its place in the queue, without slots, with the tokens it has.
+  void Requeue(SequenceGroup* group);
+  void ReleaseSlot(Sequence* seq);
+  void SweepEnded();
+  void DropInFlight();
+
+  // engine_results.cc
+  void AcceptTokens(const InFlightStep& step, StepResult* result,
+                    absl::Time now);
+  void DropTokens(const InFlightStep& step);
+  // One of its group is done; the last one ends the group.
+  void EndSequence(Sequence* seq, FinishReason reason, absl::Time now);
+  bool TakeStep(const StepResult& result, InFlightStep* step);
+
+  // engine_plan.cc
+  void ExpireDeadlines(absl::Time now);
+  void CompactRunning();
+  void BeginResync();
+  View MakeView();
+  void PreemptDecided();
+  void RunDecided(InFlightStep* step);
+  void AdmitDecided(InFlightStep* step, absl::Time now);
+  bool Admit(const Admission& admission, InFlightStep* step, absl::Time now);
+  void AddSlice(RunningSequence* running, int32_t num_tokens,
+                InFlightStep* step);
+  void Seal(InFlightStep step, absl::Time now);
+  InFlightStep NewStep();
+
+  const EngineOptions options_;
+  const std::unique_ptr<SchedulingPolicy> policy_;
+
+  // The group epoch. kv_ is null while there is none.
+  std::unique_ptr<KvManager> kv_;
+  StepIdentity last_step_;  // the last planned one
+  bool resync_ = false;     // drain, then restate everything
+  std::deque<InFlightStep> in_flight_;
+  std::vector<InFlightStep> spare_steps_;  // keep their memory
+
+  // By slot, [max_num_seqs]. Null: free.
+  std::vector<Sequence*> slots_;
+  std::vector<SlotId> free_slots_;
+  std::vector<SlotId> released_;          // for the next plan
+  std::vector<RunningSequence> running_;  // by (priority, arrival)
+  bool running_has_gaps_ = false;         // some have lost their slot
+  WaitingQueue waiting_;
+
+  absl::flat_hash_map<RequestKey, std::unique_ptr<SequenceGroup>> groups_;
+  // Ended, but results in flight still point at them.
+  std::vector<std::unique_ptr<SequenceGroup>> ended_;
+  using DeadlineEntry = std::pair<absl::Time, RequestKey>;
+  std::priority_queue<DeadlineEntry, std::vector<DeadlineEntry>,
+                      std::greater<DeadlineEntry>>
+      deadlines_;
+  int64_t last_arrival_ = 0;
+  uint64_t last_sequence_id_ = 0;
+  uint64_t last_forced_step_ = 0;
+
+  // Reused by every step.
+  StepPlan plan_;
+  Decision decision_;
+  std::vector<Sequence*> chunk_samples_;
+  std::vector<std::pair<int32_t, int64_t>> admitted_;  // (priority, arrival)
+
+  EngineEffects effects_;
+  EngineMetrics metrics_;
+};
+
+}  // namespace quire
+
+#endif  // COORDINATOR_ENGINE_ENGINE_CORE_H_

@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "coordinator/engine/engine_loop.h"
+
+#include <algorithm>
+#include <iterator>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "common/status_macros.h"
+#include "glog/logging.h"
+
+namespace quire {
+namespace {
+
+template <typename... Handlers>
+struct Overloaded : Handlers... {
+  using Handlers::operator()...;
+};
+template <typename... Handlers>
+Overloaded(Handlers...) -> Overloaded<Handlers...>;
+
+template <typename Sample>
+void AppendSamples(std::vector<Sample> from, std::vector<Sample>* to,
+                   int64_t* num_dropped) {
+  const size_t num_taken = std::min(from.size(), kMaxSamples - to->size());
+  to->insert(to->end(), from.begin(), from.begin() + num_taken);
+  *num_dropped += static_cast<int64_t>(from.size() - num_taken);
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<EngineLoop>> EngineLoop::Create(
+    const EngineOptions& options, OutputListener* listener, Clock* clock) {
+  QUIRE_ASSIGN_OR_RETURN(std::unique_ptr<EngineCore> core,
+                         EngineCore::Create(options));
+  return std::unique_ptr<EngineLoop>(
+      new EngineLoop(options, std::move(core), listener, clock));
+}
+
+EngineLoop::EngineLoop(const EngineOptions& options,
+                       std::unique_ptr<EngineCore> core,
+                       OutputListener* listener, Clock* clock)
+    : options_(options),
+      listener_(listener),
+      clock_(clock),
+      core_(std::move(core)),
+      intake_(options) {}
+
+EngineLoop::~EngineLoop() { Stop(); }
+
+void EngineLoop::Start(Dispatcher* dispatcher) {
+  CHECK(dispatcher_ == nullptr) << "started twice";
+  dispatcher_ = dispatcher;
+  thread_ = std::thread([this] { Run(); });
+}
+
+void EngineLoop::Stop() {
+  {
+    absl::MutexLock lock(&mutex_);
+    stopping_ = true;
+    intake_.BeginDrain();
+  }
+  if (thread_.joinable()) thread_.join();
+}
+
+void EngineLoop::Drain(absl::Time deadline) {
+  absl::MutexLock lock(&mutex_);
+  intake_.BeginDrain();
+  const absl::Condition drained(this, &EngineLoop::IsDrained);
+  if (clock_->AwaitUntil(&mutex_, drained, deadline)) return;
+  inbox_.push_back(
+      Abort{absl::UnavailableError("drained before it was done; retry")});
+  mutex_.Await(drained);
+}
+
+// Requests leave the intake when they end; a stopped loop answers nobody.
+bool EngineLoop::IsDrained() const {
+  return (intake_.num_accepted() == 0 && inbox_.empty() && idle_) || stopping_;
+}
+
+bool EngineLoop::HasWork() const { return !inbox_.empty() || stopping_; }
+
+absl::StatusOr<RequestKey> EngineLoop::Submit(EngineRequest request) {
+  const absl::Time now = clock_->Now();
+  absl::MutexLock lock(&mutex_);
+  QUIRE_ASSIGN_OR_RETURN(const RequestKey key, intake_.Accept(request));
+  inbox_.push_back(Arrival{key, std::move(request), now});
+  return key;
+}
+
+void EngineLoop::Finish(RequestKey request, FinishReason reason) {
+  Post(Ending{request, reason});
+}
+
+absl::StatusOr<RequestKey> EngineLoop::Find(const std::string& request_id) {
+  absl::MutexLock lock(&mutex_);
+  return intake_.Find(request_id);
+}
+
+EngineInfo EngineLoop::Info() const {
+  absl::MutexLock lock(&mutex_);
+  return {.block_size = options_.block_size,
+          .num_blocks = intake_.num_blocks(),
+          .max_model_len = options_.max_model_len,
+          .max_num_seqs = options_.max_num_seqs,
+          .max_num_batched_tokens = options_.max_num_batched_tokens};
+}
+
+EngineStats EngineLoop::Stats() const {
+  absl::MutexLock lock(&mutex_);
+  return stats_;
+}
+
+EngineMetrics EngineLoop::TakeMetrics() {
+  absl::MutexLock lock(&mutex_);
+  EngineMetrics taken = std::exchange(metrics_, {});
+  metrics_.counters = taken.counters;
+  metrics_.num_dropped_samples = taken.num_dropped_samples;
+  return taken;
+}
+
+void EngineLoop::OnGroupReady(const GroupReady& group) { Post(group); }
+
+void EngineLoop::OnStepResult(StepResult result) { Post(std::move(result)); }
+
+void EngineLoop::OnGroupLost(Epoch group_epoch, const absl::Status& cause) {
+  Post(Loss{group_epoch, cause});
+}
+
+void EngineLoop::Post(Message message) {
+  absl::MutexLock lock(&mutex_);
+  inbox_.push_back(std::move(message));
+}
+
+void EngineLoop::Run() {
+  std::vector<Message> messages;
+  while (TakeMessages(&messages)) {
+    for (Message& message : messages) Handle(std::move(message));
+    messages.clear();
+    SendPlans();
+    Publish();
+  }
+  core_->EndAll(absl::UnavailableError("the coordinator stops; retry"),
+                clock_->Now());
+  Publish();
+}
+
+bool EngineLoop::TakeMessages(std::vector<Message>* messages) {
+  absl::MutexLock lock(&mutex_);
+  PublishState();
+  clock_->AwaitUntil(&mutex_, absl::Condition(this, &EngineLoop::HasWork),
+                     core_->NextDeadline());
+  std::swap(inbox_, *messages);
+  idle_ = false;
+  if (!stopping_) return true;
+  // Those in the inbox were promised an answer.
+  for (Message& message : *messages) {
+    if (std::holds_alternative<Arrival>(message)) Handle(std::move(message));
+  }
+  return false;
+}
+
+void EngineLoop::Handle(Message message) {
+  const absl::Time now = clock_->Now();
+  std::visit(Overloaded{
+                 [&](Arrival& arrival) {
+                   core_->AddRequest(arrival.key, std::move(arrival.request),
+                                     arrival.time);
+                 },
+                 [&](Ending& ending) {
+                   core_->FinishRequest(ending.key, ending.reason, now);
+                 },
+                 [&](GroupReady& group) {
+                   const absl::Status status = core_->OnGroupReady(group, now);
+                   if (!status.ok())
+                     LOG(ERROR) << "worker group refused: " << status;
+                 },
+                 [&](StepResult& result) {
+                   core_->OnStepResult(std::move(result), now);
+                 },
+                 [&](Loss& loss) {
+                   core_->OnGroupLost(loss.group_epoch, loss.cause, now);
+                 },
+                 [&](Abort& abort) { core_->EndAll(abort.status, now); },
+             },
+             message);
+}
+
+void EngineLoop::SendPlans() {
+  while (const StepPlan* plan = core_->Plan(clock_->Now())) {
+    dispatcher_->Send(*plan);
+  }
+}
+
+// A request that a client hears to be over may be submitted again at once: the
+// intake knows first.
+void EngineLoop::Publish() {
+  EngineEffects effects = core_->TakeEffects();
+  if (effects.num_left_queue > 0 || !effects.ended_request_ids.empty()) {
+    absl::MutexLock lock(&mutex_);
+    intake_.Left(effects.num_left_queue, effects.num_tokens_left_queue);
+    for (const std::string& id : effects.ended_request_ids) intake_.Ended(id);
+    stats_ = core_->Stats();
+  }
+  if (!effects.outputs.empty()) {
+    listener_->OnOutputs(std::move(effects.outputs));
+  }
+}
+
+void EngineLoop::PublishState() {
+  stats_ = core_->Stats();
+  idle_ = core_->is_idle();
+  if (stats_.ready) {
+    intake_.Open(stats_.num_blocks);
+  } else if (intake_.is_open()) {
+    intake_.Close(
+        absl::UnavailableError("the workers were lost; retry in a moment"));
+  }
+  EngineMetrics fresh = core_->TakeMetrics();
+  metrics_.counters = fresh.counters;
+  AppendSamples(std::move(fresh.requests), &metrics_.requests,
+                &metrics_.num_dropped_samples);
+  AppendSamples(std::move(fresh.steps), &metrics_.steps,
+                &metrics_.num_dropped_samples);
+}
+
+}  // namespace quire

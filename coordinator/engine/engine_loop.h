@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The engine's thread: the only writer of EngineCore. Everyone else leaves a
+// message in its inbox; it takes all of them at once, plans, sends, and hands
+// outputs on. When there is nothing to do it waits on a condition.
+#ifndef COORDINATOR_ENGINE_ENGINE_LOOP_H_
+#define COORDINATOR_ENGINE_ENGINE_LOOP_H_
+
+#include <memory>
+#include <string>
+#include <thread>
+#include <variant>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
+#include "common/clock.h"
+#include "coordinator/dispatch/dispatcher.h"
+#include "coordinator/engine/engine_client.h"
+#include "coordinator/engine/engine_core.h"
+#include "coordinator/engine/engine_metrics.h"
+#include "coordinator/engine/engine_options.h"
+#include "coordinator/engine/intake.h"
+
+namespace quire {
+
+// Thread-safe. Takes its mutex once a step to read the inbox and publish, and
+// once more in steps that end a request. Calls the listener and the dispatcher
+// without it.
+class EngineLoop final : public EngineClient, public DispatchListener {
+ public:
+  // InvalidArgument as EngineCore::Create. `listener` and `clock` are borrowed
+  // and outlive the loop.
+  static absl::StatusOr<std::unique_ptr<EngineLoop>> Create(
+      const EngineOptions& options, OutputListener* listener, Clock* clock);
+
+  // Stops.
+  ~EngineLoop() override;
+
+  // Begins. `dispatcher` is borrowed until Stop() has returned. Messages may
+  // come before. REQUIRES: called once.
+  void Start(Dispatcher* dispatcher) ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // Takes no new requests from now on (Unavailable), waits until those that
+  // run have ended or `deadline` has passed, and ends the rest Unavailable.
+  // Not to be called by the listener. REQUIRES: started.
+  void Drain(absl::Time deadline) ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // Ends the thread; requests that still run end Unavailable first. May be
+  // called again.
+  void Stop() ABSL_LOCKS_EXCLUDED(mutex_);
+
+  absl::StatusOr<RequestKey> Submit(EngineRequest request) override
+      ABSL_LOCKS_EXCLUDED(mutex_);
+  void Finish(RequestKey request, FinishReason reason) override
+      ABSL_LOCKS_EXCLUDED(mutex_);
+  absl::StatusOr<RequestKey> Find(const std::string& request_id) override
+      ABSL_LOCKS_EXCLUDED(mutex_);
+  EngineInfo Info() const override ABSL_LOCKS_EXCLUDED(mutex_);
+  EngineStats Stats() const override ABSL_LOCKS_EXCLUDED(mutex_);
+
+  void OnGroupReady(const GroupReady& group) override
+      ABSL_LOCKS_EXCLUDED(mutex_);
+  void OnStepResult(StepResult result) override ABSL_LOCKS_EXCLUDED(mutex_);
+  void OnGroupLost(Epoch group_epoch, const absl::Status& cause) override
+      ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // Counters, and samples since the last call. At most one step old.
+  EngineMetrics TakeMetrics() ABSL_LOCKS_EXCLUDED(mutex_);
+
+ private:
+  struct Arrival {
+    RequestKey key;
+    EngineRequest request;
+    absl::Time time;
+  };
+  struct Ending {
+    RequestKey key;
+    FinishReason reason;
+  };
+  struct Loss {
+    Epoch group_epoch;
+    absl::Status cause;
+  };
+  struct Abort {
+    absl::Status status;
+  };
+  using Message =
+      std::variant<Arrival, Ending, GroupReady, StepResult, Loss, Abort>;
+
+  EngineLoop(const EngineOptions& options, std::unique_ptr<EngineCore> core,
+             OutputListener* listener, Clock* clock);
+
+  void Run() ABSL_LOCKS_EXCLUDED(mutex_);
+  // Waits for messages or a deadline. False: the loop is over.
+  bool TakeMessages(std::vector<Message>* messages) ABSL_LOCKS_EXCLUDED(mutex_);
+  void Handle(Message message);
+  void SendPlans();
+  void Publish() ABSL_LOCKS_EXCLUDED(mutex_);
+  void PublishState() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Post(Message message) ABSL_LOCKS_EXCLUDED(mutex_);
+  bool HasWork() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  bool IsDrained() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
+  const EngineOptions options_;
+  OutputListener* const listener_;
+  Clock* const clock_;
+
+  // The thread's own.
+  const std::unique_ptr<EngineCore> core_;
+  Dispatcher* dispatcher_ = nullptr;
+  std::thread thread_;
+
+  mutable absl::Mutex mutex_;
+  std::vector<Message> inbox_ ABSL_GUARDED_BY(mutex_);
+  bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
+  bool idle_ ABSL_GUARDED_BY(mutex_) = true;
+  Intake intake_ ABSL_GUARDED_BY(mutex_);
+  EngineStats stats_ ABSL_GUARDED_BY(mutex_);
+  EngineMetrics metrics_ ABSL_GUARDED_BY(mutex_);
+};
+
+}  // namespace quire
+
+#endif  // COORDINATOR_ENGINE_ENGINE_LOOP_H_

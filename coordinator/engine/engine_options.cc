@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "coordinator/engine/engine_options.h"
+
+#include <limits>
+
+#include "absl/strings/str_cat.h"
+#include "common/status_macros.h"
+
+namespace quire {
+namespace {
+
+constexpr int32_t kMaxRunAhead = 16;  // steps
+
+absl::Status CheckRange(const char* flag, double value, double least,
+                        double most) {
+  if (value >= least && value <= most) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("--", flag, "=", value, ": want ", least, " to ", most));
+}
+
+}  // namespace
+
+absl::Status ValidateEngineOptions(const EngineOptions& options) {
+  constexpr double kMany = std::numeric_limits<int32_t>::max() / 2;
+  QUIRE_RETURN_IF_ERROR(
+      CheckRange("max_num_seqs", options.max_num_seqs, 1, kMany));
+  QUIRE_RETURN_IF_ERROR(CheckRange("max_num_batched_tokens",
+                                   options.max_num_batched_tokens, 1, kMany));
+  QUIRE_RETURN_IF_ERROR(
+      CheckRange("max_model_len", options.max_model_len, 2, kMany));
+  QUIRE_RETURN_IF_ERROR(
+      CheckRange("run_ahead_depth", options.run_ahead_depth, 1, kMaxRunAhead));
+  QUIRE_RETURN_IF_ERROR(CheckRange("watermark", options.watermark, 0, 0.5));
+  QUIRE_RETURN_IF_ERROR(
+      CheckRange("max_queued_requests", options.max_queued_requests, 1, kMany));
+  // A period of 1 would leave no step in which the preempted one runs.
+  if (options.forced_preemption_period != 0) {
+    QUIRE_RETURN_IF_ERROR(CheckRange("forced_preemption_period",
+                                     options.forced_preemption_period, 2,
+                                     kMany));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckFitsAlone(const EngineOptions& options, int32_t num_blocks,
+                            int64_t num_prompt_tokens, int64_t max_tokens) {
+  const int64_t num_tokens = num_prompt_tokens + max_tokens;
+  if (num_tokens > options.max_model_len) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "the prompt has ", num_prompt_tokens, " tokens and max_tokens is ",
+        max_tokens, ": together more than max_model_len ",
+        options.max_model_len));
+  }
+  // The last output token is never computed.
+  const int64_t num_needed =
+      (num_tokens - 1 + options.block_size - 1) / options.block_size;
+  if (num_needed > num_blocks) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("prompt and max_tokens, ", num_tokens, " tokens, need ",
+                     num_needed, " KV blocks; the pool has ", num_blocks));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace quire

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What the engine is told at start. Names are those of the flags.
+#ifndef COORDINATOR_ENGINE_ENGINE_OPTIONS_H_
+#define COORDINATOR_ENGINE_ENGINE_OPTIONS_H_
+
+#include <cstdint>
+#include <string>
+
+#include "absl/status/status.h"
+
+namespace quire {
+
+// What becomes of requests when their worker group is lost.
+enum class OnGroupLostAction {
+  kFail,     // they end Unavailable
+  kRequeue,  // they wait, with their tokens, for the next group epoch
+};
+
+struct EngineOptions {
+  int32_t max_num_seqs = 256;
+  int32_t max_num_batched_tokens = 2048;
+  int32_t max_model_len = 2048;  // tokens
+  int32_t block_size = 16;       // tokens
+  std::string kv_manager = "paged";
+  std::string scheduling_policy = "paged_fcfs";
+  // Steps planned before the first of them is known. 1: wait for each result.
+  int32_t run_ahead_depth = 2;
+  // Part of the pool that an admission leaves free.
+  double watermark = 0.01;
+  int32_t max_queued_requests = 1024;
+  int64_t max_queued_tokens = 1 << 22;  // of prompts
+  OnGroupLostAction on_group_lost = OnGroupLostAction::kFail;
+  // For tests: preempt the last group every so many steps. 0: never.
+  int32_t forced_preemption_period = 0;
+};
+
+// InvalidArgument names the flag, its value and its range.
+absl::Status ValidateEngineOptions(const EngineOptions& options);
+
+// Whether a request could run with the workers to itself. InvalidArgument says
+// how much it needs and how much there is.
+absl::Status CheckFitsAlone(const EngineOptions& options, int32_t num_blocks,
+                            int64_t num_prompt_tokens, int64_t max_tokens);
+
+}  // namespace quire
+
+#endif  // COORDINATOR_ENGINE_ENGINE_OPTIONS_H_

@@ -1,0 +1,280 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// How EngineCore makes a step plan: what a policy decides, with the KV
+// manager's blocks.
+#include <algorithm>
+#include <string>
+#include <tuple>
+#include <utility>
+
+#include "coordinator/engine/engine_core.h"
+#include "glog/logging.h"
+
+namespace quire {
+namespace {
+
+// Empty, with the memory it has.
+void ClearPlan(StepPlan* plan) {
+  plan->resync = false;
+  plan->released.clear();
+  plan->forks.clear();
+  plan->admitted.clear();
+  plan->replaced.clear();
+  plan->appended.clear();
+  plan->swap_outs.clear();
+  plan->swap_ins.clear();
+  plan->copies.clear();
+  plan->decodes.clear();
+  plan->chunks.clear();
+}
+
+}  // namespace
+
+const StepPlan* EngineCore::Plan(absl::Time now) {
+  ExpireDeadlines(now);
+  if (!is_ready() || num_in_flight() >= options_.run_ahead_depth) {
+    return nullptr;
+  }
+  if (resync_ && !in_flight_.empty()) return nullptr;
+  ClearPlan(&plan_);
+  CompactRunning();
+  if (resync_) BeginResync();
+  if (groups_.empty()) {
+    CHECK_EQ(kv_->Usage().num_held, 0) << "KV blocks have leaked";
+    if (released_.empty() && !plan_.resync) return nullptr;
+  }
+  InFlightStep step = NewStep();
+  decision_.Clear();
+  policy_->Schedule(MakeView(), &decision_);
+  PreemptDecided();
+  RunDecided(&step);
+  AdmitDecided(&step, now);
+  const bool runs = !plan_.decodes.empty() || !plan_.chunks.empty();
+  // A plan that only gives slots back is worth sending to idle workers alone.
+  const bool tidies =
+      plan_.resync || (in_flight_.empty() && !released_.empty());
+  if (!runs && !tidies) {
+    spare_steps_.push_back(std::move(step));
+    return nullptr;
+  }
+  Seal(std::move(step), now);
+  return &plan_;
+}
+
+absl::Time EngineCore::NextDeadline() const {
+  return deadlines_.empty() ? absl::InfiniteFuture() : deadlines_.top().first;
+}
+
+void EngineCore::ExpireDeadlines(absl::Time now) {
+  bool expired = false;
+  while (!deadlines_.empty() && deadlines_.top().first <= now) {
+    const auto it = groups_.find(deadlines_.top().second);
+    deadlines_.pop();
+    if (it == groups_.end()) continue;
+    EndGroup(it->second.get(), FinishReason::kNone,
+             absl::DeadlineExceededError("the request's deadline has passed"),
+             now);
+    expired = true;
+  }
+  if (expired) SweepEnded();
+}
+
+void EngineCore::CompactRunning() {
+  if (!running_has_gaps_) return;
+  running_has_gaps_ = false;
+  const auto gone = std::remove_if(
+      running_.begin(), running_.end(), [this](const RunningSequence& entry) {
+        return slots_[entry.slot.value()] == nullptr;
+      });
+  running_.erase(gone, running_.end());
+}
+
+// The workers forget every slot; whoever ran is computed anew, because what a
+// wrong table wrote may lie in anyone's blocks. REQUIRES: nothing in flight.
+void EngineCore::BeginResync() {
+  while (!running_.empty()) {
+    Requeue(slots_[running_.back().slot.value()]->group);
+    CompactRunning();
+  }
+  released_.clear();
+  plan_.resync = true;
+  resync_ = false;
+}
+
+View EngineCore::MakeView() {
+  const KvUsage usage = kv_->Usage();
+  View view;
+  view.running = running_;
+  view.waiting = waiting_.groups();
+  view.block_size = kv_->block_size();
+  view.num_free_blocks = usage.num_free + usage.num_cached;
+  view.watermark_blocks =
+      static_cast<int32_t>(options_.watermark * usage.num_blocks);
+  view.num_free_slots = static_cast<int32_t>(free_slots_.size());
+  view.max_num_batched_tokens = options_.max_num_batched_tokens;
+  const uint64_t step = last_step_.step_id.value() + 1;
+  if (options_.forced_preemption_period > 0 &&
+      step % options_.forced_preemption_period == 0 &&
+      step != last_forced_step_) {
+    view.force_preemption = true;
+    last_forced_step_ = step;
+  }
+  return view;
+}
+
+void EngineCore::PreemptDecided() {
+  if (decision_.preempted.empty()) return;
+  for (int32_t running_idx : decision_.preempted) {
+    Sequence* seq = slots_[running_[running_idx].slot.value()];
+    if (seq == nullptr) continue;  // went with its sibling
+    ++metrics_.counters.num_preemptions;
+    ++seq->group->num_preemptions;
+    Requeue(seq->group);
+  }
+}
+
+void EngineCore::RunDecided(InFlightStep* step) {
+  const int32_t block_size = kv_->block_size();
+  for (const ScheduledSlice& slice : decision_.slices) {
+    RunningSequence& entry = running_[slice.running_idx];
+    const int32_t num_tokens = entry.num_computed_tokens + slice.num_tokens;
+    if (num_tokens > entry.num_blocks * block_size || entry.shares_last_block) {
+      const absl::Status status = kv_->Grow(
+          entry.slot, entry.num_computed_tokens, slice.num_tokens, &plan_);
+      if (!status.ok()) {
+        ++metrics_.counters.num_refused_growths;
+        continue;
+      }
+      entry.num_blocks = kv_->NumBlocks(entry.slot);
+      entry.num_private_blocks = entry.num_blocks;
+      entry.shares_last_block = false;
+    }
+    AddSlice(&entry, slice.num_tokens, step);
+  }
+  // Decodes of preempted ones kept their places until here.
+  CompactRunning();
+}
+
+void EngineCore::AddSlice(RunningSequence* running, int32_t num_tokens,
+                          InFlightStep* step) {
+  const bool is_prefill = running->is_prefill();
+  running->num_computed_tokens += num_tokens;
+  const bool sample = running->num_computed_tokens == running->num_tokens;
+  ++step->num_sequences;
+  step->num_tokens += num_tokens;
+  if (!is_prefill) {
+    DCHECK(num_tokens == 1 && sample);
+    plan_.decodes.push_back(running->slot);
+    step->samples.push_back(slots_[running->slot.value()]);
+  } else {
+    plan_.chunks.push_back(
+        {.slot = running->slot, .num_tokens = num_tokens, .sample = sample});
+    if (sample) chunk_samples_.push_back(slots_[running->slot.value()]);
+    metrics_.counters.num_prefill_tokens += num_tokens;
+  }
+  running->num_tokens += sample;
+}
+
+void EngineCore::AdmitDecided(InFlightStep* step, absl::Time now) {
+  if (decision_.admissions.empty()) return;
+  admitted_.clear();
+  int32_t num_bypasses = 0;
+  for (const Admission& admission : decision_.admissions) {
+    const WaitingGroup& waiting = waiting_.groups()[admission.waiting_idx];
+    if (!Admit(admission, step, now)) {
+      ++metrics_.counters.num_refused_growths;
+      break;
+    }
+    admitted_.push_back({waiting.priority, waiting.arrival});
+    num_bypasses += decision_.admissions.front().waiting_idx > 0;
+  }
+  if (num_bypasses > 0) waiting_.head().num_bypasses += num_bypasses;
+  for (const auto& [priority, arrival] : admitted_) {
+    waiting_.Erase(priority, arrival);
+  }
+}
+
+bool EngineCore::Admit(const Admission& admission, InFlightStep* step,
+                       absl::Time now) {
+  const WaitingGroup& waiting = waiting_.groups()[admission.waiting_idx];
+  SequenceGroup* group = groups_.at(waiting.key).get();
+  Sequence& seq = group->sequences.front();
+  CHECK_EQ(group->num_in_flight(), 0);
+  CHECK(!free_slots_.empty());
+  const SlotId slot = free_slots_.back();
+  AdmittedSlot admitted;
+  const absl::Status status =
+      kv_->Admit(slot,
+                 {.tokens = seq.tokens,
+                  .num_tokens = std::max(admission.num_tokens,
+                                         waiting.num_admission_tokens),
+                  .max_num_tokens = seq.max_num_tokens},
+                 &admitted);
+  if (!status.ok()) return false;
+  free_slots_.pop_back();
+  slots_[slot.value()] = &seq;
+  seq.slot = slot;
+  seq.has_slot = true;
+  LeaveQueue(group);
+  group->state = SequenceGroup::State::kRunning;
+  if (!group->was_scheduled()) group->first_scheduled_time = now;
+
+  admitted.slot = slot;
+  admitted.sequence_id = seq.id;
+  admitted.tokens = seq.tokens;
+  admitted.num_prompt_tokens = seq.num_prompt_tokens;
+  admitted.sampling = group->sampling.slot;
+  RunningSequence entry;
+  entry.arrival = group->arrival;
+  entry.priority = group->priority;
+  entry.slot = slot;
+  entry.num_tokens = seq.num_tokens();
+  entry.num_computed_tokens = admitted.num_computed_tokens;
+  entry.num_prefill_tokens = seq.num_tokens();
+  entry.max_num_tokens = seq.max_num_tokens;
+  entry.num_blocks = kv_->NumBlocks(slot);
+  entry.num_private_blocks = entry.num_blocks;
+  plan_.admitted.push_back(std::move(admitted));
+  AddSlice(&entry,
+           std::min(admission.num_tokens,
+                    entry.num_tokens - entry.num_computed_tokens),
+           step);
+  const auto place =
+      std::upper_bound(running_.begin(), running_.end(), entry,
+                       [](const RunningSequence& a, const RunningSequence& b) {
+                         return std::tie(a.priority, a.arrival) <
+                                std::tie(b.priority, b.arrival);
+                       });
+  running_.insert(place, entry);
+  return true;
+}
+
+EngineCore::InFlightStep EngineCore::NewStep() {
+  InFlightStep step;
+  if (!spare_steps_.empty()) {
+    step = std::move(spare_steps_.back());
+    spare_steps_.pop_back();
+  }
+  step.samples.clear();
+  step.num_sequences = 0;
+  step.num_tokens = 0;
+  chunk_samples_.clear();
+  return step;
+}
+
+void EngineCore::Seal(InFlightStep step, absl::Time now) {
+  last_step_.step_id = StepId(last_step_.step_id.value() + 1);
+  plan_.identity = last_step_;
+  std::swap(plan_.released, released_);
+  step.step_id = last_step_.step_id;
+  step.table_digest = kv_->table_digest();
+  step.samples.insert(step.samples.end(), chunk_samples_.begin(),
+                      chunk_samples_.end());
+  step.planned = now;
+  ++metrics_.counters.num_steps;
+  metrics_.counters.num_decode_tokens +=
+      static_cast<int64_t>(plan_.decodes.size());
+  in_flight_.push_back(std::move(step));
+}
+
+}  // namespace quire

@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What EngineCore makes of step results.
+#include <algorithm>
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "coordinator/engine/engine_core.h"
+#include "coordinator/engine/output_processor.h"
+#include "glog/logging.h"
+
+namespace quire {
+namespace {
+
+// Sequences are scattered in memory and touched once a step: fetch ahead.
+constexpr size_t kPrefetchDistance = 8;
+
+}  // namespace
+
+void EngineCore::OnStepResult(StepResult result, absl::Time now) {
+  InFlightStep step;
+  if (!TakeStep(result, &step)) {
+    ++metrics_.counters.num_stale_results;
+    return;
+  }
+  if (result.tokens.size() != step.samples.size()) {
+    const std::string cause = absl::StrCat(
+        "step ", step.step_id.value(), " yields ", result.tokens.size(),
+        " tokens for ", step.samples.size(), " sequences");
+    LOG(ERROR) << cause;
+    OnGroupLost(last_step_.group_epoch, absl::InternalError(cause), now);
+    return;
+  }
+  if (metrics_.steps.size() < kMaxSamples) {
+    metrics_.steps.push_back({.step_id = step.step_id,
+                              .num_sequences = step.num_sequences,
+                              .num_tokens = step.num_tokens,
+                              .turnaround = now - step.planned,
+                              .step_us = result.step_us});
+  } else {
+    ++metrics_.num_dropped_samples;
+  }
+  if (!resync_ && result.table_digest != step.table_digest) {
+    LOG(ERROR) << "block tables differ from step " << step.step_id
+               << " on; restating them";
+    ++metrics_.counters.num_resyncs;
+    resync_ = true;
+  }
+  if (resync_) {
+    // Tokens from wrong tables may be wrong tokens.
+    DropTokens(step);
+  } else {
+    AcceptTokens(step, &result, now);
+  }
+  SweepEnded();
+  step.samples.clear();
+  spare_steps_.push_back(std::move(step));
+}
+
+bool EngineCore::TakeStep(const StepResult& result, InFlightStep* step) {
+  const StepIdentity& identity = result.identity;
+  if (!is_ready() || in_flight_.empty() ||
+      identity.coordinator_epoch != last_step_.coordinator_epoch ||
+      identity.group_epoch != last_step_.group_epoch ||
+      identity.step_id != in_flight_.front().step_id) {
+    return false;
+  }
+  *step = std::move(in_flight_.front());
+  in_flight_.pop_front();
+  return true;
+}
+
+void EngineCore::AcceptTokens(const InFlightStep& step, StepResult* result,
+                              absl::Time now) {
+  size_t next_logprobs = 0;
+  effects_.outputs.reserve(effects_.outputs.size() + step.samples.size());
+  for (size_t idx = 0; idx < step.samples.size(); ++idx) {
+    if (idx + kPrefetchDistance < step.samples.size()) {
+      __builtin_prefetch(step.samples[idx + kPrefetchDistance]);
+    }
+    Sequence* seq = step.samples[idx];
+    SampledLogprobs* logprobs = nullptr;
+    if (next_logprobs < result->logprobs.size() &&
+        result->logprobs[next_logprobs].sample_idx ==
+            static_cast<int32_t>(idx)) {
+      logprobs = &result->logprobs[next_logprobs++];
+    }
+    if (seq->num_in_flight > 0) --seq->num_in_flight;
+    if (seq->finished) {
+      ++metrics_.counters.num_wasted_tokens;
+      continue;
+    }
+    AcceptToken(result->tokens[idx], logprobs, seq, &effects_.outputs);
+    ++metrics_.counters.num_generated_tokens;
+    if (seq->num_output_tokens() == 1) seq->group->first_token_time = now;
+    if (seq->finished) {
+      EndSequence(seq, effects_.outputs.back().finish_reason, now);
+    } else if (!seq->has_slot) {
+      SettleWaiting(seq->group);
+    }
+  }
+}
+
+void EngineCore::EndSequence(Sequence* seq, FinishReason reason,
+                             absl::Time now) {
+  SequenceGroup* group = seq->group;
+  if (std::all_of(group->sequences.begin(), group->sequences.end(),
+                  [](const Sequence& sibling) { return sibling.finished; })) {
+    EndGroup(group, reason, absl::OkStatus(), now);
+  } else {
+    ReleaseSlot(seq);
+  }
+}
+
+void EngineCore::DropTokens(const InFlightStep& step) {
+  for (Sequence* seq : step.samples) {
+    if (seq->num_in_flight > 0) --seq->num_in_flight;
+    ++metrics_.counters.num_wasted_tokens;
+    if (!seq->finished && !seq->has_slot) SettleWaiting(seq->group);
+  }
+}
+
+}  // namespace quire

@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The sequences of one request: admitted and preempted together.
+#ifndef COORDINATOR_ENGINE_SEQUENCE_GROUP_H_
+#define COORDINATOR_ENGINE_SEQUENCE_GROUP_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/time/time.h"
+#include "common/ids.h"
+#include "common/sampling_params.h"
+#include "coordinator/engine/sequence.h"
+
+namespace quire {
+
+// Plain data of the engine thread. Does not move: its sequences point to it.
+struct SequenceGroup {
+  enum class State { kWaiting, kRunning, kEnded };
+
+  SequenceGroup() = default;
+  SequenceGroup(const SequenceGroup&) = delete;
+  SequenceGroup& operator=(const SequenceGroup&) = delete;
+
+  RequestKey key;
+  std::string request_id;
+  int64_t arrival = 0;   // 1, 2, 3 ... of this engine
+  int32_t priority = 0;  // the lower goes first
+  State state = State::kWaiting;
+  SamplingParams sampling;
+  std::vector<TokenId> stop_token_ids;  // of `sampling`, sorted
+  std::vector<Sequence> sequences;      // does not grow while one has a slot
+  absl::Time deadline = absl::InfiniteFuture();
+
+  int32_t num_preemptions = 0;
+  absl::Time arrival_time;
+  absl::Time first_scheduled_time = absl::InfinitePast();  // so: not yet
+  absl::Time first_token_time = absl::InfinitePast();
+
+  bool was_scheduled() const {
+    return first_scheduled_time != absl::InfinitePast();
+  }
+  int32_t num_in_flight() const {
+    int32_t num = 0;
+    for (const Sequence& seq : sequences) num += seq.num_in_flight;
+    return num;
+  }
+};
+
+}  // namespace quire
+
+#endif  // COORDINATOR_ENGINE_SEQUENCE_GROUP_H_

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Groups that wait, in the order in which they are served, as one span that a
+// scheduling policy can read in place.
+#ifndef COORDINATOR_ENGINE_WAITING_QUEUE_H_
+#define COORDINATOR_ENGINE_WAITING_QUEUE_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "absl/types/span.h"
+#include "coordinator/scheduler/policy.h"
+
+namespace quire {
+
+// Thread-compatible. Ordered by (priority, arrival). Taking from the head,
+// adding at the tail and putting back near the head cost O(1) amortised; a
+// removal in the middle moves the shorter side.
+class WaitingQueue {
+ public:
+  // REQUIRES: no group of the same priority and arrival is in.
+  void Insert(const WaitingGroup& group);
+
+  // REQUIRES: it is in.
+  void Erase(int32_t priority, int64_t arrival);
+
+  // Null if it is not in. Valid until the next change.
+  WaitingGroup* Find(int32_t priority, int64_t arrival);
+
+  // Position 0 is the head. Valid until the next change.
+  absl::Span<const WaitingGroup> groups() const {
+    return absl::MakeConstSpan(groups_).subspan(head_);
+  }
+  WaitingGroup& head() { return groups_[head_]; }
+  size_t size() const { return groups_.size() - head_; }
+  bool empty() const { return size() == 0; }
+
+ private:
+  size_t LowerBound(int32_t priority, int64_t arrival) const;
+
+  std::vector<WaitingGroup> groups_;  // [0, head_) is unused
+  size_t head_ = 0;
+};
+
+}  // namespace quire
+
+#endif  // COORDINATOR_ENGINE_WAITING_QUEUE_H_
