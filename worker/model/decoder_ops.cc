@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "worker/model/decoder_ops.h"
+
+#include <cmath>
+
+#include "absl/memory/memory.h"
+#include "common/status_macros.h"
+#include "glog/logging.h"
+
+namespace quire {
+namespace {
+
+ActivationKind KindOf(MlpType mlp) {
+  switch (mlp) {
+    case MlpType::kSiluGated:
+      return ActivationKind::kSiluMul;
+    case MlpType::kRelu:
+      return ActivationKind::kRelu;
+    case MlpType::kGelu:
+      return ActivationKind::kGelu;
+    case MlpType::kGeluTanh:
+      return ActivationKind::kGeluTanh;
+  }
+  LOG(FATAL) << "unknown MLP type " << static_cast<int>(mlp);
+}
+
+const void* DataOf(const std::unique_ptr<DeviceBuffer>& buffer) {
+  return buffer == nullptr ? nullptr : buffer->data();
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<DecoderOps>> DecoderOps::Create(
+    const ModelConfig& config, const StepLimits& limits, Backend& backend,
+    Collective& collective) {
+  auto ops =
+      absl::WrapUnique(new DecoderOps(config, limits, backend, collective));
+  QUIRE_ASSIGN_OR_RETURN(
+      ops->activations_,
+      AllocateActivations(config, ops->shape_, limits, backend));
+  return ops;
+}
+
+DecoderOps::DecoderOps(const ModelConfig& config, const StepLimits& limits,
+                       Backend& backend, Collective& collective)
+    : config_(config),
+      limits_(limits),
+      shape_(MakeRankShape(config, collective.rank(), collective.world_size())),
+      backend_(backend),
+      collective_(collective) {}
+
+KvLayout DecoderOps::kv_layout(int32_t block_size) const {
+  return {config_.num_layers, shape_.num_kv_heads, config_.head_dim, block_size,
+          backend_.dtype()};
+}
+
+void DecoderOps::CheckBatch(const BatchInput& batch,
+                            const KvCache& cache) const {
+  CHECK_LE(batch.num_tokens, limits_.max_num_batched_tokens);
+  CHECK_LE(batch.num_seqs, limits_.max_num_seqs);
+  CHECK_LE(batch.num_samples, limits_.max_num_seqs);
+  CHECK_EQ(cache.layout.num_layers, config_.num_layers);
+  CHECK_EQ(cache.layout.num_kv_heads, shape_.num_kv_heads);
+  CHECK_EQ(cache.layout.head_dim, config_.head_dim);
+}
+
+absl::Status DecoderOps::Embed(const DeviceBuffer& table,
+                               const BatchInput& batch, void* out) {
+  QUIRE_RETURN_IF_ERROR(backend_.Embedding({.ids = batch.token_ids,
+                                            .table = table.data(),
+                                            .out = out,
+                                            .first_id = shape_.vocab.first_id,
+                                            .num_rows = shape_.vocab.num_ids,
+                                            .width = config_.embedding_size,
+                                            .num_tokens = batch.num_tokens}));
+  return SumOverRanks(out, int64_t{batch.num_tokens} * config_.embedding_size,
+                      backend_.dtype());
+}
+
+absl::Status DecoderOps::Norm(const NormWeights& weights, const void* x,
+                              DType x_dtype, void* residual, void* out,
+                              int32_t num_rows) {
+  return backend_.Norm({.kind = config_.norm == NormType::kRms
+                                    ? NormKind::kRms
+                                    : NormKind::kLayer,
+                        .x = x,
+                        .x_dtype = x_dtype,
+                        .residual = residual,
+                        .weight = DataOf(weights.weight),
+                        .bias = DataOf(weights.bias),
+                        .out = out,
+                        .epsilon = config_.norm_epsilon,
+                        .width = config_.hidden_size,
+                        .num_tokens = num_rows});
+}
+
+absl::Status DecoderOps::NormResidual(const NormWeights& weights,
+                                      int32_t num_tokens) {
+  return Norm(weights, activations_.residual, backend_.dtype(),
+              /*residual=*/nullptr, activations_.normed, num_tokens);
+}
+
+absl::Status DecoderOps::AddNorm(const NormWeights& weights,
+                                 int32_t num_tokens) {
+  return Norm(weights, activations_.partial, backend_.partial_dtype(),
+              activations_.residual, activations_.normed, num_tokens);
+}
+
+absl::Status DecoderOps::AddNormInPlace(const NormWeights& weights,
+                                        int32_t num_tokens) {
+  return Norm(weights, activations_.partial, backend_.partial_dtype(),
+              activations_.residual, activations_.residual, num_tokens);
+}
+
+absl::Status DecoderOps::Add(int32_t num_tokens) {
+  return backend_.Add({.a = activations_.partial,
+                       .a_dtype = backend_.partial_dtype(),
+                       .b = activations_.residual,
+                       .out = activations_.residual,
+                       .n = int64_t{num_tokens} * config_.hidden_size});
+}
+
+absl::Status DecoderOps::Attention(const DecoderLayer& layer, int32_t layer_idx,
+                                   const float* cos_sin,
+                                   const BatchInput& batch,
+                                   const KvCache& cache, const void* x) {
+  const KvCacheView view = {cache.base, cache.layout, layer_idx,
+                            cache.num_blocks};
+  const int64_t stride = shape_.q_size() + 2 * shape_.kv_size();
+  QUIRE_RETURN_IF_ERROR(Multiply(*layer.qkv.weight, layer.qkv.bias.get(), x,
+                                 activations_.qkv, backend_.dtype(),
+                                 batch.num_tokens));
+  QUIRE_RETURN_IF_ERROR(backend_.RopeWriteKv(
+      {.qkv = activations_.qkv,
+       .qkv_stride = stride,
+       .cos_sin = cos_sin,
+       .positions = batch.positions,
+       .slot_mapping = batch.slot_mapping,
+       .cache = view,
+       .rotary_dim = cos_sin == nullptr ? 0 : config_.head_dim,
+       .num_q_heads = shape_.num_q_heads,
+       .num_tokens = batch.num_tokens}));
+  QUIRE_RETURN_IF_ERROR(backend_.Attention(
+      {.q = activations_.qkv,
+       .q_stride = stride,
+       .out = activations_.attended,
+       .cache = view,
+       .block_tables = batch.block_tables,
+       .seq_slots = batch.seq_slots,
+       .query_start = batch.query_start,
+       .context_lens = batch.context_lens,
+       .max_blocks_per_seq = batch.max_blocks_per_seq,
+       .num_seqs = batch.num_seqs,
+       .num_tokens = batch.num_tokens,
+       .num_q_heads = shape_.num_q_heads,
+       .sliding_window = 0,
+       .scale = static_cast<float>(1 / std::sqrt(config_.head_dim))}));
+  QUIRE_RETURN_IF_ERROR(Multiply(*layer.attention_out.weight,
+                                 layer.attention_out.bias.get(),
+                                 activations_.attended, activations_.partial,
+                                 backend_.partial_dtype(), batch.num_tokens));
+  return SumOverRanks(activations_.partial,
+                      int64_t{batch.num_tokens} * config_.hidden_size,
+                      backend_.partial_dtype());
+}
+
+absl::Status DecoderOps::Mlp(const DecoderLayer& layer, const void* x,
+                             int32_t num_tokens) {
+  QUIRE_RETURN_IF_ERROR(Multiply(*layer.mlp_in.weight, layer.mlp_in.bias.get(),
+                                 x, activations_.mlp_in, backend_.dtype(),
+                                 num_tokens));
+  QUIRE_RETURN_IF_ERROR(backend_.Activation({.kind = KindOf(config_.mlp),
+                                             .x = activations_.mlp_in,
+                                             .out = activations_.mlp_act,
+                                             .width = shape_.num_intermediate,
+                                             .num_tokens = num_tokens}));
+  QUIRE_RETURN_IF_ERROR(Multiply(
+      *layer.mlp_out.weight, layer.mlp_out.bias.get(), activations_.mlp_act,
+      activations_.partial, backend_.partial_dtype(), num_tokens));
+  return SumOverRanks(activations_.partial,
+                      int64_t{num_tokens} * config_.hidden_size,
+                      backend_.partial_dtype());
+}
+
+absl::Status DecoderOps::GatherSampled(const BatchInput& batch) {
+  return backend_.GatherRows({.x = activations_.residual,
+                              .rows = batch.sample_rows,
+                              .out = activations_.sampled,
+                              .width = config_.hidden_size,
+                              .num_rows = batch.num_samples});
+}
+
+absl::Status DecoderOps::NormSampled(const NormWeights& weights,
+                                     int32_t num_samples, void* out) {
+  return Norm(weights, activations_.sampled, backend_.dtype(),
+              /*residual=*/nullptr, out, num_samples);
+}
+
+absl::Status DecoderOps::Logits(const PackedWeight& head, const void* x,
+                                int32_t num_samples) {
+  return Multiply(head, /*bias=*/nullptr, x, activations_.logits, DType::kF32,
+                  num_samples);
+}
+
+absl::Status DecoderOps::Multiply(const PackedWeight& weight,
+                                  const DeviceBuffer* bias, const void* x,
+                                  void* y, DType y_dtype, int32_t m) {
+  return backend_.Gemm({.x = x,
+                        .x_stride = weight.k(),
+                        .weight = &weight,
+                        .bias = bias == nullptr ? nullptr : bias->data(),
+                        .y = y,
+                        .y_stride = weight.n(),
+                        .y_dtype = y_dtype,
+                        .m = m});
+}
+
+absl::Status DecoderOps::SumOverRanks(void* data, int64_t num_elements,
+                                      DType dtype) {
+  if (shape_.world_size == 1) return absl::OkStatus();
+  return collective_.AllReduceSum(data, num_elements, dtype);
+}
+
+}  // namespace quire

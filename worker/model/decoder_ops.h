@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The steps that decoder-only transformers are made of, on one rank: each is a
+// few backend operations and, where ranks meet, an all-reduce.
+#ifndef WORKER_MODEL_DECODER_OPS_H_
+#define WORKER_MODEL_DECODER_OPS_H_
+
+#include <cstdint>
+#include <memory>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "common/model_config.h"
+#include "kernels/backend.h"
+#include "worker/collective/collective.h"
+#include "worker/model/activations.h"
+#include "worker/model/decoder_weights.h"
+#include "worker/model/model.h"
+#include "worker/model/rank_shape.h"
+
+namespace quire {
+
+// Owns the activations; borrows backend and collective. Hidden states travel
+// through three buffers: `residual` is the running sum, `normed` the input of
+// the next sublayer, `partial` the sublayer's output, not yet in the sum.
+// Thread-compatible.
+class DecoderOps {
+ public:
+  static absl::StatusOr<std::unique_ptr<DecoderOps>> Create(
+      const ModelConfig& config, const StepLimits& limits, Backend& backend,
+      Collective& collective);
+
+  const RankShape& shape() const { return shape_; }
+  const Activations& activations() const { return activations_; }
+  const ModelConfig& config() const { return config_; }
+  KvLayout kv_layout(int32_t block_size) const;
+
+  // CHECKs that the batch is within the limits.
+  void CheckBatch(const BatchInput& batch, const KvCache& cache) const;
+
+  // out [T, embedding_size] = the tokens' rows of the whole embedding, of which
+  // `table` is this rank's shard.
+  absl::Status Embed(const DeviceBuffer& table, const BatchInput& batch,
+                     void* out);
+
+  // normed = norm(residual).
+  absl::Status NormResidual(const NormWeights& weights, int32_t num_tokens);
+  // residual += partial; normed = norm(residual).
+  absl::Status AddNorm(const NormWeights& weights, int32_t num_tokens);
+  // residual = norm(residual + partial).
+  absl::Status AddNormInPlace(const NormWeights& weights, int32_t num_tokens);
+  // residual += partial.
+  absl::Status Add(int32_t num_tokens);
+
+  // partial = attention of x [T, hidden_size], over all ranks' heads. Writes
+  // the new keys and values. `cos_sin` is null without rotary positions.
+  absl::Status Attention(const DecoderLayer& layer, int32_t layer_idx,
+                         const float* cos_sin, const BatchInput& batch,
+                         const KvCache& cache, const void* x);
+  // partial = MLP of x [T, hidden_size], over all ranks' columns.
+  absl::Status Mlp(const DecoderLayer& layer, const void* x,
+                   int32_t num_tokens);
+
+  // sampled [R, hidden_size] = the rows of `residual` whose logits are wanted.
+  absl::Status GatherSampled(const BatchInput& batch);
+  // out [R, hidden_size] = norm(sampled).
+  absl::Status NormSampled(const NormWeights& weights, int32_t num_samples,
+                           void* out);
+  // logits [R, vocab.num_ids] = x head^T; x is [R, head.k()].
+  absl::Status Logits(const PackedWeight& head, const void* x,
+                      int32_t num_samples);
+
+  // y [m, n] = x w^T + bias with dense rows.
+  absl::Status Multiply(const PackedWeight& weight, const DeviceBuffer* bias,
+                        const void* x, void* y, DType y_dtype, int32_t m);
+
+ private:
+  DecoderOps(const ModelConfig& config, const StepLimits& limits,
+             Backend& backend, Collective& collective);
+
+  absl::Status Norm(const NormWeights& weights, const void* x, DType x_dtype,
+                    void* residual, void* out, int32_t num_rows);
+  // Completes a row-parallel product in `partial`.
+  absl::Status SumOverRanks(void* data, int64_t num_elements, DType dtype);
+
+  const ModelConfig config_;
+  const StepLimits limits_;
+  const RankShape shape_;
+  Backend& backend_;
+  Collective& collective_;
+  Activations activations_;
+};
+
+}  // namespace quire
+
+#endif  // WORKER_MODEL_DECODER_OPS_H_

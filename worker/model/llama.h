@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// LlamaForCausalLM: Llama 1, 2 and 3 and what shares their layout.
+#ifndef WORKER_MODEL_LLAMA_H_
+#define WORKER_MODEL_LLAMA_H_
+
+#include <memory>
+
+#include "absl/status/statusor.h"
+#include "worker/model/model.h"
+#include "worker/model/model_context.h"
+
+namespace quire {
+
+absl::StatusOr<std::unique_ptr<Model>> CreateLlama(const ModelContext& context);
+
+}  // namespace quire
+
+#endif  // WORKER_MODEL_LLAMA_H_
