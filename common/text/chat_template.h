@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A conversation to the text that a chat model was trained on.
+#ifndef COMMON_TEXT_CHAT_TEMPLATE_H_
+#define COMMON_TEXT_CHAT_TEMPLATE_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "absl/types/span.h"
+#include "common/text/special_token_names.h"
+
+struct QtTemplate;  // common/text/ffi/quire_text.h
+
+namespace quire {
+
+struct ChatMessage {
+  std::string role;
+  std::string content;
+  // Further fields of the message ("name", "tool_calls"), a JSON object or
+  // empty.
+  std::string extra_json;
+};
+
+struct ChatRenderOptions {
+  // Ends the text where the assistant's answer begins.
+  bool add_generation_prompt = true;
+  // Further variables ("tools", "documents", "enable_thinking"), a JSON object
+  // or empty. The names that Quire itself sets are refused.
+  std::string variables_json;
+  // What the template's strftime_now tells.
+  absl::Time now = absl::UnixEpoch();
+  size_t max_output_bytes = 4u << 20;
+};
+
+// A Jinja chat template as transformers runs it. Only templates of the
+// operator's are compiled, never a client's: steps (10^6), recursion (64) and
+// output are bounded, the memory of intermediate values is not.
+//
+// Thread-safe: every method is const.
+class ChatTemplate final {
+ public:
+  // Steps of one rendering; about a tenth of a second.
+  static constexpr uint64_t kFuel = 1'000'000;
+
+  // Compiles "chat_template" of a tokenizer_config.json (a string, or a list of
+  // {name, template}, of which "default" is taken), or the file
+  // chat_template.jinja beside it, which goes first as in transformers.
+  // NotFound if the model has none, InvalidArgument (with the line) if it does
+  // not compile.
+  static absl::StatusOr<std::unique_ptr<ChatTemplate>> FromTokenizerConfig(
+      const std::string& config_path);
+
+  // Compiles `source`. `special_tokens` are variables of the template:
+  // "bos_token", "eos_token" ...
+  static absl::StatusOr<std::unique_ptr<ChatTemplate>> FromString(
+      std::string_view source, SpecialTokenNames special_tokens = {});
+
+  ~ChatTemplate();
+  ChatTemplate(const ChatTemplate&) = delete;
+  ChatTemplate& operator=(const ChatTemplate&) = delete;
+
+  // InvalidArgument if a text is not UTF-8, a JSON is none, the template
+  // refuses the messages (its raise_exception), fails (with the line), or
+  // passes a bound.
+  absl::StatusOr<std::string> Render(
+      absl::Span<const ChatMessage> messages,
+      const ChatRenderOptions& options = {}) const;
+
+ private:
+  ChatTemplate(QtTemplate* handle, SpecialTokenNames special_tokens);
+
+  QtTemplate* const handle_;  // owned
+  const SpecialTokenNames special_tokens_;
+};
+
+}  // namespace quire
+
+#endif  // COMMON_TEXT_CHAT_TEMPLATE_H_
