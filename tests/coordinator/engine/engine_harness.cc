@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tests/coordinator/engine/engine_harness.h"
+
+#include <utility>
+
+#include "common/digest.h"
+#include "glog/logging.h"
+#include "gtest/gtest.h"
+
+namespace quire {
+namespace {
+
+std::unique_ptr<EngineCore> MustCreate(const EngineOptions& options) {
+  auto core = EngineCore::Create(options);
+  CHECK(core.ok()) << core.status();
+  return *std::move(core);
+}
+
+}  // namespace
+
+EngineHarness::EngineHarness(const EngineOptions& options, int32_t num_blocks,
+                             bool ready)
+    : core_(MustCreate(options)),
+      intake_(options),
+      workers_({.num_blocks = num_blocks,
+                .block_size = options.block_size,
+                .max_num_seqs = options.max_num_seqs}) {
+  if (ready) BeginGroup();
+}
+
+void EngineHarness::BeginGroup() {
+  const GroupReady group = workers_.Begin(++group_epoch_);
+  const absl::Status status = core_->OnGroupReady(group, now_);
+  CHECK(status.ok()) << status;
+  intake_.Open(group.num_blocks);
+  TakeEffects();
+}
+
+void EngineHarness::LoseGroup(const std::string& why) {
+  core_->OnGroupLost(Epoch(group_epoch_), absl::UnavailableError(why), now_);
+  while (workers_.TakeResult().has_value()) {
+  }
+  TakeEffects();
+}
+
+absl::StatusOr<RequestKey> EngineHarness::Submit(EngineRequest request) {
+  absl::StatusOr<RequestKey> key = intake_.Accept(request);
+  if (key.ok()) core_->AddRequest(*key, std::move(request), now_);
+  TakeEffects();
+  return key;
+}
+
+RequestKey EngineHarness::MustSubmit(EngineRequest request) {
+  const auto key = Submit(std::move(request));
+  CHECK(key.ok()) << key.status();
+  return *key;
+}
+
+void EngineHarness::Finish(RequestKey key, FinishReason reason) {
+  core_->FinishRequest(key, reason, now_);
+  TakeEffects();
+}
+
+int EngineHarness::Plan() {
+  int num_plans = 0;
+  while (const StepPlan* plan = core_->Plan(now_)) {
+    workers_.Send(*plan);
+    if (keep_plans_) plans_.push_back(*plan);
+    ++num_plans;
+  }
+  TakeEffects();
+  return num_plans;
+}
+
+bool EngineHarness::Deliver() {
+  std::optional<StepResult> result = workers_.TakeResult();
+  if (!result.has_value()) return false;
+  core_->OnStepResult(*std::move(result), now_);
+  TakeEffects();
+  return true;
+}
+
+int64_t EngineHarness::RunUntilIdle(int64_t max_steps) {
+  int64_t num_steps = 0;
+  while (num_steps < max_steps) {
+    Plan();
+    if (!Deliver()) break;
+    ++num_steps;
+  }
+  return num_steps;
+}
+
+void EngineHarness::TakeEffects() {
+  EngineEffects effects = core_->TakeEffects();
+  intake_.Left(effects.num_left_queue, effects.num_tokens_left_queue);
+  for (const std::string& id : effects.ended_request_ids) intake_.Ended(id);
+  for (SequenceOutput& output : effects.outputs) {
+    HeardStream& stream = streams_[output.request];
+    EXPECT_EQ(stream.num_last_words, 0) << "news after the last word";
+    EXPECT_EQ(output.token_offset, stream.tokens.size());
+    stream.tokens.insert(stream.tokens.end(), output.tokens.begin(),
+                         output.tokens.end());
+    stream.num_logprobs += static_cast<int32_t>(output.logprobs.size());
+    if (output.finish_reason != FinishReason::kNone || !output.status.ok()) {
+      ++stream.num_last_words;
+      stream.finish_reason = output.finish_reason;
+      stream.stop_token_id = output.stop_token_id;
+      stream.status = output.status;
+    }
+  }
+}
+
+void EngineHarness::ExpectClean() {
+  EXPECT_TRUE(workers_.status().ok()) << workers_.status();
+  const absl::Status books = core_->CheckInvariants();
+  EXPECT_TRUE(books.ok()) << books;
+  EXPECT_TRUE(core_->is_idle());
+  EXPECT_EQ(workers_.num_live_slots(), 0);
+  EXPECT_EQ(intake_.num_accepted(), 0);
+  EXPECT_EQ(intake_.num_queued(), 0);
+  const EngineStats stats = core_->Stats();
+  EXPECT_EQ(stats.num_free_blocks + stats.num_cached_blocks, stats.num_blocks);
+  EXPECT_EQ(core_->TakeMetrics().counters.num_refused_growths, 0);
+}
+
+EngineRequest MakeRequest(const std::string& id, int32_t num_prompt_tokens,
+                          int32_t max_tokens, uint64_t seed) {
+  EngineRequest request;
+  request.request_id = id;
+  for (int32_t i = 0; i < num_prompt_tokens; ++i) {
+    request.prompt.push_back(static_cast<TokenId>(MixBits(seed * 1000003 + i) %
+                                                  kSimulatedVocabSize));
+  }
+  request.sampling.max_tokens = max_tokens;
+  request.sampling.slot.seed = seed;
+  return request;
+}
+
+}  // namespace quire

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// An EngineCore, an Intake and a simulated worker group, driven by hand.
+#ifndef TESTS_COORDINATOR_ENGINE_ENGINE_HARNESS_H_
+#define TESTS_COORDINATOR_ENGINE_ENGINE_HARNESS_H_
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "common/ids.h"
+#include "common/step_plan.h"
+#include "coordinator/engine/engine_client.h"
+#include "coordinator/engine/engine_core.h"
+#include "coordinator/engine/engine_options.h"
+#include "coordinator/engine/intake.h"
+#include "tests/fakes/simulated_worker_group.h"
+
+namespace quire {
+
+// What a client has heard of its request.
+struct HeardStream {
+  std::vector<TokenId> tokens;
+  FinishReason finish_reason = FinishReason::kNone;
+  TokenId stop_token_id = -1;
+  absl::Status status;
+  int32_t num_last_words = 0;  // finish reasons and errors
+  int32_t num_logprobs = 0;
+};
+
+class EngineHarness {
+ public:
+  // The group is ready at once unless `ready` is false.
+  EngineHarness(const EngineOptions& options, int32_t num_blocks,
+                bool ready = true);
+
+  RequestKey MustSubmit(EngineRequest request);
+  absl::StatusOr<RequestKey> Submit(EngineRequest request);
+  void Finish(RequestKey key, FinishReason reason);
+
+  // Plans as far ahead as the engine wants. Returns how many plans.
+  int Plan();
+  // Gives the engine the oldest result. False: none was waiting.
+  bool Deliver();
+  // Plans and delivers until nothing is left, at most `max_steps` results.
+  // Returns the number of results.
+  int64_t RunUntilIdle(int64_t max_steps = 1000000);
+
+  void LoseGroup(const std::string& why);
+  void BeginGroup();
+
+  EngineCore& core() { return *core_; }
+  SimulatedWorkerGroup& workers() { return workers_; }
+  Intake& intake() { return intake_; }
+  const HeardStream& Heard(RequestKey key) { return streams_[key]; }
+  absl::Time now() const { return now_; }
+  void Advance(absl::Duration duration) { now_ += duration; }
+  const std::vector<StepPlan>& plans() const { return plans_; }
+  void KeepPlans() { keep_plans_ = true; }
+
+  // Nothing is held anywhere and no rule was broken.
+  void ExpectClean();
+
+ private:
+  void TakeEffects();
+
+  std::unique_ptr<EngineCore> core_;
+  Intake intake_;
+  SimulatedWorkerGroup workers_;
+  uint64_t group_epoch_ = 0;
+  absl::Time now_ = absl::UnixEpoch();
+  bool keep_plans_ = false;
+  std::vector<StepPlan> plans_;
+  std::map<RequestKey, HeardStream> streams_;
+};
+
+// `num_prompt_tokens` tokens that follow from `seed`; no stop tokens.
+EngineRequest MakeRequest(const std::string& id, int32_t num_prompt_tokens,
+                          int32_t max_tokens, uint64_t seed = 1);
+
+}  // namespace quire
+
+#endif  // TESTS_COORDINATOR_ENGINE_ENGINE_HARNESS_H_

@@ -1,0 +1,366 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tests/fakes/simulated_worker_group.h"
+
+#include <algorithm>
+#include <utility>
+#include <variant>
+
+#include "absl/strings/str_cat.h"
+
+namespace quire {
+namespace {
+
+constexpr uint64_t kEmptyPrefix = 0x5175697265u;
+
+// What a prefix comes to when `token` joins it. Never 0.
+uint64_t Extend(uint64_t prefix, TokenId token) {
+  return MixBits(prefix ^ static_cast<uint32_t>(token)) | 1;
+}
+
+bool Contains(const std::vector<TokenId>& ids, TokenId id) {
+  return std::find(ids.begin(), ids.end(), id) != ids.end();
+}
+
+// The token that follows `num_tokens` tokens hashed as `prefix`.
+TokenId NextToken(uint64_t prefix, const SlotSampling& sampling,
+                  int32_t num_tokens, int32_t num_outputs) {
+  uint64_t draw = MixBits(prefix ^ MixBits(sampling.seed + num_tokens));
+  const bool mask = num_outputs < sampling.min_tokens;
+  while (mask && Contains(sampling.stop_token_ids,
+                          static_cast<TokenId>(draw % kSimulatedVocabSize))) {
+    draw = MixBits(draw);
+  }
+  return static_cast<TokenId>(draw % kSimulatedVocabSize);
+}
+
+}  // namespace
+
+std::vector<TokenId> SimulatedStream(const std::vector<TokenId>& prompt,
+                                     const SamplingParams& sampling) {
+  uint64_t prefix = kEmptyPrefix;
+  for (TokenId token : prompt) prefix = Extend(prefix, token);
+  std::vector<TokenId> outputs;
+  while (static_cast<int32_t>(outputs.size()) < sampling.max_tokens) {
+    const int32_t num_outputs = static_cast<int32_t>(outputs.size());
+    const TokenId token = NextToken(
+        prefix, sampling.slot,
+        static_cast<int32_t>(prompt.size()) + num_outputs, num_outputs);
+    outputs.push_back(token);
+    prefix = Extend(prefix, token);
+    if (num_outputs >= sampling.slot.min_tokens &&
+        Contains(sampling.stop_token_ids, token)) {
+      break;
+    }
+  }
+  return outputs;
+}
+
+SimulatedWorkerGroup::SimulatedWorkerGroup(const SimulatedGroupOptions& options)
+    : options_(options) {}
+
+GroupReady SimulatedWorkerGroup::Begin(uint64_t group_epoch) {
+  absl::MutexLock lock(&mutex_);
+  last_step_ = {.coordinator_epoch = Epoch(1),
+                .group_epoch = Epoch(group_epoch),
+                .step_id = StepId(0)};
+  results_.clear();
+  Clear();
+  return {.coordinator_epoch = Epoch(1),
+          .group_epoch = Epoch(group_epoch),
+          .num_blocks = options_.num_blocks,
+          .num_host_blocks = 0};
+}
+
+void SimulatedWorkerGroup::Clear() {
+  slots_.assign(options_.max_num_seqs, Slot());
+  cache_.assign(int64_t{options_.num_blocks} * options_.block_size, 0);
+  num_holders_.assign(options_.num_blocks, 0);
+  digest_.Clear();
+}
+
+void SimulatedWorkerGroup::DeliverTo(DispatchListener* listener) {
+  absl::MutexLock lock(&mutex_);
+  listener_ = listener;
+}
+
+void SimulatedWorkerGroup::CorruptNextDigest() {
+  absl::MutexLock lock(&mutex_);
+  corrupt_next_ = true;
+}
+
+absl::Status SimulatedWorkerGroup::status() const {
+  absl::MutexLock lock(&mutex_);
+  return status_;
+}
+
+int64_t SimulatedWorkerGroup::num_plans() const {
+  absl::MutexLock lock(&mutex_);
+  return num_plans_;
+}
+
+int64_t SimulatedWorkerGroup::num_resyncs() const {
+  absl::MutexLock lock(&mutex_);
+  return num_resyncs_;
+}
+
+int32_t SimulatedWorkerGroup::num_live_slots() const {
+  absl::MutexLock lock(&mutex_);
+  return static_cast<int32_t>(
+      std::count_if(slots_.begin(), slots_.end(),
+                    [](const Slot& slot) { return slot.live; }));
+}
+
+std::optional<StepResult> SimulatedWorkerGroup::TakeResult() {
+  absl::MutexLock lock(&mutex_);
+  if (results_.empty()) return std::nullopt;
+  StepResult result = std::move(results_.front());
+  results_.pop_front();
+  return result;
+}
+
+void SimulatedWorkerGroup::Send(const StepPlan& plan) {
+  StepResult result;
+  DispatchListener* listener = nullptr;
+  {
+    absl::MutexLock lock(&mutex_);
+    if (plan.identity.group_epoch != last_step_.group_epoch) return;
+    ++num_plans_;
+    CheckIdentity(plan.identity);
+    if (plan.resync) {
+      ++num_resyncs_;
+      Clear();
+    }
+    ApplyTables(plan);
+    ApplyCopies(plan);
+    ran_.assign(options_.max_num_seqs, false);
+    for (SlotId slot : plan.decodes) {
+      RunSlice({.slot = slot, .num_tokens = 1, .sample = true},
+               /*is_decode=*/true, &result);
+    }
+    for (const Slice& slice : plan.chunks) {
+      RunSlice(slice, /*is_decode=*/false, &result);
+    }
+    result.identity = plan.identity;
+    result.token_digest = TokenDigest(result.tokens);
+    result.table_digest = digest_.value();
+    result.step_us = 1;
+    if (std::exchange(corrupt_next_, false)) result.table_digest ^= 1;
+    listener = listener_;
+    if (listener == nullptr) results_.push_back(std::move(result));
+  }
+  if (listener != nullptr) listener->OnStepResult(std::move(result));
+}
+
+void SimulatedWorkerGroup::CheckIdentity(const StepIdentity& identity) {
+  if (identity.coordinator_epoch != last_step_.coordinator_epoch) {
+    Fail("another coordinator epoch");
+  }
+  if (identity.step_id.value() != last_step_.step_id.value() + 1) {
+    Fail(absl::StrCat("step ", identity.step_id.value(), " after step ",
+                      last_step_.step_id.value()));
+  }
+  last_step_.step_id = identity.step_id;
+}
+
+void SimulatedWorkerGroup::Fail(const std::string& what) {
+  if (!status_.ok()) return;
+  status_ = absl::InternalError(
+      absl::StrCat("step ", last_step_.step_id.value(), ": ", what));
+}
+
+SimulatedWorkerGroup::Slot* SimulatedWorkerGroup::At(SlotId slot, bool live) {
+  static Slot nowhere;
+  if (slot.value() < 0 || slot.value() >= options_.max_num_seqs ||
+      slots_[slot.value()].live != live) {
+    Fail(absl::StrCat("slot ", slot.value(), " is not ",
+                      live ? "live" : "free"));
+    nowhere = Slot();
+    return &nowhere;
+  }
+  return &slots_[slot.value()];
+}
+
+void SimulatedWorkerGroup::Hold(SlotId slot_id, int32_t logical_idx,
+                                BlockId block) {
+  if (block.value() < 0 || block.value() >= options_.num_blocks) {
+    Fail(absl::StrCat("block ", block.value(), " does not exist"));
+    return;
+  }
+  ++num_holders_[block.value()];
+  digest_.Toggle(slot_id, logical_idx, block.value());
+}
+
+void SimulatedWorkerGroup::Drop(SlotId slot_id, int32_t logical_idx,
+                                BlockId block) {
+  --num_holders_[block.value()];
+  digest_.Toggle(slot_id, logical_idx, block.value());
+}
+
+// Whatever the last owner wrote must not be mistaken for the new one's.
+void SimulatedWorkerGroup::Wipe(BlockId block) {
+  if (num_holders_[block.value()] != 1) {
+    Fail(absl::StrCat("block ", block.value(), " is given to a second slot"));
+  }
+  const auto begin =
+      cache_.begin() + int64_t{block.value()} * options_.block_size;
+  std::fill(begin, begin + options_.block_size, 0);
+}
+
+void SimulatedWorkerGroup::Release(SlotId slot_id) {
+  Slot* slot = At(slot_id, /*live=*/true);
+  for (size_t idx = 0; idx < slot->table.size(); ++idx) {
+    Drop(slot_id, static_cast<int32_t>(idx), slot->table[idx]);
+  }
+  *slot = Slot();
+}
+
+void SimulatedWorkerGroup::Fork(const SlotFork& fork) {
+  const Slot* parent = At(fork.parent, /*live=*/true);
+  Slot* child = At(fork.child, /*live=*/false);
+  const int32_t num_computed = std::min(parent->num_computed, fork.num_tokens);
+  const int32_t num_blocks =
+      (num_computed + options_.block_size - 1) / options_.block_size;
+  if (fork.num_tokens > parent->tokens.size()) {
+    Fail("a fork of more tokens than there are");
+    return;
+  }
+  *child = *parent;
+  child->sequence_id = fork.child_sequence_id;
+  child->sampling.seed = fork.child_seed;
+  child->tokens.resize(fork.num_tokens);
+  child->num_computed = num_computed;
+  child->written.resize(num_computed);
+  child->table.resize(num_blocks);
+  for (int32_t idx = 0; idx < num_blocks; ++idx) {
+    Hold(fork.child, idx, child->table[idx]);
+  }
+}
+
+void SimulatedWorkerGroup::Admit(const AdmittedSlot& admitted) {
+  Slot* slot = At(admitted.slot, /*live=*/false);
+  if (admitted.num_computed_tokens < 0 ||
+      admitted.num_computed_tokens >= admitted.tokens.size() ||
+      admitted.num_prompt_tokens > admitted.tokens.size()) {
+    Fail("an admitted slot's lengths are wrong");
+  }
+  slot->live = true;
+  slot->sequence_id = admitted.sequence_id;
+  slot->tokens = admitted.tokens;
+  slot->num_prompt_tokens = admitted.num_prompt_tokens;
+  slot->num_computed = admitted.num_computed_tokens;
+  slot->sampling = admitted.sampling;
+  slot->table = std::get<std::vector<BlockId>>(admitted.cache);
+  for (size_t idx = 0; idx < slot->table.size(); ++idx) {
+    Hold(admitted.slot, static_cast<int32_t>(idx), slot->table[idx]);
+    if (static_cast<int32_t>(idx) * options_.block_size >= slot->num_computed) {
+      Wipe(slot->table[idx]);
+    }
+  }
+  uint64_t prefix = kEmptyPrefix;
+  for (int32_t position = 0; position < slot->num_computed; ++position) {
+    prefix = Extend(prefix, slot->tokens[position]);
+    slot->written.push_back(prefix);
+  }
+}
+
+void SimulatedWorkerGroup::ApplyTables(const StepPlan& plan) {
+  for (SlotId slot : plan.released) Release(slot);
+  for (const SlotFork& fork : plan.forks) Fork(fork);
+  for (const AdmittedSlot& admitted : plan.admitted) Admit(admitted);
+  for (const ReplacedBlock& replaced : plan.replaced) {
+    Slot* slot = At(replaced.slot, /*live=*/true);
+    if (replaced.logical_idx >= slot->table.size()) {
+      Fail("a block that is not there is replaced");
+      continue;
+    }
+    BlockId& block = slot->table[replaced.logical_idx];
+    Drop(replaced.slot, replaced.logical_idx, block);
+    block = replaced.block;
+    Hold(replaced.slot, replaced.logical_idx, block);
+    Wipe(block);
+  }
+  for (const AppendedBlock& appended : plan.appended) {
+    Slot* slot = At(appended.slot, /*live=*/true);
+    Hold(appended.slot, static_cast<int32_t>(slot->table.size()),
+         appended.block);
+    slot->table.push_back(appended.block);
+    Wipe(appended.block);
+  }
+}
+
+void SimulatedWorkerGroup::ApplyCopies(const StepPlan& plan) {
+  if (!plan.swap_outs.empty() || !plan.swap_ins.empty()) {
+    Fail("a swap, but there is no host pool");
+  }
+  for (const BlockCopy& copy : plan.copies) {
+    const int64_t size = options_.block_size;
+    std::copy_n(cache_.begin() + copy.src.value() * size, size,
+                cache_.begin() + copy.dst.value() * size);
+  }
+}
+
+SimulatedWorkerGroup::KvValue* SimulatedWorkerGroup::Kv(const Slot& slot,
+                                                        int32_t position) {
+  static KvValue nowhere;
+  const int32_t idx = position / options_.block_size;
+  if (idx >= static_cast<int32_t>(slot.table.size())) {
+    Fail(absl::StrCat("position ", position, " has no block"));
+    nowhere = 0;
+    return &nowhere;
+  }
+  return &cache_[int64_t{slot.table[idx].value()} * options_.block_size +
+                 position % options_.block_size];
+}
+
+void SimulatedWorkerGroup::RunSlice(const Slice& slice, bool is_decode,
+                                    StepResult* result) {
+  Slot* slot = At(slice.slot, /*live=*/true);
+  if (!slot->live) return;
+  const int32_t num_left =
+      static_cast<int32_t>(slot->tokens.size()) - slot->num_computed;
+  if (ran_[slice.slot.value()]) Fail("a slot runs twice in a step");
+  ran_[slice.slot.value()] = true;
+  if (slice.num_tokens < 1 || slice.num_tokens > num_left ||
+      slice.sample != (slice.num_tokens == num_left) ||
+      (is_decode && num_left != 1)) {
+    Fail(absl::StrCat("slot ", slice.slot.value(), " with ", num_left,
+                      " tokens left runs ", slice.num_tokens));
+    return;
+  }
+  // What attention reads must be what this sequence wrote.
+  for (int32_t position = 0; position < slot->num_computed; ++position) {
+    if (*Kv(*slot, position) != slot->written[position]) {
+      Fail(absl::StrCat("slot ", slice.slot.value(), " reads position ",
+                        position, ", which holds something else"));
+    }
+  }
+  uint64_t prefix = slot->num_computed == 0
+                        ? kEmptyPrefix
+                        : *Kv(*slot, slot->num_computed - 1);
+  for (int32_t i = 0; i < slice.num_tokens; ++i) {
+    const int32_t position = slot->num_computed++;
+    prefix = Extend(prefix, slot->tokens[position]);
+    *Kv(*slot, position) = prefix;
+    slot->written.push_back(prefix);
+    const size_t idx = position / options_.block_size;
+    if (idx < slot->table.size() &&
+        num_holders_[slot->table[idx].value()] != 1) {
+      Fail(absl::StrCat("slot ", slice.slot.value(), " writes a shared block"));
+    }
+  }
+  if (!slice.sample) return;
+  const int32_t num_tokens = static_cast<int32_t>(slot->tokens.size());
+  const TokenId token = NextToken(prefix, slot->sampling, num_tokens,
+                                  num_tokens - slot->num_prompt_tokens);
+  slot->tokens.push_back(token);
+  if (slot->sampling.num_logprobs >= 0) {
+    result->logprobs.push_back(
+        {.sample_idx = static_cast<int32_t>(result->tokens.size()),
+         .logprob = -static_cast<float>(token),
+         .rank = 1,
+         .top = {}});
+  }
+  result->tokens.push_back(token);
+}
+
+}  // namespace quire
