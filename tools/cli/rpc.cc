@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tools/cli/rpc.h"
+
+#include <grpcpp/create_channel.h>
+#include <grpcpp/security/credentials.h>
+#include <grpcpp/support/channel_arguments.h>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
+
+namespace quire {
+
+std::shared_ptr<grpc::Channel> MakeChannel(const std::string& target,
+                                           int index) {
+  grpc::ChannelArguments args;
+  // Channels with equal arguments would share one connection.
+  args.SetInt("quire.channel_index", index);
+  args.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+  args.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
+  args.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);
+  args.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 1000);
+  args.SetMaxReceiveMessageSize(64 << 20);
+  return grpc::CreateCustomChannel(target, grpc::InsecureChannelCredentials(),
+                                   args);
+}
+
+absl::Status WaitForServer(grpc::Channel* channel, const std::string& target,
+                           absl::Duration timeout) {
+  if (channel->WaitForConnected(absl::ToChronoTime(absl::Now() + timeout))) {
+    return absl::OkStatus();
+  }
+  return absl::UnavailableError(
+      absl::StrCat("no server answers at ", target,
+                   "; start one with `quire serve --model DIR`, or name "
+                   "another with --target=host:port"));
+}
+
+std::string DescribeStatus(const absl::Status& status) {
+  const std::string message =
+      absl::StrReplaceAll(status.message(), {{"\n", " "}});
+  return absl::StrCat(message.empty() ? "no reason given" : message, " (",
+                      absl::StatusCodeToString(status.code()), ")");
+}
+
+}  // namespace quire

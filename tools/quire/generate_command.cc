@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <grpcpp/channel.h>
+#include <grpcpp/client_context.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <iostream>
+#include <iterator>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_format.h"
+#include "common/clock.h"
+#include "common/wire/status_wire.h"
+#include "nlohmann/json.hpp"
+#include "proto/inference.grpc.pb.h"
+#include "tools/cli/flag_set.h"
+#include "tools/cli/rpc.h"
+#include "tools/cli/signals.h"
+#include "tools/quire/commands.h"
+#include "tools/quire/generation.h"
+#include "tools/quire/sampling_flags.h"
+
+namespace quire {
+namespace {
+
+struct Flags {
+  std::string target = "localhost:8001";
+  std::string model;
+  std::string request_id;
+  bool json = false;
+  std::optional<bool> add_special_tokens;
+  double timeout_s = 0;
+  double connect_timeout_s = 5;
+  SamplingFlags sampling;
+};
+
+void AddFlags(Flags* flags, FlagSet* set) {
+  set->Add("target", &flags->target, "the server's public gRPC address");
+  set->Add("model", &flags->model,
+           "a served model's name; empty: the only one");
+  set->Add("request_id", &flags->request_id,
+           "names the request in logs; empty: the server picks a name");
+  set->Add("json", &flags->json,
+           "print one JSON object with text, token ids and timing at the end");
+  set->Add("add_special_tokens", &flags->add_special_tokens,
+           "surround the prompt with the tokenizer's special tokens, such as "
+           "BOS");
+  set->Add("timeout_s", &flags->timeout_s,
+           "give the request up after this many seconds; 0: never");
+  set->Add("connect_timeout_s", &flags->connect_timeout_s,
+           "wait this long for a server to answer");
+  AddSamplingFlags(&flags->sampling, set);
+}
+
+int Usage(const std::string& message) {
+  std::cerr << "quire generate: " << message << "\n";
+  return 2;
+}
+
+std::string ReadStandardInput() {
+  return {std::istreambuf_iterator<char>(std::cin), {}};
+}
+
+// Streams one request. Fails with the server's status, or Cancelled.
+absl::Status Stream(const std::shared_ptr<grpc::Channel>& channel,
+                    const v1::GenerateRequest& request, const Flags& flags,
+                    const Clock& clock, grpc::ClientContext* context,
+                    Generation* generation) {
+  if (flags.timeout_s > 0) {
+    context->set_deadline(
+        absl::ToChronoTime(absl::Now() + absl::Seconds(flags.timeout_s)));
+  }
+  v1::Inference::Stub stub(channel);
+  const auto reader = stub.Generate(context, request);
+  v1::GenerateResponse response;
+  absl::Status bad_stream;
+  while (bad_stream.ok() && reader->Read(&response)) {
+    bad_stream = generation->Add(response, clock.Now());
+    if (!flags.json && response.has_chunk()) {
+      std::cout << response.chunk().text() << std::flush;
+    }
+  }
+  if (!bad_stream.ok()) context->TryCancel();
+  const absl::Status status = FromGrpcStatus(reader->Finish());
+  if (!bad_stream.ok()) return bad_stream;
+  if (!status.ok()) return status;
+  return generation->CheckComplete();
+}
+
+int Generate(const v1::GenerateRequest& request, const Flags& flags) {
+  SignalEvents events(SignalEvents::Children::kIgnore);
+  const auto channel = MakeChannel(flags.target);
+  grpc::ClientContext context;
+  std::atomic<int> interrupted = 0;
+  RealClock clock;
+  Generation generation(clock.Now());
+  absl::Status status;
+  {
+    // Ctrl-C ends the request, not the connection: the server hears of it.
+    InterruptWatcher watcher(&events, [&](int signal) {
+      if (interrupted.exchange(signal) != 0) _exit(128 + signal);
+      context.TryCancel();
+    });
+    status = WaitForServer(channel.get(), flags.target,
+                           absl::Seconds(flags.connect_timeout_s));
+    if (status.ok() && interrupted == 0) {
+      generation = Generation(clock.Now());
+      status = Stream(channel, request, flags, clock, &context, &generation);
+    }
+  }
+  if (flags.json && status.ok()) {
+    std::cout << generation.ToJson().dump(2) << "\n";
+  } else if (!generation.text().empty() && !flags.json) {
+    std::cout << std::endl;
+  }
+  if (interrupted != 0) {
+    std::cerr << "quire generate: cancelled\n";
+    return 128 + interrupted;
+  }
+  if (!status.ok()) {
+    std::cerr << "quire generate: " << DescribeStatus(status) << "\n";
+    return 1;
+  }
+  if (isatty(STDERR_FILENO) == 1) std::cerr << generation.Summary() << "\n";
+  return 0;
+}
+
+}  // namespace
+
+int GenerateCommand(const std::vector<std::string>& args) {
+  Flags flags;
+  FlagSet set("quire generate \"prompt\" [flags]   (prompt - : standard input)",
+              "Streams the continuation of a prompt to standard output.");
+  AddFlags(&flags, &set);
+  const auto positional = set.Parse(args);
+  if (!positional.ok())
+    return Usage(std::string(positional.status().message()));
+  if (set.help_requested()) {
+    std::cout << set.Help();
+    return 0;
+  }
+  if (positional->size() != 1) {
+    return Usage(positional->empty()
+                     ? "no prompt; try: quire generate \"Once upon a time\""
+                     : "several prompts; put the prompt in quotes");
+  }
+  const auto sampling = ToSamplingParams(flags.sampling);
+  if (!sampling.ok()) return Usage(std::string(sampling.status().message()));
+
+  v1::GenerateRequest request;
+  request.set_request_id(flags.request_id);
+  request.set_model(flags.model);
+  request.set_text(positional->front() == "-" ? ReadStandardInput()
+                                              : positional->front());
+  *request.mutable_sampling() = *sampling;
+  if (flags.add_special_tokens) {
+    request.set_add_special_tokens(*flags.add_special_tokens);
+  }
+  return Generate(request, flags);
+}
+
+}  // namespace quire

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// One request's stream put together again, with its timing.
+#ifndef TOOLS_QUIRE_GENERATION_H_
+#define TOOLS_QUIRE_GENERATION_H_
+
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "nlohmann/json.hpp"
+#include "proto/inference.pb.h"
+
+namespace quire {
+
+// Copyable value. Holds the request's first sequence.
+class Generation {
+ public:
+  explicit Generation(absl::Time start) : start_(start) {}
+
+  // Takes the next message. DataLoss if a token was lost or came twice.
+  absl::Status Add(const v1::GenerateResponse& response, absl::Time now);
+
+  // DataLoss if the stream ended without saying so.
+  absl::Status CheckComplete() const;
+
+  const std::string& text() const { return text_; }
+
+  // Text, token ids, log probabilities if there are any, usage, timing.
+  nlohmann::ordered_json ToJson() const;
+  // "[42 tokens, 31.2 tokens/s, first after 85 ms, stopped by stop]"
+  std::string Summary() const;
+
+ private:
+  double TokensPerSecond() const;
+  std::string FinishReason() const;
+
+  absl::Time start_;
+  absl::Time first_token_ = absl::InfinitePast();
+  absl::Time last_token_ = absl::InfinitePast();
+  std::string request_id_;
+  std::string text_;
+  std::vector<uint32_t> token_ids_;
+  std::vector<v1::TokenLogprobs> logprobs_;
+  v1::FinishReason finish_reason_ = v1::FINISH_REASON_UNSPECIFIED;
+  bool is_complete_ = false;
+  v1::Complete complete_;
+};
+
+}  // namespace quire
+
+#endif  // TOOLS_QUIRE_GENERATION_H_

@@ -1,0 +1,250 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tools/quire/launcher.h"
+
+#include <poll.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <fstream>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "common/status_macros.h"
+#include "proto/cluster.pb.h"
+#include "tools/cli/server_queries.h"
+#include "tools/quire/start_box.h"
+
+namespace quire {
+namespace {
+
+constexpr absl::Duration kPollInterval = absl::Milliseconds(100);
+constexpr absl::Duration kQueryTimeout = absl::Milliseconds(500);
+constexpr absl::Duration kInfoTimeout = absl::Seconds(5);
+// Children that fail together are reported together.
+constexpr absl::Duration kCompany = absl::Milliseconds(300);
+constexpr size_t kReportedLines = 10;
+constexpr int kUsageExit = 2;
+
+}  // namespace
+
+Launcher::Launcher(LauncherOptions options, SignalEvents* events,
+                   std::ostream* err, const Clock* clock)
+    : options_(std::move(options)),
+      events_(events),
+      err_(err),
+      clock_(clock),
+      start_(clock->Now()),
+      progress_(options_.progress_style, err, clock) {}
+
+int Launcher::Run() {
+  absl::Status status = StartCoordinator();
+  while (status.ok() && num_interrupts_ == 0 && !AnyExited()) {
+    Poll(stage_ == Stage::kServing ? absl::InfiniteDuration() : kPollInterval);
+    if (num_interrupts_ > 0 || AnyExited()) break;
+    status = Advance();
+  }
+  progress_.Finish();
+  int result = 0;
+  if (!status.ok()) {
+    *err_ << "quire serve: " << status.message() << std::endl;
+    result = 1;
+  } else if (num_interrupts_ == 0) {
+    const absl::Time end = clock_->Now() + kCompany;
+    while (clock_->Now() < end) Poll(end - clock_->Now());
+    result = ReportFailure();
+  } else {
+    *err_ << "quire serve: ending (once more ends at once)" << std::endl;
+  }
+  StopChildren();
+  return result;
+}
+
+absl::Status Launcher::StartCoordinator() {
+  ChildProcess::Options options;
+  options.name = "coordinator";
+  options.argv = {options_.coordinator_binary};
+  options.argv.insert(options.argv.end(), options_.coordinator_flags.begin(),
+                      options_.coordinator_flags.end());
+  options.on_stdout_line = [this](const std::string& line) {
+    HandleCoordinatorLine(line);
+  };
+  return StartChild(std::move(options));
+}
+
+absl::Status Launcher::StartWorkers() {
+  for (int64_t rank = 0; rank < options_.num_workers; ++rank) {
+    ChildProcess::Options options;
+    options.name = absl::StrCat("worker ", rank);
+    options.argv = {options_.worker_binary,
+                    absl::StrCat("--coordinator=", listening_.control_address),
+                    absl::StrCat("--rank=", rank)};
+    options.argv.insert(options.argv.end(), options_.worker_flags.begin(),
+                        options_.worker_flags.end());
+    QUIRE_RETURN_IF_ERROR(StartChild(std::move(options)));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Launcher::StartChild(ChildProcess::Options options) {
+  std::string file = options.name;
+  std::replace(file.begin(), file.end(), ' ', '_');
+  options.log_path = absl::StrCat(options_.log_dir, "/", file, ".log");
+  if (options_.verbose) {
+    options.on_stderr_line = [this,
+                              name = options.name](const std::string& line) {
+      *err_ << name << "| " << line << std::endl;
+    };
+  }
+  QUIRE_ASSIGN_OR_RETURN(std::unique_ptr<ChildProcess> child,
+                         ChildProcess::Start(std::move(options)));
+  children_.push_back(std::move(child));
+  return absl::OkStatus();
+}
+
+void Launcher::HandleCoordinatorLine(const std::string& line) {
+  if (IsListeningLine(line)) {
+    listening_line_ = line;
+  } else if (IsReadyLine(line)) {
+    said_ready_ = true;
+  }
+}
+
+absl::Status Launcher::Advance() {
+  if (stage_ == Stage::kStarting && listening_line_.has_value()) {
+    QUIRE_ASSIGN_OR_RETURN(listening_, ParseListeningLine(*listening_line_));
+    QUIRE_RETURN_IF_ERROR(StartWorkers());
+    control_ = MakeChannel(listening_.control_address);
+    stage_ = Stage::kLoading;
+  }
+  if (stage_ == Stage::kLoading && !said_ready_) ShowLoading();
+  if (stage_ == Stage::kLoading && said_ready_) {
+    QUIRE_RETURN_IF_ERROR(AnnounceReady());
+    stage_ = Stage::kServing;
+  }
+  return absl::OkStatus();
+}
+
+void Launcher::ShowLoading() {
+  // A coordinator too busy to answer is asked again; one that died is noticed
+  // by its exit.
+  const absl::StatusOr<v1::StatusResponse> status =
+      GetClusterStatus(control_, kQueryTimeout);
+  if (status.ok()) progress_.Update(*status);
+}
+
+absl::Status Launcher::AnnounceReady() {
+  progress_.Finish();
+  control_ = nullptr;
+  QUIRE_ASSIGN_OR_RETURN(
+      const v1::GetServerInfoResponse info,
+      GetServerInfo(MakeChannel(listening_.public_address), kInfoTimeout));
+  *err_ << StartBox(info, listening_, clock_->Now() - start_)
+        << "logs: " << options_.log_dir << std::endl;
+  return options_.ready_file.empty() ? absl::OkStatus() : WriteReadyFile();
+}
+
+absl::Status Launcher::WriteReadyFile() const {
+  // Readers must never see half a file, so it appears by renaming.
+  const std::string partial = options_.ready_file + ".partial";
+  std::ofstream file(partial);
+  file << "public=" << listening_.public_address << "\n"
+       << "control=" << listening_.control_address << "\n"
+       << "metrics=" << listening_.metrics_address << "\n"
+       << "pid=" << getpid() << "\n";
+  file.close();
+  if (!file || rename(partial.c_str(), options_.ready_file.c_str()) != 0) {
+    return absl::InternalError(
+        absl::StrCat("cannot write --ready_file=", options_.ready_file, ": ",
+                     strerror(errno)));
+  }
+  return absl::OkStatus();
+}
+
+void Launcher::Poll(absl::Duration timeout) {
+  std::vector<pollfd> fds = {{events_->fd(), POLLIN, 0}};
+  for (const auto& child : children_) {
+    for (const int fd : {child->stdout_fd(), child->stderr_fd()}) {
+      if (fd >= 0) fds.push_back({fd, POLLIN, 0});
+    }
+  }
+  const int timeout_ms =
+      timeout == absl::InfiniteDuration()
+          ? -1
+          : static_cast<int>(absl::ToInt64Milliseconds(timeout) + 1);
+  poll(fds.data(), fds.size(), timeout_ms);
+  HandleSignals();
+  for (const auto& child : children_) {
+    child->ReadOutput();
+    child->Reap();
+  }
+}
+
+void Launcher::HandleSignals() {
+  while (const std::optional<int> signal = events_->Next()) {
+    if (*signal != SIGCHLD) ++num_interrupts_;
+  }
+}
+
+bool Launcher::AnyExited() const {
+  return std::any_of(children_.begin(), children_.end(),
+                     [](const auto& child) { return child->has_exited(); });
+}
+
+int Launcher::ReportFailure() {
+  int result = 1;
+  for (const auto& child : children_) {
+    if (!child->has_exited()) continue;
+    const auto& tail = child->stderr_tail();
+    const size_t skip =
+        tail.size() > kReportedLines ? tail.size() - kReportedLines : 0;
+    for (size_t line = skip; line < tail.size(); ++line) {
+      *err_ << child->name() << "| " << tail[line] << "\n";
+    }
+    if (child->exit_code() == kUsageExit && stage_ != Stage::kServing) {
+      result = kUsageExit;
+    }
+  }
+  for (const auto& child : children_) {
+    if (!child->has_exited()) continue;
+    *err_ << "quire serve: the " << child->name() << " "
+          << child->DescribeExit()
+          << (stage_ == Stage::kServing ? "" : " before the server was ready")
+          << "; its log is " << child->log_path() << std::endl;
+  }
+  return result;
+}
+
+void Launcher::StopChildren() {
+  // The coordinator first: it needs its workers to finish what runs.
+  if (!children_.empty()) StopFrom(0, 1);
+  StopFrom(1, children_.size());
+}
+
+void Launcher::StopFrom(size_t first, size_t last) {
+  last = std::min(last, children_.size());
+  for (size_t idx = first; idx < last; ++idx) children_[idx]->Signal(SIGTERM);
+  const auto has_ended = [&] {
+    for (size_t idx = first; idx < last; ++idx) {
+      if (!children_[idx]->has_exited()) return false;
+    }
+    return true;
+  };
+  const absl::Time deadline = clock_->Now() + options_.grace;
+  while (!has_ended() && num_interrupts_ < 2 && clock_->Now() < deadline) {
+    Poll(std::min(kPollInterval, deadline - clock_->Now()));
+  }
+  for (size_t idx = first; idx < last; ++idx) {
+    if (!children_[idx]->has_exited()) {
+      *err_ << "quire serve: the " << children_[idx]->name()
+            << " did not end in time and was killed" << std::endl;
+      children_[idx]->Signal(SIGKILL);
+    }
+  }
+  while (!has_ended()) Poll(kPollInterval);
+}
+
+}  // namespace quire

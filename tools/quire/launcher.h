@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Starts a coordinator and its workers on this machine, shows them becoming
+// ready, and stays beside them until somebody ends the server.
+#ifndef TOOLS_QUIRE_LAUNCHER_H_
+#define TOOLS_QUIRE_LAUNCHER_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <ostream>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "common/clock.h"
+#include "proto/inference.pb.h"
+#include "tools/cli/progress.h"
+#include "tools/cli/rpc.h"
+#include "tools/cli/signals.h"
+#include "tools/quire/child_process.h"
+#include "tools/quire/listening_line.h"
+#include "tools/quire/load_progress.h"
+
+namespace quire {
+
+struct LauncherOptions {
+  std::string coordinator_binary;
+  std::string worker_binary;
+  // Complete command lines after the program's name. Each worker gets
+  // --coordinator and --rank in addition.
+  std::vector<std::string> coordinator_flags;
+  std::vector<std::string> worker_flags;
+  int64_t num_workers = 1;
+  // Where the children's logs go; an existing folder.
+  std::string log_dir;
+  // Repeat the children's logs on `err`, each line with its child's name.
+  bool verbose = false;
+  // Written, at once and whole, when the server is ready. Empty: none.
+  std::string ready_file;
+  // For the coordinator to drain, then again for the workers to leave.
+  absl::Duration grace = absl::Seconds(15);
+  ProgressStyle progress_style = ProgressStyle::kPlain;
+};
+
+// Thread-compatible; see ChildProcess about the calling thread.
+class Launcher {
+ public:
+  // `events` must report children. Borrows all but `options`.
+  Launcher(LauncherOptions options, SignalEvents* events, std::ostream* err,
+           const Clock* clock);
+
+  // Returns when the server has ended and no child is left: 0 after SIGINT or
+  // SIGTERM, 2 if a child refused its flags, 1 if anything else went wrong.
+  int Run();
+
+ private:
+  enum class Stage { kStarting, kLoading, kServing };
+
+  absl::Status StartCoordinator();
+  absl::Status StartWorkers();
+  absl::Status StartChild(ChildProcess::Options options);
+  void HandleCoordinatorLine(const std::string& line);
+  // Lets the stage follow what the coordinator has said.
+  absl::Status Advance();
+  void ShowLoading();
+  absl::Status AnnounceReady();
+  absl::Status WriteReadyFile() const;
+
+  // Waits up to `timeout` for signals, output and ended children.
+  void Poll(absl::Duration timeout);
+  void HandleSignals();
+  bool AnyExited() const;
+  // Says which children ended by themselves, why, and their last words.
+  // Returns Run's result.
+  int ReportFailure();
+  // Ends the coordinator, then the workers; by force after the grace.
+  void StopChildren();
+  void StopFrom(size_t first, size_t last);
+
+  const LauncherOptions options_;
+  SignalEvents* const events_;
+  std::ostream* const err_;
+  const Clock* const clock_;
+  const absl::Time start_;
+  LoadProgress progress_;
+
+  Stage stage_ = Stage::kStarting;
+  bool said_ready_ = false;
+  std::optional<std::string> listening_line_;
+  Listening listening_;
+  std::shared_ptr<grpc::Channel> control_;
+  int num_interrupts_ = 0;
+  // The coordinator, then the workers by rank.
+  std::vector<std::unique_ptr<ChildProcess>> children_;
+};
+
+}  // namespace quire
+
+#endif  // TOOLS_QUIRE_LAUNCHER_H_

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tools/quire/listening_line.h"
+
+#include "absl/status/status.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
+
+namespace quire {
+namespace {
+
+constexpr char kListening[] = "QUIRE_LISTENING";
+constexpr char kReady[] = "QUIRE_READY";
+
+// A server bound to every interface is reached at this machine's own.
+std::string Reachable(absl::string_view address) {
+  for (const absl::string_view any : {"0.0.0.0:", "[::]:", "*:"}) {
+    if (absl::ConsumePrefix(&address, any)) {
+      return absl::StrCat("127.0.0.1:", address);
+    }
+  }
+  return std::string(address);
+}
+
+}  // namespace
+
+bool IsListeningLine(absl::string_view line) {
+  return absl::StartsWith(line, kListening);
+}
+
+bool IsReadyLine(absl::string_view line) {
+  return absl::StartsWith(line, kReady);
+}
+
+absl::StatusOr<Listening> ParseListeningLine(absl::string_view line) {
+  Listening listening;
+  for (absl::string_view word : absl::StrSplit(line, ' ')) {
+    if (absl::ConsumePrefix(&word, "public=")) {
+      listening.public_address = Reachable(word);
+    } else if (absl::ConsumePrefix(&word, "control=")) {
+      listening.control_address = Reachable(word);
+    } else if (absl::ConsumePrefix(&word, "metrics=")) {
+      listening.metrics_address = Reachable(word);
+    }
+  }
+  if (listening.public_address.empty() || listening.control_address.empty()) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "the coordinator said where it listens without an address: ", line));
+  }
+  return listening;
+}
+
+}  // namespace quire

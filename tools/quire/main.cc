@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// quire: serve a model on this machine, ask it, look at it.
+#include <glog/logging.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <iostream>
+#include <string>
+#include <vector>
+
+#include "common/flags/parse_flags.h"
+#include "tools/quire/commands.h"
+
+namespace {
+
+constexpr char kUsage[] =
+    R"(quire serves large language models from paged KV memory.
+
+usage: quire COMMAND [flags]
+
+  quire serve --model=DIR [--tensor_parallel_size=2] [--device=cpu]
+      start a coordinator and its workers on this machine
+  quire generate "Once upon a time" [--target=localhost:8001]
+      stream a continuation to the terminal
+  quire status [--target=localhost:9000]
+      show workers, epochs and block use
+
+`quire COMMAND --help` lists a command's flags.
+)";
+
+struct Command {
+  std::string name;
+  int (*run)(const std::vector<std::string>& args);
+};
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  google::InitGoogleLogging(argv[0]);
+  FLAGS_logtostderr = true;
+  // `bazel run` starts programs elsewhere than where the user stands.
+  if (const char* dir = std::getenv("BUILD_WORKING_DIRECTORY")) {
+    PLOG_IF(WARNING, chdir(dir) != 0) << dir;
+  }
+  const std::vector<Command> commands = {
+      {"serve", quire::ServeCommand},
+      {"generate", quire::GenerateCommand},
+      {"status", quire::StatusCommand},
+  };
+  const std::string wanted = argc > 1 ? argv[1] : "";
+  if (wanted == "--help" || wanted == "-h" || wanted == "help") {
+    std::cout << kUsage;
+    return 0;
+  }
+  std::vector<std::string> names;
+  for (const Command& command : commands) {
+    if (command.name == wanted) return command.run({argv + 2, argv + argc});
+    names.push_back(command.name);
+  }
+  if (wanted.empty()) {
+    std::cerr << kUsage;
+    return 2;
+  }
+  const std::string nearest = quire::NearestName(wanted, names);
+  std::cerr << "quire: unknown command " << wanted << "; "
+            << (nearest.empty() ? "`quire --help` lists them"
+                                : "did you mean " + nearest + "?")
+            << "\n";
+  return 2;
+}

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tools/quire/sampling_flags.h"
+
+#include <limits>
+
+#include "absl/status/status.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "common/status_macros.h"
+
+namespace quire {
+namespace {
+
+// `value` as the integer type Int of a field.
+template <typename Int>
+absl::StatusOr<Int> Narrow(absl::string_view name, int64_t value) {
+  if (value < int64_t{std::numeric_limits<Int>::min()} ||
+      value > int64_t{std::numeric_limits<Int>::max()}) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "--", name, "=", value, " is outside ", std::numeric_limits<Int>::min(),
+        "..", std::numeric_limits<Int>::max()));
+  }
+  return static_cast<Int>(value);
+}
+
+absl::Status SetIntegers(const SamplingFlags& sampling,
+                         v1::SamplingParams* params) {
+  if (sampling.top_k) {
+    QUIRE_ASSIGN_OR_RETURN(const int32_t top_k,
+                           Narrow<int32_t>("top_k", *sampling.top_k));
+    params->set_top_k(top_k);
+  }
+  if (sampling.min_tokens) {
+    QUIRE_ASSIGN_OR_RETURN(
+        const uint32_t min_tokens,
+        Narrow<uint32_t>("min_tokens", *sampling.min_tokens));
+    params->set_min_tokens(min_tokens);
+  }
+  if (sampling.max_tokens) {
+    QUIRE_ASSIGN_OR_RETURN(
+        const uint32_t max_tokens,
+        Narrow<uint32_t>("max_tokens", *sampling.max_tokens));
+    params->set_max_tokens(max_tokens);
+  }
+  if (sampling.logprobs) {
+    QUIRE_ASSIGN_OR_RETURN(const uint32_t logprobs,
+                           Narrow<uint32_t>("logprobs", *sampling.logprobs));
+    params->set_logprobs(logprobs);
+  }
+  for (const std::string& text : sampling.stop_token_ids) {
+    uint32_t id;
+    if (!absl::SimpleAtoi(text, &id)) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("--stop_token_ids: ", text, " is not a token id"));
+    }
+    params->add_stop_token_ids(id);
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+void AddSamplingFlags(SamplingFlags* sampling, FlagSet* flags) {
+  flags->Add("temperature", &sampling->temperature,
+             "0..2; below 1e-5 takes the likeliest token");
+  flags->Add("top_p", &sampling->top_p,
+             "sample from the fewest tokens that together reach this "
+             "probability, (0, 1]");
+  flags->Add("top_k", &sampling->top_k,
+             "sample from the k likeliest tokens; 0 or -1: all");
+  flags->Add("min_p", &sampling->min_p,
+             "drop tokens less likely than this share of the likeliest, 0..1");
+  flags->Add("presence_penalty", &sampling->presence_penalty,
+             "-2..2, once for each token already generated");
+  flags->Add("frequency_penalty", &sampling->frequency_penalty,
+             "-2..2, for each earlier generation of a token");
+  flags->Add("repetition_penalty", &sampling->repetition_penalty,
+             "> 0; above 1 discourages tokens of prompt and output");
+  flags->Add("seed", &sampling->seed,
+             "makes the output a function of the request alone");
+  flags->AddRepeated("stop", &sampling->stop,
+                     "end before this text; may be given several times");
+  flags->AddList("stop_token_ids", &sampling->stop_token_ids,
+                 "end at any of these token ids, such as 2,50256");
+  flags->Add("ignore_eos", &sampling->ignore_eos,
+             "do not stop at the model's end-of-sequence token");
+  flags->Add("min_tokens", &sampling->min_tokens,
+             "generate at least this many tokens");
+  flags->Add("max_tokens", &sampling->max_tokens,
+             "generate at most this many tokens");
+  flags->Add("logprobs", &sampling->logprobs,
+             "0..20; with --json, report log probabilities of the sampled "
+             "and of this many of the likeliest tokens");
+  flags->Add("include_stop_str_in_output",
+             &sampling->include_stop_str_in_output,
+             "keep the stop text in the output");
+  flags->Add("skip_special_tokens", &sampling->skip_special_tokens,
+             "leave special tokens out of the text");
+}
+
+absl::StatusOr<v1::SamplingParams> ToSamplingParams(
+    const SamplingFlags& sampling) {
+  v1::SamplingParams params;
+  if (sampling.temperature) params.set_temperature(*sampling.temperature);
+  if (sampling.top_p) params.set_top_p(*sampling.top_p);
+  if (sampling.min_p) params.set_min_p(*sampling.min_p);
+  if (sampling.presence_penalty) {
+    params.set_presence_penalty(*sampling.presence_penalty);
+  }
+  if (sampling.frequency_penalty) {
+    params.set_frequency_penalty(*sampling.frequency_penalty);
+  }
+  if (sampling.repetition_penalty) {
+    params.set_repetition_penalty(*sampling.repetition_penalty);
+  }
+  if (sampling.seed) params.set_seed(*sampling.seed);
+  for (const std::string& stop : sampling.stop) params.add_stop(stop);
+  if (sampling.ignore_eos) params.set_ignore_eos(*sampling.ignore_eos);
+  if (sampling.include_stop_str_in_output) {
+    params.set_include_stop_str_in_output(*sampling.include_stop_str_in_output);
+  }
+  if (sampling.skip_special_tokens) {
+    params.set_skip_special_tokens(*sampling.skip_special_tokens);
+  }
+  QUIRE_RETURN_IF_ERROR(SetIntegers(sampling, &params));
+  return params;
+}
+
+}  // namespace quire

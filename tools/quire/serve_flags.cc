@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tools/quire/serve_flags.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <system_error>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "common/status_macros.h"
+#include "tools/quire/binaries.h"
+
+namespace quire {
+namespace {
+
+constexpr int64_t kMaxRanks = 64;
+
+absl::Status Check(const ServeFlags& serve) {
+  if (serve.tensor_parallel_size < 1 ||
+      serve.tensor_parallel_size > kMaxRanks) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--tensor_parallel_size=", serve.tensor_parallel_size,
+                     " is outside 1..", kMaxRanks));
+  }
+  if (serve.device != "cpu" && serve.device != "cuda") {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--device=", serve.device, " is neither cpu nor cuda"));
+  }
+  if (serve.num_threads < 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--num_threads=", serve.num_threads, " is negative"));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+void AddServeFlags(ServeFlags* serve, FlagSet* flags) {
+  flags->Add("model", &serve->model,
+             "a Hugging Face model folder; without it, the demo model");
+  flags->Add("tensor_parallel_size", &serve->tensor_parallel_size,
+             "ranks that share the model, one worker process each");
+  flags->Add("device", &serve->device, "cpu or cuda");
+  flags->Add("num_threads", &serve->num_threads,
+             "threads of each CPU worker; 0: an equal share of the cores");
+  flags->Add("coordinator_binary", &serve->coordinator_binary,
+             "the coordinator's program; empty: the one built beside quire");
+  flags->Add("worker_binary", &serve->worker_binary,
+             "the worker's program; empty: the one built beside quire");
+  flags->Add("log_dir", &serve->log_dir,
+             "keep the children's logs here; empty: a temporary folder, kept "
+             "only after a failure");
+  flags->Add("ready_file", &serve->ready_file,
+             "when ready, write the addresses here as public=, control= and "
+             "metrics= lines");
+  flags->Add("verbose", &serve->verbose,
+             "show the children's logs on standard error");
+  flags->Add("grace_s", &serve->grace_s,
+             "seconds to let the coordinator finish, and then the workers, "
+             "before they are killed");
+  flags->PassUnknownTo(&serve->coordinator_flags);
+}
+
+absl::StatusOr<LauncherOptions> ToLauncherOptions(const ServeFlags& serve,
+                                                  const std::string& launcher,
+                                                  int64_t num_cores) {
+  QUIRE_RETURN_IF_ERROR(Check(serve));
+  LauncherOptions options;
+  options.coordinator_binary = serve.coordinator_binary;
+  if (options.coordinator_binary.empty()) {
+    QUIRE_ASSIGN_OR_RETURN(
+        options.coordinator_binary,
+        FindBinary(launcher, "coordinator", "quire_coordinator"));
+  }
+  options.worker_binary = serve.worker_binary;
+  if (options.worker_binary.empty()) {
+    QUIRE_ASSIGN_OR_RETURN(options.worker_binary,
+                           FindBinary(launcher, "worker", "quire_worker"));
+  }
+  std::string model = serve.model;
+  if (model.empty()) {
+    QUIRE_ASSIGN_OR_RETURN(model, FindDemoModel(launcher));
+  }
+  // Workers may look from another folder.
+  std::error_code error;
+  const std::filesystem::path absolute =
+      std::filesystem::absolute(model, error);
+  if (!error) model = absolute.string();
+
+  options.num_workers = serve.tensor_parallel_size;
+  options.coordinator_flags = {
+      absl::StrCat("--model=", model),
+      absl::StrCat("--tensor_parallel_size=", serve.tensor_parallel_size),
+      absl::StrCat("--device=", serve.device),
+  };
+  options.coordinator_flags.insert(options.coordinator_flags.end(),
+                                   serve.coordinator_flags.begin(),
+                                   serve.coordinator_flags.end());
+  options.worker_flags = {absl::StrCat("--device=", serve.device)};
+  if (serve.device == "cpu") {
+    const int64_t share =
+        std::max<int64_t>(1, num_cores / serve.tensor_parallel_size);
+    options.worker_flags.push_back(absl::StrCat(
+        "--num_threads=", serve.num_threads > 0 ? serve.num_threads : share));
+  }
+  options.verbose = serve.verbose;
+  options.ready_file = serve.ready_file;
+  options.grace = absl::Seconds(serve.grace_s);
+  return options;
+}
+
+}  // namespace quire

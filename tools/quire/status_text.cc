@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tools/quire/status_text.h"
+
+#include <vector>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/strip.h"
+#include "proto/cluster.pb.h"
+#include "tools/cli/progress.h"
+#include "tools/cli/text_table.h"
+
+namespace quire {
+namespace {
+
+using Rows = std::vector<std::vector<std::string>>;
+
+std::string StateName(v1::GroupState state) {
+  const std::string name = v1::GroupState_Name(state);
+  return absl::AsciiStrToLower(absl::StripPrefix(name, "GROUP_STATE_"));
+}
+
+std::string GroupTable(const v1::StatusResponse& status) {
+  Rows rows;
+  for (const v1::Group& group : status.groups()) {
+    // Blocks that sequences hold: neither free nor merely cached.
+    const int64_t num_held = int64_t{group.num_blocks()} -
+                             group.num_free_blocks() -
+                             group.num_cached_blocks();
+    const double used =
+        group.num_blocks() == 0 ? 0 : 100.0 * num_held / group.num_blocks();
+    rows.push_back(
+        {absl::StrCat(group.group()), absl::StrCat(group.group_epoch()),
+         StateName(group.state()), absl::StrCat(group.num_blocks()),
+         absl::StrCat(num_held), absl::StrCat(group.num_cached_blocks()),
+         absl::StrCat(group.num_free_blocks()), absl::StrFormat("%.1f", used),
+         absl::StrCat(group.last_step_id()), group.detail()});
+  }
+  return FormatTable({"GROUP", "EPOCH", "STATE", "BLOCKS", "HELD", "CACHED",
+                      "FREE", "USED%", "STEP", "DETAIL"},
+                     rows);
+}
+
+std::string Loaded(const v1::Rank& rank) {
+  if (rank.load_phase().empty() || rank.load_phase() == "done" ||
+      rank.load_bytes_total() == 0) {
+    return rank.load_phase().empty() ? "-" : rank.load_phase();
+  }
+  return absl::StrFormat(
+      "%s %.0f%%", rank.load_phase(),
+      100.0 * rank.load_bytes_done() / rank.load_bytes_total());
+}
+
+std::string RankTable(const v1::StatusResponse& status) {
+  Rows rows;
+  for (const v1::Group& group : status.groups()) {
+    for (const v1::Rank& rank : group.ranks()) {
+      rows.push_back({absl::StrCat(group.group()), absl::StrCat(rank.rank()),
+                      rank.address(), rank.device(), absl::StrCat(rank.pid()),
+                      absl::StrFormat("%.1fs ago", rank.heartbeat_age_s()),
+                      Loaded(rank), absl::StrCat(rank.last_step_id())});
+    }
+  }
+  return FormatTable({"GROUP", "RANK", "ADDRESS", "DEVICE", "PID", "HEARTBEAT",
+                      "LOAD", "STEP"},
+                     rows);
+}
+
+}  // namespace
+
+std::string StatusText(const v1::StatusResponse& status) {
+  std::string text = absl::StrCat(
+      "Quire ", status.version(), " serves ", status.model(), " at ",
+      status.public_address(), status.draining() ? " (draining)" : "", ", up ",
+      ShortDuration(absl::Seconds(status.uptime_s())), ", coordinator epoch ",
+      status.coordinator_epoch(), "\n");
+  absl::StrAppend(&text, "requests: ", status.num_running_requests(),
+                  " running, ", status.num_waiting_requests(), " waiting, ",
+                  status.num_finished_requests(), " finished; ",
+                  status.num_preemptions(), " preemptions\n\n");
+  return absl::StrCat(text, GroupTable(status), "\n", RankTable(status));
+}
+
+}  // namespace quire
