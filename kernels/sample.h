@@ -41,14 +41,16 @@ struct Candidate {
   int32_t token_id;
 };
 
-// What a shard says of one row. Sums are relative to their own maximum.
+// What a shard says of one row. Sums are relative to their own maximum; a sum
+// is 0 where the maximum is -infinity. If a raw logit is NaN or +infinity,
+// raw_max is NaN and nothing else holds: the row must not be sampled.
 struct ShardSummary {
   float raw_max;
   float raw_sum;     // sum of exp(raw - raw_max)
   float max;         // of logits after penalties, masks and temperature
   float sum;         // sum of exp(logit - max)
   float best_noisy;  // largest logit + Gumbel noise (greedy: largest logit)
-  int32_t best_token_id;  // whose it is; the lowest id on a tie
+  int32_t best_token_id;  // whose it is; the lowest id on a tie; -1: none
   float best_raw_logit;   // its raw logit
 };
 
@@ -60,7 +62,8 @@ struct SampleShardParams {
   const SampleRow* rows;    // [num_rows]
   ShardSummary* summaries;  // [num_rows] out
   // The largest `num_candidates` columns of each row by (logit descending, id
-  // ascending); missing ones have token_id -1. num_candidates may be 0.
+  // ascending) that are not -infinity; missing ones have token_id -1.
+  // num_candidates may be 0.
   Candidate* candidates;  // [num_rows, num_candidates] out
   int32_t num_candidates;
 };
