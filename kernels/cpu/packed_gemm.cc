@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kernels/cpu/packed_gemm.h"
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "common/status_macros.h"
+#include "kernels/cpu/host_memory.h"
+
+namespace quire {
+namespace {
+
+// Groups of k in a block: 16 KiB of a panel, half of a small L1 cache.
+constexpr int64_t kBlockSteps = 128;
+// Rows whose partial sums a thread keeps: 48 KiB.
+constexpr int64_t kPassRows = 32 * kMaxTileRows;
+// How far ahead of the product a lone tile fetches its panel. Hardware
+// prefetchers stop at the end of a page; this goes on.
+constexpr int64_t kPrefetchBytes = 4096;
+// Bytes of a weight in one piece of work.
+constexpr int64_t kGrainBytes = 1 << 20;
+
+class PanelWeight final : public PackedWeight {
+ public:
+  PanelWeight(int64_t n, int64_t k, HostMemory memory)
+      : PackedWeight(n, k, memory.bytes()), memory_(std::move(memory)) {}
+
+  uint32_t* panels() const { return static_cast<uint32_t*>(memory_.data()); }
+
+ private:
+  HostMemory memory_;
+};
+
+// Rows of x cut into tiles of nearly equal height, at most kMaxTileRows.
+struct RowTiles {
+  explicit RowTiles(int64_t rows)
+      : rows(rows), count((rows + kMaxTileRows - 1) / kMaxTileRows) {}
+  int64_t Begin(int64_t tile) const { return rows * tile / count; }
+
+  int64_t rows;
+  int64_t count;
+};
+
+// Arranges rows [begin, end) of x as [num_steps, rows] groups.
+void PackRows(const GemmParams& params, DType dtype, int64_t begin, int64_t end,
+              uint32_t* to) {
+  const int64_t size = SizeOf(dtype);
+  const int64_t k = params.weight->k();
+  const int64_t rows = end - begin;
+  const int64_t whole = dtype == DType::kF32 ? k : k / 2;
+  for (int64_t r = 0; r < rows; ++r) {
+    const char* x = static_cast<const char*>(params.x) +
+                    (begin + r) * params.x_stride * size;
+    uint32_t* out = to + r;
+    for (int64_t step = 0; step < whole; ++step) {
+      std::memcpy(out + step * rows, x + step * 4, 4);
+    }
+    if (whole != NumSteps(k, dtype)) {
+      uint32_t last = 0;  // the odd last k, beside a zero
+      std::memcpy(&last, x + whole * 4, 2);
+      out[whole * rows] = last;
+    }
+  }
+}
+
+}  // namespace
+
+PackedGemm::PackedGemm(DType dtype, const ThreadTeam* team)
+    : dtype_(dtype),
+      team_(team),
+      kernel_(ChooseGemmKernel(dtype)),
+      sums_(team->num_threads()) {}
+
+absl::StatusOr<std::unique_ptr<PackedWeight>> PackedGemm::Pack(
+    absl::Span<const HostMatrix> stacked) {
+  int64_t n = 0;
+  for (const HostMatrix& matrix : stacked) n += matrix.rows;
+  const int64_t k = stacked.front().cols;
+  const int64_t groups = NumPanels(n) * NumSteps(k, dtype_) * kPanelLanes;
+  QUIRE_ASSIGN_OR_RETURN(HostMemory memory,
+                         HostMemory::Allocate(groups * sizeof(uint32_t)));
+  auto weight = std::make_unique<PanelWeight>(n, k, std::move(memory));
+  PackPanels(stacked, n, k, dtype_, *team_, weight->panels());
+  return weight;
+}
+
+absl::Status PackedGemm::Run(const GemmParams& params) {
+  const int64_t k = params.weight->k();
+  const int64_t num_steps = NumSteps(k, dtype_);
+  const int64_t num_panels = NumPanels(params.weight->n());
+  if (params.m == 0 || num_panels == 0) return absl::OkStatus();
+  // A single row is in the kernels' order already.
+  const uint32_t* x = static_cast<const uint32_t*>(params.x);
+  if (params.m > 1 || num_steps * 4 != k * SizeOf(dtype_)) {
+    uint32_t* packed = x_.Get<uint32_t>(params.m * num_steps);
+    const RowTiles tiles(params.m);
+    const int64_t grain =
+        std::max<int64_t>(1, (64 << 10) / (num_steps * kMaxTileRows + 1));
+    team_->For(tiles.count, grain, [&](int, int64_t begin, int64_t end) {
+      for (int64_t tile = begin; tile < end; ++tile) {
+        PackRows(params, dtype_, tiles.Begin(tile), tiles.Begin(tile + 1),
+                 packed + tiles.Begin(tile) * num_steps);
+      }
+    });
+    x = packed;
+  }
+  const int64_t panel_bytes = num_steps * kPanelLanes * 4;
+  const int64_t fair = num_panels / (4 * team_->num_threads());
+  const int64_t grain =
+      std::max<int64_t>(1, std::min(fair, kGrainBytes / (panel_bytes + 1)));
+  team_->For(num_panels, grain, [&](int thread, int64_t begin, int64_t end) {
+    RunPanels(params, x, thread, begin, end);
+  });
+  return absl::OkStatus();
+}
+
+void PackedGemm::RunPanels(const GemmParams& params, const uint32_t* x,
+                           int thread, int64_t begin, int64_t end) {
+  const auto& weight = static_cast<const PanelWeight&>(*params.weight);
+  const int64_t num_steps = NumSteps(weight.k(), dtype_);
+  const int64_t n = weight.n();
+  const RowTiles tiles(params.m);
+  const int64_t pass_tiles = kPassRows / kMaxTileRows;
+  float* sums = sums_.Get<float>(
+      thread, std::min<int64_t>(params.m, kPassRows) * kPanelLanes);
+  const int64_t bias_size = SizeOf(dtype_);
+  const int64_t y_size = SizeOf(params.y_dtype);
+  for (int64_t pass = 0; pass < tiles.count; pass += pass_tiles) {
+    const int64_t pass_end = std::min(pass + pass_tiles, tiles.count);
+    const int64_t first_row = tiles.Begin(pass);
+    const int64_t block =
+        pass_end - pass == 1 ? std::max<int64_t>(1, num_steps) : kBlockSteps;
+    for (int64_t panel = begin; panel < end; ++panel) {
+      const uint32_t* groups =
+          weight.panels() + panel * num_steps * kPanelLanes;
+      int64_t step = 0;
+      do {  // once even if k is 0: the sums are zeros then
+        for (int64_t t = pass; t < pass_end; ++t) {
+          const int64_t row = tiles.Begin(t);
+          GemmTile tile;
+          tile.rows = tiles.Begin(t + 1) - row;
+          tile.num_steps = std::min(block, num_steps - step);
+          tile.a = x + row * num_steps + step * tile.rows;
+          tile.panel = groups + step * kPanelLanes;
+          tile.sums = sums + (row - first_row) * kPanelLanes;
+          const char* here = reinterpret_cast<const char*>(tile.panel);
+          // A lone tile reads ahead; of several, the last one fetches the next
+          // block.
+          tile.prefetch = pass_end - pass == 1 ? here + kPrefetchBytes
+                          : t + 1 == pass_end
+                              ? here + tile.num_steps * kPanelLanes * 4
+                              : here;
+          tile.resume = step > 0;
+          kernel_(tile);
+        }
+        step += block;
+      } while (step < num_steps);
+      const int64_t feature = panel * kPanelLanes;
+      GemmStore store;
+      store.bias_dtype = dtype_;
+      store.bias =
+          params.bias == nullptr
+              ? nullptr
+              : static_cast<const char*>(params.bias) + feature * bias_size;
+      store.y_dtype = params.y_dtype;
+      store.count = std::min(kPanelLanes, n - feature);
+      for (int64_t row = first_row; row < tiles.Begin(pass_end); ++row) {
+        store.sums = sums + (row - first_row) * kPanelLanes;
+        store.y = static_cast<char*>(params.y) +
+                  (row * params.y_stride + feature) * y_size;
+        StoreGemmRow(store);
+      }
+    }
+  }
+}
+
+}  // namespace quire
