@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "coordinator/scheduler/policy_registry.h"
+
+#include "gtest/gtest.h"
+
+namespace quire {
+namespace {
+
+TEST(PolicyRegistryTest, MakesPagedFcfs) {
+  const auto policy = MakeSchedulingPolicy("paged_fcfs");
+  ASSERT_TRUE(policy.ok()) << policy.status();
+  Decision decision;
+  (*policy)->Schedule(View(), &decision);
+  EXPECT_TRUE(decision.slices.empty());
+}
+
+TEST(PolicyRegistryTest, AnUnknownNameIsAnsweredWithTheKnownOnes) {
+  const absl::Status status = MakeSchedulingPolicy("fifo").status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(status.message(),
+            "--scheduling_policy=fifo is unknown; known: paged_fcfs");
+}
+
+}  // namespace
+}  // namespace quire
