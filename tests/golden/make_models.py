@@ -1,0 +1,312 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Makes the golden models: tiny random checkpoints and what Hugging Face
+transformers computes with them.
+
+Run in an environment with torch, transformers and safetensors (the versions
+that made the committed files are in each golden.json):
+
+    python3 tests/golden/make_models.py [NAME ...]
+
+For every model, beside its config.json and safetensors:
+  golden.json   prompts, greedy tokens, which logits are kept
+  logits.f32    float32 logits, little-endian, [prompts][step][vocab]: those of
+                the first and of every 8th generated token
+
+Weights are scaled up so that the next token is rarely a near tie; prompts
+whose two best logits come closer than GAP at any of the 64 steps are left out,
+so that greedy tokens can be compared exactly.
+"""
+
+import copy
+import json
+import os
+import sys
+
+import numpy as np
+import safetensors.torch
+import torch
+import transformers
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+NUM_PROMPTS = 3
+NUM_STEPS = 64
+LOGITS_EVERY = 8
+PROMPT_LENGTHS = [1, 7, 33, 18, 50, 4]
+# In fp32, of logits that should agree within 1e-4; the bf16 model is compared
+# token by token only as far as its own gaps allow (see the tests).
+GAP = 2e-3
+
+LLAMA = dict(
+    hidden_size=48,
+    intermediate_size=80,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    vocab_size=256,
+    max_position_embeddings=256,
+    rms_norm_eps=1e-5,
+    bos_token_id=1,
+    eos_token_id=2,
+)
+OPT = dict(
+    hidden_size=48,
+    ffn_dim=96,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    vocab_size=256,
+    max_position_embeddings=256,
+    word_embed_proj_dim=48,
+    dropout=0.0,
+    bos_token_id=2,
+    eos_token_id=2,
+    pad_token_id=1,
+)
+LLAMA3_SCALING = dict(
+    rope_type="llama3",
+    rope_theta=500.0,
+    factor=8.0,
+    low_freq_factor=1.0,
+    high_freq_factor=4.0,
+    original_max_position_embeddings=32,
+)
+
+
+def rope(rope_type, theta, **more):
+    return dict(rope_type=rope_type, rope_theta=theta, **more)
+
+
+# name: (config class, overrides, how it is saved)
+MODELS = {
+    "llama_gqa": ("llama", dict(), dict()),
+    "llama_mqa": ("llama", dict(num_key_value_heads=1), dict()),
+    "llama_tied": (
+        "llama",
+        dict(tie_word_embeddings=True, num_key_value_heads=4),
+        dict(),
+    ),
+    "llama_linear_rope": (
+        "llama",
+        dict(rope_parameters=rope("linear", 10000.0, factor=4.0)),
+        dict(old_rope=True),
+    ),
+    "llama3_rope": (
+        "llama",
+        dict(rope_parameters=LLAMA3_SCALING, num_hidden_layers=3),
+        dict(shard_bytes=60_000),
+    ),
+    "llama_odd_head_dim": ("llama", dict(head_dim=22), dict()),
+    "llama_biases": (
+        "llama",
+        dict(attention_bias=True, mlp_bias=True, vocab_size=259),
+        dict(),
+    ),
+    "llama_bf16": (
+        "llama",
+        dict(
+            hidden_size=64,
+            intermediate_size=128,
+            rope_parameters=rope("default", 10000.0),
+        ),
+        dict(dtype="bfloat16"),
+    ),
+    "llama_fp16": ("llama", dict(), dict(dtype="float16")),
+    "opt_pre_norm": ("opt", dict(), dict()),
+    "opt_350m": (
+        "opt",
+        dict(
+            do_layer_norm_before=False,
+            word_embed_proj_dim=32,
+            num_hidden_layers=3,
+        ),
+        dict(prefix="decoder."),
+    ),
+    "opt_no_final_norm": (
+        "opt",
+        dict(_remove_final_layer_norm=True, vocab_size=259),
+        dict(),
+    ),
+    "opt_no_bias": (
+        "opt",
+        dict(
+            enable_bias=False,
+            layer_norm_elementwise_affine=False,
+            activation_function="gelu",
+        ),
+        dict(),
+    ),
+    "opt_bf16": ("opt", dict(hidden_size=64, word_embed_proj_dim=64),
+                 dict(dtype="bfloat16")),
+}
+
+
+def randomize(model, seed):
+    """Weights that keep activations near 1 and make logits vary."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(shape, std):
+        return torch.randn(shape, generator=generator) * std
+
+    with torch.no_grad():
+        for name, param in model.named_parameters():
+            if "norm" in name and name.endswith("weight"):
+                param.copy_(1 + normal(param.shape, 0.2))
+            elif param.dim() == 1:
+                param.copy_(normal(param.shape, 0.3))
+            elif "embed_positions" in name:
+                param.copy_(normal(param.shape, 1.0))
+            elif "embed_tokens" in name:
+                # A tied head would else find the token that it was given.
+                learned = model.config.model_type == "opt"
+                param.copy_(normal(param.shape, 0.3 if learned else 1.0))
+            else:
+                param.copy_(normal(param.shape, 1.6 / param.shape[1] ** 0.5))
+
+
+def build(name, index):
+    family, overrides, saving = MODELS[name]
+    if family == "llama":
+        config = transformers.LlamaConfig(**{**LLAMA, **overrides})
+        model = transformers.LlamaForCausalLM(config)
+    else:
+        config = transformers.OPTConfig(**{**OPT, **overrides})
+        model = transformers.OPTForCausalLM(config)
+    randomize(model, seed=1000 + index)
+    model.tie_weights()
+    # Rounded before anything is computed: the golden logits are those of the
+    # stored weights, in float32.
+    dtype = getattr(torch, saving.get("dtype", "float32"))
+    with torch.no_grad():
+        for param in model.parameters():
+            param.copy_(param.to(dtype).float())
+    return model.float().eval(), dtype, saving
+
+
+def old_rope_config(folder):
+    """Rewrites rope_parameters as older transformers spelled it."""
+    path = os.path.join(folder, "config.json")
+    with open(path) as file:
+        config = json.load(file)
+    parameters = config.pop("rope_parameters")
+    config["rope_theta"] = parameters.pop("rope_theta")
+    parameters["type"] = parameters.pop("rope_type")
+    config["rope_scaling"] = parameters
+    with open(path, "w") as file:
+        json.dump(config, file, indent=2)
+
+
+def rename_prefix(folder, prefix):
+    """Names tensors as checkpoints of the bare decoder do."""
+    path = os.path.join(folder, "model.safetensors")
+    tensors = safetensors.torch.load_file(path)
+    renamed = {
+        name.replace("model.decoder.", prefix, 1): tensor
+        for name, tensor in tensors.items()
+    }
+    safetensors.torch.save_file(renamed, path, metadata={"format": "pt"})
+
+
+def save(model, dtype, saving, folder):
+    # A copy: the conversion would round the rotary frequencies as well.
+    copy.deepcopy(model).to(dtype).save_pretrained(
+        folder, max_shard_size=saving.get("shard_bytes", 10**9)
+    )
+    generation = os.path.join(folder, "generation_config.json")
+    if os.path.exists(generation):
+        os.remove(generation)
+    if saving.get("old_rope"):
+        old_rope_config(folder)
+    if "prefix" in saving:
+        rename_prefix(folder, saving["prefix"])
+
+
+def continue_greedily(model, prompt):
+    """The logits [NUM_STEPS, vocab] and tokens of greedy decoding, each step
+    computed from all tokens anew, and the smallest gap of the two best."""
+    tokens = list(prompt)
+    rows, smallest = [], float("inf")
+    with torch.no_grad():
+        for _ in range(NUM_STEPS):
+            ids = torch.tensor([tokens])
+            logits = model(ids, attention_mask=torch.ones_like(ids)).logits
+            row = logits[0, -1].float()
+            best = torch.topk(row, 2).values
+            smallest = min(smallest, (best[0] - best[1]).item())
+            rows.append(row.numpy())
+            tokens.append(int(row.argmax()))
+    return np.stack(rows), tokens[len(prompt):], smallest
+
+
+def rounded_error(model, prompts, kept):
+    """How far the logits of the same model computed by torch in bfloat16 are
+    from those in float32, at most: what the format itself costs. The rotary
+    table stays float32."""
+    rounded = copy.deepcopy(model)
+    for name, param in rounded.named_parameters():
+        param.data = param.data.to(torch.bfloat16)
+    largest = 0.0
+    for prompt, rows in zip(prompts, kept):
+        tokens = prompt["prompt"] + prompt["tokens"]
+        with torch.no_grad():
+            logits = rounded(torch.tensor([tokens])).logits[0].float().numpy()
+        first = len(prompt["prompt"]) - 1
+        steps = logits[first : first + NUM_STEPS : LOGITS_EVERY]
+        largest = max(largest, float(np.abs(steps - rows).max()))
+    return largest
+
+
+def varied(tokens):
+    return len(set(tokens)) >= 8
+
+
+def make(name, index):
+    model, dtype, saving = build(name, index)
+    folder = os.path.join(HERE, name)
+    os.makedirs(folder, exist_ok=True)
+    for old in os.listdir(folder):
+        os.remove(os.path.join(folder, old))
+    save(model, dtype, saving, folder)
+    generator = np.random.default_rng(index)
+    prompts, kept = [], []
+    for attempt in range(200):
+        length = PROMPT_LENGTHS[attempt % len(PROMPT_LENGTHS)]
+        if any(len(p["prompt"]) == length for p in prompts):
+            continue
+        prompt = generator.integers(3, model.config.vocab_size, length).tolist()
+        logits, tokens, gap = continue_greedily(model, prompt)
+        if gap <= GAP or not varied(tokens):
+            continue
+        prompts.append(dict(prompt=prompt, tokens=tokens, smallest_gap=gap))
+        kept.append(logits[::LOGITS_EVERY])
+        if len(prompts) == NUM_PROMPTS:
+            break
+    assert len(prompts) == NUM_PROMPTS, f"{name}: no prompts without ties"
+    np.stack(kept).astype("<f4").tofile(os.path.join(folder, "logits.f32"))
+    golden = dict(
+        made_with=f"torch {torch.__version__}, "
+        f"transformers {transformers.__version__}",
+        logits_every=LOGITS_EVERY,
+        vocab_size=model.config.vocab_size,
+        prompts=prompts,
+    )
+    if dtype == torch.bfloat16:
+        golden["bf16_error"] = rounded_error(model, prompts, kept)
+    with open(os.path.join(folder, "golden.json"), "w") as file:
+        json.dump(golden, file)
+        file.write("\n")
+    size = sum(
+        os.path.getsize(os.path.join(folder, f)) for f in os.listdir(folder)
+    )
+    spread = float(np.stack(kept).std())
+    print(f"{name}: {size} bytes, logits deviate by {spread:.2f}, gaps "
+          f"{min(p['smallest_gap'] for p in prompts):.4f}", flush=True)
+
+
+def main():
+    torch.set_num_threads(1)
+    names = list(MODELS)
+    for name in sys.argv[1:] or names:
+        make(name, names.index(name))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Llama against Hugging Face transformers; see tests/golden/make_models.py.
+#include <string>
+
+#include "gtest/gtest.h"
+#include "tests/worker/model/golden_checks.h"
+
+namespace quire {
+namespace {
+
+// Both sides compute in float32 with sums in another order. A logit is a sum of
+// about 48 products of size ~1 behind two or three layers of as many: 1e-4 is
+// some 500 roundings of 2^-24 at the logits' size of about 4.
+constexpr float kF32Tolerance = 1e-4f;
+
+class LlamaGoldenTest : public testing::TestWithParam<const char*> {};
+
+TEST_P(LlamaGoldenTest, WholePromptsOnOneRank) {
+  ExpectGolden(GetParam(), {}, kF32Tolerance);
+}
+
+TEST_P(LlamaGoldenTest, ChunkedPromptsOnOneRank) {
+  ExpectGolden(GetParam(), {.chunk_size = 5, .block_size = 4}, kF32Tolerance);
+}
+
+TEST_P(LlamaGoldenTest, WholePromptsOnTwoRanks) {
+  ExpectGolden(GetParam(), {.world_size = 2}, kF32Tolerance);
+}
+
+TEST_P(LlamaGoldenTest, ChunkedPromptsOnTwoRanks) {
+  ExpectGolden(GetParam(), {.world_size = 2, .chunk_size = 16, .block_size = 1},
+               kF32Tolerance);
+}
+
+INSTANTIATE_TEST_SUITE_P(AllShapes, LlamaGoldenTest,
+                         testing::Values("llama_gqa", "llama_mqa", "llama_tied",
+                                         "llama_linear_rope", "llama3_rope",
+                                         "llama_odd_head_dim", "llama_biases",
+                                         "llama_fp16"),
+                         [](const auto& info) {
+                           return std::string(info.param);
+                         });
+
+TEST(LlamaGoldenBf16WeightsTest, AgreeWhenComputedInFloat) {
+  ExpectGolden("llama_bf16", {}, kF32Tolerance);
+}
+
+TEST(LlamaGoldenBf16Test, RoundsNoWorseThanItsFormatOnOneRank) {
+  ExpectGoldenRounded("llama_bf16", {.dtype = DType::kBf16});
+}
+
+TEST(LlamaGoldenBf16Test, RoundsNoWorseThanItsFormatOnTwoRanks) {
+  ExpectGoldenRounded("llama_bf16", {.dtype = DType::kBf16, .world_size = 2});
+}
+
+}  // namespace
+}  // namespace quire
