@@ -8,11 +8,19 @@ A template is plain text with two extras:
 
 `expand(rng, text, slots)` returns one random reading; `expand_all(text)`
 returns every reading of a template without slots.
+
+Earlier alternatives are a little more likely than later ones (see `lean`), so
+that the most likely text is well defined and greedy decoding reads well.
 """
 
 import functools
 import itertools
 import re
+
+
+def lean(rng, items):
+    """One of the items; of four, with chances 34, 24, 21 and 20 percent."""
+    return items[int(len(items) * rng.random() ** 1.3)]
 
 
 @functools.lru_cache(maxsize=None)
@@ -62,8 +70,7 @@ def _render(rng, parts, slots, out):
         if isinstance(part, str):
             out.append(part)
         elif part[0] == "any":
-            options = part[1]
-            _render(rng, options[int(rng.random() * len(options))], slots, out)
+            _render(rng, lean(rng, part[1]), slots, out)
         else:
             value = slots[part[1]]
             out.append(value(rng) if callable(value) else value)

@@ -14,7 +14,7 @@ import dataclasses
 import random
 from typing import Optional
 
-from phrases import capitalize_sentences, expand, with_article
+from phrases import capitalize_sentences, expand, lean, with_article
 
 LAND_ANIMALS = """fox rabbit bear mouse owl hedgehog squirrel badger otter
 beaver deer wolf frog toad duck goose hen cat kitten dog puppy lamb goat pony
@@ -90,7 +90,7 @@ SKIES = {
     "cold": "[the air was cold and clear|there was ice on the puddles|"
             "everyone could see their own breath]",
 }
-FOODS = """soup bread pie cake porridge jam pancakes stew cookies
+FOODS = """soup bread pie cake porridge jam pudding stew rice
 salad""".split()
 INGREDIENTS = """honey flour milk carrots apples berries butter salt nuts
 mushrooms pumpkin cheese onions cinnamon""".split()
@@ -107,8 +107,9 @@ FEARS = [
     ("strangers", "the stranger"), ("the old bridge", "the old bridge"),
 ]
 
-_CONSONANTS = "b d f g k l m n p r s t v z br dr fl gr kl pl sn tr".split()
-_VOWELS = "a e i o u oo ee".split()
+_CONSONANTS = """b c d f g h j k l m n p r s t v w z b d g k l m n p r s t z br
+dr fl gr kl pl sn tr sh ch th rb nd lm st rt qu""".split()
+_VOWELS = "a e i o u a e i o u oo ee ai y".split()
 
 
 def made_up_word(rng):
@@ -116,7 +117,9 @@ def made_up_word(rng):
     word = ""
     for _ in range(rng.choice((2, 2, 3))):
         word += rng.choice(_CONSONANTS) + rng.choice(_VOWELS)
-    return word + rng.choice(("", "", "n", "x", "t", "ck", "l"))
+    if rng.random() < 0.2:
+        word = rng.choice("aeiou") + word
+    return word + rng.choice(("", "", "", "n", "x", "t", "ck", "l", "s", "ra"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,15 +135,27 @@ class Wish:
 def _genders(kind):
     if kind in BOYS:
         return ("boy",)
-    if kind in GIRLS or kind == "mermaid":
+    if kind in GIRLS or kind in ("mermaid", "hen", "cow", "fairy", "witch"):
         return ("girl",)
+    if kind in ("rooster", "wizard"):
+        return ("boy",)
     return ("boy", "girl")
 
 
 def random_kind(rng):
     """A hero's kind, animals more often than people."""
     groups = (LAND_ANIMALS, SEA_ANIMALS, FANTASY, PEOPLE, BOYS + GIRLS)
-    return rng.choice(rng.choices(groups, weights=(60, 6, 10, 12, 12))[0])
+    return lean(rng, rng.choices(groups, weights=(60, 6, 10, 12, 12))[0])
+
+
+def _one_of_three(items, part):
+    """Every third item, from `part` in [0, 3) on.
+
+    The three characters of a story, and its three places, come from pools
+    without a common member, so that a reader (or a small model) never mixes
+    them up.
+    """
+    return items[part::3]
 
 
 class _Story:
@@ -159,21 +174,20 @@ class _Story:
         kind = wish.kind or random_kind(rng)
         self.at_sea = kind in SEA_ANIMALS
         used_names = set()
-        self._person("", kind, used_names, wish.name)
-        friend_pool = SEA_ANIMALS if self.at_sea else LAND_ANIMALS
-        others = [k for k in friend_pool if k != kind]
-        fkind, tkind = rng.sample(others, 2)
-        self._person("f", fkind, used_names)
-        self._person("t", tkind, used_names)
+        animals = SEA_ANIMALS if self.at_sea else LAND_ANIMALS
+        self._person(0, kind, used_names, wish.name)
+        for part in (1, 2):
+            pool = [k for k in _one_of_three(animals, part) if k != kind]
+            self._person(part, lean(rng, pool), used_names)
 
-        s["adj"], s["adj2"] = rng.sample(ADJECTIVES, 2)
+        s["adj"] = lean(rng, ADJECTIVES[0::2])
+        s["adj2"] = lean(rng, ADJECTIVES[1::2])
         s["an_adj"] = with_article(s["adj"])
-        s["trait"] = rng.choice(GOOD_TRAITS)
-        s["old"] = rng.choice(("old", "wise old", "kind old", "wise", "kind"))
+        s["trait"] = lean(rng, GOOD_TRAITS)
+        s["old"] = lean(rng, ("old", "wise old", "kind old", "wise", "kind"))
 
-        thing = wish.thing or rng.choice(
-            SEA_THINGS if self.at_sea else THINGS)
-        color = rng.choice(COLORS)
+        thing = wish.thing or lean(rng, SEA_THINGS if self.at_sea else THINGS)
+        color = lean(rng, COLORS)
         s["thing"], s["color"] = thing, color
         s["a_thing"] = with_article(f"{color} {thing}")
         s["the_thing"] = lambda r: (
@@ -182,44 +196,44 @@ class _Story:
             thing if r.random() < 0.7 else f"{color} {thing}")
 
         places = SEA_PLACES if self.at_sea else PLACES
-        first, second, third = rng.sample(places, 3)
-        if wish.place:
-            first = next((p for p in PLACES if p[1] == wish.place),
-                         ("in", wish.place))
-            if first in (second, third):
-                second, third = [p for p in rng.sample(PLACES, 3)
-                                 if p != first][:2]
-        for prefix, (preposition, place) in (
-                ("", first), ("p2", second), ("p3", third)):
+        for part, prefix in enumerate(("", "p2", "p3")):
+            pool = [p for p in _one_of_three(places, part)
+                    if p[1] != wish.place]
+            if part == 0 and wish.place:
+                pool = [p for p in PLACES if p[1] == wish.place]
+            preposition, place = lean(rng, pool)
             s[prefix + "place"] = f"the {place}"
             s[prefix + "in_place"] = f"{preposition} the {place}"
 
-        weather = rng.choice(("sunny",) * 4 if self.at_sea else tuple(SKIES))
+        weather = "sunny" if self.at_sea else lean(rng, tuple(SKIES))
         s["weather"] = weather
         s["sky"] = lambda r: expand(r, SKIES[weather])
-        s["a_home"] = lambda r: with_article(expand(r, r.choice(HOMES)))
+        s["a_home"] = lambda r: with_article(expand(r, lean(r, HOMES)))
         go = (("swim", "swam", "swimming") if self.at_sea
-              else rng.choice((("walk", "walked", "walking"),
-                               ("run", "ran", "running"),
-                               ("hurry", "hurried", "hurrying"),
-                               ("go", "went", "going"))))
+              else lean(rng, (("walk", "walked", "walking"),
+                              ("run", "ran", "running"),
+                              ("hurry", "hurried", "hurrying"),
+                              ("go", "went", "going"))))
         s["go"], s["went"], s["going"] = go
-        s["food"] = rng.choice(FOODS)
-        s["item"], s["item2"] = rng.sample(INGREDIENTS, 2)
-        s["skill"], s["skilling"] = rng.choice(SKILLS)
-        s["fear"], s["feared"] = rng.choice(FEARS)
+        s["food"] = lean(rng, FOODS)
+        s["item"] = lean(rng, INGREDIENTS[0::2])
+        s["item2"] = lean(rng, INGREDIENTS[1::2])
+        s["skill"], s["skilling"] = lean(rng, SKILLS)
+        s["fear"], s["feared"] = lean(rng, FEARS)
 
-    def _person(self, prefix, kind, used_names, name=None):
-        """Slots of one character; `f` and `t` prefix the two others."""
+    def _person(self, part, kind, used_names, name=None):
+        """Slots of one character: hero, friend ("f") or third one ("t")."""
         rng, s = self.rng, self.slots
-        gender = rng.choice(_genders(kind))
-        pool = BOY_NAMES if gender == "boy" else GIRL_NAMES
+        prefix = ("", "f", "t")[part]
+        gender = lean(rng, _genders(kind))
+        pool = _one_of_three(BOY_NAMES if gender == "boy" else GIRL_NAMES,
+                             part)
         if name in GIRL_NAMES and "girl" in _genders(kind):
             gender = "girl"
         elif name in BOY_NAMES and "boy" in _genders(kind):
             gender = "boy"
         if name is None:
-            name = rng.choice([n for n in pool if n not in used_names])
+            name = lean(rng, [n for n in pool if n not in used_names])
         used_names.add(name)
         he, him, his = (("he", "him", "his") if gender == "boy"
                         else ("she", "her", "her"))
@@ -235,7 +249,7 @@ class _Story:
 
     def add(self, *paraphrases):
         """Writes one of the paraphrases."""
-        text = expand(self.rng, self.rng.choice(paraphrases), self.slots)
+        text = expand(self.rng, lean(self.rng, paraphrases), self.slots)
         self.paragraphs[-1].append(capitalize_sentences(text))
 
     def maybe(self, chance, *paraphrases):
@@ -279,7 +293,7 @@ def _opening(s):
     s.maybe(
         0.6,
         "{N} lived in {a_home} {in_place}.",
-        "{he} lived in {a_home} [with {his} [family|mother|grandmother]|].",
+        "{he} lived in {a_home}[ with {his} [family|mother|grandmother]|].",
         "{his} home was {a_home} {in_place}.",
         "{he} was [very|always|often] {adj2}.",
         "everybody liked {N}, because {he} was so {adj2}.",
@@ -294,9 +308,9 @@ def _opening(s):
 def _weather(s, chance=0.6):
     s.maybe(
         chance,
-        "it was a {weather} [day|morning|afternoon], and {sky}.",
-        "that [day|morning] was {weather}. {sky}.",
+        "[that day|that morning|on that day], {sky}.",
         "outside, {sky}.",
+        "{sky}[, and the whole world seemed to wait|].",
         "{sky}, and {N} [felt happy|hummed a song|was wide awake].",
     )
 
@@ -336,7 +350,27 @@ def _thanks(s):
     )
 
 
+def _detour(s):
+    """A small scene that changes nothing, as children's stories have them."""
+    s.maybe(
+        0.3,
+        "on the way, they [passed|saw] {tN} the {tkind}, who [waved|sang|"
+        'laughed]. "[good luck|good morning|hello], {N}!" called {tN}.',
+        "a [bird|butterfly|bee] sat down on {his_thing} and looked at {him}.",
+        '"do you hear that?" asked {fN}. it was only [the wind|a frog|an old '
+        "door].",
+        "{N} looked up. [a cloud looked like {fa_kind}|the moon was out "
+        "already|a leaf came slowly down].",
+        '"are you hungry?" asked {fN}. they shared some {food} and talked for '
+        "a while.",
+        "{fN} told a funny story about {ta_kind} and a hat, and {N} "
+        "laughed until {he} cried.",
+    )
+
+
 def _ending(s, moral):
+    if len(s.paragraphs) > 2:
+        _detour(s)
     s.new_paragraph()
     s.maybe(
         0.55,
@@ -366,9 +400,9 @@ def _ending(s, moral):
 
 def _plot_lost_thing(s):
     s.add(
-        "{N} had {a_thing}, and {he} loved it [very much|more than anything].",
+        "{who} had {a_thing}, and {he} loved it [very much|more than anything].",
         "{his} [favourite|best] thing in the world was {a_thing}.",
-        "{N} owned only one [special|fine] thing: {a_thing}.",
+        "{who} owned only one [special|fine] thing: {a_thing}.",
         "for {his} birthday, {N} got {a_thing} from {his} grandmother.",
     )
     s.maybe(0.5, "{he} took it everywhere.",
@@ -385,13 +419,13 @@ def _plot_lost_thing(s):
     )
     s.add(
         "{he} looked under the bed, behind the door and in every corner.",
-        "{N} looked [here and there|everywhere], but {he} could not find it.",
+        "{who} looked [here and there|everywhere], but {he} could not find it.",
         "{he} looked and looked until {he} was tired.",
         '"oh no! where is my {thing}?" cried {N}.',
         '"my {thing}! I have lost my {thing}!" {he} cried.',
     )
     s.maybe(0.5, "a tear ran down {his} [face|cheek].",
-            "{N} felt very sad.", "{his} heart was heavy.",
+            "{who} felt very sad.", "{his} heart was heavy.",
             "{he} did not want to go home without it.")
     s.new_paragraph()
     _meet_friend(s)
@@ -410,8 +444,7 @@ def _plot_lost_thing(s):
     )
     s.maybe(
         0.5,
-        "they asked {tN} the {tkind}, but {the} had not seen it.".replace(
-            "{the}", "{the}"),
+        "they asked {tN} the {tkind}, but {the} had not seen it.",
         "first they looked {p2in_place}, but {the_thing} was not there.",
         "on the way they met {tN} the {tkind}. \"I saw something {color} "
         '{p3in_place}," said {tN}.',
@@ -426,19 +459,19 @@ def _plot_lost_thing(s):
     )
     _thanks(s)
     _ending(s, (
-        "{N} never lost {the_thing} again.",
+        "{who} never lost {the_thing} again.",
         "from then on, {N} took better care of {his_thing}.",
-        "{N} learned that a friend is worth more than any {thing}.",
-        "{N} knew that lost things are easier to find with a friend.",
+        "{who} learned that a friend is worth more than any {thing}.",
+        "{who} knew that lost things are easier to find with a friend.",
     ))
 
 
 def _plot_journey(s):
     s.add(
-        "{N} had never seen {p3place}, and {he} dreamed about it every night.",
+        "{who} had never seen {p3place}, and {he} dreamed about it every night.",
         "more than anything, {N} wanted to see {p3place}.",
-        "{N} had one big wish: to go to {p3place}.",
-        "{N} had heard many stories about {p3place} and wanted to go there.",
+        "{who} had one big wish: to go to {p3place}.",
+        "{who} had heard many stories about {p3place} and wanted to go there.",
     )
     s.maybe(
         0.6,
@@ -469,23 +502,22 @@ def _plot_journey(s):
         "soon the water grew dark, and {N} did not know the way.",
     )
     s.maybe(0.5, '"what shall I do now?" said {N}.',
-            "{N} sat down and thought about it.",
+            "{who} sat down and thought about it.",
             '"I will not give up," said {N}.',
             "{he} tried once, and {he} tried again, but it did not work.")
     s.new_paragraph()
     _meet_friend(s)
     s.add(
         '"where are you {going}, {N}?" asked {fwho}. "to {p3place}," said {N}.',
-        '"are you lost?" asked {fwho}. "I want to see {p3place}," said {N}, '
-        '"but I cannot go on."'.replace(', "but', '. "but'),
-        '"I can show you the way," said {fwho}, "[if you help me|for I know '
-        'it well]."'.replace(', "[if you help me|for I know it well]."',
-                             '. "I know it well."'),
+        '"are you lost?" asked {fwho}. "I want to see {p3place}," said {N}. '
+        '"but I cannot go on."',
+        '"I can show you the way," said {fwho}. "[I know it well|I have been '
+        'there before|it is not far]."',
     )
     s.add(
         "{fwho} knew [another way|a secret path|a safe place to cross], and "
         "they went on together.",
-        "{N} gave {fN} some {food}, and {fN} showed {him} [the way|a path].",
+        "{who} gave {fN} some {food}, and {fN} showed {him} [the way|a path].",
         "together they [worked hard|pushed and pulled], and soon the way was "
         "free.",
         '{fwho} said, "follow me," and they went on side by side.',
@@ -505,29 +537,28 @@ def _plot_journey(s):
         '"it was worth every step," said {N}.',
         '"we did it!" [cried|shouted] {N}.',
         '"look, {fN}," said {N}. "we are really here."',
-        "{N} laughed and danced, and {fN} danced too.",
+        "{who} laughed and danced, and {fN} danced too.",
     )
     _ending(s, (
-        "{N} learned that the best part of a journey is a good friend.",
-        "{N} kept {the_thing} to remember that day.",
+        "{who} learned that the best part of a journey is a good friend.",
+        "{who} kept {the_thing} to remember that day.",
         "now {N} knew that even a long way begins with one small step.",
-        "{N} knew that {he} could go anywhere if {he} did not give up.",
+        "{who} knew that {he} could go anywhere if {he} did not give up.",
     ))
 
 
 def _plot_cooking(s):
     s.add(
-        "{N} loved to cook, and {his} {food} was famous {in_place}.",
+        "{who} loved to cook, and {his} {food} was famous {in_place}.",
         "one day, {N} wanted to make {food} for {his} friends.",
         "it was {his} grandmother's birthday, and {N} wanted to make {food}.",
-        "{N} was hungry and thought of warm {food}.",
+        "{who} was hungry and thought of warm {food}.",
     )
     _weather(s)
     s.add(
-        "but when {he} looked in the kitchen, there was no {item} and no "
+        "but when {he} looked in the kitchen, {he} found no {item} and no "
         "{item2}.",
-        "{he} opened the cupboard. there was no {item}, and the {item2} was "
-        "gone too.".replace("the {item2} was gone too", "no {item2} either"),
+        "{he} opened the cupboard, but {he} saw no {item} and no {item2}.",
         '"oh dear," said {N}. "I have no {item} and no {item2}."',
     )
     s.new_paragraph()
@@ -541,15 +572,14 @@ def _plot_cooking(s):
         '"please, can you give me some {item}?" {he} asked.',
     )
     s.add(
-        '"yes," said {fwho}, "but I need help with my {thing} first."'.replace(
-            ', "but', '. "but'),
+        '"yes," said {fwho}. "but I need help with my {thing} first."',
         '"of course," said {fN}. "but first, help me to mend my {thing}."',
         '"I do," said {fwho}. "will you help me to carry this {thing}?"',
     )
     s.add(
-        "{N} was glad to help, and soon the work was done.",
-        "{N} worked hard, and {fN} gave {him} the {item}.",
-        "{N} helped {fhim} until the {thing} was [ready|in its place|as good as "
+        "{who} was glad to help, and soon the work was done.",
+        "{who} worked hard, and {fN} gave {him} the {item}.",
+        "{who} helped {fhim} until the {thing} was [ready|in its place|as good as "
         "new].",
     )
     s.new_paragraph()
@@ -560,12 +590,12 @@ def _plot_cooking(s):
     s.add(
         '"I have plenty of {item2}," said {tN}. "take what you need."',
         '"take some {item2}," said {tN}. "but save me some {food}!"',
-        '{tN} laughed and said, "here is the {item2}. I love {food}."',
+        '{tN} laughed and said, "you can have my {item2}. I love {food}."',
     )
     s.new_paragraph()
     s.add(
         "back at home, {N} mixed, stirred and waited.",
-        "{N} {went} home and began to cook.",
+        "{who} {went} home and began to cook.",
         "in the kitchen, {N} put everything into a big pot.",
     )
     s.add(
@@ -576,13 +606,13 @@ def _plot_cooking(s):
     s.add(
         "{fN} and {tN} came, and they all ate together.",
         "{fN} came with {a_thing}, and {tN} came with a song.",
-        "{N} shared it with {fN} and {tN}, and nobody stayed hungry.",
+        "{who} shared it with {fN} and {tN}, and nobody stayed hungry.",
     )
     s.maybe(0.6, '"this is the best {food} in the world!" said {fN}.',
             '"may I have some more?" asked {tN}.',
             '"next time, I will cook for you," said {fN}.')
     _ending(s, (
-        "{N} learned that food tastes better when it is shared.",
+        "{who} learned that food tastes better when it is shared.",
         "everyone had given a little, and together they had a feast.",
         "since then, they have cooked together every week.",
         "{N} knew that good friends are the best part of every meal.",
@@ -591,9 +621,9 @@ def _plot_cooking(s):
 
 def _plot_fear(s):
     s.add(
-        "{N} was afraid of {fear}.",
+        "{who} was afraid of {fear}.",
         "there was only one problem: {N} was very afraid of {fear}.",
-        "{N} was not afraid of much, but {he} was afraid of {fear}.",
+        "{who} was not afraid of much, but {he} was afraid of {fear}.",
         "nobody knew that {N} was afraid of {fear}.",
     )
     s.maybe(0.7, "{his} knees shook when {he} only thought about it.",
@@ -614,21 +644,20 @@ def _plot_fear(s):
         "{fhe} had lost {fhis} {thing} {p2in_place} and was too tired to move.",
     )
     s.add(
-        "{N} had to face {feared} to reach {fhim}.",
+        "{who} had to face {feared} to reach {fhim}.",
         "between {N} and {fN} there was only one thing: {feared}.",
         "to get there, {N} had to be stronger than {feared}.",
     )
     s.new_paragraph()
     s.add(
         "{his} heart beat like a drum.",
-        "{N} shook all over, and {he} almost turned back.",
+        "{who} shook all over, and {he} almost turned back.",
         "{he} took a deep breath and closed {his} eyes.",
     )
     s.add(
         '"my friend needs me," said {N}. "I can do this."',
         '"one step, and then one more," {he} said to {himself}.',
-        '"I am afraid," {he} whispered, "but {fN} is more afraid than I '
-        'am."'.replace(', "but', '. "but'),
+        '"I am afraid," {he} whispered. "but {fN} is more afraid than I am."',
         "then {he} thought of {fN}, and {he} took one step, and then another.",
     )
     s.maybe(0.5, "{he} sang a little song to feel better.",
@@ -641,8 +670,8 @@ def _plot_fear(s):
         "when {he} reached {fN}, {fhe} could hardly believe it.",
     )
     s.add(
-        "{N} helped {fhim} up, and together they {went} home.",
-        "{N} pulled with all {his} strength, and {fN} was free.",
+        "{who} helped {fhim} up, and together they {went} home.",
+        "{who} pulled with all {his} strength, and {fN} was free.",
         "slowly and carefully, {N} brought {fN} home.",
     )
     s.add(
@@ -653,9 +682,9 @@ def _plot_fear(s):
         '"thank you, {N}," said {fN}. "I knew that you would come."',
     )
     _ending(s, (
-        "{N} learned that being brave does not mean having no fear.",
+        "{who} learned that being brave does not mean having no fear.",
         "after that, {fear} did not look so terrible any more.",
-        "{N} was still a little afraid of {fear}, but now {he} knew what to "
+        "{who} was still a little afraid of {fear}, but now {he} knew what to "
         "do.",
         "now {N} knew that love is stronger than fear.",
     ))
@@ -685,7 +714,7 @@ def _plot_quarrel(s):
     s.add(
         "they pulled and pulled, until {the_thing} fell into the mud.",
         "they argued all afternoon, and then each went home alone.",
-        "{N} took {the_thing} and {went} home without a word.",
+        "{who} took {the_thing} and {went} home without a word.",
         "{fN} took {the_thing}, and {N} turned away.",
     )
     s.new_paragraph()
@@ -711,8 +740,8 @@ def _plot_quarrel(s):
     )
     s.add(
         '"I am sorry," said {N}. "I am sorry too," said {fN}.',
-        '"please forgive me, {fN}," said {N}. "{fN} means more to me than any '
-        '{thing}."'.replace('"{fN} means', '"you mean'),
+        '"please forgive me, {fN}," said {N}. "you mean more to me than any '
+        '{thing}."',
         'both of them said at the same time, "I am sorry!" and then they '
         "laughed.",
     )
@@ -723,7 +752,7 @@ def _plot_quarrel(s):
         "they cleaned {the_thing} and played with it together.",
     )
     _ending(s, (
-        "{N} learned that sharing is better than winning.",
+        "{who} learned that sharing is better than winning.",
         "they never fought about {a_thing} again.",
         "a friend, {N} knew now, is worth more than [gold|any {thing}].",
         "the {thing} got old, but their friendship did not.",
@@ -736,7 +765,7 @@ def _plot_rescue(s):
         "with {his_thing}].",
         "one day, {N} was {going} home from {p2place} with {his} {color} "
         "{thing}.",
-        "{N} was on {his} way to {p2place} with {a_thing}.",
+        "{who} was on {his} way to {p2place} with {a_thing}.",
     )
     _weather(s)
     s.add(
@@ -760,20 +789,19 @@ def _plot_rescue(s):
         '"I am so glad that you came," said {fN}.',
     )
     s.add(
-        "{N} pulled as hard as {he} could, but {he} was too weak alone.",
+        "{who} pulled as hard as {he} could, but {he} was too weak alone.",
         "{he} tried to pull {fhim} out, but it did not work.",
-        "{N} pushed and pulled, but nothing moved.",
+        "{who} pushed and pulled, but nothing moved.",
     )
     s.maybe(0.5, "it was getting dark, and there was not much time.",
-            "{N} sat down to think.", '"think, {N}, think," {he} told '
+            "{who} sat down to think.", '"think, {N}, think," {he} told '
             "{himself}.", "{fN} began to cry.")
     s.new_paragraph()
     s.add(
         "then {he} had an idea. {he} could use {his_thing}!",
         '"I know what to do!" said {N}, and {he} took out {his_thing}.',
         "{he} looked at {his_thing} and smiled. that was the answer.",
-        "{N} ran to get {tN} the {tkind}, who was very strong.".replace(
-            "ran", "{went}"),
+        "{who} {went} to get {tN} the {tkind}, who was very strong.",
         '"wait here," said {N}, and {he} {went} to call {tN} the {tkind}.',
     )
     s.add(
@@ -781,13 +809,20 @@ def _plot_rescue(s):
         "it took a long time, but at last {fN} was free.",
         "[little by little|slowly, slowly], it worked. {fN} was free!",
     )
-    _thanks(s)
+    s.add(
+        '"thank you, {N}!" said {fN}. "you saved me."',
+        '"I will never forget this, {N}," said {fN}.',
+        '{fN} hugged {N} and said, "thank you, my friend."',
+        '"how can I thank you?" asked {fN}. "just be my friend," said {N}.',
+        '"you are a hero," said {fN}. "no," said {N}. "I am just {a_kind} who '
+        'was near."',
+    )
     s.maybe(0.6, "{fN} was hungry, so {N} gave {fhim} some {food}.",
-            "{N} brought {fN} safely home.",
+            "{who} brought {fN} safely home.",
             "{fN} gave {N} [a flower|a smile|a little song] for it.",
             "a week later, {fN} helped {N} in the same way.")
     _ending(s, (
-        "{N} learned that you are never too small to help.",
+        "{who} learned that you are never too small to help.",
         "and whenever {N} needed help, {fN} was there.",
         "everybody said that {N} was the most {trait} {kind} of all.",
         "it was a good thing that {N} had stopped to listen.",
@@ -798,7 +833,7 @@ def _plot_race(s):
     s.add(
         "every year there was a great race from {place} to {p3place}.",
         "one day, the king called for a race to {p3place}.",
-        "{N} heard that there would be a race to {p3place}.",
+        "{who} heard that there would be a race to {p3place}.",
     )
     s.add(
         "the prize was {a_thing}.",
@@ -810,7 +845,7 @@ def _plot_race(s):
             '"I shall win, as always," said {fN} the {fkind}.',
             '"nobody is faster than I am," said {fN} the {fkind}.')
     s.add(
-        "{N} wanted to try anyway.",
+        "{who} wanted to try anyway.",
         '"I will do my best," said {N}.',
         "so {N} got up early every day and practised.",
     )
@@ -840,7 +875,7 @@ def _plot_race(s):
             "get up.",
         )
         s.add(
-            "{N} could win now, but {he} stopped.",
+            "{who} could win now, but {he} stopped.",
             '"go on," said {fN}. "you can win." but {N} stayed.',
         )
         s.add(
@@ -857,7 +892,7 @@ def _plot_race(s):
             "to {N}.",
         )
         moral = (
-            "{N} learned that there are better things than coming first.",
+            "{who} learned that there are better things than coming first.",
             "{fN} was never proud again.",
             "that was the day when {N} won a friend.",
         )
@@ -868,7 +903,7 @@ def _plot_race(s):
             "half way, {fN} stopped {p2in_place} to talk about {fhimself}.",
         )
         s.add(
-            "{N} did not stop. {he} went on and on.",
+            "{who} did not stop. {he} went on and on.",
             "step by step, {N} came closer.",
             '"slow and steady," said {N} to {himself}.',
         )
@@ -884,9 +919,9 @@ def _plot_race(s):
             '"you won!" shouted {tN}. "the {thing} is yours!"',
         )
         moral = (
-            "{N} learned that you win when you do not give up.",
+            "{who} learned that you win when you do not give up.",
             "{fN} learned not to be so proud.",
-            "{N} let {fN} use {the_thing} too, and they became friends.",
+            "{who} let {fN} use {the_thing} too, and they became friends.",
         )
     _ending(s, moral)
 
@@ -901,7 +936,7 @@ def _plot_found_thing(s):
     s.add(
         "it was the most beautiful {thing} {he} had ever seen.",
         "it was old, but it shone in the light.",
-        "{N} turned it over and over. whose could it be?",
+        "{who} turned it over and over. whose could it be?",
     )
     s.add(
         '"may I keep it?" {N} asked {his} grandmother. "it belongs to '
@@ -922,7 +957,7 @@ def _plot_found_thing(s):
         'it."',
     )
     s.add(
-        "{N} thanked {thim} and {went} on to {p3place}.",
+        "{who} thanked {thim} and {went} on to {p3place}.",
         "so {N} {went} all the way to {p3place}.",
     )
     s.new_paragraph()
@@ -946,23 +981,22 @@ def _plot_found_thing(s):
             "{fN} gave {N} some {food}, and they sat down to eat.",
             '"come and visit me any time," said {fN}.')
     _ending(s, (
-        "{N} had given away a {thing} and found a friend.".replace(
-            "a {thing}", "{a_thing}"),
-        "{N} learned that being honest feels better than having a new {thing}.",
+        "{who} had given away {a_thing} and found a friend.",
+        "{who} learned that being honest feels better than having a new {thing}.",
         "the next day, {fN} made {N} {a_thing} of {his} own.",
-        "{N} was glad that {he} had done the right thing.",
+        "{who} was glad that {he} had done the right thing.",
     ))
 
 
 def _plot_learning(s):
     s.add(
-        "{N} wanted to learn to {skill}.",
+        "{who} wanted to learn to {skill}.",
         "all {his} friends could {skill}, but {N} could not.",
         "there was one thing that {N} wanted most: to learn to {skill}.",
-        "{N} could do many things, but {he} could not {skill}.",
+        "{who} could do many things, but {he} could not {skill}.",
     )
-    s.maybe(0.6, '"{kind}s cannot {skill}," said the others.'.replace(
-        "{kind}s", "you"), "{he} dreamed of {skilling} every night.",
+    s.maybe(0.6, '"you will never {skill}," said the others.',
+            "{he} dreamed of {skilling} every night.",
             "when the others were {skilling}, {N} only watched.")
     s.add(
         "{he} tried on Monday, and it went wrong.",
@@ -970,7 +1004,7 @@ def _plot_learning(s):
         "{he} tried and tried, but it never worked.",
     )
     s.maybe(0.5, '"I will never learn it," said {N}.',
-            "{N} wanted to give up.", "{N} went home and hid under {his} "
+            "{who} wanted to give up.", "{N} went home and hid under {his} "
             "blanket.")
     s.new_paragraph()
     _weather(s, 0.4)
@@ -1010,13 +1044,13 @@ def _plot_learning(s):
     )
     s.add(
         '"look! {N} can {skill}!" they all shouted.',
-        "{N} did it without one mistake.",
+        "{who} did it without one mistake.",
         "nobody laughed now. everyone clapped.",
         '"I can {skill}! I can really {skill}!" cried {N}.',
     )
     _thanks(s)
     _ending(s, (
-        "{N} learned that practice makes hard things easy.",
+        "{who} learned that practice makes hard things easy.",
         "later, {N} taught {tN} the {tkind} to {skill} too.",
         "now {N} is {skilling} every day, just for fun.",
         "and {N} never again said \"I cannot\".",
@@ -1026,14 +1060,13 @@ def _plot_learning(s):
 def _plot_mistake(s):
     s.add(
         "{his} neighbour was {fN} the {fkind}, who had {a_thing}.",
-        "{N} often visited {fN} the {fkind}, who owned {a_thing}.",
+        "{who} often visited {fN} the {fkind}, who owned {a_thing}.",
         "{fN} the {fkind} had {a_thing} and was very proud of it.",
     )
     s.add(
         '"please do not touch it," {fN} always said.',
-        "it stood {p2in_place}, where everyone could see it.".replace(
-            "stood", "was kept"),
-        "{N} thought that it was wonderful.",
+        "it was kept {p2in_place}, where everyone could see it.",
+        "{who} thought that it was wonderful.",
     )
     s.new_paragraph()
     _weather(s)
@@ -1048,7 +1081,7 @@ def _plot_mistake(s):
         "then there was a terrible noise, and {the_thing} was in pieces.",
     )
     s.add(
-        "{N} was so afraid that {he} hid it and {went} away.",
+        "{who} was so afraid that {he} hid it and {went} away.",
         "{his} face turned red. {he} put the pieces under a bush and {went} "
         "home.",
         '"oh no, what have I done?" whispered {N}.',
@@ -1087,14 +1120,14 @@ def _plot_mistake(s):
     )
     s.add(
         "together they mended it, and it was almost as good as new.",
-        "{N} worked for a week {p3in_place} to buy a new {thing}.",
+        "{who} worked for a week {p3in_place} to buy a new {thing}.",
         "they mended {the_thing} with glue and {color} string.",
     )
     _ending(s, (
-        "{N} learned that telling the truth makes the heart light.",
+        "{who} learned that telling the truth makes the heart light.",
         "since that day, {N} has always told the truth.",
         "the {thing} had a crack, but their friendship had none.",
-        "{N} felt better than {he} had felt for days.",
+        "{who} felt better than {he} had felt for days.",
     ))
 
 
@@ -1108,14 +1141,14 @@ def _plot_newcomer(s):
     s.add(
         "{fN} was different, and nobody spoke to {fhim}.",
         "nobody knew {fhim}, and {fN} sat alone every day.",
-        '"{fkind}s are strange," said {tN} the {tkind}.',
+        '"I do not like new people," said {tN} the {tkind}.',
     )
     _weather(s, 0.4)
     s.new_paragraph()
     s.add(
         "but {N} was curious.",
-        "{N} felt sorry for {fhim}.",
-        "{N} remembered how it feels to be alone.",
+        "{who} felt sorry for {fhim}.",
+        "{who} remembered how it feels to be alone.",
     )
     s.add(
         "{he} took some {food} and {went} to see {fhim}.",
@@ -1142,9 +1175,7 @@ def _plot_newcomer(s):
     s.add(
         "a week later, {tN} the {tkind} got into trouble {p3in_place}.",
         "then, one night, {tN} the {tkind} was lost {p3in_place}.",
-        "some days later, {tN} the {tkind} lost {a_thing} {p3in_place}."
-        if not s.at_sea else
-        "some days later, {tN} the {tkind} was lost {p3in_place}.",
+        "some days later, {tN} the {tkind} fell ill {p3in_place}.",
     )
     s.add(
         "nobody knew what to do, but {fN} did.",
@@ -1158,7 +1189,7 @@ def _plot_newcomer(s):
     )
     _ending(s, (
         "after that, {fN} was never alone again.",
-        "{N} learned that a stranger can become a friend.",
+        "{who} learned that a stranger can become a friend.",
         "and it all began because {N} had said hello.",
         "soon nobody could remember {place} without {fN}.",
     ))
@@ -1166,9 +1197,9 @@ def _plot_newcomer(s):
 
 def _plot_building(s):
     s.add(
-        "{N} had a dream: {he} wanted to build {b_thing}.",
+        "{who} had a dream: {he} wanted to build {b_thing}.",
         "one day, {N} decided to build {b_thing}.",
-        "{N} was tired of doing nothing, so {he} began to build {b_thing}.",
+        "{who} was tired of doing nothing, so {he} began to build {b_thing}.",
     )
     s.maybe(0.6, '"you cannot do that," said {tN} the {tkind}.',
             '"what is it for?" asked {tN} the {tkind}. "for everyone," said '
@@ -1187,7 +1218,7 @@ def _plot_building(s):
         "after three days, it still did not look like {b_thing}.",
     )
     s.maybe(0.5, '"I need help," said {N}.',
-            "{N} sat down and was sad.", '"again," said {N}, and {he} began '
+            "{who} sat down and was sad.", '"again," said {N}, and {he} began '
             "again.")
     s.new_paragraph()
     _meet_friend(s)
@@ -1217,9 +1248,9 @@ def _plot_building(s):
         "{N} and {fN} looked at it and were proud.",
     )
     _ending(s, (
-        "{N} learned that many hands make light work.",
+        "{who} learned that many hands make light work.",
         "they painted it {color}, and it is still there today.",
-        "{N} knew that great things are built one piece at a time.",
+        "{who} knew that great things are built one piece at a time.",
         "and every day, someone came to enjoy it.",
     ))
 
@@ -1243,13 +1274,13 @@ _BUILT = ("a bridge", "a boat", "a tree house", "a windmill", "a swing",
 def write_story(rng: random.Random, wish: Wish = Wish()) -> list:
     """One story as a list of paragraphs, 120 to 400 tokens in all."""
     s = _Story(rng, wish)
-    s.slots["b_thing"] = rng.choice(_BUILT)
+    s.slots["b_thing"] = lean(rng, _BUILT)
     if wish.thing:
         plots = _THING_PLOTS
     else:
         plots = _SEA_PLOTS if s.at_sea else _LAND_PLOTS
     _opening(s)
-    rng.choice(plots)(s)
+    lean(rng, plots)(s)
     return [" ".join(p) for p in s.paragraphs if p]
 
 
