@@ -30,7 +30,7 @@ class WaitingQueue {
 
   // Position 0 is the head. Valid until the next change.
   absl::Span<const WaitingGroup> groups() const {
-    return absl::MakeConstSpan(groups_).subspan(head_);
+    return absl::MakeConstSpan(groups_.data() + head_, size());
   }
   WaitingGroup& head() { return groups_[head_]; }
   size_t size() const { return groups_.size() - head_; }

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "coordinator/engine/engine_options.h"
+
+#include "gtest/gtest.h"
+
+namespace quire {
+namespace {
+
+absl::Status With(void (*change)(EngineOptions*)) {
+  EngineOptions options;
+  change(&options);
+  return ValidateEngineOptions(options);
+}
+
+TEST(EngineOptionsTest, DefaultsAreValid) {
+  EXPECT_TRUE(ValidateEngineOptions(EngineOptions()).ok());
+}
+
+TEST(EngineOptionsTest, AValueOutOfRangeNamesItsFlag) {
+  EXPECT_EQ(With([](EngineOptions* o) { o->max_num_seqs = 0; }).message(),
+            "--max_num_seqs=0: want 1 to 1.07374e+09");
+  EXPECT_EQ(With([](EngineOptions* o) { o->run_ahead_depth = 17; }).message(),
+            "--run_ahead_depth=17: want 1 to 16");
+  EXPECT_EQ(With([](EngineOptions* o) { o->watermark = 0.9; }).message(),
+            "--watermark=0.9: want 0 to 0.5");
+}
+
+TEST(EngineOptionsTest, APreemptionInEveryStepWouldLeaveNoneToRun) {
+  EXPECT_FALSE(
+      With([](EngineOptions* o) { o->forced_preemption_period = 1; }).ok());
+  EXPECT_FALSE(
+      With([](EngineOptions* o) { o->forced_preemption_period = -1; }).ok());
+  EXPECT_TRUE(
+      With([](EngineOptions* o) { o->forced_preemption_period = 2; }).ok());
+}
+
+TEST(EngineOptionsTest, TheLastTokenNeedsNoRoom) {
+  EngineOptions options;
+  options.block_size = 16;
+  options.max_model_len = 100;
+  EXPECT_TRUE(CheckFitsAlone(options, /*num_blocks=*/2, 16, 17).ok());
+  EXPECT_FALSE(CheckFitsAlone(options, /*num_blocks=*/2, 16, 18).ok());
+  EXPECT_TRUE(CheckFitsAlone(options, /*num_blocks=*/99, 50, 50).ok());
+  EXPECT_FALSE(CheckFitsAlone(options, /*num_blocks=*/99, 50, 51).ok());
+  // Sizes a client may claim do not overflow.
+  EXPECT_FALSE(CheckFitsAlone(options, 99, 50, 2147483647).ok());
+}
+
+}  // namespace
+}  // namespace quire
