@@ -7,7 +7,8 @@
 
 Each <kind>.json is a tokenizer.json; <kind>.golden.json holds what Hugging
 Face's own library makes of a list of texts and of random ids. The tests read
-both and need neither Python nor the library.
+both and need neither Python nor the library. Training breaks ties in another
+order on each run, so a file and its golden are only ever replaced together.
 """
 import json
 import pathlib
@@ -85,6 +86,21 @@ def byte_level():
     tok.post_processor = processors.TemplateProcessing(
         single="<|begin|> $A",
         special_tokens=[("<|begin|>", tok.token_to_id("<|begin|>"))])
+    return tok
+
+
+def gpt2():
+    """GPT-2 and OPT: byte level with its own pattern, one control token."""
+    tok = Tokenizer(models.BPE())
+    tok.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tok.decoder = decoders.ByteLevel()
+    tok.train_from_iterator(
+        corpus(),
+        trainers.BpeTrainer(
+            vocab_size=400,
+            show_progress=False,
+            special_tokens=["<|endoftext|>"],
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet()))
     return tok
 
 
@@ -226,7 +242,8 @@ def golden(tok, seed):
 
 def main():
     OUT.mkdir(parents=True, exist_ok=True)
-    kinds = [byte_level, byte_fallback, unigram, word_piece, bpe_suffix]
+    kinds = [
+        byte_level, byte_fallback, unigram, word_piece, bpe_suffix, gpt2]
     for seed, make in enumerate(kinds):
         tok = make()
         name = make.__name__

@@ -15,8 +15,9 @@
 namespace quire {
 
 // Every kind of tokenizer that testdata/ holds.
-inline constexpr const char* kTokenizerKinds[] = {
-    "byte_level", "byte_fallback", "unigram", "word_piece", "bpe_suffix"};
+inline constexpr const char* kTokenizerKinds[] = {"byte_level", "byte_fallback",
+                                                  "unigram",    "word_piece",
+                                                  "bpe_suffix", "gpt2"};
 
 // The bytes of testdata/`name`; the test dies if there is no such file.
 std::string ReadTestData(const std::string& name);

@@ -239,6 +239,24 @@ TEST(TokenizerTest, OneTokenizerServesManyThreads) {
   EXPECT_EQ(wrong, std::vector<int>(4, 0));
 }
 
+TEST(TokenizerTest, WordsSeenBeforeHaveTheTokensOfNewOnes) {
+  // More words than the cache has places (2^15), so that most are displaced
+  // between the first time and the second, and some are not.
+  const auto word = [](int i) { return " w" + std::to_string(i * 7919); };
+  std::string text;
+  for (int i = 0; i < 50'000; ++i) text += word(i);
+  const auto tokenizer = LoadTestTokenizer("gpt2");
+  const Ids first = *tokenizer->Encode(text);
+  EXPECT_EQ(*tokenizer->Encode(text), first);
+  const auto fresh = LoadTestTokenizer("gpt2");
+  Ids one_by_one;
+  for (int i = 50'000; i-- > 0;) {
+    const Ids ids = *fresh->Encode(word(i));
+    one_by_one.insert(one_by_one.end(), ids.rbegin(), ids.rend());
+  }
+  EXPECT_EQ(Ids(one_by_one.rbegin(), one_by_one.rend()), first);
+}
+
 TEST(TokenizerTest, ConfigNamesTheSpecialTokens) {
   const auto tokenizer = Tokenizer::FromJson(
       ReadTestData("byte_level.json"),

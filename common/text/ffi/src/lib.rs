@@ -9,14 +9,21 @@
 mod boundary;
 mod chat_template;
 mod decoder;
+mod pre_tokenizer;
 mod python_format;
 mod shared_model;
 mod special_text;
 mod tokenizer;
+mod word_cache;
 
 use boundary::{guarded, Array, Buffer, Failure};
 use chat_template::ChatTemplate;
 use tokenizer::{SpecialTokens, TextTokenizer};
+
+/// Encoding makes several small objects for each word and frees them together,
+/// which glibc's allocator answers by merging and splitting chunks.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// # Safety
 /// `buffer` came from this library and is released once.

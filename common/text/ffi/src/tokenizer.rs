@@ -6,12 +6,12 @@ use std::str::FromStr;
 
 use serde::Deserialize;
 use tokenizers::tokenizer::{
-    AddedToken, Encoding, NormalizerWrapper, PostProcessorWrapper, PreTokenizerWrapper,
-    TokenizerImpl,
+    AddedToken, Encoding, NormalizerWrapper, PostProcessorWrapper, TokenizerImpl,
 };
 
 use crate::boundary::Failure;
 use crate::decoder::TextDecoder;
+use crate::pre_tokenizer::WordSplitter;
 use crate::shared_model::SharedModel;
 use crate::special_text::{SpecialText, MARK};
 
@@ -24,13 +24,8 @@ const MAX_ADDED_TOKENS: usize = 1 << 16;
 const FLAG_KNOWN: u8 = 1;
 const FLAG_SPECIAL: u8 = 2;
 
-type Impl = TokenizerImpl<
-    SharedModel,
-    NormalizerWrapper,
-    PreTokenizerWrapper,
-    PostProcessorWrapper,
-    TextDecoder,
->;
+type Impl =
+    TokenizerImpl<SharedModel, NormalizerWrapper, WordSplitter, PostProcessorWrapper, TextDecoder>;
 
 /// What spellings of control tokens in a text mean.
 #[derive(Clone, Copy)]
@@ -102,6 +97,12 @@ impl TextTokenizer {
         parsing
             .with_truncation(None)
             .map_err(|e| Failure::invalid(e.to_string()))?;
+
+        let splitter = parsing.get_pre_tokenizer();
+        if splitter.is_some_and(WordSplitter::leaves_bytes) {
+            let model = parsing.get_model().spelling_bytes();
+            parsing.with_model(model);
+        }
 
         let flags = make_flags(&parsing)?;
         check_added_tokens(&parsing, &declared.added_tokens)?;
