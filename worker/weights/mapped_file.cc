@@ -56,6 +56,7 @@ void HandleBusError(int signal_number, siginfo_t* info, void* context) {
   }
   // Default, ignored or a plain handler: let it happen again under that.
   sigaction(SIGBUS, &previous_action, nullptr);
+  if (info->si_code <= 0) raise(signal_number);  // sent, not a fault
 }
 
 void InstallGuardOnce() {

@@ -14,7 +14,7 @@
 namespace quire {
 
 struct WeightOptions {
-  std::string folder;
+  std::string folder = {};
   // "auto" and "safetensors" read the folder; "dummy" makes random weights.
   std::string load_format = "auto";
   uint64_t seed = 0;  // of the random weights

@@ -27,14 +27,14 @@ struct TensorSpec {
 
 // Everything that a model family expects of its weights.
 struct TensorSet {
-  std::vector<TensorSpec> tensors;
+  std::vector<TensorSpec> tensors = {};
   // Names above may begin with prefixes[0]; published checkpoints have any of
   // `prefixes` in its place, the same for all tensors. `probe` is a tensor that
   // every checkpoint has, by which the prefix is found.
   std::vector<std::string> prefixes = {""};
-  std::string probe;
+  std::string probe = {};
   // Endings of names that may be there too, and are not used.
-  std::vector<std::string> unused_suffixes;
+  std::vector<std::string> unused_suffixes = {};
 };
 
 // A rectangle of a tensor.
