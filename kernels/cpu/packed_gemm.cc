@@ -11,13 +11,17 @@
 namespace quire {
 namespace {
 
-// Groups of k in a block: 16 KiB of a panel, half of a small L1 cache.
-constexpr int64_t kBlockSteps = 128;
+// Groups of k in a block: 128 KiB of a panel, which the second-level cache
+// keeps while the tiles of x pass. Measured on Zen 4, one core, m = 32 and 512:
+// 0.90 of the peak; 16 KiB blocks, which fit the first level, reach 0.85.
+constexpr int64_t kBlockSteps = 1024;
 // Rows whose partial sums a thread keeps: 48 KiB.
 constexpr int64_t kPassRows = 32 * kMaxTileRows;
-// How far ahead of the product a lone tile fetches its panel. Hardware
-// prefetchers stop at the end of a page; this goes on.
-constexpr int64_t kPrefetchBytes = 4096;
+// How far ahead of the product the panel is fetched: by the first tile from
+// memory (hardware prefetchers stop at the end of a page; 8 KiB beat 4 and 16),
+// by those after it from the second-level cache.
+constexpr int64_t kMemoryAheadBytes = 8192;
+constexpr int64_t kCacheAheadBytes = 1024;
 // Bytes of a weight in one piece of work.
 constexpr int64_t kGrainBytes = 1 << 20;
 
@@ -45,22 +49,29 @@ struct RowTiles {
 // Arranges rows [begin, end) of x as [num_steps, rows] groups.
 void PackRows(const GemmParams& params, DType dtype, int64_t begin, int64_t end,
               uint32_t* to) {
+  constexpr int64_t kStepsAtOnce = 128;  // what is written stays in L1
   const int64_t size = SizeOf(dtype);
   const int64_t k = params.weight->k();
   const int64_t rows = end - begin;
   const int64_t whole = dtype == DType::kF32 ? k : k / 2;
+  const auto row_of_x = [&](int64_t r) {
+    return static_cast<const char*>(params.x) +
+           (begin + r) * params.x_stride * size;
+  };
+  for (int64_t first = 0; first < whole; first += kStepsAtOnce) {
+    const int64_t last = std::min(first + kStepsAtOnce, whole);
+    for (int64_t r = 0; r < rows; ++r) {
+      const char* x = row_of_x(r);
+      for (int64_t step = first; step < last; ++step) {
+        std::memcpy(to + step * rows + r, x + step * 4, 4);
+      }
+    }
+  }
+  if (whole == NumSteps(k, dtype)) return;
   for (int64_t r = 0; r < rows; ++r) {
-    const char* x = static_cast<const char*>(params.x) +
-                    (begin + r) * params.x_stride * size;
-    uint32_t* out = to + r;
-    for (int64_t step = 0; step < whole; ++step) {
-      std::memcpy(out + step * rows, x + step * 4, 4);
-    }
-    if (whole != NumSteps(k, dtype)) {
-      uint32_t last = 0;  // the odd last k, beside a zero
-      std::memcpy(&last, x + whole * 4, 2);
-      out[whole * rows] = last;
-    }
+    uint32_t pair = 0;  // the odd last k, beside a zero
+    std::memcpy(&pair, row_of_x(r) + whole * 4, 2);
+    to[whole * rows + r] = pair;
   }
 }
 
@@ -144,13 +155,8 @@ void PackedGemm::RunPanels(const GemmParams& params, const uint32_t* x,
           tile.a = x + row * num_steps + step * tile.rows;
           tile.panel = groups + step * kPanelLanes;
           tile.sums = sums + (row - first_row) * kPanelLanes;
-          const char* here = reinterpret_cast<const char*>(tile.panel);
-          // A lone tile reads ahead; of several, the last one fetches the next
-          // block.
-          tile.prefetch = pass_end - pass == 1 ? here + kPrefetchBytes
-                          : t + 1 == pass_end
-                              ? here + tile.num_steps * kPanelLanes * 4
-                              : here;
+          tile.prefetch = reinterpret_cast<const char*>(tile.panel) +
+                          (t == pass ? kMemoryAheadBytes : kCacheAheadBytes);
           tile.resume = step > 0;
           kernel_(tile);
         }

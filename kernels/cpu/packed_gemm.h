@@ -14,8 +14,8 @@
 namespace quire {
 
 // Threads share the panels; each takes x in tiles of up to 12 rows through
-// blocks of k that stay in its L1 cache, so one pass over the weight serves all
-// rows. Blocks hand partial sums on as floats, which is exact.
+// blocks of k that stay in its second-level cache, so one pass over the weight
+// serves all rows. Blocks hand partial sums on as floats, which is exact.
 class PackedGemm final : public CpuGemm {
  public:
   // `team` must outlive it.
