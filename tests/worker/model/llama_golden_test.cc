@@ -42,6 +42,10 @@ INSTANTIATE_TEST_SUITE_P(AllShapes, LlamaGoldenTest,
                            return std::string(info.param);
                          });
 
+TEST(LlamaGoldenFourRanksTest, ShareTwoKvHeads) {
+  ExpectGolden("llama_gqa", {.world_size = 4}, kF32Tolerance);
+}
+
 TEST(LlamaGoldenBf16WeightsTest, AgreeWhenComputedInFloat) {
   ExpectGolden("llama_bf16", {}, kF32Tolerance);
 }
