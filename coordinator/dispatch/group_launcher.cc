@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "coordinator/dispatch/group_launcher.h"
+
+#include <grpcpp/channel.h>
+#include <grpcpp/client_context.h>
+
+#include <algorithm>
+#include <limits>
+#include <set>
+#include <thread>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "common/status_macros.h"
+#include "common/wire/status_wire.h"
+#include "coordinator/dispatch/worker_channel.h"
+#include "proto/worker.grpc.pb.h"
+
+namespace quire {
+
+// The calls of one launch: the first failure cancels the others and is the
+// launch's status.
+class GroupLauncher::Calls {
+ public:
+  // Registers a call for as long as the scope lasts.
+  class Scope {
+   public:
+    explicit Scope(Calls* calls) : calls_(calls) {
+      absl::MutexLock lock(&calls_->mutex_);
+      calls_->contexts_.insert(&context_);
+      if (!calls_->failure_.ok()) context_.TryCancel();
+    }
+    ~Scope() {
+      absl::MutexLock lock(&calls_->mutex_);
+      calls_->contexts_.erase(&context_);
+    }
+    grpc::ClientContext* context() { return &context_; }
+
+   private:
+    Calls* const calls_;
+    grpc::ClientContext context_;
+  };
+
+  void Fail(const absl::Status& cause) {
+    absl::MutexLock lock(&mutex_);
+    if (!failure_.ok()) return;
+    failure_ = cause;
+    for (grpc::ClientContext* context : contexts_) context->TryCancel();
+  }
+
+  absl::Status failure() const {
+    absl::MutexLock lock(&mutex_);
+    return failure_;
+  }
+
+ private:
+  mutable absl::Mutex mutex_;
+  absl::Status failure_ ABSL_GUARDED_BY(mutex_);
+  std::set<grpc::ClientContext*> contexts_ ABSL_GUARDED_BY(mutex_);
+};
+
+// One rank's part. Used by one thread at a time.
+class GroupLauncher::RankLaunch {
+ public:
+  RankLaunch(int32_t rank, const std::string& address,
+             const v1::EpochPair& epoch, Calls* calls)
+      : rank_(rank),
+        address_(address),
+        epoch_(epoch),
+        calls_(calls),
+        channel_(MakeWorkerChannel(address)),
+        stub_(v1::Worker::NewStub(channel_)) {}
+
+  void Load(const LaunchOptions& options, int32_t world_size,
+            const LaunchObserver& observer) {
+    v1::LoadRequest request;
+    *request.mutable_epoch() = epoch_;
+    request.set_model_path(options.model_path);
+    request.set_dtype(options.dtype);
+    request.set_load_format(options.load_format);
+    request.set_rank(rank_);
+    request.set_world_size(world_size);
+    request.set_max_num_seqs(options.max_num_seqs);
+    request.set_max_num_batched_tokens(options.max_num_batched_tokens);
+    request.set_max_model_len(options.max_model_len);
+    request.set_block_size(options.block_size);
+    request.set_seed(options.seed);
+    Calls::Scope call(calls_);
+    const auto reader = stub_->Load(call.context(), request);
+    v1::LoadProgress progress;
+    while (reader->Read(&progress)) {
+      if (observer.on_load == nullptr) continue;
+      observer.on_load(rank_, progress.phase(), progress.bytes_done(),
+                       progress.bytes_total());
+    }
+    Note(reader->Finish());
+  }
+
+  void Profile(double memory_utilization) {
+    v1::ProfileRequest request;
+    *request.mutable_epoch() = epoch_;
+    request.set_memory_utilization(memory_utilization);
+    Calls::Scope call(calls_);
+    Note(stub_->Profile(call.context(), request, &profile_));
+    if (calls_->failure().ok() && profile_.block_bytes() == 0) {
+      Note(grpc::Status(grpc::StatusCode::INTERNAL,
+                        "it reported blocks of 0 bytes"));
+    }
+  }
+
+  void AllocateKv(int32_t num_blocks) {
+    v1::AllocateKvRequest request;
+    *request.mutable_epoch() = epoch_;
+    request.set_num_blocks(num_blocks);
+    v1::AllocateKvResponse response;
+    Calls::Scope call(calls_);
+    Note(stub_->AllocateKv(call.context(), request, &response));
+  }
+
+  const v1::ProfileResponse& profile() const { return profile_; }
+  GrpcDispatcher::Rank rank() const { return {address_, channel_}; }
+
+ private:
+  void Note(const grpc::Status& status) {
+    if (status.ok()) return;
+    const absl::Status cause = FromGrpcStatus(status);
+    calls_->Fail(absl::Status(
+        cause.code(),
+        absl::StrCat("rank ", rank_, " (", address_, "): ", cause.message())));
+  }
+
+  const int32_t rank_;
+  const std::string address_;
+  const v1::EpochPair epoch_;
+  Calls* const calls_;
+  const std::shared_ptr<grpc::Channel> channel_;
+  const std::unique_ptr<v1::Worker::Stub> stub_;
+  v1::ProfileResponse profile_;
+};
+
+namespace {
+
+// Runs `part` for all ranks at once and waits. A launch has few ranks and
+// minutes to run, so each may have a thread.
+template <typename Ranks, typename Part>
+void OnAllRanks(Ranks* ranks, const Part& part) {
+  std::vector<std::thread> threads;
+  for (auto& rank : *ranks) {
+    threads.emplace_back([&part, &rank] { part(rank.get()); });
+  }
+  for (std::thread& thread : threads) thread.join();
+}
+
+}  // namespace
+
+absl::StatusOr<LaunchedGroup> GroupLauncher::Launch(
+    const std::vector<std::string>& addresses, Epoch coordinator_epoch,
+    Epoch group_epoch, const LaunchObserver& observer) {
+  Calls calls;
+  {
+    absl::MutexLock lock(&mutex_);
+    QUIRE_RETURN_IF_ERROR(cancelled_);
+    current_ = &calls;
+  }
+  v1::EpochPair epoch;
+  epoch.set_coordinator_epoch(coordinator_epoch.value());
+  epoch.set_group_epoch(group_epoch.value());
+  const auto world_size = static_cast<int32_t>(addresses.size());
+  std::vector<std::unique_ptr<RankLaunch>> ranks;
+  for (int32_t rank = 0; rank < world_size; ++rank) {
+    ranks.push_back(
+        std::make_unique<RankLaunch>(rank, addresses[rank], epoch, &calls));
+  }
+  LaunchedGroup group;
+  const auto run = [&]() -> absl::Status {
+    OnAllRanks(&ranks, [&](RankLaunch* rank) {
+      rank->Load(options_, world_size, observer);
+    });
+    QUIRE_RETURN_IF_ERROR(calls.failure());
+    if (observer.on_warming != nullptr) observer.on_warming();
+    OnAllRanks(&ranks, [&](RankLaunch* rank) {
+      rank->Profile(options_.memory_utilization);
+    });
+    QUIRE_RETURN_IF_ERROR(calls.failure());
+    uint64_t num_blocks = std::numeric_limits<int32_t>::max();
+    uint64_t block_bytes = 0;
+    for (const auto& rank : ranks) {
+      const v1::ProfileResponse& profile = rank->profile();
+      num_blocks =
+          std::min(num_blocks, profile.kv_bytes() / profile.block_bytes());
+      block_bytes += profile.block_bytes();
+      group.weight_bytes += profile.weight_bytes();
+      group.largest_step =
+          std::max(group.largest_step, absl::Microseconds(profile.step_us()));
+    }
+    if (options_.num_blocks_override > 0) {
+      num_blocks = options_.num_blocks_override;
+    }
+    if (num_blocks == 0) {
+      return absl::ResourceExhaustedError(
+          "no memory is left for KV blocks; raise --memory_utilization or "
+          "lower --max_num_batched_tokens");
+    }
+    group.kv_bytes = num_blocks * block_bytes;
+    group.ready.num_blocks = static_cast<int32_t>(num_blocks);
+    OnAllRanks(&ranks, [&](RankLaunch* rank) {
+      rank->AllocateKv(group.ready.num_blocks);
+    });
+    return calls.failure();
+  };
+  const absl::Status status = run();
+  {
+    absl::MutexLock lock(&mutex_);
+    current_ = nullptr;
+  }
+  QUIRE_RETURN_IF_ERROR(status);
+  group.ready.coordinator_epoch = coordinator_epoch;
+  group.ready.group_epoch = group_epoch;
+  for (const auto& rank : ranks) group.ranks.push_back(rank->rank());
+  return group;
+}
+
+void GroupLauncher::Cancel(const absl::Status& cause) {
+  absl::MutexLock lock(&mutex_);
+  cancelled_ = cause;
+  if (current_ != nullptr) current_->Fail(cause);
+}
+
+void GroupLauncher::CancelCurrent(const absl::Status& cause) {
+  absl::MutexLock lock(&mutex_);
+  if (current_ != nullptr) current_->Fail(cause);
+}
+
+}  // namespace quire

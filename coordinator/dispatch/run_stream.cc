@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "coordinator/dispatch/run_stream.h"
+
+#include <grpcpp/channel.h>
+
+#include <utility>
+
+#include "common/wire/status_wire.h"
+#include "common/wire/step_plan_wire.h"
+
+namespace quire {
+
+RunStream::RunStream(const std::shared_ptr<grpc::Channel>& channel,
+                     int32_t rank, RunStreamListener* listener)
+    : rank_(rank), listener_(listener), stub_(v1::Worker::NewStub(channel)) {}
+
+std::shared_ptr<RunStream> RunStream::Open(
+    const std::shared_ptr<grpc::Channel>& channel, int32_t rank,
+    RunStreamListener* listener) {
+  std::shared_ptr<RunStream> stream(new RunStream(channel, rank, listener));
+  stream->self_ = stream;
+  stream->stub_->async()->Run(&stream->context_, stream.get());
+  // Writes start on other threads than gRPC's, so OnDone must wait until none
+  // can start any more: until `closed_`.
+  stream->AddHold();
+  stream->StartRead(&stream->received_);
+  stream->StartCall();
+  return stream;
+}
+
+void RunStream::Send(std::shared_ptr<const v1::StepPlan> plan) {
+  absl::MutexLock lock(&mutex_);
+  if (closed_) return;
+  queue_.push_back(std::move(plan));
+  if (!writing_) StartNextWrite();
+}
+
+void RunStream::StartNextWrite() {
+  writing_ = true;
+  StartWrite(queue_.front().get());
+}
+
+void RunStream::OnWriteDone(bool ok) {
+  absl::MutexLock lock(&mutex_);
+  writing_ = false;
+  queue_.pop_front();
+  if (ok && !closed_ && !queue_.empty()) StartNextWrite();
+}
+
+void RunStream::OnReadDone(bool ok) {
+  StepResult result;
+  if (ok && DecodeStepResult(received_, &result).ok()) {
+    listener_->OnResult(rank_, std::move(result));
+    StartRead(&received_);
+    return;
+  }
+  if (ok) context_.TryCancel();  // a result that makes no sense
+  {
+    absl::MutexLock lock(&mutex_);
+    closed_ = true;
+  }
+  RemoveHold();
+}
+
+void RunStream::OnDone(const grpc::Status& status) {
+  const std::shared_ptr<RunStream> self = std::move(self_);
+  listener_->OnStreamEnd(rank_, FromGrpcStatus(status));
+}
+
+}  // namespace quire
