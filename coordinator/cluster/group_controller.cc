@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "coordinator/cluster/group_controller.h"
+
+#include <utility>
+
+#include "glog/logging.h"
+
+namespace quire {
+namespace {
+
+// A tenth of the shortest limit that it watches for.
+constexpr absl::Duration kLivenessPeriod = absl::Milliseconds(100);
+
+// One engine serves one group.
+constexpr int32_t kGroup = 0;
+
+}  // namespace
+
+GroupController::GroupController(const Options& options, Callbacks callbacks,
+                                 WorkerRegistry* registry,
+                                 RendezvousBoard* board,
+                                 GroupLauncher* launcher, const Clock* clock,
+                                 StepMetrics* metrics)
+    : options_(options),
+      callbacks_(std::move(callbacks)),
+      registry_(registry),
+      board_(board),
+      launcher_(launcher),
+      dispatcher_(options.watchdog, clock, this, metrics) {}
+
+GroupController::~GroupController() { Stop(); }
+
+void GroupController::Start(DispatchListener* engine, Clock* clock) {
+  engine_ = engine;
+  launch_thread_ = std::thread([this] { RunLaunches(); });
+  liveness_thread_ = std::thread([this, clock] { WatchLiveness(clock); });
+}
+
+void GroupController::Stop() {
+  {
+    absl::MutexLock lock(&mutex_);
+    stopping_ = true;
+  }
+  launcher_->Cancel(absl::CancelledError("the coordinator is stopping"));
+  if (launch_thread_.joinable()) launch_thread_.join();
+  if (liveness_thread_.joinable()) liveness_thread_.join();
+}
+
+void GroupController::Launch(const FormedGroup& group) {
+  absl::MutexLock lock(&mutex_);
+  formed_.push_back(group);
+}
+
+void GroupController::RunLaunches() {
+  while (true) {
+    FormedGroup group;
+    {
+      absl::MutexLock lock(&mutex_);
+      mutex_.Await(absl::Condition(
+          +[](GroupController* self)
+               ABSL_EXCLUSIVE_LOCKS_REQUIRED(self->mutex_) {
+                 return self->stopping_ || !self->formed_.empty();
+               },
+          this));
+      if (stopping_) return;
+      group = std::move(formed_.front());
+      formed_.pop_front();
+    }
+    LaunchNow(group);
+  }
+}
+
+void GroupController::LaunchNow(const FormedGroup& group) {
+  LaunchObserver observer;
+  observer.on_load = [&](int32_t rank, const std::string& phase,
+                         uint64_t bytes_done, uint64_t bytes_total) {
+    const LoadProgress progress{phase, bytes_done, bytes_total};
+    registry_->SetLoadProgress(group.group, group.group_epoch, rank, progress);
+    if (callbacks_.on_load != nullptr) callbacks_.on_load(rank, progress);
+  };
+  observer.on_warming = [&] {
+    registry_->SetState(group.group, group.group_epoch, GroupState::kWarming);
+  };
+  absl::StatusOr<LaunchedGroup> launched =
+      launcher_->Launch(group.addresses, registry_->coordinator_epoch(),
+                        group.group_epoch, observer);
+  if (!launched.ok()) {
+    EndEpoch(group.group, group.group_epoch, launched.status());
+    return;
+  }
+  if (!registry_->CheckEpoch(group.group, group.group_epoch).ok()) return;
+  {
+    absl::MutexLock lock(&mutex_);
+    ready_epoch_ = group.group_epoch;
+  }
+  registry_->SetState(group.group, group.group_epoch, GroupState::kReady);
+  dispatcher_.Open(launched->ready, launched->ranks, launched->largest_step);
+  // A rank may have fallen silent since the check above, before there was
+  // anything to close.
+  const absl::Status alive =
+      registry_->CheckEpoch(group.group, group.group_epoch);
+  if (!alive.ok()) {
+    dispatcher_.Close(group.group_epoch, alive);
+    return;
+  }
+  if (callbacks_.on_ready != nullptr) callbacks_.on_ready(*launched);
+}
+
+void GroupController::WatchLiveness(Clock* clock) {
+  while (true) {
+    {
+      absl::MutexLock lock(&mutex_);
+      if (clock->AwaitUntil(&mutex_, absl::Condition(&stopping_),
+                            clock->Now() + kLivenessPeriod)) {
+        return;
+      }
+    }
+    for (const GroupLoss& loss : registry_->Tick()) {
+      EndEpoch(loss.group, loss.group_epoch, loss.cause);
+    }
+    dispatcher_.CheckWatchdog();
+  }
+}
+
+void GroupController::OnGroupReady(const GroupReady& group) {
+  engine_->OnGroupReady(group);
+}
+
+void GroupController::OnStepResult(StepResult result) {
+  engine_->OnStepResult(std::move(result));
+}
+
+void GroupController::OnGroupLost(Epoch group_epoch,
+                                  const absl::Status& cause) {
+  engine_->OnGroupLost(group_epoch, cause);
+  EndEpoch(kGroup, group_epoch, cause);
+}
+
+void GroupController::EndEpoch(int32_t group, Epoch group_epoch,
+                               const absl::Status& cause) {
+  bool was_ready;
+  {
+    absl::MutexLock lock(&mutex_);
+    if (stopping_ || group_epoch <= lost_epoch_) return;
+    lost_epoch_ = group_epoch;
+    was_ready = ready_epoch_ == group_epoch;
+  }
+  LOG(ERROR) << "group " << group << " ends epoch " << group_epoch << ": "
+             << cause.message();
+  registry_->EndEpoch(group, group_epoch, cause);
+  board_->EndEpoch(group, group_epoch);
+  launcher_->CancelCurrent(cause);
+  dispatcher_.Close(group_epoch, cause);
+  if (options_.reform) registry_->Reform(group);
+  if (callbacks_.on_lost != nullptr) callbacks_.on_lost(cause, was_ready);
+}
+
+}  // namespace quire

@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Which worker sits on which rank of which group, and whether it lives. A group
+// is complete when each of its ranks is taken; from there on its members share
+// one fate: when one is lost, the group's epoch is over for all.
+//
+//   JOINING --complete--> LOADING --> WARMING --> READY
+//      ^  \                  |           |          |
+//      |   (a silent member  +-----------+----------+--> DEAD
+//      |    only leaves)                                  |
+//      +----------------------- Reform (epoch + 1) -------+
+//
+// A state machine: it is told everything, asks only the clock, and calls
+// nobody.
+#ifndef COORDINATOR_CLUSTER_WORKER_REGISTRY_H_
+#define COORDINATOR_CLUSTER_WORKER_REGISTRY_H_
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
+#include "common/clock.h"
+#include "common/ids.h"
+
+namespace quire {
+
+// As quire.v1.GroupState; draining is the whole coordinator's.
+enum class GroupState { kJoining, kLoading, kWarming, kReady, kDead };
+
+// A worker that wants to join.
+struct WorkerOffer {
+  std::string address;       // "host:port"
+  uint64_t instance_id = 0;  // random at process start
+  std::string device;        // "cpu" or "cuda"
+  std::optional<int32_t> rank;
+  uint64_t pid = 0;
+  std::string version;
+};
+
+struct Seat {
+  int32_t group = 0;
+  int32_t rank = 0;
+  int32_t world_size = 0;
+  Epoch coordinator_epoch;
+  Epoch group_epoch;
+};
+
+// A group whose last rank has just joined.
+struct FormedGroup {
+  int32_t group = 0;
+  Epoch group_epoch;
+  std::string device;
+  std::vector<std::string> addresses;  // [world_size], by rank
+};
+
+struct Registration {
+  Seat seat;
+  std::optional<FormedGroup> formed;  // by this very registration
+};
+
+struct GroupLoss {
+  int32_t group = 0;
+  Epoch group_epoch;
+  absl::Status cause;
+};
+
+struct LoadProgress {
+  std::string phase;  // "collective", "weights", "done"
+  uint64_t bytes_done = 0;
+  uint64_t bytes_total = 0;
+};
+
+struct RankInfo {
+  int32_t rank = 0;
+  std::string address;
+  std::string device;
+  uint64_t pid = 0;
+  absl::Duration heartbeat_age;
+  bool suspect = false;
+  LoadProgress load;
+  StepId last_step;
+};
+
+struct GroupInfo {
+  int32_t group = 0;
+  Epoch group_epoch;
+  GroupState state = GroupState::kJoining;
+  std::string detail;  // one line: why it is not ready
+  std::vector<RankInfo> ranks;
+};
+
+// Thread-safe.
+class WorkerRegistry {
+ public:
+  struct Options {
+    int32_t num_groups = 1;
+    int32_t world_size = 1;  // ranks of a group
+    // Of silence. A heartbeat is due each 0.5 s.
+    absl::Duration suspect_after = absl::Milliseconds(1500);
+    absl::Duration dead_after = absl::Seconds(3);
+  };
+
+  // `clock` must outlive this.
+  WorkerRegistry(const Options& options, Epoch coordinator_epoch,
+                 const Clock* clock);
+
+  // Seats a worker; the same instance asking again is told the same seat.
+  // AlreadyExists when the wanted rank is taken, ResourceExhausted when no rank
+  // is free, InvalidArgument when the rank does not exist or the device is not
+  // the cluster's (that of its first worker).
+  absl::StatusOr<Registration> Register(const WorkerOffer& offer);
+
+  // FailedPrecondition when the instance has no seat in that epoch.
+  absl::Status Heartbeat(uint64_t instance_id, Epoch coordinator_epoch,
+                         Epoch group_epoch, StepId last_step);
+
+  // FailedPrecondition unless `group_epoch` is the group's and it lives.
+  absl::Status CheckEpoch(int32_t group, Epoch group_epoch) const;
+
+  // No effect once the epoch is over.
+  void SetState(int32_t group, Epoch group_epoch, GroupState state);
+  void SetLoadProgress(int32_t group, Epoch group_epoch, int32_t rank,
+                       const LoadProgress& progress);
+
+  // Ends an epoch: members' next heartbeats are refused. Returns whether it
+  // was this call that ended it.
+  bool EndEpoch(int32_t group, Epoch group_epoch, const absl::Status& cause);
+
+  // Lets a dead group be joined again, under the next epoch.
+  void Reform(int32_t group);
+
+  // Removes silent members of joining groups; ends the epochs of complete
+  // groups that have one and returns them.
+  std::vector<GroupLoss> Tick();
+
+  std::vector<GroupInfo> Groups() const;
+  // "" until a worker has joined.
+  std::string device() const;
+  Epoch coordinator_epoch() const { return coordinator_epoch_; }
+
+ private:
+  struct Member {
+    WorkerOffer offer;
+    absl::Time last_heartbeat;
+    bool suspect = false;
+    LoadProgress load;
+    StepId last_step;
+  };
+  struct Group {
+    Epoch epoch{1};
+    GroupState state = GroupState::kJoining;
+    std::string detail;
+    std::vector<std::optional<Member>> members;  // [world_size]
+  };
+
+  Group* FindLiving(int32_t group, Epoch group_epoch)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  std::optional<Seat> FindSeat(uint64_t instance_id) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::StatusOr<Seat> ChooseSeat(const WorkerOffer& offer) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void TickGroup(int32_t group_idx, std::vector<GroupLoss>* losses)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  static void End(Group* group, const absl::Status& cause);
+
+  const Options options_;
+  const Epoch coordinator_epoch_;
+  const Clock* const clock_;
+  mutable absl::Mutex mutex_;
+  std::string device_ ABSL_GUARDED_BY(mutex_);  // "": nobody has joined yet
+  std::vector<Group> groups_ ABSL_GUARDED_BY(mutex_);
+};
+
+}  // namespace quire
+
+#endif  // COORDINATOR_CLUSTER_WORKER_REGISTRY_H_

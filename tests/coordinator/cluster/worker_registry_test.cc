@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "coordinator/cluster/worker_registry.h"
+
+#include <string>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace quire {
+namespace {
+
+constexpr Epoch kCoordinator(77);
+
+WorkerOffer Offer(uint64_t instance_id,
+                  std::optional<int32_t> rank = std::nullopt) {
+  WorkerOffer offer;
+  offer.address = "host:" + std::to_string(instance_id);
+  offer.instance_id = instance_id;
+  offer.device = "cpu";
+  offer.rank = rank;
+  return offer;
+}
+
+class WorkerRegistryTest : public testing::Test {
+ protected:
+  static WorkerRegistry::Options TwoRanks() {
+    WorkerRegistry::Options options;
+    options.world_size = 2;
+    return options;
+  }
+
+  absl::Status Beat(uint64_t instance_id, uint64_t group_epoch = 1,
+                    Epoch coordinator = kCoordinator) {
+    return registry_.Heartbeat(instance_id, coordinator, Epoch(group_epoch),
+                               StepId(5));
+  }
+
+  // Both ranks join; returns the formed group.
+  FormedGroup Form(uint64_t first, uint64_t second) {
+    EXPECT_TRUE(registry_.Register(Offer(first)).ok());
+    auto last = registry_.Register(Offer(second));
+    EXPECT_TRUE(last.ok() && last->formed.has_value());
+    return *last->formed;
+  }
+
+  SimulatedClock clock_;
+  WorkerRegistry registry_{TwoRanks(), kCoordinator, &clock_};
+};
+
+TEST_F(WorkerRegistryTest, LastRankFormsTheGroup) {
+  auto first = registry_.Register(Offer(10));
+  ASSERT_TRUE(first.ok()) << first.status();
+  EXPECT_EQ(first->seat.rank, 0);
+  EXPECT_EQ(first->seat.world_size, 2);
+  EXPECT_EQ(first->seat.coordinator_epoch, kCoordinator);
+  EXPECT_EQ(first->seat.group_epoch, Epoch(1));
+  EXPECT_FALSE(first->formed.has_value());
+  EXPECT_EQ(registry_.Groups()[0].state, GroupState::kJoining);
+
+  auto second = registry_.Register(Offer(11));
+  ASSERT_TRUE(second.ok()) << second.status();
+  ASSERT_TRUE(second->formed.has_value());
+  EXPECT_THAT(second->formed->addresses,
+              testing::ElementsAre("host:10", "host:11"));
+  EXPECT_EQ(registry_.Groups()[0].state, GroupState::kLoading);
+}
+
+TEST_F(WorkerRegistryTest, AddressesFollowRanksNotArrival) {
+  ASSERT_TRUE(registry_.Register(Offer(10, 1)).ok());
+  auto second = registry_.Register(Offer(11, 0));
+  ASSERT_TRUE(second.ok() && second->formed.has_value());
+  EXPECT_THAT(second->formed->addresses,
+              testing::ElementsAre("host:11", "host:10"));
+}
+
+TEST_F(WorkerRegistryTest, SameInstanceKeepsItsSeat) {
+  ASSERT_TRUE(registry_.Register(Offer(10)).ok());
+  auto again = registry_.Register(Offer(10));
+  ASSERT_TRUE(again.ok()) << again.status();
+  EXPECT_EQ(again->seat.rank, 0);
+  EXPECT_FALSE(again->formed.has_value());
+}
+
+TEST_F(WorkerRegistryTest, RefusesTakenAndUnknownSeats) {
+  ASSERT_TRUE(registry_.Register(Offer(10, 0)).ok());
+  EXPECT_EQ(registry_.Register(Offer(11, 0)).status().code(),
+            absl::StatusCode::kAlreadyExists);
+  EXPECT_EQ(registry_.Register(Offer(11, 2)).status().code(),
+            absl::StatusCode::kInvalidArgument);
+  WorkerOffer other_device = Offer(12);
+  other_device.device = "cuda";
+  EXPECT_EQ(registry_.Register(other_device).status().code(),
+            absl::StatusCode::kInvalidArgument);
+  ASSERT_TRUE(registry_.Register(Offer(13)).ok());
+  EXPECT_EQ(registry_.Register(Offer(14)).status().code(),
+            absl::StatusCode::kResourceExhausted);
+}
+
+TEST_F(WorkerRegistryTest, ThreeSecondsOfSilenceEndTheEpoch) {
+  Form(10, 11);
+  clock_.Advance(absl::Milliseconds(2999));
+  EXPECT_TRUE(registry_.Tick().empty());
+  ASSERT_TRUE(Beat(10).ok());
+  clock_.Advance(absl::Milliseconds(1));
+  const auto losses = registry_.Tick();
+  ASSERT_EQ(losses.size(), 1u);
+  EXPECT_EQ(losses[0].group_epoch, Epoch(1));
+  EXPECT_THAT(std::string(losses[0].cause.message()),
+              testing::HasSubstr("rank 1 (host:11)"));
+  EXPECT_EQ(registry_.Groups()[0].state, GroupState::kDead);
+  EXPECT_TRUE(registry_.Tick().empty());  // said once
+  // The rank that did beat shares the fate.
+  EXPECT_EQ(Beat(10).code(), absl::StatusCode::kFailedPrecondition);
+}
+
+TEST_F(WorkerRegistryTest, SuspectsSilenceBeforeItIsDeath) {
+  Form(10, 11);
+  clock_.Advance(absl::Milliseconds(1500));
+  registry_.Tick();
+  ASSERT_TRUE(Beat(10).ok());
+  const auto ranks = registry_.Groups()[0].ranks;
+  EXPECT_FALSE(ranks[0].suspect);
+  EXPECT_EQ(ranks[0].last_step, StepId(5));
+  EXPECT_TRUE(ranks[1].suspect);
+  EXPECT_EQ(ranks[1].heartbeat_age, absl::Milliseconds(1500));
+}
+
+TEST_F(WorkerRegistryTest, SilentMemberOfJoiningGroupOnlyLeaves) {
+  ASSERT_TRUE(registry_.Register(Offer(10)).ok());
+  clock_.Advance(absl::Seconds(3));
+  EXPECT_TRUE(registry_.Tick().empty());
+  EXPECT_EQ(registry_.Groups()[0].state, GroupState::kJoining);
+  EXPECT_TRUE(registry_.Groups()[0].ranks.empty());
+  EXPECT_EQ(Beat(10).code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(Form(11, 12).group_epoch, Epoch(1));
+}
+
+TEST_F(WorkerRegistryTest, ZombieOfAnOldEpochIsRefused) {
+  Form(10, 11);
+  EXPECT_TRUE(registry_.EndEpoch(0, Epoch(1), absl::UnavailableError("gone")));
+  EXPECT_FALSE(registry_.EndEpoch(0, Epoch(1), absl::UnavailableError("gone")));
+  registry_.Reform(0);
+  EXPECT_THAT(registry_.Groups()[0].detail, testing::HasSubstr("gone"));
+  EXPECT_EQ(Form(20, 21).group_epoch, Epoch(2));
+  EXPECT_EQ(Beat(10, 1).code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(Beat(20, 1).code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(Beat(20, 2, Epoch(76)).code(),
+            absl::StatusCode::kFailedPrecondition);
+  EXPECT_TRUE(Beat(20, 2).ok());
+  EXPECT_FALSE(registry_.CheckEpoch(0, Epoch(1)).ok());
+  EXPECT_TRUE(registry_.CheckEpoch(0, Epoch(2)).ok());
+  EXPECT_FALSE(registry_.CheckEpoch(1, Epoch(2)).ok());
+}
+
+TEST_F(WorkerRegistryTest, DeadGroupTakesNobodyUntilReformed) {
+  Form(10, 11);
+  registry_.EndEpoch(0, Epoch(1), absl::UnavailableError("gone"));
+  EXPECT_EQ(registry_.Register(Offer(20)).status().code(),
+            absl::StatusCode::kResourceExhausted);
+  registry_.Reform(0);
+  EXPECT_TRUE(registry_.Register(Offer(20)).ok());
+}
+
+TEST_F(WorkerRegistryTest, OldEpochsCannotChangeTheState) {
+  Form(10, 11);
+  registry_.SetState(0, Epoch(2), GroupState::kReady);
+  EXPECT_EQ(registry_.Groups()[0].state, GroupState::kLoading);
+  registry_.SetLoadProgress(0, Epoch(1), 1, {"weights", 3, 9});
+  registry_.SetState(0, Epoch(1), GroupState::kReady);
+  EXPECT_EQ(registry_.Groups()[0].state, GroupState::kReady);
+  EXPECT_EQ(registry_.Groups()[0].ranks[1].load.phase, "weights");
+}
+
+TEST(WorkerRegistryGroupsTest, SecondGroupFillsAfterTheFirst) {
+  SimulatedClock clock;
+  WorkerRegistry::Options options;
+  options.num_groups = 2;
+  WorkerRegistry registry(options, kCoordinator, &clock);
+  EXPECT_EQ(registry.Register(Offer(1))->formed->group, 0);
+  EXPECT_EQ(registry.Register(Offer(2))->formed->group, 1);
+}
+
+}  // namespace
+}  // namespace quire
