@@ -1,0 +1,281 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "coordinator/gateway/generate_session.h"
+
+#include <chrono>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "common/digest.h"
+#include "common/status_macros.h"
+#include "common/wire/error_details.h"
+#include "common/wire/status_wire.h"
+#include "coordinator/gateway/public_error.h"
+#include "glog/logging.h"
+
+namespace quire {
+namespace {
+
+// Encoding runs at about 5 MB/s: this much takes the calling thread a
+// millisecond, and more is the pool's.
+constexpr size_t kEncodeInlineBytes = 4096;
+
+absl::string_view ReasonName(FinishReason reason, const absl::Status& status) {
+  if (status.code() == absl::StatusCode::kCancelled) return "cancelled";
+  if (!status.ok()) return "error";
+  return reason == FinishReason::kLength ? "length" : "stop";
+}
+
+// The wall clock may jump; what is left of the time does not.
+absl::Time DeadlineOf(const grpc::CallbackServerContext& rpc, absl::Time now) {
+  const auto deadline = rpc.deadline();
+  if (deadline == std::chrono::system_clock::time_point::max()) {
+    return absl::InfiniteFuture();
+  }
+  return now + absl::FromChrono(deadline - std::chrono::system_clock::now());
+}
+
+}  // namespace
+
+grpc::ServerWriteReactor<v1::GenerateResponse>* GenerateSession::Start(
+    const GatewayContext* gateway, uint64_t number,
+    grpc::CallbackServerContext* rpc, const v1::GenerateRequest* request) {
+  std::shared_ptr<GenerateSession> session(
+      new GenerateSession(gateway, number, rpc));
+  session->self_ = session;
+  if (absl::Status status = session->Validate(*request); !status.ok()) {
+    session->EndWith(status);
+  } else {
+    session->EncodeThenSubmit(*request);
+  }
+  return session.get();
+}
+
+GenerateSession::GenerateSession(const GatewayContext* gateway, uint64_t number,
+                                 grpc::CallbackServerContext* rpc)
+    : gateway_(gateway),
+      number_(number),
+      rpc_(rpc),
+      arrival_(gateway->clock->Now()),
+      deadline_(DeadlineOf(*rpc, arrival_)) {}
+
+absl::Status GenerateSession::Validate(const v1::GenerateRequest& request) {
+  QUIRE_ASSIGN_OR_RETURN(valid_, ValidateGenerate(request, gateway_->limits));
+  const uint64_t random = MixBits(gateway_->seed ^ MixBits(number_));
+  request_id_ = valid_.request_id;
+  if (request_id_.empty()) {
+    request_id_ = absl::StrCat("gen-", absl::Hex(random, absl::kZeroPad16));
+  }
+  if (!valid_.has_seed) valid_.sampling.slot.seed = MixBits(random);
+  encode_options_.add_special_tokens =
+      !request.has_add_special_tokens() || request.add_special_tokens();
+  QUIRE_ASSIGN_OR_RETURN(
+      SequenceStream stream,
+      SequenceStream::Create(gateway_->tokenizer, valid_.sampling));
+  {
+    absl::MutexLock lock(&mutex_);
+    stream_ = std::move(stream);
+  }
+  QUIRE_RETURN_IF_ERROR(gateway_->sessions->Add(request_id_, self_));
+  is_in_table_ = true;
+  return absl::OkStatus();
+}
+
+void GenerateSession::EncodeThenSubmit(const v1::GenerateRequest& request) {
+  if (!valid_.is_text || request.text().size() <= kEncodeInlineBytes) {
+    EncodeAndSubmit(request.text());
+    return;
+  }
+  // The pool's shares: of the session, which the client may leave meanwhile,
+  // and of the text, which would go with the call.
+  const std::shared_ptr<GenerateSession> share = self_;
+  if (!gateway_->text_pool->TryRun(
+          [share, text = request.text()] { share->EncodeAndSubmit(text); })) {
+    EndWith(absl::ResourceExhaustedError(
+        "too many long prompts wait to be encoded; try again soon"));
+  }
+}
+
+void GenerateSession::EncodeAndSubmit(const std::string& text) {
+  {
+    absl::MutexLock lock(&mutex_);
+    if (ended_) return;  // the client left
+  }
+  absl::Status status;
+  if (valid_.is_text) {
+    absl::StatusOr<std::vector<TokenId>> prompt =
+        gateway_->tokenizer->Encode(text, encode_options_);
+    status = prompt.status();
+    if (prompt.ok()) valid_.prompt = *std::move(prompt);
+  }
+  if (status.ok()) status = FitAndSubmit();
+  if (!status.ok()) EndWith(status);
+}
+
+absl::Status GenerateSession::FitAndSubmit() {
+  const auto num_prompt_tokens = static_cast<int64_t>(valid_.prompt.size());
+  QUIRE_RETURN_IF_ERROR(
+      FitToWindow(num_prompt_tokens, gateway_->limits, &valid_));
+  {
+    absl::MutexLock lock(&mutex_);
+    num_prompt_tokens_ = num_prompt_tokens;
+  }
+  EngineRequest request;
+  request.request_id = request_id_;
+  request.prompt = std::move(valid_.prompt);
+  request.sampling = valid_.sampling;
+  request.deadline = deadline_;
+  QUIRE_ASSIGN_OR_RETURN(
+      const RequestKey key,
+      gateway_->router->Submit(std::move(request), shared_from_this(),
+                               gateway_->engine));
+  absl::MutexLock lock(&mutex_);
+  key_ = key;
+  if (ended_) {  // by the client, while the engine took it
+    gateway_->engine->Finish(key, FinishReason::kCancelled);
+    gateway_->router->Remove(key);
+  }
+  return absl::OkStatus();
+}
+
+void GenerateSession::OnOutput(SequenceOutput output) {
+  absl::MutexLock lock(&mutex_);
+  if (ended_) return;
+  if (!key_.has_value()) key_ = output.request;  // Submit has not returned yet
+  const absl::Status status = TakeOutput(output);
+  if (!status.ok()) {
+    StopEngine(FinishReason::kCancelled);
+    End(AsPublicError(status, "WORKER_LOST"));
+    return;
+  }
+  Pump();
+}
+
+absl::Status GenerateSession::TakeOutput(const SequenceOutput& output) {
+  if (!output.status.ok()) {
+    engine_done_ = true;
+    return output.status;
+  }
+  if (stream_->is_finished()) return absl::OkStatus();
+  num_cached_tokens_ = output.num_cached_tokens;
+  const int64_t num_before = stream_->num_tokens();
+  QUIRE_RETURN_IF_ERROR(stream_->Append(output));
+  NoteTokens(stream_->num_tokens() - num_before);
+  if (output.finish_reason != FinishReason::kNone) engine_done_ = true;
+  if (stream_->stopped_by_string()) StopEngine(FinishReason::kStop);
+  return absl::OkStatus();
+}
+
+void GenerateSession::NoteTokens(int64_t num_tokens) {
+  if (num_tokens == 0) return;
+  const absl::Time now = gateway_->clock->Now();
+  if (stream_->num_tokens() == num_tokens) {
+    first_token_ = now;
+    gateway_->metrics->ObserveFirstToken(now - arrival_);
+  } else {
+    gateway_->metrics->ObserveTokens(now - last_token_, num_tokens);
+  }
+  last_token_ = now;
+}
+
+void GenerateSession::Pump() {
+  if (writing_ || ended_) return;
+  if (stream_->has_chunk()) {
+    response_.set_request_id(request_id_);
+    *response_.mutable_chunk() = stream_->TakeChunk();
+    writing_ = true;
+    StartWrite(&response_);
+  } else if (stream_->is_finished()) {
+    WriteComplete();
+  }
+}
+
+void GenerateSession::WriteComplete() {
+  response_.set_request_id(request_id_);
+  v1::Complete* complete = response_.mutable_complete();
+  v1::Usage* usage = complete->mutable_usage();
+  usage->set_prompt_tokens(static_cast<uint32_t>(num_prompt_tokens_));
+  usage->set_output_tokens(static_cast<uint32_t>(stream_->num_tokens()));
+  usage->set_cached_tokens(static_cast<uint32_t>(num_cached_tokens_));
+  complete->set_seed(static_cast<int64_t>(valid_.sampling.slot.seed));
+  ended_ = true;
+  StartWriteAndFinish(&response_, grpc::WriteOptions(), grpc::Status::OK);
+}
+
+void GenerateSession::OnWriteDone(bool ok) {
+  absl::MutexLock lock(&mutex_);
+  writing_ = false;
+  if (ended_) {  // while the write was under way
+    Finish(ToGrpcStatus(status_));
+    return;
+  }
+  if (!ok) {
+    StopEngine(FinishReason::kCancelled);
+    End(absl::CancelledError("the client left"));
+    return;
+  }
+  Pump();
+}
+
+void GenerateSession::OnCancel() {
+  absl::MutexLock lock(&mutex_);
+  if (ended_) return;
+  StopEngine(FinishReason::kCancelled);
+  const bool is_late = gateway_->clock->Now() >= deadline_;
+  End(is_late
+          ? AsPublicError(
+                absl::DeadlineExceededError("the call's deadline passed"), "")
+          : absl::CancelledError("the client left"));
+}
+
+void GenerateSession::Abort(const absl::Status& status) {
+  absl::MutexLock lock(&mutex_);
+  if (ended_) return;
+  StopEngine(FinishReason::kCancelled);
+  End(AsPublicError(status, "WORKER_LOST"));
+}
+
+void GenerateSession::StopEngine(FinishReason reason) {
+  if (!key_.has_value() || engine_done_) return;
+  engine_done_ = true;
+  gateway_->engine->Finish(*key_, reason);
+}
+
+void GenerateSession::EndWith(const absl::Status& status) {
+  absl::MutexLock lock(&mutex_);
+  if (!ended_) End(AsPublicError(status, "NO_READY_WORKERS"));
+}
+
+void GenerateSession::End(const absl::Status& status) {
+  ended_ = true;
+  status_ = status;
+  const ErrorDetails details = GetErrorDetails(status);
+  if (details.retry_delay.has_value()) {
+    rpc_->AddTrailingMetadata(
+        "grpc-retry-pushback-ms",
+        absl::StrCat(absl::ToInt64Milliseconds(*details.retry_delay)));
+  }
+  if (!writing_) Finish(ToGrpcStatus(status));
+}
+
+void GenerateSession::OnDone() {
+  const std::shared_ptr<GenerateSession> self = std::move(self_);
+  RequestMetrics::Outcome outcome;
+  {
+    absl::MutexLock lock(&mutex_);
+    if (key_.has_value()) gateway_->router->Remove(*key_);
+    outcome.code = absl::StatusCodeToString(status_.code());
+    const FinishReason reason =
+        stream_.has_value() ? stream_->finish_reason() : FinishReason::kNone;
+    outcome.finish_reason = std::string(ReasonName(reason, status_));
+    outcome.num_output_tokens = stream_.has_value() ? stream_->num_tokens() : 0;
+    if (outcome.num_output_tokens > 1) {
+      outcome.decode = last_token_ - first_token_;
+    }
+  }
+  outcome.duration = gateway_->clock->Now() - arrival_;
+  outcome.num_prompt_tokens = num_prompt_tokens_;
+  gateway_->metrics->ObserveOutcome(outcome);
+  if (is_in_table_) gateway_->sessions->Remove(request_id_);
+}
+
+}  // namespace quire

@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// One Generate call, from its request to its status.
+//
+//   validate -> encode -> submit -> (output -> chunk)* -> complete -> status
+//
+// Four parties act on it at the same time: gRPC (writes done, the client gone),
+// the text pool, a router thread with tokens, and whoever cancels or drains. At
+// most one write is under way; what comes meanwhile joins the next chunk, so a
+// slow reader costs four bytes a token and delays nobody.
+#ifndef COORDINATOR_GATEWAY_GENERATE_SESSION_H_
+#define COORDINATOR_GATEWAY_GENERATE_SESSION_H_
+
+#include <grpcpp/server_context.h>
+#include <grpcpp/support/server_callback.h>
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
+#include "common/ids.h"
+#include "coordinator/gateway/gateway_context.h"
+#include "coordinator/gateway/output_router.h"
+#include "coordinator/gateway/sequence_stream.h"
+#include "coordinator/gateway/session_table.h"
+#include "coordinator/gateway/validation.h"
+#include "proto/inference.pb.h"
+
+namespace quire {
+
+// Thread-safe. Shared by gRPC (until OnDone), the session table and the router
+// (each until the call ends) and a job of the text pool.
+class GenerateSession final
+    : public grpc::ServerWriteReactor<v1::GenerateResponse>,
+      public OutputSink,
+      public Session,
+      public std::enable_shared_from_this<GenerateSession> {
+ public:
+  // Starts the call. `number` tells calls apart; `rpc` lives until OnDone,
+  // `request` is not used after the return.
+  static grpc::ServerWriteReactor<v1::GenerateResponse>* Start(
+      const GatewayContext* gateway, uint64_t number,
+      grpc::CallbackServerContext* rpc, const v1::GenerateRequest* request);
+
+  void OnOutput(SequenceOutput output) override;
+  void Abort(const absl::Status& status) override;
+
+ private:
+  GenerateSession(const GatewayContext* gateway, uint64_t number,
+                  grpc::CallbackServerContext* rpc);
+
+  void OnWriteDone(bool ok) override;
+  void OnCancel() override;
+  void OnDone() override;
+
+  // The way to the engine; each step ends the call itself if it fails.
+  absl::Status Validate(const v1::GenerateRequest& request);
+  void EncodeThenSubmit(const v1::GenerateRequest& request);
+  void EncodeAndSubmit(const std::string& text);
+  absl::Status FitAndSubmit();
+
+  absl::Status TakeOutput(const SequenceOutput& output)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void NoteTokens(int64_t num_tokens) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Writes what there is to write, if no write is under way.
+  void Pump() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void WriteComplete() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Ends the call with `status`, after the write under way.
+  void End(const absl::Status& status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void EndWith(const absl::Status& status) ABSL_LOCKS_EXCLUDED(mutex_);
+  void StopEngine(FinishReason reason) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
+  const GatewayContext* const gateway_;
+  const uint64_t number_;
+  grpc::CallbackServerContext* const rpc_;
+  const absl::Time arrival_;
+  const absl::Time deadline_;              // by the gateway's clock
+  std::shared_ptr<GenerateSession> self_;  // gRPC's share
+
+  // Before submission: one thread at a time, no lock.
+  ValidatedRequest valid_;
+  EncodeOptions encode_options_;
+  std::string request_id_;
+  bool is_in_table_ = false;
+
+  absl::Mutex mutex_;
+  std::optional<RequestKey> key_ ABSL_GUARDED_BY(mutex_);
+  bool engine_done_ ABSL_GUARDED_BY(mutex_) = false;
+  std::optional<SequenceStream> stream_ ABSL_GUARDED_BY(mutex_);
+  int64_t num_prompt_tokens_ ABSL_GUARDED_BY(mutex_) = 0;
+  int32_t num_cached_tokens_ ABSL_GUARDED_BY(mutex_) = 0;
+  v1::GenerateResponse response_;  // being written while `writing_`
+  bool writing_ ABSL_GUARDED_BY(mutex_) = false;
+  bool ended_ ABSL_GUARDED_BY(mutex_) = false;
+  absl::Status status_ ABSL_GUARDED_BY(mutex_);
+  absl::Time first_token_ ABSL_GUARDED_BY(mutex_);  // when it came
+  absl::Time last_token_ ABSL_GUARDED_BY(mutex_);
+};
+
+}  // namespace quire
+
+#endif  // COORDINATOR_GATEWAY_GENERATE_SESSION_H_

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "coordinator/gateway/sequence_stream.h"
+
+#include <algorithm>
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/types/span.h"
+#include "common/status_macros.h"
+
+namespace quire {
+namespace {
+
+v1::FinishReason ToProto(FinishReason reason) {
+  switch (reason) {
+    case FinishReason::kNone:
+      return v1::FINISH_REASON_UNSPECIFIED;
+    case FinishReason::kStop:
+      return v1::FINISH_REASON_STOP;
+    case FinishReason::kLength:
+      return v1::FINISH_REASON_LENGTH;
+    case FinishReason::kCancelled:
+      return v1::FINISH_REASON_CANCELLED;
+  }
+  return v1::FINISH_REASON_UNSPECIFIED;
+}
+
+void FillLogprobs(TokenId token, const SampledLogprobs& sampled,
+                  v1::TokenLogprobs* logprobs) {
+  logprobs->set_token_id(token);
+  logprobs->set_logprob(sampled.logprob);
+  logprobs->set_rank(sampled.rank);
+  for (const TopLogprob& likely : sampled.top) {
+    auto* top = logprobs->add_top();
+    top->set_token_id(likely.token_id);
+    top->set_logprob(likely.logprob);
+  }
+}
+
+}  // namespace
+
+absl::StatusOr<SequenceStream> SequenceStream::Create(
+    const Tokenizer* tokenizer, const SamplingParams& sampling) {
+  QUIRE_ASSIGN_OR_RETURN(
+      StopStringMatcher matcher,
+      StopStringMatcher::Create(sampling.stop,
+                                sampling.include_stop_str_in_output));
+  return SequenceStream(tokenizer, sampling, std::move(matcher));
+}
+
+SequenceStream::SequenceStream(const Tokenizer* tokenizer,
+                               const SamplingParams& sampling,
+                               StopStringMatcher matcher)
+    : decoder_(tokenizer, sampling.skip_special_tokens),
+      matcher_(std::move(matcher)),
+      wants_logprobs_(sampling.slot.num_logprobs >= 0),
+      include_stop_(sampling.include_stop_str_in_output) {}
+
+absl::Status SequenceStream::Append(const SequenceOutput& output) {
+  if (is_finished()) return absl::OkStatus();
+  if (output.token_offset != num_tokens_) {
+    return absl::InternalError(absl::StrCat("output continues at token ",
+                                            output.token_offset, "; token ",
+                                            num_tokens_, " was due"));
+  }
+  for (size_t i = 0; i < output.tokens.size() && !is_finished(); ++i) {
+    AppendToken(output, i);
+    const bool is_stop_token = i + 1 == output.tokens.size() &&
+                               output.stop_token_id >= 0 &&
+                               output.tokens[i] == output.stop_token_id;
+    // As in vLLM: the token that stops is reported, its text is not.
+    if (is_stop_token && !include_stop_) continue;
+    QUIRE_ASSIGN_OR_RETURN(const std::string text,
+                           decoder_.Append({&output.tokens[i], 1}));
+    AppendText(matcher_.Append(text, num_tokens_ - 1));
+  }
+  if (is_finished() || output.finish_reason == FinishReason::kNone) {
+    return absl::OkStatus();
+  }
+  QUIRE_ASSIGN_OR_RETURN(const std::string rest, decoder_.Flush());
+  AppendText(matcher_.Append(rest, num_tokens_ - 1));
+  if (is_finished()) return absl::OkStatus();
+  chunk_.mutable_text()->append(matcher_.Flush());
+  if (output.stop_token_id >= 0) {
+    chunk_.set_stop_token_id(output.stop_token_id);
+  }
+  Finish(output.finish_reason);
+  return absl::OkStatus();
+}
+
+void SequenceStream::AppendToken(const SequenceOutput& output,
+                                 size_t token_idx) {
+  if (chunk_.token_ids().empty()) chunk_.set_token_offset(num_tokens_);
+  chunk_.set_index(output.index);
+  chunk_.add_token_ids(output.tokens[token_idx]);
+  ++num_tokens_;
+  has_chunk_ = true;
+  if (!wants_logprobs_) return;
+  // One per token, in order; the engine's contract.
+  const auto sampled =
+      std::find_if(output.logprobs.begin(), output.logprobs.end(),
+                   [&](const SampledLogprobs& each) {
+                     return each.sample_idx == static_cast<int32_t>(token_idx);
+                   });
+  if (sampled == output.logprobs.end()) return;
+  FillLogprobs(output.tokens[token_idx], *sampled, chunk_.add_logprobs());
+}
+
+void SequenceStream::AppendText(const StopStringMatcher::Output& output) {
+  chunk_.mutable_text()->append(output.text);
+  if (!output.match.has_value()) return;
+  chunk_.set_stop_string(output.match->stop_string);
+  Finish(FinishReason::kStop);
+}
+
+void SequenceStream::Finish(FinishReason reason) {
+  finish_reason_ = reason;
+  if (chunk_.token_ids().empty()) chunk_.set_token_offset(num_tokens_);
+  chunk_.set_finish_reason(ToProto(reason));
+  has_chunk_ = true;
+}
+
+v1::Chunk SequenceStream::TakeChunk() {
+  has_chunk_ = false;
+  return std::exchange(chunk_, v1::Chunk());
+}
+
+}  // namespace quire

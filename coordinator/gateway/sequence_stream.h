@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// One sequence's way from token ids to what its client reads: decodes text,
+// looks for stop strings, and gathers everything that has come since the last
+// chunk was taken into the next one.
+#ifndef COORDINATOR_GATEWAY_SEQUENCE_STREAM_H_
+#define COORDINATOR_GATEWAY_SEQUENCE_STREAM_H_
+
+#include <cstdint>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "common/sampling_params.h"
+#include "common/text/stop_string_matcher.h"
+#include "common/text/stream_decoder.h"
+#include "common/text/tokenizer.h"
+#include "coordinator/engine/engine_client.h"
+#include "proto/inference.pb.h"
+
+namespace quire {
+
+// Thread-compatible.
+class SequenceStream {
+ public:
+  // InvalidArgument when a stop string is not one. `tokenizer` is borrowed.
+  static absl::StatusOr<SequenceStream> Create(const Tokenizer* tokenizer,
+                                               const SamplingParams& sampling);
+
+  // Takes news; ignored once the sequence has ended. Tokens after the one that
+  // completed a stop string are dropped. Internal when tokens are missing.
+  absl::Status Append(const SequenceOutput& output);
+
+  // Whether there is anything to send.
+  bool has_chunk() const { return has_chunk_; }
+  // The chunk, leaving an empty one.
+  v1::Chunk TakeChunk();
+
+  bool is_finished() const { return finish_reason_ != FinishReason::kNone; }
+  FinishReason finish_reason() const { return finish_reason_; }
+  // A stop string ended it: the engine does not know yet.
+  bool stopped_by_string() const { return matcher_.matched(); }
+  int64_t num_tokens() const { return num_tokens_; }
+
+ private:
+  SequenceStream(const Tokenizer* tokenizer, const SamplingParams& sampling,
+                 StopStringMatcher matcher);
+
+  void AppendToken(const SequenceOutput& output, size_t token_idx);
+  void AppendText(const StopStringMatcher::Output& output);
+  void Finish(FinishReason reason);
+
+  StreamDecoder decoder_;
+  StopStringMatcher matcher_;
+  bool wants_logprobs_;
+  bool include_stop_;
+  int64_t num_tokens_ = 0;  // taken so far
+  FinishReason finish_reason_ = FinishReason::kNone;
+  v1::Chunk chunk_;
+  bool has_chunk_ = false;
+};
+
+}  // namespace quire
+
+#endif  // COORDINATOR_GATEWAY_SEQUENCE_STREAM_H_

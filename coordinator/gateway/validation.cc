@@ -1,0 +1,345 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "coordinator/gateway/validation.h"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "common/status_macros.h"
+#include "common/wire/error_details.h"
+
+namespace quire {
+namespace {
+
+constexpr int kMaxRequestIdBytes = 128;
+constexpr int kMaxStops = 16;
+constexpr size_t kMaxStopBytes = 256;
+constexpr uint32_t kMaxStopTokenIds = 1024;
+constexpr uint32_t kMaxLogprobs = 20;
+constexpr uint32_t kDefaultMaxTokens = 16;
+constexpr float kGreedyBelow = 1e-5f;  // temperature, as vLLM
+
+absl::Status InvalidArgument(const std::string& reason,
+                             std::vector<FieldViolation> violations) {
+  absl::Status status =
+      absl::InvalidArgumentError(violations.front().description);
+  ErrorDetails details;
+  details.reason = reason;
+  details.metadata["field"] = violations.front().field;
+  details.field_violations = std::move(violations);
+  SetErrorDetails(details, &status);
+  return status;
+}
+
+// Collects what is wrong with a request, so that a client hears all at once.
+class Violations {
+ public:
+  void Add(const std::string& field, const std::string& description) {
+    list_.push_back({field, description});
+  }
+
+  // A number outside its range; NaN is outside of every one.
+  template <typename T>
+  void CheckRange(absl::string_view name, T value, bool in_range,
+                  absl::string_view range) {
+    if (in_range) return;
+    Add(absl::StrCat("sampling.", name),
+        absl::StrCat(name, "=", value, " is out of range; it must be ", range));
+  }
+
+  absl::Status ToStatus() const {
+    if (list_.empty()) return absl::OkStatus();
+    return InvalidArgument("INVALID_PARAMETER", list_);
+  }
+
+ private:
+  std::vector<FieldViolation> list_;
+};
+
+bool IsWithin(float value, float least, float most) {
+  return value >= least && value <= most;  // false for NaN
+}
+
+void CheckRequestId(const std::string& request_id, Violations* violations) {
+  if (request_id.size() > kMaxRequestIdBytes) {
+    violations->Add(
+        "request_id",
+        absl::StrCat("request_id has ", request_id.size(),
+                     " characters; it may have at most ", kMaxRequestIdBytes));
+    return;
+  }
+  for (const char c : request_id) {
+    if (c >= 0x20 && c <= 0x7e) continue;
+    violations->Add("request_id",
+                    "request_id has a character that is not printable ASCII; "
+                    "use letters, digits and dashes");
+    return;
+  }
+}
+
+void ReadDistribution(const v1::SamplingParams& params, SlotSampling* slot,
+                      Violations* violations) {
+  slot->temperature = params.has_temperature() ? params.temperature() : 1;
+  violations->CheckRange("temperature", slot->temperature,
+                         IsWithin(slot->temperature, 0, 2), "between 0 and 2");
+  slot->top_p = params.has_top_p() ? params.top_p() : 1;
+  violations->CheckRange("top_p", slot->top_p,
+                         slot->top_p > 0 && slot->top_p <= 1,
+                         "above 0 and at most 1");
+  slot->top_k = params.has_top_k() ? params.top_k() : 0;
+  violations->CheckRange("top_k", slot->top_k, slot->top_k >= -1,
+                         "-1 or 0 for off, or at least 1");
+  slot->top_k = std::max(slot->top_k, 0);
+  slot->min_p = params.has_min_p() ? params.min_p() : 0;
+  violations->CheckRange("min_p", slot->min_p, IsWithin(slot->min_p, 0, 1),
+                         "between 0 and 1");
+  if (slot->temperature < kGreedyBelow) {  // the filters have no say then
+    slot->top_p = 1;
+    slot->top_k = 0;
+    slot->min_p = 0;
+  }
+}
+
+void ReadPenalties(const v1::SamplingParams& params, SlotSampling* slot,
+                   Violations* violations) {
+  slot->presence_penalty =
+      params.has_presence_penalty() ? params.presence_penalty() : 0;
+  violations->CheckRange("presence_penalty", slot->presence_penalty,
+                         IsWithin(slot->presence_penalty, -2, 2),
+                         "between -2 and 2");
+  slot->frequency_penalty =
+      params.has_frequency_penalty() ? params.frequency_penalty() : 0;
+  violations->CheckRange("frequency_penalty", slot->frequency_penalty,
+                         IsWithin(slot->frequency_penalty, -2, 2),
+                         "between -2 and 2");
+  slot->repetition_penalty =
+      params.has_repetition_penalty() ? params.repetition_penalty() : 1;
+  violations->CheckRange(
+      "repetition_penalty", slot->repetition_penalty,
+      std::isfinite(slot->repetition_penalty) && slot->repetition_penalty > 0,
+      "finite and above 0");
+}
+
+void ReadStops(const v1::SamplingParams& params, SamplingParams* sampling,
+               Violations* violations) {
+  if (params.stop_size() > kMaxStops) {
+    violations->Add("sampling.stop",
+                    absl::StrCat("stop has ", params.stop_size(),
+                                 " strings; it may have at most ", kMaxStops));
+  }
+  for (int i = 0; i < std::min(params.stop_size(), kMaxStops); ++i) {
+    const std::string& stop = params.stop(i);
+    if (stop.empty()) {
+      violations->Add("sampling.stop",
+                      absl::StrCat("stop[", i, "] is empty; leave it out"));
+    } else if (stop.size() > kMaxStopBytes) {
+      violations->Add(
+          "sampling.stop",
+          absl::StrCat("stop[", i, "] has ", stop.size(),
+                       " bytes; it may have at most ", kMaxStopBytes));
+    }
+    sampling->stop.push_back(stop);
+  }
+  sampling->include_stop_str_in_output =
+      params.has_include_stop_str_in_output() &&
+      params.include_stop_str_in_output();
+  sampling->skip_special_tokens =
+      !params.has_skip_special_tokens() || params.skip_special_tokens();
+}
+
+void ReadStopTokenIds(const v1::SamplingParams& params,
+                      const ModelLimits& limits, SamplingParams* sampling,
+                      Violations* violations) {
+  if (params.stop_token_ids_size() > kMaxStopTokenIds) {
+    violations->Add(
+        "sampling.stop_token_ids",
+        absl::StrCat("stop_token_ids has ", params.stop_token_ids_size(),
+                     " ids; it may have at most ", kMaxStopTokenIds));
+    return;
+  }
+  absl::StatusOr<std::vector<TokenId>> ids =
+      CheckTokenIds("sampling.stop_token_ids", params.stop_token_ids(), limits);
+  if (!ids.ok()) {
+    violations->Add("sampling.stop_token_ids",
+                    std::string(ids.status().message()));
+    return;
+  }
+  if (!params.has_ignore_eos() || !params.ignore_eos()) {
+    ids->insert(ids->end(), limits.eos_token_ids.begin(),
+                limits.eos_token_ids.end());
+  }
+  std::sort(ids->begin(), ids->end());
+  ids->erase(std::unique(ids->begin(), ids->end()), ids->end());
+  sampling->stop_token_ids = *std::move(ids);
+}
+
+void ReadLengths(const v1::SamplingParams& params, ValidatedRequest* request,
+                 Violations* violations) {
+  request->has_max_tokens = params.has_max_tokens();
+  request->max_tokens =
+      params.has_max_tokens() ? params.max_tokens() : kDefaultMaxTokens;
+  violations->CheckRange("max_tokens", request->max_tokens,
+                         request->max_tokens >= 1, "at least 1");
+  request->min_tokens = params.has_min_tokens() ? params.min_tokens() : 0;
+  if (request->min_tokens > request->max_tokens) {
+    violations->Add("sampling.min_tokens",
+                    absl::StrCat("min_tokens=", request->min_tokens,
+                                 " is above max_tokens=", request->max_tokens,
+                                 params.has_max_tokens() ? "" : " (default)",
+                                 "; lower it or raise max_tokens"));
+  }
+}
+
+}  // namespace
+
+absl::Status CheckModelName(const std::string& name,
+                            const ModelLimits& limits) {
+  if (name.empty() || name == limits.model_name) return absl::OkStatus();
+  // The name is the client's and may be long; a line needs only its beginning.
+  const std::string shown = name.substr(0, 100);
+  absl::Status status = absl::NotFoundError(
+      absl::StrCat("model \"", shown, "\" is not served here; use \"",
+                   limits.model_name, "\" or leave it empty"));
+  ErrorDetails details;
+  details.reason = "MODEL_NOT_FOUND";
+  details.metadata["model"] = limits.model_name;
+  SetErrorDetails(details, &status);
+  return status;
+}
+
+absl::Status CheckTextLength(const std::string& text,
+                             const ModelLimits& limits) {
+  const auto num_bytes = static_cast<int64_t>(text.size());
+  if (limits.max_text_bytes == 0) {
+    return InvalidArgument(
+        "INVALID_PARAMETER",
+        {{"text", "this server runs without a tokenizer; send token_ids"}});
+  }
+  if (num_bytes <= limits.max_text_bytes) return absl::OkStatus();
+  return InvalidArgument("INVALID_PARAMETER",
+                         {{"text", absl::StrCat("text has ", num_bytes,
+                                                " bytes; it may have at most ",
+                                                limits.max_text_bytes)}});
+}
+
+absl::StatusOr<std::vector<TokenId>> CheckTokenIds(
+    const std::string& field, absl::Span<const uint32_t> ids,
+    const ModelLimits& limits) {
+  std::vector<TokenId> checked;
+  checked.reserve(ids.size());
+  for (const uint32_t id : ids) {
+    if (id >= static_cast<uint32_t>(limits.vocab_size)) {
+      return InvalidArgument(
+          "INVALID_PARAMETER",
+          {{field, absl::StrCat(field, " holds id ", id,
+                                "; the vocabulary's ids are 0 to ",
+                                limits.vocab_size - 1)}});
+    }
+    checked.push_back(static_cast<TokenId>(id));
+  }
+  return checked;
+}
+
+absl::StatusOr<ValidatedRequest> ValidateGenerate(
+    const v1::GenerateRequest& request, const ModelLimits& limits) {
+  QUIRE_RETURN_IF_ERROR(CheckModelName(request.model(), limits));
+  const v1::SamplingParams& params = request.sampling();
+  ValidatedRequest valid;
+  Violations violations;
+  CheckRequestId(request.request_id(), &violations);
+  valid.request_id = request.request_id();
+  SamplingParams* sampling = &valid.sampling;
+  ReadDistribution(params, &sampling->slot, &violations);
+  ReadPenalties(params, &sampling->slot, &violations);
+  ReadStops(params, sampling, &violations);
+  ReadStopTokenIds(params, limits, sampling, &violations);
+  ReadLengths(params, &valid, &violations);
+  if (params.has_logprobs()) {
+    violations.CheckRange("logprobs", params.logprobs(),
+                          params.logprobs() <= kMaxLogprobs, "at most 20");
+    sampling->slot.num_logprobs =
+        static_cast<int32_t>(std::min(params.logprobs(), kMaxLogprobs));
+  }
+  if (params.has_n() && params.n() != 1) {
+    violations.Add("sampling.n",
+                   absl::StrCat("n=", params.n(),
+                                " is not supported; it must be 1: send one "
+                                "request per sequence, each with its seed"));
+  }
+  valid.has_seed = params.has_seed();
+  sampling->slot.seed = static_cast<uint64_t>(params.seed());
+  switch (request.input_case()) {
+    case v1::GenerateRequest::kText:
+      valid.is_text = true;
+      if (absl::Status status = CheckTextLength(request.text(), limits);
+          !status.ok()) {
+        violations.Add("text", std::string(status.message()));
+      }
+      break;
+    case v1::GenerateRequest::kTokenIds: {
+      absl::StatusOr<std::vector<TokenId>> ids =
+          CheckTokenIds("token_ids", request.token_ids().ids(), limits);
+      if (ids.ok()) {
+        valid.prompt = *std::move(ids);
+      } else {
+        violations.Add("token_ids", std::string(ids.status().message()));
+      }
+      break;
+    }
+    case v1::GenerateRequest::INPUT_NOT_SET:
+      violations.Add("text",
+                     "the request has no prompt; set text or token_ids");
+      break;
+  }
+  QUIRE_RETURN_IF_ERROR(violations.ToStatus());
+  return valid;
+}
+
+absl::Status FitToWindow(int64_t num_prompt_tokens, const ModelLimits& limits,
+                         ValidatedRequest* request) {
+  const std::string input = request->is_text ? "text" : "token_ids";
+  if (num_prompt_tokens == 0) {
+    return InvalidArgument(
+        "INVALID_PARAMETER",
+        {{input, "the prompt is empty; give at least one token"}});
+  }
+  const int64_t room = limits.max_model_len - num_prompt_tokens;
+  if (room < 1) {
+    return InvalidArgument(
+        "CONTEXT_LENGTH_EXCEEDED",
+        {{input,
+          absl::StrCat("a prompt of ", num_prompt_tokens,
+                       " tokens leaves no room in the model's ",
+                       limits.max_model_len, "-token window; shorten it to ",
+                       limits.max_model_len - 1, " or less")}});
+  }
+  if (!request->has_max_tokens) {
+    request->max_tokens = std::min(request->max_tokens, room);
+  }
+  // Since min_tokens <= max_tokens was checked, at most one of them is at
+  // fault: the one that was set.
+  const bool is_max = request->has_max_tokens;
+  const int64_t asked = is_max ? request->max_tokens : request->min_tokens;
+  if (asked > room) {
+    const std::string name = is_max ? "max_tokens" : "min_tokens";
+    return InvalidArgument(
+        "CONTEXT_LENGTH_EXCEEDED",
+        {{"sampling." + name,
+          absl::StrCat(name, "=", asked, " plus prompt ", num_prompt_tokens,
+                       " exceeds the model's ", limits.max_model_len,
+                       "-token window; lower ", name, " to ", room,
+                       " or less")}});
+  }
+  SamplingParams& sampling = request->sampling;
+  sampling.max_tokens = static_cast<int32_t>(request->max_tokens);
+  sampling.slot.min_tokens = static_cast<int32_t>(request->min_tokens);
+  sampling.slot.stop_token_ids.clear();
+  if (sampling.slot.min_tokens > 0) {
+    sampling.slot.stop_token_ids = sampling.stop_token_ids;
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace quire
