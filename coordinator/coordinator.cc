@@ -1,0 +1,345 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "coordinator/coordinator.h"
+
+#include <grpcpp/impl/codegen/service_type.h>
+#include <prometheus/registry.h>
+
+#include <algorithm>
+#include <random>
+#include <thread>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
+#include "common/metrics/metrics_server.h"
+#include "common/metrics/request_metrics.h"
+#include "common/metrics/step_metrics.h"
+#include "common/model_config.h"
+#include "common/status_macros.h"
+#include "common/text/tokenizer.h"
+#include "coordinator/cluster/cluster_context.h"
+#include "coordinator/cluster/cluster_service.h"
+#include "coordinator/cluster/group_controller.h"
+#include "coordinator/cluster/rendezvous_board.h"
+#include "coordinator/engine/engine_loop.h"
+#include "coordinator/gateway/engine_collector.h"
+#include "coordinator/gateway/gateway_context.h"
+#include "coordinator/gateway/inference_service.h"
+#include "coordinator/grpc_server.h"
+#include "glog/logging.h"
+
+namespace quire {
+namespace {
+
+constexpr char kVersion[] = "0.1.0";
+constexpr int kMaxQueuedTexts = 1024;
+
+// Prompts are refused before they are encoded when no window could hold them:
+// tokens of 16 bytes on average would be extraordinary.
+constexpr int64_t kMaxBytesPerToken = 16;
+constexpr int64_t kLeastMaxTextBytes = 512 << 10;
+
+// A vocabulary of one, for serving token ids only.
+constexpr char kNoTokenizer[] =
+    R"({"version": "1.0", "added_tokens": [], "model": {"type": "WordLevel",
+        "vocab": {"<unk>": 0}, "unk_token": "<unk>"}})";
+
+std::string FolderName(const std::string& path) {
+  const absl::string_view trimmed = absl::StripSuffix(path, "/");
+  const size_t slash = trimmed.rfind('/');
+  return std::string(
+      slash == absl::string_view::npos ? trimmed : trimmed.substr(slash + 1));
+}
+
+// A step's outputs are few microseconds of text work each; more threads than a
+// few only take cores from others.
+int NumGatewayThreads() {
+  return std::thread::hardware_concurrency() >= 8 ? 2 : 1;
+}
+
+std::string Address(const std::string& host, int port) {
+  const bool is_any = host == "0.0.0.0" || host == "[::]";
+  return absl::StrCat(is_any ? "127.0.0.1" : host, ":", port);
+}
+
+absl::StatusOr<std::unique_ptr<Tokenizer>> LoadTokenizer(
+    const CoordinatorOptions& options) {
+  if (options.skip_tokenizer_init) return Tokenizer::FromJson(kNoTokenizer);
+  absl::StatusOr<std::unique_ptr<Tokenizer>> tokenizer =
+      Tokenizer::Load(absl::StrCat(options.model, "/tokenizer.json"),
+                      absl::StrCat(options.model, "/tokenizer_config.json"));
+  if (absl::IsNotFound(tokenizer.status())) {  // the second file is optional
+    return Tokenizer::Load(absl::StrCat(options.model, "/tokenizer.json"));
+  }
+  return tokenizer;
+}
+
+}  // namespace
+
+// Members are destroyed bottom up: who calls goes before who is called.
+class Coordinator::Impl {
+ public:
+  Impl(const CoordinatorOptions& options, CoordinatorCallbacks callbacks,
+       Clock* clock)
+      : options_(options),
+        callbacks_(std::move(callbacks)),
+        clock_(clock),
+        router_(NumGatewayThreads()),
+        launcher_(options.launch) {}
+  ~Impl();
+
+  absl::Status Init();
+
+  void Drain(absl::Time deadline);
+
+  CoordinatorOptions options_;
+  const CoordinatorCallbacks callbacks_;
+  Clock* const clock_;
+  std::string model_name_;
+  ModelConfig config_;
+  std::unique_ptr<Tokenizer> tokenizer_;
+
+  // Shared with the metrics server, which holds weak shares only.
+  std::shared_ptr<prometheus::Registry> metrics_registry_;
+  std::unique_ptr<RequestMetrics> request_metrics_;
+  std::unique_ptr<StepMetrics> step_metrics_;
+
+  OutputRouter router_;
+  SessionTable sessions_;
+  std::unique_ptr<EngineLoop> engine_;
+  std::shared_ptr<EngineCollector> engine_collector_;  // see above
+  std::unique_ptr<WorkerRegistry> registry_;
+  RendezvousBoard board_;
+  GroupLauncher launcher_;
+  std::unique_ptr<GroupController> controller_;
+  std::unique_ptr<TextPool> text_pool_;
+  GatewayContext gateway_;
+  ClusterContext cluster_;
+  std::unique_ptr<grpc::Service> inference_service_;
+  std::unique_ptr<grpc::Service> cluster_service_;
+  std::unique_ptr<MetricsServer> metrics_server_;
+  std::unique_ptr<GrpcServer> public_server_;
+  std::unique_ptr<GrpcServer> control_server_;
+
+ private:
+  absl::Status InitModel();
+  absl::Status InitEngine();
+  void InitController();
+  void FillContexts();
+  absl::Status Listen();
+  void OnReady(const LaunchedGroup& group);
+};
+
+absl::Status Coordinator::Impl::Init() {
+  QUIRE_RETURN_IF_ERROR(InitModel());
+  QUIRE_RETURN_IF_ERROR(InitEngine());
+  InitController();
+  FillContexts();
+  QUIRE_RETURN_IF_ERROR(Listen());
+  return absl::OkStatus();
+}
+
+absl::Status Coordinator::Impl::InitModel() {
+  QUIRE_ASSIGN_OR_RETURN(config_, ModelConfig::FromFolder(options_.model));
+  QUIRE_RETURN_IF_ERROR(
+      config_.CheckTensorParallel(options_.tensor_parallel_size));
+  if (options_.max_model_len > config_.max_position) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "--max_model_len=", options_.max_model_len, " is more than the ",
+        config_.max_position, " positions the model was trained for"));
+  }
+  if (options_.max_model_len == 0) {
+    options_.max_model_len = config_.max_position;
+  }
+  QUIRE_ASSIGN_OR_RETURN(tokenizer_, LoadTokenizer(options_));
+  model_name_ = options_.served_model_name.empty() ? FolderName(options_.model)
+                                                   : options_.served_model_name;
+  return absl::OkStatus();
+}
+
+absl::Status Coordinator::Impl::InitEngine() {
+  metrics_registry_ = std::make_shared<prometheus::Registry>();
+  request_metrics_ =
+      std::make_unique<RequestMetrics>(model_name_, metrics_registry_.get());
+  step_metrics_ =
+      std::make_unique<StepMetrics>(model_name_, metrics_registry_.get());
+  EngineOptions engine = options_.engine;
+  engine.max_model_len = options_.max_model_len;
+  engine.on_group_lost = options_.reform_lost_groups
+                             ? OnGroupLostAction::kRequeue
+                             : OnGroupLostAction::kFail;
+  QUIRE_RETURN_IF_ERROR(ValidateEngineOptions(engine));
+  QUIRE_ASSIGN_OR_RETURN(engine_, EngineLoop::Create(engine, &router_, clock_));
+  engine_collector_ = std::make_shared<EngineCollector>(
+      model_name_, engine_.get(), [this] { return engine_->TakeMetrics(); });
+  return absl::OkStatus();
+}
+
+void Coordinator::Impl::InitController() {
+  WorkerRegistry::Options registry;
+  registry.world_size = options_.tensor_parallel_size;
+  // Ever growing, across restarts too: a worker that has seen a later
+  // coordinator refuses an earlier one.
+  const Epoch epoch(static_cast<uint64_t>(absl::ToUnixMicros(clock_->Now())));
+  registry_ = std::make_unique<WorkerRegistry>(registry, epoch, clock_);
+  GroupController::Options controller;
+  controller.reform = options_.reform_lost_groups;
+  controller.watchdog = options_.watchdog;
+  GroupController::Callbacks callbacks;
+  callbacks.on_ready = [this](const LaunchedGroup& group) { OnReady(group); };
+  callbacks.on_lost = [this](const absl::Status& cause, bool was_ready) {
+    public_server_->SetReady(false);
+    if (callbacks_.on_lost != nullptr) callbacks_.on_lost(cause, was_ready);
+  };
+  controller_ = std::make_unique<GroupController>(
+      controller, std::move(callbacks), registry_.get(), &board_, &launcher_,
+      clock_, step_metrics_.get());
+}
+
+void Coordinator::Impl::FillContexts() {
+  text_pool_ = std::make_unique<TextPool>(NumGatewayThreads(), kMaxQueuedTexts);
+  gateway_.clock = clock_;
+  gateway_.engine = engine_.get();
+  gateway_.tokenizer = tokenizer_.get();
+  gateway_.router = &router_;
+  gateway_.sessions = &sessions_;
+  gateway_.text_pool = text_pool_.get();
+  gateway_.metrics = request_metrics_.get();
+  ModelLimits& limits = gateway_.limits;
+  limits.model_name = model_name_;
+  limits.max_model_len = options_.max_model_len;
+  limits.eos_token_ids = config_.eos_token_ids;
+  limits.vocab_size = config_.vocab_size;
+  if (!options_.skip_tokenizer_init) {
+    limits.vocab_size = std::min(config_.vocab_size, tokenizer_->vocab_size());
+    limits.max_text_bytes =
+        std::max(kLeastMaxTextBytes, kMaxBytesPerToken * limits.max_model_len);
+  }
+  ServerFacts& facts = gateway_.facts;
+  facts.version = kVersion;
+  facts.architecture = config_.architecture;
+  facts.dtype =
+      options_.launch.dtype == "auto" ? config_.dtype : options_.launch.dtype;
+  facts.device = [this] { return registry_->device(); };
+  facts.tensor_parallel_size = options_.tensor_parallel_size;
+  facts.flags = options_.flags;
+  std::random_device entropy;
+  gateway_.seed = options_.seed != 0 ? options_.seed
+                                     : uint64_t{entropy()} << 32 | entropy();
+
+  cluster_.clock = clock_;
+  cluster_.registry = registry_.get();
+  cluster_.board = &board_;
+  cluster_.engine = engine_.get();
+  cluster_.version = kVersion;
+  cluster_.model = model_name_;
+  cluster_.started = clock_->Now();
+  cluster_.on_formed = [this](const FormedGroup& group) {
+    controller_->Launch(group);
+  };
+  cluster_.is_draining = [this] { return sessions_.is_draining(); };
+  cluster_.drain = [this](absl::Time deadline) {
+    public_server_->SetReady(false);
+    const SessionTable::DrainCounts counts = sessions_.Drain(deadline, clock_);
+    return DrainOutcome{counts.num_finished, counts.num_aborted};
+  };
+}
+
+absl::Status Coordinator::Impl::Listen() {
+  inference_service_ = MakeInferenceService(&gateway_);
+  QUIRE_ASSIGN_OR_RETURN(
+      public_server_,
+      GrpcServer::Start(GrpcServer::Audience::kPublic, options_.host,
+                        options_.port, "port",
+                        {{"quire.v1.Inference", inference_service_.get()}}));
+  absl::StatusOr<std::unique_ptr<MetricsServer>> metrics =
+      MetricsServer::Start(options_.host, options_.metrics_port);
+  if (!metrics.ok()) {
+    return absl::UnavailableError(
+        absl::StrCat(metrics.status().message(),
+                     ": the port is taken or the address is not this "
+                     "machine's; choose another with --metrics_port, or 0 for "
+                     "any"));
+  }
+  metrics_server_ = *std::move(metrics);
+  metrics_server_->Add(metrics_registry_);
+  metrics_server_->Add(engine_collector_);
+  cluster_.public_address = Address(options_.host, public_server_->port());
+  // Before workers can join: they are answered by these.
+  engine_->Start(controller_->dispatcher());
+  controller_->Start(engine_.get(), clock_);
+  cluster_service_ = MakeClusterService(&cluster_);
+  QUIRE_ASSIGN_OR_RETURN(
+      control_server_,
+      GrpcServer::Start(GrpcServer::Audience::kWorkers, options_.host,
+                        options_.control_port, "control_port",
+                        {{"quire.v1.Cluster", cluster_service_.get()}}));
+  control_server_->SetReady(true);
+  return absl::OkStatus();
+}
+
+void Coordinator::Impl::OnReady(const LaunchedGroup& group) {
+  const int64_t num_tokens =
+      int64_t{group.ready.num_blocks} * options_.engine.block_size;
+  LOG(INFO) << group.ready.num_blocks << " blocks, " << num_tokens
+            << " tokens; " << num_tokens / 4096
+            << " requests of 4096 tokens at once";
+  if (!sessions_.is_draining()) public_server_->SetReady(true);
+  if (callbacks_.on_ready != nullptr) callbacks_.on_ready(group);
+}
+
+void Coordinator::Impl::Drain(absl::Time deadline) {
+  public_server_->SetReady(false);
+  const SessionTable::DrainCounts counts = sessions_.Drain(deadline, clock_);
+  LOG(INFO) << "drained: " << counts.num_finished << " requests finished, "
+            << counts.num_aborted << " ended early";
+}
+
+Coordinator::Impl::~Impl() {
+  if (public_server_ != nullptr) {
+    public_server_->Shutdown(absl::ZeroDuration());
+  }
+  if (control_server_ != nullptr) {
+    control_server_->Shutdown(absl::ZeroDuration());
+  }
+  text_pool_ = nullptr;
+  if (controller_ != nullptr) controller_->Stop();
+  // The last of the engine's callers are gone, and so are its plans' readers.
+  if (engine_ != nullptr) engine_->Stop();
+}
+
+absl::StatusOr<std::unique_ptr<Coordinator>> Coordinator::Start(
+    const CoordinatorOptions& options, CoordinatorCallbacks callbacks,
+    Clock* clock) {
+  CoordinatorOptions whole = options;
+  whole.launch.model_path = options.model;
+  whole.launch.max_num_seqs = options.engine.max_num_seqs;
+  whole.launch.max_num_batched_tokens = options.engine.max_num_batched_tokens;
+  whole.launch.block_size = options.engine.block_size;
+  whole.launch.seed = options.seed;
+  auto impl = std::make_unique<Impl>(whole, std::move(callbacks), clock);
+  QUIRE_RETURN_IF_ERROR(impl->Init());
+  return std::unique_ptr<Coordinator>(new Coordinator(std::move(impl)));
+}
+
+Coordinator::Coordinator(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+
+Coordinator::~Coordinator() = default;
+
+std::string Coordinator::public_address() const {
+  return Address(impl_->options_.host, impl_->public_server_->port());
+}
+
+std::string Coordinator::control_address() const {
+  return Address(impl_->options_.host, impl_->control_server_->port());
+}
+
+std::string Coordinator::metrics_address() const {
+  return Address(impl_->options_.host, impl_->metrics_server_->port());
+}
+
+void Coordinator::Drain(absl::Time deadline) { impl_->Drain(deadline); }
+
+void Coordinator::HurryDrain() { impl_->sessions_.HurryDrain(); }
+
+}  // namespace quire

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The coordinator process, put together: gateway, engine, cluster and
+// dispatcher, each on its port or thread.
+#ifndef COORDINATOR_COORDINATOR_H_
+#define COORDINATOR_COORDINATOR_H_
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "common/clock.h"
+#include "coordinator/cluster/worker_registry.h"
+#include "coordinator/dispatch/group_launcher.h"
+#include "coordinator/dispatch/step_watchdog.h"
+#include "coordinator/engine/engine_options.h"
+
+namespace quire {
+
+struct CoordinatorOptions {
+  std::string model;              // a Hugging Face folder
+  std::string served_model_name;  // "": the folder's name
+  bool skip_tokenizer_init = false;
+  int32_t tensor_parallel_size = 1;
+  int32_t max_model_len = 0;  // 0: what the model was trained for
+  uint64_t seed = 0;          // of seeds that clients leave to the server
+
+  std::string host = "127.0.0.1";
+  int port = 8001;  // 0 takes a free one; likewise below
+  int control_port = 9000;
+  int metrics_port = 8002;
+
+  bool reform_lost_groups = false;
+  StepWatchdog::Options watchdog;
+  EngineOptions engine;  // max_model_len is taken from the above
+  LaunchOptions launch;  // and so is what it shares with `engine`
+  std::map<std::string, std::string> flags;  // for GetServerInfo
+};
+
+struct CoordinatorCallbacks {
+  std::function<void(const LaunchedGroup&)> on_ready;
+  // A group's epoch has ended. `was_ready`: it had run before.
+  std::function<void(const absl::Status& cause, bool was_ready)> on_lost;
+};
+
+// Thread-safe.
+class Coordinator {
+ public:
+  // Reads the model's configuration and tokenizer and listens on all ports.
+  // NotFound, InvalidArgument and Unimplemented concern the model folder or an
+  // option, Unavailable a port; messages are one line for the user.
+  // `clock` must outlive it.
+  static absl::StatusOr<std::unique_ptr<Coordinator>> Start(
+      const CoordinatorOptions& options, CoordinatorCallbacks callbacks,
+      Clock* clock);
+  // Stops without grace.
+  ~Coordinator();
+
+  // "host:port" of each port, for people and clients.
+  std::string public_address() const;
+  std::string control_address() const;
+  std::string metrics_address() const;
+
+  // Takes no new requests, lets running ones end until `deadline`, ends the
+  // rest with Unavailable.
+  void Drain(absl::Time deadline);
+  // Makes a Drain in progress end at once.
+  void HurryDrain();
+
+ private:
+  class Impl;
+
+  explicit Coordinator(std::unique_ptr<Impl> impl);
+
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace quire
+
+#endif  // COORDINATOR_COORDINATOR_H_

@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "coordinator/coordinator_flags.h"
+
+#include <string>
+#include <vector>
+
+#include "absl/algorithm/container.h"
+#include "absl/flags/flag.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "common/flags/parse_flags.h"
+#include "common/status_macros.h"
+
+ABSL_FLAG(std::string, model, "", "Hugging Face model folder.");
+ABSL_FLAG(std::string, served_model_name, "",
+          "Name of the model for clients; empty: the folder's name.");
+ABSL_FLAG(std::string, dtype, "auto",
+          "Weights and activations: auto (as stored), float32, bfloat16.");
+ABSL_FLAG(std::string, load_format, "auto",
+          "auto or safetensors: read the weights; dummy: random ones.");
+ABSL_FLAG(bool, skip_tokenizer_init, false,
+          "Serve token ids only; the folder needs no tokenizer.json.");
+ABSL_FLAG(int, max_model_len, 0,
+          "Tokens of prompt and output; 0: as many as the model knows.");
+ABSL_FLAG(int, max_num_seqs, 128, "Sequences of a step.");
+ABSL_FLAG(int, max_num_batched_tokens, 2048, "Tokens of a step.");
+ABSL_FLAG(int, block_size, 16, "Tokens of a KV block: a power of two to 256.");
+ABSL_FLAG(double, memory_utilization, 0.9,
+          "Share of a worker's memory to use, above 0 and at most 1.");
+ABSL_FLAG(int, num_gpu_blocks_override, 0,
+          "KV blocks; 0: as many as the memory holds.");
+ABSL_FLAG(int, tensor_parallel_size, 1, "Workers that share the model.");
+ABSL_FLAG(uint64_t, seed, 0,
+          "Where seeds come from that requests leave to the server, and dummy "
+          "weights; 0: requests' seeds differ from run to run.");
+ABSL_FLAG(std::string, kv_manager, "paged", "How KV memory is managed.");
+ABSL_FLAG(std::string, scheduling_policy, "paged_fcfs",
+          "What decides the next step.");
+ABSL_FLAG(std::string, preemption_mode, "recompute",
+          "How blocks are taken back: recompute.");
+ABSL_FLAG(int, run_ahead_depth, 2,
+          "Steps sent before the first of them is known.");
+ABSL_FLAG(int, max_queued_requests, 1024,
+          "Waiting requests; more are refused.");
+ABSL_FLAG(int64_t, max_queued_tokens, 1 << 22,
+          "Prompt tokens of waiting requests; more are refused.");
+ABSL_FLAG(std::string, host, "127.0.0.1", "Address to listen on.");
+ABSL_FLAG(int, port, 8001, "Public gRPC port; 0: any.");
+ABSL_FLAG(int, control_port, 9000, "gRPC port for workers; 0: any.");
+ABSL_FLAG(int, metrics_port, 8002, "HTTP port of /metrics; 0: any.");
+ABSL_FLAG(std::string, on_group_lost, "exit",
+          "When a worker is lost: exit, or reform: wait for workers to join "
+          "anew and go on.");
+ABSL_FLAG(double, step_timeout, 0,
+          "Seconds after which a step without an answer means a lost worker; "
+          "0: from measured steps.");
+ABSL_FLAG(int, forced_preemption_period, 0,
+          "For tests: preempt somebody each so many steps; 0: never.");
+ABSL_FLAG(bool, exit_with_parent, false,
+          "End when the process that started this one ends.");
+
+namespace quire {
+namespace {
+
+absl::Status CheckChoice(const std::string& flag, const std::string& value,
+                         const std::vector<std::string>& choices) {
+  if (absl::c_linear_search(choices, value)) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(
+      "--", flag, "=", value, ": it may be ", absl::StrJoin(choices, " or ")));
+}
+
+absl::Status CheckRange(const std::string& flag, double value, double least,
+                        double most) {
+  if (value >= least && value <= most) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(
+      "--", flag, "=", value, ": it may be ", least, " to ", most));
+}
+
+absl::Status CheckFlags() {
+  if (absl::GetFlag(FLAGS_model).empty()) {
+    return absl::InvalidArgumentError(
+        "--model is missing: give a Hugging Face model folder");
+  }
+  QUIRE_RETURN_IF_ERROR(CheckChoice("dtype", absl::GetFlag(FLAGS_dtype),
+                                    {"auto", "float32", "bfloat16"}));
+  QUIRE_RETURN_IF_ERROR(CheckChoice("load_format",
+                                    absl::GetFlag(FLAGS_load_format),
+                                    {"auto", "safetensors", "dummy"}));
+  QUIRE_RETURN_IF_ERROR(CheckChoice(
+      "preemption_mode", absl::GetFlag(FLAGS_preemption_mode), {"recompute"}));
+  QUIRE_RETURN_IF_ERROR(CheckChoice(
+      "on_group_lost", absl::GetFlag(FLAGS_on_group_lost), {"exit", "reform"}));
+  const int block_size = absl::GetFlag(FLAGS_block_size);
+  if (block_size < 1 || block_size > 256 ||
+      (block_size & (block_size - 1)) != 0) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "--block_size=", block_size, ": it may be a power of two, 1 to 256"));
+  }
+  QUIRE_RETURN_IF_ERROR(CheckRange("tensor_parallel_size",
+                                   absl::GetFlag(FLAGS_tensor_parallel_size), 1,
+                                   1024));
+  const double memory = absl::GetFlag(FLAGS_memory_utilization);
+  if (!(memory > 0 && memory <= 1)) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "--memory_utilization=", memory, ": it must be above 0 and at most 1"));
+  }
+  QUIRE_RETURN_IF_ERROR(CheckRange("num_gpu_blocks_override",
+                                   absl::GetFlag(FLAGS_num_gpu_blocks_override),
+                                   0, 1 << 30));
+  QUIRE_RETURN_IF_ERROR(CheckRange(
+      "max_model_len", absl::GetFlag(FLAGS_max_model_len), 0, 1 << 30));
+  QUIRE_RETURN_IF_ERROR(
+      CheckRange("step_timeout", absl::GetFlag(FLAGS_step_timeout), 0, 86400));
+  QUIRE_RETURN_IF_ERROR(
+      CheckRange("port", absl::GetFlag(FLAGS_port), 0, 65535));
+  QUIRE_RETURN_IF_ERROR(
+      CheckRange("control_port", absl::GetFlag(FLAGS_control_port), 0, 65535));
+  return CheckRange("metrics_port", absl::GetFlag(FLAGS_metrics_port), 0,
+                    65535);
+}
+
+}  // namespace
+
+absl::StatusOr<CoordinatorOptions> OptionsFromFlags() {
+  QUIRE_RETURN_IF_ERROR(CheckFlags());
+  CoordinatorOptions options;
+  options.model = absl::GetFlag(FLAGS_model);
+  options.served_model_name = absl::GetFlag(FLAGS_served_model_name);
+  options.skip_tokenizer_init = absl::GetFlag(FLAGS_skip_tokenizer_init);
+  options.tensor_parallel_size = absl::GetFlag(FLAGS_tensor_parallel_size);
+  options.max_model_len = absl::GetFlag(FLAGS_max_model_len);
+  options.seed = absl::GetFlag(FLAGS_seed);
+  options.host = absl::GetFlag(FLAGS_host);
+  options.port = absl::GetFlag(FLAGS_port);
+  options.control_port = absl::GetFlag(FLAGS_control_port);
+  options.metrics_port = absl::GetFlag(FLAGS_metrics_port);
+  options.reform_lost_groups = absl::GetFlag(FLAGS_on_group_lost) == "reform";
+  options.watchdog.fixed = absl::Seconds(absl::GetFlag(FLAGS_step_timeout));
+  options.engine.max_num_seqs = absl::GetFlag(FLAGS_max_num_seqs);
+  options.engine.max_num_batched_tokens =
+      absl::GetFlag(FLAGS_max_num_batched_tokens);
+  options.engine.block_size = absl::GetFlag(FLAGS_block_size);
+  options.engine.kv_manager = absl::GetFlag(FLAGS_kv_manager);
+  options.engine.scheduling_policy = absl::GetFlag(FLAGS_scheduling_policy);
+  options.engine.run_ahead_depth = absl::GetFlag(FLAGS_run_ahead_depth);
+  options.engine.max_queued_requests = absl::GetFlag(FLAGS_max_queued_requests);
+  options.engine.max_queued_tokens = absl::GetFlag(FLAGS_max_queued_tokens);
+  options.engine.forced_preemption_period =
+      absl::GetFlag(FLAGS_forced_preemption_period);
+  options.launch.dtype = absl::GetFlag(FLAGS_dtype);
+  options.launch.load_format =
+      absl::GetFlag(FLAGS_load_format) == "dummy" ? "dummy" : "safetensors";
+  options.launch.memory_utilization = absl::GetFlag(FLAGS_memory_utilization);
+  options.launch.num_blocks_override =
+      absl::GetFlag(FLAGS_num_gpu_blocks_override);
+  options.flags = EffectiveFlags();
+  return options;
+}
+
+bool ExitWithParent() { return absl::GetFlag(FLAGS_exit_with_parent); }
+
+}  // namespace quire
