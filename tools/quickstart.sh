@@ -56,7 +56,7 @@ build_s=$((SECONDS - setup_s))
 
 say "3/4 serve on two tensor-parallel CPU workers"
 "$quire" serve --model="$MODEL" --tensor_parallel_size=2 --device=cpu \
-  --grpc_port=0 --control_port=0 --metrics_port=0 \
+  --port=0 --control_port=0 --metrics_port=0 \
   --ready_file="$scratch/ready" --log_dir="$scratch/logs" &
 serve_pid=$!
 while [[ ! -e $scratch/ready ]]; do

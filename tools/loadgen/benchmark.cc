@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <fstream>
 #include <map>
+#include <optional>
 #include <system_error>
 #include <utility>
 
@@ -56,9 +57,22 @@ absl::Status Benchmark::Run() {
   const RunMetrics metrics =
       ComputeMetrics(run.records, run.end - run.start, options_.goodput,
                      AllPercentiles(options_));
-  QUIRE_RETURN_IF_ERROR(Report(run, metrics));
+  PrintErrors(run);
+  *out_ << ConsoleBlock(options_, metrics) << std::flush;
+  std::optional<VerifyResult> verify;
+  if (options_.verify && !run.is_interrupted) {
+    QUIRE_ASSIGN_OR_RETURN(verify, Verify(run));
+    *out_ << VerifyText(*verify) << std::flush;
+  }
+  if (options_.save_result || options_.save_detailed) {
+    QUIRE_RETURN_IF_ERROR(Save(run, metrics, verify ? &*verify : nullptr));
+  }
   if (run.is_interrupted) return absl::CancelledError("interrupted");
-  if (options_.verify) QUIRE_RETURN_IF_ERROR(Verify(run));
+  if (verify && !verify->ok()) {
+    return absl::DataLossError(absl::StrCat(
+        verify->num_differing, " streams differ and ", verify->num_unrepeated,
+        " could not be repeated undisturbed"));
+  }
   if (options_.check_blocks) {
     QUIRE_ASSIGN_OR_RETURN(const std::string blocks,
                            target_.CheckBlocks(kIdleTimeout));
@@ -130,13 +144,17 @@ RunResult Benchmark::Send(const std::string& label,
   return result;
 }
 
-absl::Status Benchmark::Report(const RunResult& run,
-                               const RunMetrics& metrics) {
-  PrintErrors(run);
-  *out_ << ConsoleBlock(options_, metrics) << std::flush;
-  if (!options_.save_result && !options_.save_detailed) {
-    return absl::OkStatus();
-  }
+absl::StatusOr<VerifyResult> Benchmark::Verify(const RunResult& run) {
+  const RunResult repetition = Send(
+      "verify",
+      PlanRepetition(options_, prompts_, run.records, id_prefix_ + "verify-"),
+      options_.verify_concurrency);
+  if (repetition.is_interrupted) return absl::CancelledError("interrupted");
+  return CompareRuns(run.records, repetition.records);
+}
+
+absl::Status Benchmark::Save(const RunResult& run, const RunMetrics& metrics,
+                             const VerifyResult* verify) {
   const absl::Time now = clock_->Now();
   std::error_code ignored;
   std::filesystem::create_directories(options_.result_dir, ignored);
@@ -144,7 +162,7 @@ absl::Status Benchmark::Report(const RunResult& run,
                            ResultFilename(options_, now);
   std::ofstream file(path);
   // Generated text may end within a character; such bytes are replaced.
-  file << ResultJson(options_, metrics, run, now)
+  file << ResultJson(options_, metrics, run, verify, now)
               .dump(2, ' ', false,
                     nlohmann::ordered_json::error_handler_t::replace)
        << "\n";
@@ -154,22 +172,6 @@ absl::Status Benchmark::Report(const RunResult& run,
                                             "; see --result_dir"));
   }
   *out_ << "Result saved to " << path << std::endl;
-  return absl::OkStatus();
-}
-
-absl::Status Benchmark::Verify(const RunResult& run) {
-  const RunResult repetition = Send(
-      "verify",
-      PlanRepetition(options_, prompts_, run.records, id_prefix_ + "verify-"),
-      options_.verify_concurrency);
-  if (repetition.is_interrupted) return absl::CancelledError("interrupted");
-  const VerifyResult result = CompareRuns(run.records, repetition.records);
-  *out_ << VerifyText(result) << std::flush;
-  if (!result.ok()) {
-    return absl::DataLossError(absl::StrCat(
-        result.num_differing, " streams differ and ", result.num_unrepeated,
-        " could not be repeated undisturbed"));
-  }
   return absl::OkStatus();
 }
 

@@ -10,6 +10,7 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
 #include "common/clock.h"
 #include "tools/cli/progress.h"
@@ -18,6 +19,7 @@
 #include "tools/loadgen/runner.h"
 #include "tools/loadgen/server.h"
 #include "tools/loadgen/statistics.h"
+#include "tools/loadgen/verify.h"
 
 namespace quire {
 
@@ -43,8 +45,11 @@ class Benchmark {
   // Sends `calls` under the title `label`.
   RunResult Send(const std::string& label, std::vector<PlannedCall> calls,
                  int64_t max_concurrency);
-  absl::Status Report(const RunResult& run, const RunMetrics& metrics);
-  absl::Status Verify(const RunResult& run);
+  // Repeats what `run` completed and compares.
+  absl::StatusOr<VerifyResult> Verify(const RunResult& run);
+  // `verify` may be null: nothing was repeated.
+  absl::Status Save(const RunResult& run, const RunMetrics& metrics,
+                    const VerifyResult* verify);
   // The first few different errors of `run`, one line each.
   void PrintErrors(const RunResult& run);
 

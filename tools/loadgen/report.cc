@@ -163,7 +163,8 @@ std::string ConsoleBlock(const LoadgenOptions& options,
 
 nlohmann::ordered_json ResultJson(const LoadgenOptions& options,
                                   const RunMetrics& metrics,
-                                  const RunResult& run, absl::Time date) {
+                                  const RunResult& run,
+                                  const VerifyResult* verify, absl::Time date) {
   nlohmann::ordered_json json = {
       {"date", DateText(date)},
       {"backend", kBackend},
@@ -199,6 +200,11 @@ nlohmann::ordered_json ResultJson(const LoadgenOptions& options,
   }
   AddSummary(kClientQueue, options, metrics, &json);
   json["seed"] = options.seed;
+  if (verify != nullptr) {
+    json["compared"] = verify->num_compared;
+    json["differing"] = verify->num_differing;
+    json["unrepeated"] = verify->num_unrepeated;
+  }
   for (const auto& [key, value] : options.metadata) json[key] = value;
   if (options.save_detailed) AddDetails(run, &json);
   return json;

@@ -14,6 +14,7 @@
 #include "tools/loadgen/options.h"
 #include "tools/loadgen/runner.h"
 #include "tools/loadgen/statistics.h"
+#include "tools/loadgen/verify.h"
 
 namespace quire {
 
@@ -21,12 +22,13 @@ namespace quire {
 std::string ConsoleBlock(const LoadgenOptions& options,
                          const RunMetrics& metrics);
 
-// With --save_detailed, every request's values too: ttfts, itls and latencies
-// in seconds, start_times in seconds from the run's start. `options.model`
-// names the model.
+// `verify` may be null: nothing was repeated. With --save_detailed, every
+// request's values too: ttfts, itls and latencies in seconds, start_times in
+// seconds from the run's start. `options.model` names the model.
 nlohmann::ordered_json ResultJson(const LoadgenOptions& options,
                                   const RunMetrics& metrics,
-                                  const RunResult& run, absl::Time date);
+                                  const RunResult& run,
+                                  const VerifyResult* verify, absl::Time date);
 
 // "20.0qps-demo-20261122-093000.json", preceded by the label and followed by
 // the concurrency where there is one.

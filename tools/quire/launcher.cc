@@ -28,6 +28,7 @@ constexpr absl::Duration kInfoTimeout = absl::Seconds(5);
 constexpr absl::Duration kCompany = absl::Milliseconds(300);
 constexpr size_t kReportedLines = 10;
 constexpr int kUsageExit = 2;
+constexpr int kKillingInterrupt = 3;
 
 }  // namespace
 
@@ -57,7 +58,7 @@ int Launcher::Run() {
     while (clock_->Now() < end) Poll(end - clock_->Now());
     result = ReportFailure();
   } else {
-    *err_ << "quire serve: ending (once more ends at once)" << std::endl;
+    *err_ << "quire serve: ending; again to hurry" << std::endl;
   }
   StopChildren();
   return result;
@@ -185,7 +186,9 @@ void Launcher::Poll(absl::Duration timeout) {
 
 void Launcher::HandleSignals() {
   while (const std::optional<int> signal = events_->Next()) {
-    if (*signal != SIGCHLD) ++num_interrupts_;
+    if (*signal == SIGCHLD) continue;
+    ++num_interrupts_;
+    last_interrupt_ = *signal;
   }
 }
 
@@ -219,23 +222,31 @@ int Launcher::ReportFailure() {
 }
 
 void Launcher::StopChildren() {
-  // The coordinator first: it needs its workers to finish what runs.
-  if (!children_.empty()) StopFrom(0, 1);
-  StopFrom(1, children_.size());
+  if (children_.empty()) return;
+  // The coordinator first: it needs its workers to finish what runs. Without a
+  // signal of the user's something has failed and there is nothing to finish.
+  Stop(0, 1, last_interrupt_ == 0 ? SIGINT : last_interrupt_);
+  Stop(1, children_.size(), SIGTERM);
 }
 
-void Launcher::StopFrom(size_t first, size_t last) {
-  last = std::min(last, children_.size());
-  for (size_t idx = first; idx < last; ++idx) children_[idx]->Signal(SIGTERM);
+void Launcher::Stop(size_t first, size_t last, int signal) {
   const auto has_ended = [&] {
     for (size_t idx = first; idx < last; ++idx) {
       if (!children_[idx]->has_exited()) return false;
     }
     return true;
   };
+  for (size_t idx = first; idx < last; ++idx) children_[idx]->Signal(signal);
+  int num_forwarded = num_interrupts_;
   const absl::Time deadline = clock_->Now() + options_.grace;
-  while (!has_ended() && num_interrupts_ < 2 && clock_->Now() < deadline) {
+  while (!has_ended() && num_interrupts_ < kKillingInterrupt &&
+         clock_->Now() < deadline) {
     Poll(std::min(kPollInterval, deadline - clock_->Now()));
+    for (; num_forwarded < num_interrupts_; ++num_forwarded) {
+      for (size_t idx = first; idx < last; ++idx) {
+        children_[idx]->Signal(last_interrupt_);
+      }
+    }
   }
   for (size_t idx = first; idx < last; ++idx) {
     if (!children_[idx]->has_exited()) {

@@ -41,7 +41,7 @@ struct LauncherOptions {
   // Written, at once and whole, when the server is ready. Empty: none.
   std::string ready_file;
   // For the coordinator to drain, then again for the workers to leave.
-  absl::Duration grace = absl::Seconds(15);
+  absl::Duration grace = absl::Seconds(100);
   ProgressStyle progress_style = ProgressStyle::kPlain;
 };
 
@@ -54,6 +54,8 @@ class Launcher {
 
   // Returns when the server has ended and no child is left: 0 after SIGINT or
   // SIGTERM, 2 if a child refused its flags, 1 if anything else went wrong.
+  // The coordinator hears each of these signals, as it treats them differently
+  // and hurries at the second; the third kills.
   int Run();
 
  private:
@@ -78,7 +80,8 @@ class Launcher {
   int ReportFailure();
   // Ends the coordinator, then the workers; by force after the grace.
   void StopChildren();
-  void StopFrom(size_t first, size_t last);
+  // Sends `signal` to children [first, last) and waits for their end.
+  void Stop(size_t first, size_t last, int signal);
 
   const LauncherOptions options_;
   SignalEvents* const events_;
@@ -93,6 +96,7 @@ class Launcher {
   Listening listening_;
   std::shared_ptr<grpc::Channel> control_;
   int num_interrupts_ = 0;
+  int last_interrupt_ = 0;  // SIGINT or SIGTERM
   // The coordinator, then the workers by rank.
   std::vector<std::unique_ptr<ChildProcess>> children_;
 };

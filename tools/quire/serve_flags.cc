@@ -56,8 +56,8 @@ void AddServeFlags(ServeFlags* serve, FlagSet* flags) {
   flags->Add("verbose", &serve->verbose,
              "show the children's logs on standard error");
   flags->Add("grace_s", &serve->grace_s,
-             "seconds to let the coordinator finish, and then the workers, "
-             "before they are killed");
+             "seconds to let the coordinator, which drains, and then the "
+             "workers end before they are killed");
   flags->PassUnknownTo(&serve->coordinator_flags);
 }
 
@@ -91,12 +91,11 @@ absl::StatusOr<LauncherOptions> ToLauncherOptions(const ServeFlags& serve,
   options.coordinator_flags = {
       absl::StrCat("--model=", model),
       absl::StrCat("--tensor_parallel_size=", serve.tensor_parallel_size),
-      absl::StrCat("--device=", serve.device),
   };
   options.coordinator_flags.insert(options.coordinator_flags.end(),
                                    serve.coordinator_flags.begin(),
                                    serve.coordinator_flags.end());
-  options.worker_flags = {absl::StrCat("--device=", serve.device)};
+  options.worker_flags = {absl::StrCat("--device=", serve.device), "--port=0"};
   if (serve.device == "cpu") {
     const int64_t share =
         std::max<int64_t>(1, num_cores / serve.tensor_parallel_size);

@@ -24,7 +24,7 @@ struct ServeFlags {
   std::string log_dir;
   std::string ready_file;
   bool verbose = false;
-  double grace_s = 15;
+  double grace_s = 100;  // the coordinator drains for 90
   // The coordinator's own flags, passed on unread.
   std::vector<std::string> coordinator_flags;
 };
