@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/container/inlined_vector.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
@@ -31,11 +32,11 @@ enum class FinishReason { kNone, kStop, kLength, kCancelled };
 // News of one sequence.
 struct SequenceOutput {
   RequestKey request;
-  int32_t index = 0;         // of the request's sequences, [0, n)
-  int64_t token_offset = 0;  // output tokens before these
-  std::vector<TokenId> tokens;
-  std::vector<SampledLogprobs> logprobs;  // one per token, if asked for;
-                                          // sample_idx counts within `tokens`
+  int32_t index = 0;                       // of the request's sequences, [0, n)
+  int64_t token_offset = 0;                // output tokens before these
+  absl::InlinedVector<TokenId, 4> tokens;  // one a step: no heap
+  std::vector<SampledLogprobs> logprobs;   // one per token, if asked for;
+                                           // sample_idx counts within `tokens`
   FinishReason finish_reason = FinishReason::kNone;
   TokenId stop_token_id = -1;  // >= 0: the token that stopped it
   int32_t num_cached_tokens = 0;

@@ -29,17 +29,17 @@ std::unique_ptr<SequenceGroup> MakeGroup(RequestKey key,
   group->key = key;
   group->request_id = std::move(request.request_id);
   group->sampling = std::move(request.sampling);
-  group->stop_token_ids = group->sampling.stop_token_ids;
-  std::sort(group->stop_token_ids.begin(), group->stop_token_ids.end());
   group->deadline = request.deadline;
   Sequence& seq = group->sequences.emplace_back();
   seq.tokens = std::move(request.prompt);
-  seq.stop_token_ids = group->stop_token_ids;
+  const std::vector<TokenId>& stops = group->sampling.stop_token_ids;
+  seq.stop_token_ids.assign(stops.begin(), stops.end());
+  std::sort(seq.stop_token_ids.begin(), seq.stop_token_ids.end());
+  seq.request = key;
   seq.group = group.get();
   seq.num_prompt_tokens = seq.num_tokens();
   seq.min_tokens = group->sampling.slot.min_tokens;
   seq.max_num_tokens = seq.num_tokens() + group->sampling.max_tokens;
-  seq.wants_logprobs = group->sampling.slot.num_logprobs >= 0;
   return group;
 }
 

@@ -200,7 +200,7 @@ void EngineLoop::Publish() {
     absl::MutexLock lock(&mutex_);
     intake_.Left(effects.num_left_queue, effects.num_tokens_left_queue);
     for (const std::string& id : effects.ended_request_ids) intake_.Ended(id);
-    stats_ = core_->Stats();
+    PublishState();
   }
   if (!effects.outputs.empty()) {
     listener_->OnOutputs(std::move(effects.outputs));

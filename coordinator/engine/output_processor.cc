@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <utility>
 
-#include "coordinator/engine/sequence_group.h"
 #include "glog/logging.h"
 
 namespace quire {
@@ -14,7 +13,7 @@ void AcceptToken(TokenId token, SampledLogprobs* logprobs, Sequence* sequence,
   DCHECK(!sequence->finished);
   DCHECK_LT(sequence->num_tokens(), sequence->max_num_tokens);
   SequenceOutput& output = outputs->emplace_back();
-  output.request = sequence->group->key;
+  output.request = sequence->request;
   output.index = sequence->index;
   output.token_offset = sequence->num_output_tokens();
   output.tokens.push_back(token);
@@ -23,7 +22,7 @@ void AcceptToken(TokenId token, SampledLogprobs* logprobs, Sequence* sequence,
     output.logprobs.push_back(std::move(*logprobs));
   }
   sequence->tokens.push_back(token);
-  const absl::Span<const TokenId> stops = sequence->stop_token_ids;
+  const auto& stops = sequence->stop_token_ids;
   if (output.token_offset >= sequence->min_tokens &&
       std::binary_search(stops.begin(), stops.end(), token)) {
     output.finish_reason = FinishReason::kStop;

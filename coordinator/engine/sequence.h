@@ -8,7 +8,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "absl/types/span.h"
+#include "absl/container/inlined_vector.h"
 #include "common/ids.h"
 
 namespace quire {
@@ -17,20 +17,22 @@ struct SequenceGroup;
 
 // Plain data of the engine thread. Fields that each token touches come first.
 struct Sequence {
-  std::vector<TokenId> tokens;               // prompt, then outputs
-  absl::Span<const TokenId> stop_token_ids;  // sorted; its group's
-  SequenceGroup* group = nullptr;            // owns this
+  std::vector<TokenId> tokens;  // prompt, then outputs
+  RequestKey request;
   int32_t num_prompt_tokens = 0;
   int32_t min_tokens = 0;      // outputs before a stop token counts
   int32_t max_num_tokens = 0;  // prompt and outputs
   int32_t index = 0;           // in its group
   bool has_slot = false;
   bool finished = false;  // results still to come are dropped
-  bool wants_logprobs = false;
-  SlotId slot;  // if has_slot
   // Results still to come for one that no longer has its slot.
   int32_t num_in_flight = 0;
+  // Sorted. A few lie in the sequence itself, so that a token is compared
+  // without another line of memory.
+  absl::InlinedVector<TokenId, 4> stop_token_ids;
+  SlotId slot;  // if has_slot
   SequenceId id;
+  SequenceGroup* group = nullptr;  // owns this
 
   int32_t num_tokens() const { return static_cast<int32_t>(tokens.size()); }
   int32_t num_output_tokens() const { return num_tokens() - num_prompt_tokens; }

@@ -29,8 +29,7 @@ struct SequenceGroup {
   int32_t priority = 0;  // the lower goes first
   State state = State::kWaiting;
   SamplingParams sampling;
-  std::vector<TokenId> stop_token_ids;  // of `sampling`, sorted
-  std::vector<Sequence> sequences;      // does not grow while one has a slot
+  std::vector<Sequence> sequences;  // does not grow while one has a slot
   absl::Time deadline = absl::InfiniteFuture();
 
   int32_t num_preemptions = 0;

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "coordinator/engine/output_processor.h"
 
-#include <memory>
+#include <vector>
 
-#include "coordinator/engine/sequence_group.h"
+#include "absl/container/inlined_vector.h"
+#include "coordinator/engine/sequence.h"
 #include "gtest/gtest.h"
 
 namespace quire {
@@ -12,27 +13,22 @@ namespace {
 class OutputProcessorTest : public testing::Test {
  protected:
   OutputProcessorTest() {
-    group_.key = RequestKey(7);
-    group_.stop_token_ids = {10, 20};
-    Sequence& seq = group_.sequences.emplace_back();
-    seq.tokens = {1, 2, 3};
-    seq.num_prompt_tokens = 3;
-    seq.max_num_tokens = 6;
-    seq.stop_token_ids = group_.stop_token_ids;
-    seq.group = &group_;
+    seq_.request = RequestKey(7);
+    seq_.tokens = {1, 2, 3};
+    seq_.num_prompt_tokens = 3;
+    seq_.max_num_tokens = 6;
+    seq_.stop_token_ids = {10, 20};
   }
-
-  Sequence& seq() { return group_.sequences[0]; }
 
   // The news of one token.
   SequenceOutput Accept(TokenId token, SampledLogprobs* logprobs = nullptr) {
     outputs_.clear();
-    AcceptToken(token, logprobs, &seq(), &outputs_);
+    AcceptToken(token, logprobs, &seq_, &outputs_);
     EXPECT_EQ(outputs_.size(), 1);
     return outputs_.back();
   }
 
-  SequenceGroup group_;
+  Sequence seq_;
   std::vector<SequenceOutput> outputs_;
 };
 
@@ -40,28 +36,28 @@ TEST_F(OutputProcessorTest, OffsetsCountOutputTokens) {
   const SequenceOutput first = Accept(4);
   EXPECT_EQ(first.request, RequestKey(7));
   EXPECT_EQ(first.token_offset, 0);
-  EXPECT_EQ(first.tokens, (std::vector<TokenId>{4}));
+  EXPECT_EQ(first.tokens, (absl::InlinedVector<TokenId, 4>{4}));
   EXPECT_EQ(first.finish_reason, FinishReason::kNone);
   EXPECT_EQ(Accept(5).token_offset, 1);
-  EXPECT_EQ(seq().tokens, (std::vector<TokenId>{1, 2, 3, 4, 5}));
+  EXPECT_EQ(seq_.tokens, (std::vector<TokenId>{1, 2, 3, 4, 5}));
 }
 
 TEST_F(OutputProcessorTest, AStopTokenIsTheLastOfTheOutput) {
   const SequenceOutput output = Accept(20);
   EXPECT_EQ(output.finish_reason, FinishReason::kStop);
   EXPECT_EQ(output.stop_token_id, 20);
-  EXPECT_EQ(output.tokens, (std::vector<TokenId>{20}));
-  EXPECT_TRUE(seq().finished);
+  EXPECT_EQ(output.tokens, (absl::InlinedVector<TokenId, 4>{20}));
+  EXPECT_TRUE(seq_.finished);
 }
 
 TEST_F(OutputProcessorTest, TheLastTokenAllowedEndsItByLength) {
   Accept(4);
   Accept(5);
-  EXPECT_FALSE(seq().finished);
+  EXPECT_FALSE(seq_.finished);
   const SequenceOutput output = Accept(6);
   EXPECT_EQ(output.finish_reason, FinishReason::kLength);
   EXPECT_EQ(output.stop_token_id, -1);
-  EXPECT_TRUE(seq().finished);
+  EXPECT_TRUE(seq_.finished);
 }
 
 TEST_F(OutputProcessorTest, AStopInTheLastPlaceIsAStop) {
@@ -71,7 +67,7 @@ TEST_F(OutputProcessorTest, AStopInTheLastPlaceIsAStop) {
 }
 
 TEST_F(OutputProcessorTest, AStopTokenBeforeMinTokensIsAnOrdinaryToken) {
-  seq().min_tokens = 2;
+  seq_.min_tokens = 2;
   EXPECT_EQ(Accept(10).finish_reason, FinishReason::kNone);
   EXPECT_EQ(Accept(10).finish_reason, FinishReason::kNone);
   EXPECT_EQ(Accept(10).finish_reason, FinishReason::kStop);
