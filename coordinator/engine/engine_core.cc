@@ -75,7 +75,7 @@ void EngineCore::AddRequest(RequestKey key, EngineRequest request,
   CHECK(groups_.emplace(key, std::move(owned)).second);
   Requeue(group);
   if (group->deadline != absl::InfiniteFuture()) {
-    deadlines_.push({group->deadline, key});
+    deadlines_.insert({group->deadline, key});
   }
   // It was accepted for a pool that may be gone by now.
   if (!is_ready() && options_.on_group_lost == OnGroupLostAction::kFail) {
@@ -257,6 +257,7 @@ void EngineCore::EndGroup(SequenceGroup* group, FinishReason reason,
     output.status = status;
   }
   effects_.ended_request_ids.push_back(group->request_id);
+  deadlines_.erase({group->deadline, group->key});
   RecordEnd(*group, reason, status, now);
   const auto it = groups_.find(group->key);
   ended_.push_back(std::move(it->second));

@@ -13,9 +13,8 @@
 
 #include <cstdint>
 #include <deque>
-#include <functional>
 #include <memory>
-#include <queue>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -162,10 +161,7 @@ class EngineCore {
   absl::flat_hash_map<RequestKey, std::unique_ptr<SequenceGroup>> groups_;
   // Ended, but results in flight still point at them.
   std::vector<std::unique_ptr<SequenceGroup>> ended_;
-  using DeadlineEntry = std::pair<absl::Time, RequestKey>;
-  std::priority_queue<DeadlineEntry, std::vector<DeadlineEntry>,
-                      std::greater<DeadlineEntry>>
-      deadlines_;
+  std::set<std::pair<absl::Time, RequestKey>> deadlines_;  // finite ones
   int64_t last_arrival_ = 0;
   uint64_t last_sequence_id_ = 0;
   uint64_t last_forced_step_ = 0;

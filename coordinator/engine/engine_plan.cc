@@ -62,16 +62,14 @@ const StepPlan* EngineCore::Plan(absl::Time now) {
 }
 
 absl::Time EngineCore::NextDeadline() const {
-  return deadlines_.empty() ? absl::InfiniteFuture() : deadlines_.top().first;
+  return deadlines_.empty() ? absl::InfiniteFuture()
+                            : deadlines_.begin()->first;
 }
 
 void EngineCore::ExpireDeadlines(absl::Time now) {
   bool expired = false;
-  while (!deadlines_.empty() && deadlines_.top().first <= now) {
-    const auto it = groups_.find(deadlines_.top().second);
-    deadlines_.pop();
-    if (it == groups_.end()) continue;
-    EndGroup(it->second.get(), FinishReason::kNone,
+  while (!deadlines_.empty() && deadlines_.begin()->first <= now) {
+    EndGroup(groups_.at(deadlines_.begin()->second).get(), FinishReason::kNone,
              absl::DeadlineExceededError("the request's deadline has passed"),
              now);
     expired = true;

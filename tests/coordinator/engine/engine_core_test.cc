@@ -223,6 +223,8 @@ TEST(EngineCoreTest, NoTokenIsPlannedAfterADeadline) {
     for (SlotId slot : engine.plans()[i].decodes) EXPECT_EQ(slot, SlotId(1));
   }
   EXPECT_EQ(engine.Heard(patient_key).tokens, Expected(patient));
+  // A deadline is forgotten with its request.
+  EXPECT_EQ(engine.core().NextDeadline(), absl::InfiniteFuture());
   engine.ExpectClean();
 }
 
