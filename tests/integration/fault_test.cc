@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What clients and processes see when a part of the cluster dies: a clear
+// UNAVAILABLE, and nobody left behind.
+#include <grpcpp/grpcpp.h>
+#include <signal.h>
+
+#include <thread>
+
+#include "absl/synchronization/blocking_counter.h"
+#include "gtest/gtest.h"
+#include "tests/integration/process_cluster.h"
+#include "tests/integration/runfiles.h"
+#include "tests/integration/stream.h"
+
+namespace quire {
+namespace {
+
+constexpr int kNumStreams = 8;
+constexpr absl::Duration kExitTimeout = absl::Seconds(20);
+
+class FaultTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    ProcessClusterOptions options;
+    options.model = ModelFolder("tools/demo_model/model");
+    auto cluster = ProcessCluster::Start(options);
+    ASSERT_TRUE(cluster.ok()) << cluster.status();
+    cluster_ = *std::move(cluster);
+  }
+
+  // Starts streams, does `harm` once each has its first tokens, and returns
+  // how they ended.
+  std::vector<StreamOutcome> StreamsThrough(const std::function<void()>& harm) {
+    std::vector<StreamOutcome> outcomes(kNumStreams);
+    absl::BlockingCounter started(kNumStreams);
+    std::vector<std::thread> threads;
+    for (int i = 0; i < kNumStreams; ++i) {
+      threads.emplace_back([&, i] {
+        const auto stub = v1::Inference::NewStub(grpc::CreateChannel(
+            cluster_->public_address(), grpc::InsecureChannelCredentials()));
+        bool counted = false;
+        outcomes[i] = RunStream(*stub, TextRequest("Once upon a time", 900),
+                                [&](grpc::ClientContext&, int64_t) {
+                                  if (!counted) started.DecrementCount();
+                                  counted = true;
+                                });
+        if (!counted) started.DecrementCount();
+      });
+    }
+    started.Wait();
+    harm();
+    for (std::thread& thread : threads) thread.join();
+    return outcomes;
+  }
+
+  std::unique_ptr<ProcessCluster> cluster_;
+};
+
+TEST_F(FaultTest, AKilledRankEndsInUnavailableAndACleanExit) {
+  const auto outcomes =
+      StreamsThrough([&] { cluster_->worker(1).Signal(SIGKILL); });
+  for (const StreamOutcome& outcome : outcomes) {
+    EXPECT_EQ(outcome.status.error_code(), grpc::StatusCode::UNAVAILABLE)
+        << outcome.status.error_message();
+    EXPECT_NE(outcome.status.error_message().find("rank 1"), std::string::npos)
+        << outcome.status.error_message();
+    EXPECT_FALSE(outcome.token_ids.empty());
+    EXPECT_TRUE(outcome.contiguous);
+    EXPECT_FALSE(outcome.complete);
+  }
+  const auto coordinator = cluster_->coordinator().Wait(kExitTimeout);
+  ASSERT_TRUE(coordinator.ok()) << coordinator.status();
+  EXPECT_EQ(*coordinator, 1);
+  const auto survivor = cluster_->worker(0).Wait(kExitTimeout);
+  ASSERT_TRUE(survivor.ok()) << survivor.status();
+  EXPECT_EQ(*survivor, 1) << cluster_->worker(0).Stderr();
+}
+
+TEST_F(FaultTest, AKilledCoordinatorEndsInUnavailableAndNoWorkerIsLeft) {
+  const auto outcomes =
+      StreamsThrough([&] { cluster_->coordinator().Signal(SIGKILL); });
+  for (const StreamOutcome& outcome : outcomes) {
+    EXPECT_EQ(outcome.status.error_code(), grpc::StatusCode::UNAVAILABLE)
+        << outcome.status.error_message();
+    EXPECT_FALSE(outcome.complete);
+  }
+  for (int rank = 0; rank < 2; ++rank) {
+    const auto worker = cluster_->worker(rank).Wait(kExitTimeout);
+    ASSERT_TRUE(worker.ok()) << worker.status();
+    EXPECT_EQ(*worker, 1) << cluster_->worker(rank).Stderr();
+  }
+}
+
+TEST_F(FaultTest, SigtermWhileServingEndsEveryProcess) {
+  StreamsThrough([&] {
+    const absl::Status stopped = cluster_->Stop();
+    EXPECT_TRUE(stopped.ok()) << stopped;
+  });
+}
+
+}  // namespace
+}  // namespace quire
