@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "worker/collective/machine.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <fstream>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "common/status_macros.h"
+
+namespace quire {
+namespace {
+
+std::string KeyOf(int32_t rank) { return absl::StrCat("machine/", rank); }
+
+}  // namespace
+
+std::string ThisMachine() {
+  std::string boot_id;
+  std::ifstream("/proc/sys/kernel/random/boot_id") >> boot_id;
+  // Containers of one machine share the boot, yet not the memory limit.
+  char host[256] = {};
+  gethostname(host, sizeof(host) - 1);
+  return absl::StrCat(host, "/", boot_id);
+}
+
+absl::StatusOr<int32_t> CountRanksOnMachine(KeyBoard* board, int32_t rank,
+                                            int32_t world_size,
+                                            const std::string& machine,
+                                            absl::Duration timeout) {
+  if (world_size == 1) return 1;
+  QUIRE_RETURN_IF_ERROR(board->Put(KeyOf(rank), machine));
+  std::vector<std::string> keys;
+  for (int32_t peer = 0; peer < world_size; ++peer) {
+    keys.push_back(KeyOf(peer));
+  }
+  QUIRE_ASSIGN_OR_RETURN(const auto machines, board->Get(keys, timeout));
+  return static_cast<int32_t>(
+      std::count(machines.begin(), machines.end(), machine));
+}
+
+}  // namespace quire
