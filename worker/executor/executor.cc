@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "worker/executor/executor.h"
+
+#include <utility>
+
+#include "absl/memory/memory.h"
+#include "absl/strings/str_cat.h"
+#include "common/digest.h"
+#include "common/status_macros.h"
+#include "glog/logging.h"
+#include "worker/kv/memory_profile.h"
+
+namespace quire {
+
+Executor::Executor(ExecutorParts parts, const Clock* clock)
+    : parts_(std::move(parts)), clock_(clock) {}
+
+absl::StatusOr<std::unique_ptr<Executor>> Executor::Create(ExecutorParts parts,
+                                                           const Clock* clock) {
+  auto executor = absl::WrapUnique(new Executor(std::move(parts), clock));
+  ExecutorParts& own = executor->parts_;
+  QUIRE_ASSIGN_OR_RETURN(
+      executor->sampler_,
+      Sampler::Create(own.backend.get(), own.collective.get(),
+                      own.model->vocab_shard(), own.limits.max_num_seqs));
+  return executor;
+}
+
+absl::StatusOr<MemoryProfile> Executor::Profile(double memory_utilization) {
+  MemoryProfile profile;
+  QUIRE_ASSIGN_OR_RETURN(
+      profile.largest_step,
+      RunLargestStep(parts_.backend.get(), parts_.model.get(), parts_.limits,
+                     parts_.block_size, parts_.vocab_size, *clock_));
+  // Every rank has its weights and has met its largest step before any looks,
+  // and all look before any goes on to allocate.
+  QUIRE_RETURN_IF_ERROR(parts_.collective->Barrier());
+  QUIRE_ASSIGN_OR_RETURN(const MemoryInfo memory,
+                         parts_.backend->GetMemoryInfo());
+  QUIRE_RETURN_IF_ERROR(parts_.collective->Barrier());
+  QUIRE_ASSIGN_OR_RETURN(
+      profile.kv_bytes,
+      KvBytesFor(memory, memory_utilization, parts_.num_local_ranks));
+  profile.block_bytes = parts_.model->kv_layout(parts_.block_size).BlockBytes();
+  profile.weight_bytes = parts_.model->weight_bytes();
+  profile.activation_bytes = parts_.model->activation_bytes();
+  return profile;
+}
+
+absl::Status Executor::AllocateKv(int32_t num_blocks, int32_t num_host_blocks) {
+  if (has_kv()) {
+    return absl::FailedPreconditionError("the KV cache is allocated already");
+  }
+  if (num_blocks < 1 || num_host_blocks < 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("a KV cache of ", num_blocks, " blocks and ",
+                     num_host_blocks, " host blocks"));
+  }
+  SlotLimits limits;
+  limits.max_num_seqs = parts_.limits.max_num_seqs;
+  limits.max_model_len = parts_.limits.max_model_len;
+  limits.block_size = parts_.block_size;
+  limits.num_blocks = num_blocks;
+  limits.num_host_blocks = num_host_blocks;
+  limits.vocab_size = parts_.vocab_size;
+  slots_ = std::make_unique<SlotStates>(limits);
+  QUIRE_ASSIGN_OR_RETURN(
+      builder_, InputBuilder::Create(parts_.backend.get(), limits,
+                                     parts_.limits.max_num_batched_tokens));
+  QUIRE_ASSIGN_OR_RETURN(
+      kv_, PagedKvCache::Create(parts_.backend.get(),
+                                parts_.model->kv_layout(parts_.block_size),
+                                num_blocks, num_host_blocks));
+  return absl::OkStatus();
+}
+
+absl::Status Executor::Step(const StepPlan& plan, StepResult* result) {
+  CHECK(has_kv());
+  QUIRE_RETURN_IF_ERROR(slots_->Apply(plan));
+  QUIRE_RETURN_IF_ERROR(kv_->MoveBlocks(plan));
+  sampled_.tokens.clear();
+  sampled_.logprobs.clear();
+  if (!plan.decodes.empty() || !plan.chunks.empty()) {
+    QUIRE_ASSIGN_OR_RETURN(const BatchInput batch,
+                           builder_->Build(plan, slots_.get()));
+    QUIRE_ASSIGN_OR_RETURN(const float* logits,
+                           parts_.model->Forward(batch, kv_->view()));
+    QUIRE_RETURN_IF_ERROR(sampler_->Sample(logits, builder_->sampled_slots(),
+                                           *slots_, &sampled_));
+    slots_->Commit(plan, sampled_.tokens);
+  }
+  QUIRE_RETURN_IF_ERROR(parts_.backend->Synchronize());
+  result->identity = plan.identity;
+  result->token_digest = TokenDigest(sampled_.tokens);
+  result->table_digest = slots_->table_digest();
+  result->tokens.clear();
+  result->logprobs.clear();
+  if (parts_.collective->rank() == 0) {
+    result->tokens = sampled_.tokens;
+    result->logprobs.swap(sampled_.logprobs);
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace quire

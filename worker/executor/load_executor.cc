@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "worker/executor/load_executor.h"
+
+#include <sched.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "common/model_config.h"
+#include "common/status_macros.h"
+#include "kernels/cpu/cpu_backend.h"
+#include "worker/collective/machine.h"
+#include "worker/collective/registry.h"
+#include "worker/model/registry.h"
+#include "worker/weights/open_weights.h"
+
+namespace quire {
+namespace {
+
+absl::Status CheckSpec(const LoadSpec& spec) {
+  const struct {
+    const char* name;
+    int64_t value;
+  } sizes[] = {
+      {"world_size", spec.world_size},
+      {"max_num_seqs", spec.limits.max_num_seqs},
+      {"max_num_batched_tokens", spec.limits.max_num_batched_tokens},
+      {"max_model_len", spec.limits.max_model_len},
+      {"block_size", spec.block_size},
+  };
+  for (const auto& size : sizes) {
+    if (size.value > 0) continue;
+    return absl::InvalidArgumentError(
+        absl::StrCat(size.name, " is ", size.value, "; it must be positive"));
+  }
+  if (spec.rank >= 0 && spec.rank < spec.world_size) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("rank ", spec.rank, " of a group of ", spec.world_size));
+}
+
+// What "auto" computes in is what is stored, but for float16, which no backend
+// computes in: float32 holds all its values.
+absl::StatusOr<DType> DTypeOf(const std::string& dtype,
+                              const ModelConfig& config) {
+  const std::string& name = dtype == "auto" ? config.dtype : dtype;
+  if (name == "bfloat16") return DType::kBf16;
+  if (name == "float32") return DType::kF32;
+  if (name == "float16" && dtype == "auto") return DType::kF32;
+  return absl::InvalidArgumentError(
+      absl::StrCat("dtype \"", name,
+                   "\" is not one of auto, float32, "
+                   "bfloat16"));
+}
+
+int32_t NumCores() {
+  cpu_set_t cores;
+  CPU_ZERO(&cores);
+  if (sched_getaffinity(0, sizeof(cores), &cores) != 0) return 1;
+  return std::max(1, CPU_COUNT(&cores));
+}
+
+absl::StatusOr<std::unique_ptr<Backend>> CreateBackend(
+    const DeviceOptions& device, DType dtype, int32_t num_local_ranks) {
+  CpuBackendOptions options;
+  options.dtype = dtype;
+  options.num_threads = device.num_threads > 0
+                            ? device.num_threads
+                            : std::max(1, NumCores() / num_local_ranks);
+  return CpuBackend::Create(options);
+}
+
+absl::StatusOr<std::unique_ptr<Collective>> JoinGroup(
+    const DeviceOptions& device, const LoadSpec& spec, int32_t num_local_ranks,
+    KeyBoard* board) {
+  CollectiveOptions options;
+  options.rank = spec.rank;
+  options.world_size = spec.world_size;
+  options.num_local_ranks = num_local_ranks;
+  options.host = device.host;
+  options.connect_timeout = device.connect_timeout;
+  options.operation_timeout = device.operation_timeout;
+  return CreateCollective(device.collective, options, board);
+}
+
+}  // namespace
+
+absl::Status CheckDeviceOptions(const DeviceOptions& options) {
+  if (options.device != "cpu") {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "--device=", options.device, ": this build knows the device cpu"));
+  }
+  if (options.num_threads < 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--num_threads=", options.num_threads, " is negative"));
+  }
+  const absl::Status name = CheckCollectiveName(options.collective);
+  if (name.ok()) return name;
+  return absl::InvalidArgumentError(
+      absl::StrCat("--collective: ", name.message()));
+}
+
+absl::StatusOr<std::unique_ptr<Executor>> LoadExecutor(
+    const DeviceOptions& device, const LoadSpec& spec, KeyBoard* board,
+    const Clock* clock, const LoadObserver& observer) {
+  QUIRE_RETURN_IF_ERROR(CheckSpec(spec));
+  // What is wrong with the model shows on every rank alike, before any waits
+  // for another.
+  QUIRE_ASSIGN_OR_RETURN(const ModelConfig config,
+                         ModelConfig::FromFolder(spec.model_path));
+  QUIRE_RETURN_IF_ERROR(config.CheckTensorParallel(spec.world_size));
+  QUIRE_ASSIGN_OR_RETURN(const DType dtype, DTypeOf(spec.dtype, config));
+  QUIRE_ASSIGN_OR_RETURN(
+      const auto weights,
+      OpenWeights({spec.model_path, spec.load_format, spec.seed}));
+
+  observer("collective", 0, 0);
+  ExecutorParts parts;
+  QUIRE_ASSIGN_OR_RETURN(
+      parts.num_local_ranks,
+      CountRanksOnMachine(board, spec.rank, spec.world_size, ThisMachine(),
+                          device.connect_timeout));
+  QUIRE_ASSIGN_OR_RETURN(parts.collective,
+                         JoinGroup(device, spec, parts.num_local_ranks, board));
+  QUIRE_ASSIGN_OR_RETURN(parts.backend,
+                         CreateBackend(device, dtype, parts.num_local_ranks));
+
+  const auto on_progress = [&](int64_t elements_done, int64_t elements_total) {
+    observer("weights", elements_done * SizeOf(dtype),
+             elements_total * SizeOf(dtype));
+  };
+  QUIRE_ASSIGN_OR_RETURN(
+      parts.model, CreateModel(config, spec.limits, *weights, *parts.backend,
+                               *parts.collective, on_progress));
+  parts.limits = spec.limits;
+  parts.block_size = spec.block_size;
+  parts.vocab_size = config.vocab_size;
+  return Executor::Create(std::move(parts), clock);
+}
+
+}  // namespace quire

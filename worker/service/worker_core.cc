@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "worker/service/worker_core.h"
+
+#include <algorithm>
+#include <limits>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "common/status_macros.h"
+
+namespace quire {
+namespace {
+
+// Between the coordinator's answer to a registration and its arrival here.
+constexpr absl::Duration kJoinGrace = absl::Seconds(10);
+
+}  // namespace
+
+WorkerCore::WorkerCore(const Clock* clock)
+    : clock_(clock), thread_("quire-executor") {}
+
+WorkerCore::~WorkerCore() { thread_.Stop(absl::InfiniteDuration()); }
+
+void WorkerCore::Join(Epoch coordinator_epoch, Epoch group_epoch, int32_t rank,
+                      int32_t world_size, Loader loader) {
+  guard_.Join(coordinator_epoch, group_epoch);
+  rank_ = rank;
+  world_size_ = world_size;
+  loader_ = std::move(loader);
+  joined_.Notify();
+}
+
+absl::Status WorkerCore::CheckCommand(Epoch coordinator_epoch,
+                                      Epoch group_epoch) {
+  joined_.WaitForNotificationWithTimeout(kJoinGrace);
+  return guard_.CheckEpochs(coordinator_epoch, group_epoch);
+}
+
+void WorkerCore::Load(Epoch coordinator_epoch, Epoch group_epoch, LoadSpec spec,
+                      LoadObserver observer,
+                      std::function<void(absl::Status)> done) {
+  thread_.Post([=, this] {
+    absl::Status status = CheckCommand(coordinator_epoch, group_epoch);
+    if (status.ok()) status = DoLoad(spec, observer);
+    done(status);
+  });
+}
+
+absl::Status WorkerCore::DoLoad(const LoadSpec& spec,
+                                const LoadObserver& observer) {
+  if (executor_ != nullptr) {
+    return absl::FailedPreconditionError("a model is loaded already");
+  }
+  if (spec.rank != rank_ || spec.world_size != world_size_) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "this worker registered as rank ", rank_, " of ", world_size_, ", not ",
+        spec.rank, " of ", spec.world_size));
+  }
+  QUIRE_ASSIGN_OR_RETURN(executor_, loader_(spec, observer));
+  return absl::OkStatus();
+}
+
+void WorkerCore::Profile(
+    Epoch coordinator_epoch, Epoch group_epoch, double memory_utilization,
+    std::function<void(absl::StatusOr<MemoryProfile>)> done) {
+  thread_.Post([=, this] {
+    const auto profile = [&]() -> absl::StatusOr<MemoryProfile> {
+      QUIRE_RETURN_IF_ERROR(CheckCommand(coordinator_epoch, group_epoch));
+      if (executor_ == nullptr) {
+        return absl::FailedPreconditionError("no model is loaded");
+      }
+      if (!(memory_utilization > 0 && memory_utilization <= 1)) {
+        return absl::InvalidArgumentError(absl::StrCat(
+            "memory_utilization ", memory_utilization, " is not in (0, 1]"));
+      }
+      return executor_->Profile(memory_utilization);
+    };
+    done(profile());
+  });
+}
+
+void WorkerCore::AllocateKv(Epoch coordinator_epoch, Epoch group_epoch,
+                            int32_t num_blocks, int32_t num_host_blocks,
+                            std::function<void(absl::Status)> done) {
+  thread_.Post([=, this] {
+    const auto allocate = [&]() -> absl::Status {
+      QUIRE_RETURN_IF_ERROR(CheckCommand(coordinator_epoch, group_epoch));
+      if (executor_ == nullptr) {
+        return absl::FailedPreconditionError("no model is loaded");
+      }
+      QUIRE_RETURN_IF_ERROR(executor_->AllocateKv(num_blocks, num_host_blocks));
+      is_ready_ = true;
+      return absl::OkStatus();
+    };
+    done(allocate());
+  });
+}
+
+void WorkerCore::Step(const StepPlan* plan, absl::Time received,
+                      StepResult* result,
+                      std::function<void(absl::Status)> done) {
+  thread_.Post([=, this, done = std::move(done)] {
+    done(DoStep(*plan, received, result));
+  });
+}
+
+absl::Status WorkerCore::DoStep(const StepPlan& plan, absl::Time received,
+                                StepResult* result) {
+  QUIRE_RETURN_IF_ERROR(broken_);
+  if (!is_ready()) {
+    return absl::FailedPreconditionError("no KV cache is allocated");
+  }
+  QUIRE_RETURN_IF_ERROR(guard_.AcceptStep(plan.identity));
+  if (const absl::Status status = executor_->Step(plan, result); !status.ok()) {
+    broken_ = absl::Status(status.code(),
+                           absl::StrCat("step ", plan.identity.step_id.value(),
+                                        ": ", status.message()));
+    return broken_;
+  }
+  last_step_ = plan.identity.step_id.value();
+  result->step_us = static_cast<int32_t>(
+      std::clamp<int64_t>(absl::ToInt64Microseconds(clock_->Now() - received),
+                          0, std::numeric_limits<int32_t>::max()));
+  return absl::OkStatus();
+}
+
+}  // namespace quire

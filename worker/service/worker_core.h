@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What the gRPC edge commands, without gRPC: the executor on its thread, and
+// which command may follow which.
+#ifndef WORKER_SERVICE_WORKER_CORE_H_
+#define WORKER_SERVICE_WORKER_CORE_H_
+
+#include <atomic>
+#include <functional>
+#include <memory>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/synchronization/notification.h"
+#include "absl/time/time.h"
+#include "common/clock.h"
+#include "common/ids.h"
+#include "common/step_plan.h"
+#include "worker/executor/executor.h"
+#include "worker/executor/load_executor.h"
+#include "worker/executor/task_thread.h"
+#include "worker/service/command_guard.h"
+
+namespace quire {
+
+// Thread-safe. Commands return at once; their answers come on the executor's
+// thread, in the order of the commands.
+class WorkerCore {
+ public:
+  // Makes an executor; LoadExecutor, but for tests.
+  using Loader = std::function<absl::StatusOr<std::unique_ptr<Executor>>(
+      const LoadSpec& spec, const LoadObserver& observer)>;
+
+  // `clock` must live longer.
+  explicit WorkerCore(const Clock* clock);
+  ~WorkerCore();
+
+  // The coordinator may command as soon as it has answered the registration,
+  // before that answer is here: what comes first waits for this.
+  void Join(Epoch coordinator_epoch, Epoch group_epoch, int32_t rank,
+            int32_t world_size, Loader loader);
+
+  // FailedPrecondition: epochs are not this worker's, or the command is out of
+  // order (Load, Profile, AllocateKv, then steps).
+  void Load(Epoch coordinator_epoch, Epoch group_epoch, LoadSpec spec,
+            LoadObserver observer, std::function<void(absl::Status)> done);
+  void Profile(Epoch coordinator_epoch, Epoch group_epoch,
+               double memory_utilization,
+               std::function<void(absl::StatusOr<MemoryProfile>)> done);
+  void AllocateKv(Epoch coordinator_epoch, Epoch group_epoch,
+                  int32_t num_blocks, int32_t num_host_blocks,
+                  std::function<void(absl::Status)> done);
+
+  // Runs a plan that came at `received`. `plan` and `result` must live until
+  // `done`. Once a step has failed every later one does.
+  void Step(const StepPlan* plan, absl::Time received, StepResult* result,
+            std::function<void(absl::Status)> done);
+
+  // The last step that the executor finished.
+  StepId last_step() const { return StepId(last_step_.load()); }
+  // Whether steps may come.
+  bool is_ready() const { return is_ready_.load(); }
+
+  // Drops waiting commands. Returns whether the running one ended in time.
+  bool Stop(absl::Duration timeout) { return thread_.Stop(timeout); }
+
+  const Clock& clock() const { return *clock_; }
+
+ private:
+  absl::Status CheckCommand(Epoch coordinator_epoch, Epoch group_epoch);
+  absl::Status DoLoad(const LoadSpec& spec, const LoadObserver& observer);
+  absl::Status DoStep(const StepPlan& plan, absl::Time received,
+                      StepResult* result);
+
+  const Clock* const clock_;
+  CommandGuard guard_;
+  absl::Notification joined_;
+  // Written before joined_, read after it.
+  int32_t rank_ = 0;
+  int32_t world_size_ = 1;
+  Loader loader_;
+
+  std::atomic<uint64_t> last_step_ = 0;
+  std::atomic<bool> is_ready_ = false;
+  // The executor thread's own.
+  std::unique_ptr<Executor> executor_;
+  absl::Status broken_;  // why no further step may run
+
+  TaskThread thread_;  // last: its tasks use all of the above
+};
+
+}  // namespace quire
+
+#endif  // WORKER_SERVICE_WORKER_CORE_H_
