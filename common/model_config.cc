@@ -147,13 +147,22 @@ absl::Status ParseLlama(const Fields& fields, ModelConfig* config) {
   return ParseRope(fields, &config->rope);
 }
 
+struct NamedActivation {
+  const char* name;
+  MlpType mlp;
+};
+constexpr NamedActivation kOptActivations[] = {
+    {"relu", MlpType::kRelu},
+    {"gelu", MlpType::kGelu},
+    {"gelu_new", MlpType::kGeluTanh},
+    {"gelu_pytorch_tanh", MlpType::kGeluTanh},
+};
+
 absl::StatusOr<MlpType> ParseOptActivation(const Fields& fields) {
-  QUIRE_ASSIGN_OR_RETURN(const std::string name,
+  QUIRE_ASSIGN_OR_RETURN(const std::string found,
                          fields.String("activation_function", "relu"));
-  if (name == "relu") return MlpType::kRelu;
-  if (name == "gelu") return MlpType::kGelu;
-  if (name == "gelu_new" || name == "gelu_pytorch_tanh") {
-    return MlpType::kGeluTanh;
+  for (const NamedActivation& known : kOptActivations) {
+    if (found == known.name) return known.mlp;
   }
   return fields.Unsupported("activation_function",
                             "one of: relu, gelu, gelu_new, gelu_pytorch_tanh");
