@@ -10,9 +10,6 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 readonly MODEL=tools/demo_model/model
-readonly -a TARGETS=(
-  //tools/quire //coordinator:quire_coordinator //worker:quire_worker
-)
 serve_pid=
 scratch=$(mktemp -d)
 
@@ -47,7 +44,7 @@ tools/setup.sh
 setup_s=$SECONDS
 
 say "2/4 build (about 5 minutes the first time on 2 cores)"
-bazel build --config=opt "${TARGETS[@]}"
+bazel build --config=opt //tools:quire  # with the coordinator and the worker
 bin=$(bazel info --config=opt bazel-bin 2>/dev/null)
 # Bazel's server would stay; it has nothing more to do.
 bazel shutdown

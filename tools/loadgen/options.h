@@ -46,9 +46,9 @@ struct DatasetOptions {
 
 // Limits in milliseconds that a good request keeps.
 struct GoodputOptions {
-  std::optional<double> ttft_ms;
-  std::optional<double> tpot_ms;
-  std::optional<double> e2el_ms;
+  std::optional<double> ttft_ms = std::nullopt;
+  std::optional<double> tpot_ms = std::nullopt;
+  std::optional<double> e2el_ms = std::nullopt;
 
   bool any() const { return ttft_ms || tpot_ms || e2el_ms; }
 };

@@ -24,7 +24,7 @@ class FakeServer {
  public:
   // What one call of Generate does.
   struct Script {
-    std::vector<v1::GenerateResponse> responses;
+    std::vector<v1::GenerateResponse> responses = {};
     // After the responses, wait until the client or Cancel ends the call.
     bool hangs = false;
     // The status at the end; OK by default.

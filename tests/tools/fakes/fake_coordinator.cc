@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A program that behaves to its launcher like a coordinator. --fake says how:
+//   serve   becomes ready after two Status calls, ends at SIGINT or SIGTERM
+//   fail    complains and exits with 1
+//   usage   complains and exits with 2
+//   deaf    like serve, but ends by SIGKILL only
+//   lost    becomes ready, then exits with 1
+#include <grpcpp/security/server_credentials.h>
+#include <grpcpp/server.h>
+#include <grpcpp/server_builder.h>
+#include <signal.h>
+
+#include <cstdio>
+#include <cstring>
+#include <string>
+
+#include "absl/synchronization/mutex.h"
+#include "proto/cluster.grpc.pb.h"
+#include "proto/inference.grpc.pb.h"
+
+namespace {
+
+constexpr int kCallsUntilReady = 2;
+
+class Cluster final : public quire::v1::Cluster::Service {
+ public:
+  grpc::Status Status(grpc::ServerContext*, const quire::v1::StatusRequest*,
+                      quire::v1::StatusResponse* response) override {
+    quire::v1::Group* group = response->add_groups();
+    group->set_state(quire::v1::GROUP_STATE_LOADING);
+    quire::v1::Rank* rank = group->add_ranks();
+    rank->set_load_phase("weights");
+    rank->set_load_bytes_done(1 << 20);
+    rank->set_load_bytes_total(2 << 20);
+    absl::MutexLock lock(&mutex_);
+    ++num_calls_;
+    return grpc::Status::OK;
+  }
+
+  void AwaitCalls() {
+    const auto is_enough = [this]() ABSL_SHARED_LOCKS_REQUIRED(mutex_) {
+      return num_calls_ >= kCallsUntilReady;
+    };
+    absl::MutexLock lock(&mutex_);
+    mutex_.Await(absl::Condition(&is_enough));
+  }
+
+ private:
+  absl::Mutex mutex_;
+  int num_calls_ ABSL_GUARDED_BY(mutex_) = 0;
+};
+
+class Inference final : public quire::v1::Inference::Service {
+ public:
+  grpc::Status GetServerInfo(
+      grpc::ServerContext*, const quire::v1::GetServerInfoRequest*,
+      quire::v1::GetServerInfoResponse* response) override {
+    response->set_model("fake");
+    response->set_block_size(16);
+    response->set_num_blocks(1024);
+    response->set_max_model_len(8192);
+    response->set_tensor_parallel_size(2);
+    return grpc::Status::OK;
+  }
+};
+
+int Serve(const std::string& behaviour) {
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, SIGINT);
+  sigaddset(&set, SIGTERM);
+  pthread_sigmask(SIG_BLOCK, &set, nullptr);
+
+  Cluster cluster;
+  Inference inference;
+  int port = 0;
+  grpc::ServerBuilder builder;
+  builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(),
+                           &port);
+  builder.RegisterService(&cluster);
+  builder.RegisterService(&inference);
+  const auto server = builder.BuildAndStart();
+  std::printf(
+      "QUIRE_LISTENING public=127.0.0.1:%d control=127.0.0.1:%d "
+      "metrics=127.0.0.1:%d\n",
+      port, port, port);
+  std::fflush(stdout);
+  cluster.AwaitCalls();
+  std::printf("QUIRE_READY\n");
+  std::fflush(stdout);
+  int signal = 0;
+  if (behaviour == "lost") {
+    std::fprintf(stderr, "the group is lost\n");
+    return 1;
+  }
+  do {
+    sigwait(&set, &signal);
+  } while (behaviour == "deaf");
+  std::fprintf(stderr, "ending after signal %d\n", signal);
+  server->Shutdown();
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  std::string behaviour = "serve";
+  for (int idx = 1; idx < argc; ++idx) {
+    if (std::strncmp(argv[idx], "--fake=", 7) == 0) behaviour = argv[idx] + 7;
+  }
+  if (behaviour == "fail" || behaviour == "usage") {
+    std::fprintf(stderr, "first line\nthe model folder lacks config.json\n");
+    return behaviour == "usage" ? 2 : 1;
+  }
+  return Serve(behaviour);
+}

@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tools/loadgen/request_record.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "tests/tools/fakes/fake_server.h"
+
+namespace quire {
+namespace {
+
+using ::testing::HasSubstr;
+
+class StreamJudgeTest : public testing::Test {
+ protected:
+  RequestOutcome Finish(const absl::Status& status = absl::OkStatus(),
+                        bool cancelled = false) {
+    judge_.Finish(status, cancelled, absl::UnixEpoch());
+    return record_.outcome;
+  }
+  bool Add(const v1::GenerateResponse& response) {
+    return judge_.Add(response, absl::UnixEpoch());
+  }
+
+  RequestRecord record_;
+  StreamJudge judge_{&record_};
+};
+
+TEST_F(StreamJudgeTest, AWholeStreamIsCompleted) {
+  EXPECT_TRUE(Add(ChunkResponse(0, {5, 6})));
+  EXPECT_TRUE(Add(ChunkResponse(2, {7})));
+  EXPECT_TRUE(Add(CompleteResponse(10, 3)));
+  EXPECT_EQ(Finish(), RequestOutcome::kCompleted);
+  EXPECT_EQ(record_.token_ids, (std::vector<uint32_t>{5, 6, 7}));
+  EXPECT_EQ(record_.num_prompt_tokens, 10);
+  EXPECT_EQ(record_.arrivals.size(), 2);
+  EXPECT_EQ(record_.text, "5 6 7 ");
+}
+
+TEST_F(StreamJudgeTest, AStreamWithoutCompleteFailed) {
+  Add(ChunkResponse(0, {5}));
+  EXPECT_EQ(Finish(), RequestOutcome::kFailed);
+  EXPECT_THAT(record_.error, HasSubstr("without saying that it is complete"));
+}
+
+TEST_F(StreamJudgeTest, AGapFails) {
+  Add(ChunkResponse(0, {5}));
+  EXPECT_FALSE(Add(ChunkResponse(2, {7})));
+  Add(CompleteResponse(1, 2));
+  EXPECT_EQ(Finish(), RequestOutcome::kFailed);
+  EXPECT_EQ(record_.error, "gap: tokens from offset 2 after 1 tokens");
+}
+
+TEST_F(StreamJudgeTest, ARepetitionFails) {
+  Add(ChunkResponse(0, {5, 6}));
+  EXPECT_FALSE(Add(ChunkResponse(1, {6})));
+  EXPECT_EQ(Finish(), RequestOutcome::kFailed);
+  EXPECT_EQ(record_.error, "repetition: tokens from offset 1 after 2 tokens");
+}
+
+TEST_F(StreamJudgeTest, AWrongCountFails) {
+  Add(ChunkResponse(0, {5}));
+  EXPECT_FALSE(Add(CompleteResponse(1, 2)));
+  EXPECT_EQ(Finish(), RequestOutcome::kFailed);
+}
+
+TEST_F(StreamJudgeTest, NothingMayFollowTheEnd) {
+  Add(CompleteResponse(1, 0));
+  EXPECT_FALSE(Add(ChunkResponse(0, {5})));
+  EXPECT_EQ(Finish(), RequestOutcome::kFailed);
+}
+
+TEST_F(StreamJudgeTest, AnErrorAfterTokensFails) {
+  Add(ChunkResponse(0, {5}));
+  EXPECT_EQ(Finish(absl::UnavailableError("worker 1 was lost")),
+            RequestOutcome::kFailed);
+  EXPECT_EQ(record_.error, "worker 1 was lost (UNAVAILABLE)");
+}
+
+TEST_F(StreamJudgeTest, OnlyAPlannedCancellationIsOne) {
+  EXPECT_EQ(Finish(absl::CancelledError("x"), /*cancelled=*/true),
+            RequestOutcome::kCancelled);
+  EXPECT_EQ(Finish(absl::CancelledError("x"), /*cancelled=*/false),
+            RequestOutcome::kFailed);
+  // It failed for a reason of its own before the cancellation arrived.
+  EXPECT_EQ(Finish(absl::InternalError("x"), /*cancelled=*/true),
+            RequestOutcome::kFailed);
+}
+
+}  // namespace
+}  // namespace quire

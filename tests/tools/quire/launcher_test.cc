@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tools/quire/launcher.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <fstream>
+#include <sstream>
+
+namespace quire {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+std::string Runfile(const std::string& path) {
+  return std::string(getenv("TEST_SRCDIR")) + "/" + getenv("TEST_WORKSPACE") +
+         "/" + path;
+}
+
+// Keeps what is written and sends this process a signal when the server is
+// ready, as a user would.
+class ReadySignaller final : public std::stringbuf {
+ public:
+  explicit ReadySignaller(int signal) : signal_(signal) {}
+
+ protected:
+  int sync() override {
+    if (!sent_ && str().find("is ready after") != std::string::npos) {
+      sent_ = true;
+      kill(getpid(), signal_);
+    }
+    return 0;
+  }
+
+ private:
+  const int signal_;
+  bool sent_ = false;
+};
+
+class LauncherTest : public testing::Test {
+ protected:
+  LauncherTest() {
+    options_.coordinator_binary = Runfile("tests/tools/fakes/fake_coordinator");
+    options_.worker_binary = Runfile("tests/tools/fakes/fake_worker");
+    options_.num_workers = 2;
+    options_.log_dir = testing::TempDir();
+    options_.ready_file = testing::TempDir() + "/ready";
+    unlink(options_.ready_file.c_str());
+  }
+  int Run(int signal = SIGTERM) {
+    ReadySignaller buffer(signal);
+    std::ostream err(&buffer);
+    SignalEvents events(SignalEvents::Children::kReport);
+    int result;
+    {
+      Launcher launcher(options_, &events, &err, &clock_);
+      result = launcher.Run();
+    }
+    text_ = buffer.str();
+    // Whatever happened, nobody is left.
+    EXPECT_EQ(waitpid(-1, nullptr, WNOHANG), -1);
+    EXPECT_EQ(errno, ECHILD);
+    return result;
+  }
+  std::string ReadFile(const std::string& path) const {
+    std::stringstream text;
+    text << std::ifstream(path).rdbuf();
+    return text.str();
+  }
+
+  RealClock clock_;
+  LauncherOptions options_;
+  std::string text_;
+};
+
+TEST_F(LauncherTest, ServesUntilTerminatedAndEndsCleanly) {
+  options_.verbose = true;
+  EXPECT_EQ(Run(SIGTERM), 0) << text_;
+  EXPECT_THAT(text_, HasSubstr("weights"));
+  EXPECT_THAT(text_, HasSubstr("1024 blocks, 16384 tokens; 4 requests of 4096 "
+                               "tokens at once"));
+  EXPECT_THAT(text_, HasSubstr("quire generate"));
+  EXPECT_THAT(text_, HasSubstr("coordinator| ending after signal 15"));
+  EXPECT_THAT(text_, HasSubstr("worker 0| worker 0: --coordinator=127.0.0.1:"));
+  EXPECT_THAT(text_, HasSubstr("--rank=1"));
+}
+
+TEST_F(LauncherTest, PassesCtrlCOnAsItCame) {
+  options_.verbose = true;
+  EXPECT_EQ(Run(SIGINT), 0) << text_;
+  EXPECT_THAT(text_, HasSubstr("coordinator| ending after signal 2"));
+}
+
+TEST_F(LauncherTest, WritesTheAddressesWhenReady) {
+  EXPECT_EQ(Run(), 0) << text_;
+  const std::string ready = ReadFile(options_.ready_file);
+  EXPECT_THAT(ready, HasSubstr("public=127.0.0.1:"));
+  EXPECT_THAT(ready, HasSubstr("control=127.0.0.1:"));
+  EXPECT_THAT(ready, HasSubstr("metrics=127.0.0.1:"));
+}
+
+TEST_F(LauncherTest, ACoordinatorThatFailsIsQuoted) {
+  options_.coordinator_flags = {"--fake=fail"};
+  EXPECT_EQ(Run(), 1);
+  EXPECT_THAT(text_,
+              HasSubstr("coordinator| the model folder lacks config.json"));
+  EXPECT_THAT(text_, HasSubstr("quire serve: the coordinator exited with "
+                               "status 1 before the server was ready"));
+  EXPECT_THAT(text_, Not(HasSubstr("is ready after")));
+}
+
+TEST_F(LauncherTest, ARefusedFlagIsWrongUsage) {
+  options_.coordinator_flags = {"--fake=usage"};
+  EXPECT_EQ(Run(), 2);
+}
+
+TEST_F(LauncherTest, AWorkerThatFailsEndsTheServer) {
+  options_.worker_flags = {"--fake=fail"};
+  EXPECT_EQ(Run(), 1);
+  EXPECT_THAT(text_, HasSubstr("worker 1| tensor model.norm.weight of "
+                               "model.safetensors is truncated"));
+  EXPECT_THAT(text_, HasSubstr("quire serve: the worker 1 exited with status "
+                               "1"));
+}
+
+TEST_F(LauncherTest, AServerThatIsLostIsAFailure) {
+  options_.coordinator_flags = {"--fake=lost"};
+  EXPECT_EQ(Run(/*signal=*/0), 1);
+  EXPECT_THAT(text_, HasSubstr("coordinator| the group is lost"));
+}
+
+TEST_F(LauncherTest, WhoDoesNotEndIsKilled) {
+  options_.coordinator_flags = {"--fake=deaf"};
+  options_.grace = absl::Milliseconds(50);
+  EXPECT_EQ(Run(), 0);
+  EXPECT_THAT(text_,
+              HasSubstr("the coordinator did not end in time and was killed"));
+}
+
+TEST_F(LauncherTest, AMissingWorkerProgramIsNamed) {
+  options_.worker_binary = "/nowhere/quire_worker";
+  EXPECT_EQ(Run(), 1);
+  EXPECT_THAT(text_, HasSubstr("cannot start the worker 0: "
+                               "/nowhere/quire_worker"));
+}
+
+}  // namespace
+}  // namespace quire

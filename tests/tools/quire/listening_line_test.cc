@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tools/quire/listening_line.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace quire {
+namespace {
+
+TEST(ListeningLineTest, NamesThreeAddresses) {
+  const char kLine[] =
+      "QUIRE_LISTENING public=127.0.0.1:81 control=[::1]:82 metrics=host:83";
+  ASSERT_TRUE(IsListeningLine(kLine));
+  const auto listening = ParseListeningLine(kLine);
+  ASSERT_TRUE(listening.ok()) << listening.status();
+  EXPECT_EQ(listening->public_address, "127.0.0.1:81");
+  EXPECT_EQ(listening->control_address, "[::1]:82");
+  EXPECT_EQ(listening->metrics_address, "host:83");
+}
+
+TEST(ListeningLineTest, AWildcardIsReachedAtHome) {
+  const auto listening =
+      ParseListeningLine("QUIRE_LISTENING public=0.0.0.0:81 control=[::]:82");
+  ASSERT_TRUE(listening.ok()) << listening.status();
+  EXPECT_EQ(listening->public_address, "127.0.0.1:81");
+  EXPECT_EQ(listening->control_address, "127.0.0.1:82");
+  EXPECT_EQ(listening->metrics_address, "");
+}
+
+TEST(ListeningLineTest, AMissingAddressIsAnError) {
+  EXPECT_EQ(ParseListeningLine("QUIRE_LISTENING public=h:1").status().code(),
+            absl::StatusCode::kInvalidArgument);
+}
+
+TEST(ListeningLineTest, OtherLinesAreNot) {
+  EXPECT_FALSE(IsListeningLine("listening"));
+  EXPECT_FALSE(IsReadyLine("QUIRE_LISTENING public=h:1 control=h:2"));
+  EXPECT_TRUE(IsReadyLine("QUIRE_READY"));
+}
+
+}  // namespace
+}  // namespace quire

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tools/quire/serve_flags.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace quire {
+namespace {
+
+using ::testing::Contains;
+using ::testing::ElementsAre;
+
+absl::StatusOr<LauncherOptions> Parse(std::vector<std::string> args,
+                                      int64_t num_cores = 8) {
+  ServeFlags serve;
+  FlagSet flags("test", "");
+  AddServeFlags(&serve, &flags);
+  args.insert(args.end(), {"--coordinator_binary=/c", "--worker_binary=/w"});
+  const auto positional = flags.Parse(args);
+  if (!positional.ok()) return positional.status();
+  return ToLauncherOptions(serve, "/launcher", num_cores);
+}
+
+TEST(ServeFlagsTest, DividesTheCoresAmongTheWorkers) {
+  const auto options =
+      Parse({"--model=/m", "--tensor_parallel_size", "3"}, /*num_cores=*/8);
+  ASSERT_TRUE(options.ok()) << options.status();
+  EXPECT_EQ(options->num_workers, 3);
+  EXPECT_THAT(options->worker_flags,
+              ElementsAre("--device=cpu", "--port=0", "--num_threads=2"));
+  EXPECT_THAT(options->coordinator_flags,
+              ElementsAre("--model=/m", "--tensor_parallel_size=3"));
+}
+
+TEST(ServeFlagsTest, AWorkerHasAtLeastOneThread) {
+  const auto options =
+      Parse({"--model=/m", "--tensor_parallel_size=4"}, /*num_cores=*/2);
+  ASSERT_TRUE(options.ok()) << options.status();
+  EXPECT_THAT(options->worker_flags, Contains("--num_threads=1"));
+}
+
+TEST(ServeFlagsTest, OnlyCpuWorkersGetThreads) {
+  const auto options = Parse({"--model=/m", "--device=cuda"});
+  ASSERT_TRUE(options.ok()) << options.status();
+  EXPECT_THAT(options->worker_flags, ElementsAre("--device=cuda", "--port=0"));
+}
+
+TEST(ServeFlagsTest, CoordinatorFlagsArePassedOn) {
+  const auto options = Parse({"--model=/m", "--max_num_seqs=4", "--port", "0"});
+  ASSERT_TRUE(options.ok()) << options.status();
+  EXPECT_THAT(options->coordinator_flags, Contains("--max_num_seqs=4"));
+  EXPECT_THAT(options->coordinator_flags, Contains("--port=0"));
+}
+
+TEST(ServeFlagsTest, RelativeModelsAreMadeAbsolute) {
+  const auto options = Parse({"--model=some/model"});
+  ASSERT_TRUE(options.ok()) << options.status();
+  EXPECT_THAT(options->coordinator_flags.front(),
+              testing::StartsWith("--model=/"));
+  EXPECT_THAT(options->coordinator_flags.front(),
+              testing::EndsWith("/some/model"));
+}
+
+TEST(ServeFlagsTest, BadValuesAreRefused) {
+  for (const std::string flag :
+       {"--tensor_parallel_size=0", "--tensor_parallel_size=65", "--device=tpu",
+        "--num_threads=-1"}) {
+    EXPECT_EQ(Parse({"--model=/m", flag}).status().code(),
+              absl::StatusCode::kInvalidArgument)
+        << flag;
+  }
+}
+
+}  // namespace
+}  // namespace quire
