@@ -16,7 +16,8 @@ SequenceOutput Output(int64_t offset, const std::string& text,
                       FinishReason reason = FinishReason::kNone) {
   SequenceOutput output;
   output.token_offset = offset;
-  output.tokens = Letters(text);
+  const std::vector<TokenId> tokens = Letters(text);
+  output.tokens.assign(tokens.begin(), tokens.end());
   output.finish_reason = reason;
   return output;
 }

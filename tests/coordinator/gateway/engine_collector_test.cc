@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "coordinator/gateway/engine_collector.h"
+
+#include <prometheus/text_serializer.h>
+
+#include <utility>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/coordinator/gateway/fake_engine.h"
+
+namespace quire {
+namespace {
+
+using ::testing::HasSubstr;
+
+TEST(EngineCollectorTest, ReportsBlocksByWhatTheyHold) {
+  FakeEngine engine;
+  EngineStats stats;
+  stats.num_running = 3;
+  stats.num_waiting = 4;
+  stats.num_blocks = 100;
+  stats.num_free_blocks = 70;
+  stats.num_cached_blocks = 10;
+  engine.SetStats(stats);
+  EngineCollector collector("tiny", &engine, [] { return EngineMetrics(); });
+  const std::string text =
+      prometheus::TextSerializer().Serialize(collector.Collect());
+  EXPECT_THAT(text, HasSubstr("quire_requests_running{model_name=\"tiny\"} 3"));
+  EXPECT_THAT(text, HasSubstr("quire_requests_waiting{model_name=\"tiny\"} 4"));
+  EXPECT_THAT(text, HasSubstr("quire_kv_blocks{state=\"used\",model_name="
+                              "\"tiny\"} 20"));
+  EXPECT_THAT(text, HasSubstr("quire_kv_blocks{state=\"cached\",model_name="
+                              "\"tiny\"} 10"));
+  EXPECT_THAT(text,
+              HasSubstr("quire_kv_cache_usage_ratio{model_name=\"tiny\"} 0.2"));
+}
+
+TEST(EngineCollectorTest, SamplesAddUpOverScrapes) {
+  FakeEngine engine;
+  EngineMetrics metrics;
+  metrics.counters.num_generated_tokens = 9;
+  RequestSample sample;
+  sample.arrival = absl::UnixEpoch();
+  sample.first_scheduled = sample.arrival + absl::Seconds(1);
+  sample.first_token = sample.arrival + absl::Seconds(3);
+  metrics.requests.push_back(sample);
+  metrics.requests.push_back(RequestSample());  // never scheduled
+  EngineCollector collector("tiny", &engine, [&] {
+    EngineMetrics taken = metrics;
+    return taken;
+  });
+  collector.Collect();
+  const std::string text =
+      prometheus::TextSerializer().Serialize(collector.Collect());
+  EXPECT_THAT(
+      text, HasSubstr("quire_generation_tokens_total{model_name=\"tiny\"} 9"));
+  EXPECT_THAT(text, HasSubstr("quire_queue_seconds_count{model_name=\"tiny\"} "
+                              "2"));
+  EXPECT_THAT(text,
+              HasSubstr("quire_queue_seconds_sum{model_name=\"tiny\"} 2"));
+  EXPECT_THAT(text,
+              HasSubstr("quire_prefill_seconds_sum{model_name=\"tiny\"} 4"));
+}
+
+}  // namespace
+}  // namespace quire

@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// An engine whose outputs a test writes by hand.
+#ifndef TESTS_COORDINATOR_GATEWAY_FAKE_ENGINE_H_
+#define TESTS_COORDINATOR_GATEWAY_FAKE_ENGINE_H_
+
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/synchronization/mutex.h"
+#include "coordinator/engine/engine_client.h"
+
+namespace quire {
+
+// Thread-safe.
+class FakeEngine final : public EngineClient {
+ public:
+  explicit FakeEngine(OutputListener* listener = nullptr)
+      : listener_(listener) {}
+
+  absl::StatusOr<RequestKey> Submit(EngineRequest request) override {
+    std::vector<SequenceOutput> early;
+    RequestKey key;
+    {
+      absl::MutexLock lock(&mutex_);
+      if (!submit_status_.ok()) return submit_status_;
+      key = RequestKey(requests_.size() + 1);
+      early = std::exchange(early_, {});
+      requests_.push_back(std::move(request));
+    }
+    for (SequenceOutput& output : early) output.request = key;
+    if (!early.empty()) listener_->OnOutputs(std::move(early));
+    return key;
+  }
+
+  void Finish(RequestKey request, FinishReason reason) override {
+    absl::MutexLock lock(&mutex_);
+    finished_[request.value()] = reason;
+  }
+
+  absl::StatusOr<RequestKey> Find(const std::string&) override {
+    return absl::NotFoundError("not asked by the gateway");
+  }
+
+  EngineInfo Info() const override {
+    EngineInfo info;
+    info.block_size = 16;
+    info.num_blocks = 100;
+    return info;
+  }
+  EngineStats Stats() const override {
+    absl::MutexLock lock(&mutex_);
+    return stats_;
+  }
+
+  void SetSubmitStatus(const absl::Status& status) {
+    absl::MutexLock lock(&mutex_);
+    submit_status_ = status;
+  }
+  // This comes out before the next Submit returns.
+  void AnswerInsideSubmit(SequenceOutput output) {
+    absl::MutexLock lock(&mutex_);
+    early_.push_back(std::move(output));
+  }
+  void SetStats(const EngineStats& stats) {
+    absl::MutexLock lock(&mutex_);
+    stats_ = stats;
+  }
+
+  // Waits for request number `number`, from 1.
+  EngineRequest AwaitRequest(size_t number) const {
+    const auto there = [this, number]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+      return requests_.size() >= number;
+    };
+    absl::MutexLock lock(&mutex_);
+    mutex_.Await(absl::Condition(&there));
+    return requests_[number - 1];
+  }
+  // Waits until request number `number` is finished by the gateway.
+  FinishReason AwaitFinish(uint64_t number) const {
+    const auto there = [this, number]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+      return finished_.count(number) > 0;
+    };
+    absl::MutexLock lock(&mutex_);
+    mutex_.Await(absl::Condition(&there));
+    return finished_.at(number);
+  }
+  size_t num_requests() const {
+    absl::MutexLock lock(&mutex_);
+    return requests_.size();
+  }
+  size_t num_finished() const {
+    absl::MutexLock lock(&mutex_);
+    return finished_.size();
+  }
+
+  void Emit(SequenceOutput output) {
+    std::vector<SequenceOutput> outputs;
+    outputs.push_back(std::move(output));
+    listener_->OnOutputs(std::move(outputs));
+  }
+
+ private:
+  OutputListener* const listener_;
+  mutable absl::Mutex mutex_;
+  absl::Status submit_status_ ABSL_GUARDED_BY(mutex_);
+  std::vector<SequenceOutput> early_ ABSL_GUARDED_BY(mutex_);
+  std::vector<EngineRequest> requests_ ABSL_GUARDED_BY(mutex_);
+  std::map<uint64_t, FinishReason> finished_ ABSL_GUARDED_BY(mutex_);
+  EngineStats stats_ ABSL_GUARDED_BY(mutex_);
+};
+
+}  // namespace quire
+
+#endif  // TESTS_COORDINATOR_GATEWAY_FAKE_ENGINE_H_

@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "coordinator/gateway/output_router.h"
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/synchronization/mutex.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/coordinator/gateway/fake_engine.h"
+
+namespace quire {
+namespace {
+
+class RecordingSink final : public OutputSink {
+ public:
+  void OnOutput(SequenceOutput output) override {
+    absl::MutexLock lock(&mutex_);
+    offsets_.push_back(output.token_offset);
+  }
+  std::vector<int64_t> Await(size_t num_outputs) const {
+    const auto enough = [this, num_outputs]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(
+                            mutex_) { return offsets_.size() >= num_outputs; };
+    absl::MutexLock lock(&mutex_);
+    mutex_.Await(absl::Condition(&enough));
+    return offsets_;
+  }
+
+ private:
+  mutable absl::Mutex mutex_;
+  std::vector<int64_t> offsets_ ABSL_GUARDED_BY(mutex_);
+};
+
+SequenceOutput Output(RequestKey key, int64_t offset) {
+  SequenceOutput output;
+  output.request = key;
+  output.token_offset = offset;
+  return output;
+}
+
+TEST(OutputRouterTest, KeepsEachRequestsOrder) {
+  OutputRouter router(/*num_threads=*/3);
+  FakeEngine engine(&router);
+  constexpr int kRequests = 7;
+  constexpr int kSteps = 200;
+  std::vector<std::shared_ptr<RecordingSink>> sinks;
+  std::vector<RequestKey> keys;
+  for (int i = 0; i < kRequests; ++i) {
+    sinks.push_back(std::make_shared<RecordingSink>());
+    auto key = router.Submit({}, sinks.back(), &engine);
+    ASSERT_TRUE(key.ok()) << key.status();
+    keys.push_back(*key);
+  }
+  for (int step = 0; step < kSteps; ++step) {
+    std::vector<SequenceOutput> outputs;
+    for (const RequestKey key : keys) outputs.push_back(Output(key, step));
+    router.OnOutputs(std::move(outputs));
+  }
+  std::vector<int64_t> in_order;
+  for (int step = 0; step < kSteps; ++step) in_order.push_back(step);
+  for (const auto& sink : sinks) EXPECT_EQ(sink->Await(kSteps), in_order);
+}
+
+TEST(OutputRouterTest, OutputInsideSubmitFindsItsSink) {
+  OutputRouter router(/*num_threads=*/1);
+  FakeEngine engine(&router);
+  for (int i = 0; i < 100; ++i) {
+    engine.AnswerInsideSubmit(Output(RequestKey(0), i));
+    auto sink = std::make_shared<RecordingSink>();
+    ASSERT_TRUE(router.Submit({}, sink, &engine).ok());
+    EXPECT_THAT(sink->Await(1), testing::ElementsAre(i));
+  }
+}
+
+TEST(OutputRouterTest, RemovedAndUnknownKeysAreIgnored) {
+  OutputRouter router(/*num_threads=*/1);
+  FakeEngine engine(&router);
+  auto gone = std::make_shared<RecordingSink>();
+  auto stays = std::make_shared<RecordingSink>();
+  const RequestKey gone_key = *router.Submit({}, gone, &engine);
+  const RequestKey key = *router.Submit({}, stays, &engine);
+  router.Remove(gone_key);
+  router.OnOutputs(
+      {Output(gone_key, 0), Output(RequestKey(99), 0), Output(key, 0)});
+  EXPECT_EQ(stays->Await(1).size(), 1u);
+  EXPECT_EQ(gone->Await(0).size(), 0u);
+  EXPECT_EQ(gone.use_count(), 1);  // the router holds no share
+}
+
+TEST(OutputRouterTest, RefusedRequestLeavesNothingBehind) {
+  OutputRouter router(/*num_threads=*/1);
+  FakeEngine engine(&router);
+  engine.SetSubmitStatus(absl::ResourceExhaustedError("full"));
+  auto sink = std::make_shared<RecordingSink>();
+  EXPECT_EQ(router.Submit({}, sink, &engine).status(),
+            absl::ResourceExhaustedError("full"));
+  EXPECT_EQ(sink.use_count(), 1);
+}
+
+}  // namespace
+}  // namespace quire
