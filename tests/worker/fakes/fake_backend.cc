@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tests/worker/fakes/fake_backend.h"
+
+#include <cstdlib>
+#include <cstring>
+
+#include "kernels/cpu/sample.h"
+
+namespace quire {
+namespace {
+
+class MallocBuffer final : public DeviceBuffer {
+ public:
+  // Filled with a pattern, so that reading what was never written shows.
+  explicit MallocBuffer(int64_t bytes)
+      : DeviceBuffer(std::aligned_alloc(64, (bytes + 64) / 64 * 64), bytes) {
+    std::memset(data(), 0xa5, bytes);
+  }
+  ~MallocBuffer() override { std::free(data()); }
+};
+
+absl::Status MoveBlocks(const BlockCopyParams& params) {
+  for (int32_t i = 0; i < params.num_pairs; ++i) {
+    std::memcpy(static_cast<char*>(params.dst) +
+                    params.pairs[i].dst * params.block_bytes,
+                static_cast<const char*>(params.src) +
+                    params.pairs[i].src * params.block_bytes,
+                params.block_bytes);
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+FakeBackend::FakeBackend(MemoryInfo memory) : memory_(memory) {}
+
+absl::StatusOr<std::unique_ptr<DeviceBuffer>> FakeBackend::Allocate(
+    int64_t bytes) {
+  if (bytes > memory_.total_bytes) {
+    return absl::ResourceExhaustedError("the fake device is not that large");
+  }
+  allocated_bytes_ += bytes;
+  return std::make_unique<MallocBuffer>(bytes);
+}
+
+absl::StatusOr<std::unique_ptr<DeviceBuffer>> FakeBackend::AllocateHost(
+    int64_t bytes) {
+  return Allocate(bytes);
+}
+
+absl::Status FakeBackend::CopyToDevice(const void* host, void* device,
+                                       int64_t bytes) {
+  ++num_copies_to_device_;
+  std::memcpy(device, host, bytes);
+  return absl::OkStatus();
+}
+
+absl::Status FakeBackend::CopyToHost(const void* device, void* host,
+                                     int64_t bytes) {
+  std::memcpy(host, device, bytes);
+  return absl::OkStatus();
+}
+
+absl::Status FakeBackend::CopyBlocks(const BlockCopyParams& params) {
+  return MoveBlocks(params);
+}
+absl::Status FakeBackend::SwapOutBlocks(const BlockCopyParams& params) {
+  return MoveBlocks(params);
+}
+absl::Status FakeBackend::SwapInBlocks(const BlockCopyParams& params) {
+  return MoveBlocks(params);
+}
+
+absl::Status FakeBackend::SampleShard(const SampleShardParams& params) {
+  SampleShardCpu(params, team_, &scratch_);
+  return absl::OkStatus();
+}
+
+}  // namespace quire

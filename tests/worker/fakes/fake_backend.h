@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A device that is plain host memory and knows only what is not arithmetic of
+// models: copies, block moves and sampling.
+#ifndef TESTS_WORKER_FAKES_FAKE_BACKEND_H_
+#define TESTS_WORKER_FAKES_FAKE_BACKEND_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "kernels/backend.h"
+#include "kernels/cpu/scratch.h"
+#include "kernels/cpu/thread_team.h"
+
+namespace quire {
+
+class FakeBackend final : public Backend {
+ public:
+  explicit FakeBackend(MemoryInfo memory = {1 << 30, 1 << 29});
+
+  std::string name() const override { return name_; }
+  DType dtype() const override { return DType::kF32; }
+  DType partial_dtype() const override { return DType::kF32; }
+  absl::StatusOr<MemoryInfo> GetMemoryInfo() override { return memory_; }
+  absl::StatusOr<std::unique_ptr<DeviceBuffer>> Allocate(
+      int64_t bytes) override;
+  absl::StatusOr<std::unique_ptr<DeviceBuffer>> AllocateHost(
+      int64_t bytes) override;
+  absl::Status CopyToDevice(const void* host, void* device,
+                            int64_t bytes) override;
+  absl::Status CopyToHost(const void* device, void* host,
+                          int64_t bytes) override;
+  absl::Status Synchronize() override { return absl::OkStatus(); }
+
+  absl::StatusOr<std::unique_ptr<PackedWeight>> PackWeight(
+      absl::Span<const HostMatrix>) override {
+    return Nothing();
+  }
+  absl::StatusOr<std::unique_ptr<DeviceBuffer>> Upload(
+      absl::Span<const HostMatrix>) override {
+    return Nothing();
+  }
+  absl::Status Gemm(const GemmParams&) override { return Nothing(); }
+  absl::Status Embedding(const EmbeddingParams&) override { return Nothing(); }
+  absl::Status AddRows(const AddRowsParams&) override { return Nothing(); }
+  absl::Status GatherRows(const GatherRowsParams&) override {
+    return Nothing();
+  }
+  absl::Status Norm(const NormParams&) override { return Nothing(); }
+  absl::Status Add(const AddParams&) override { return Nothing(); }
+  absl::Status Activation(const ActivationParams&) override {
+    return Nothing();
+  }
+  absl::Status RopeWriteKv(const RopeWriteKvParams&) override {
+    return Nothing();
+  }
+  absl::Status Attention(const AttentionParams&) override { return Nothing(); }
+  absl::Status CopyBlocks(const BlockCopyParams& params) override;
+  absl::Status SwapOutBlocks(const BlockCopyParams& params) override;
+  absl::Status SwapInBlocks(const BlockCopyParams& params) override;
+  absl::Status SampleShard(const SampleShardParams& params) override;
+
+  void set_name(const std::string& name) { name_ = name; }
+  int32_t num_copies_to_device() const { return num_copies_to_device_; }
+  int64_t allocated_bytes() const { return allocated_bytes_; }
+
+ private:
+  static absl::Status Nothing() {
+    return absl::UnimplementedError("the fake device computes no models");
+  }
+
+  std::string name_ = "fake";
+  const MemoryInfo memory_;
+  int32_t num_copies_to_device_ = 0;
+  int64_t allocated_bytes_ = 0;
+  ThreadTeam team_{1};
+  ThreadScratch scratch_{1};
+};
+
+}  // namespace quire
+
+#endif  // TESTS_WORKER_FAKES_FAKE_BACKEND_H_
