@@ -84,8 +84,7 @@ class Coordinator::Impl {
       : options_(options),
         callbacks_(std::move(callbacks)),
         clock_(clock),
-        router_(NumGatewayThreads()),
-        launcher_(options.launch) {}
+        router_(NumGatewayThreads()) {}
   ~Impl();
 
   absl::Status Init();
@@ -110,7 +109,7 @@ class Coordinator::Impl {
   std::shared_ptr<EngineCollector> engine_collector_;  // see above
   std::unique_ptr<WorkerRegistry> registry_;
   RendezvousBoard board_;
-  GroupLauncher launcher_;
+  std::unique_ptr<GroupLauncher> launcher_;
   std::unique_ptr<GroupController> controller_;
   std::unique_ptr<TextPool> text_pool_;
   GatewayContext gateway_;
@@ -176,6 +175,9 @@ absl::Status Coordinator::Impl::InitEngine() {
 }
 
 void Coordinator::Impl::InitController() {
+  LaunchOptions launch = options_.launch;
+  launch.max_model_len = options_.max_model_len;
+  launcher_ = std::make_unique<GroupLauncher>(launch);
   WorkerRegistry::Options registry;
   registry.world_size = options_.tensor_parallel_size;
   // Ever growing, across restarts too: a worker that has seen a later
@@ -192,8 +194,8 @@ void Coordinator::Impl::InitController() {
     if (callbacks_.on_lost != nullptr) callbacks_.on_lost(cause, was_ready);
   };
   controller_ = std::make_unique<GroupController>(
-      controller, std::move(callbacks), registry_.get(), &board_, &launcher_,
-      clock_, step_metrics_.get());
+      controller, std::move(callbacks), registry_.get(), &board_,
+      launcher_.get(), clock_, step_metrics_.get());
 }
 
 void Coordinator::Impl::FillContexts() {
