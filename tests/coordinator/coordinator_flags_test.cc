@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "coordinator/coordinator_flags.h"
+
+#include <string>
+#include <vector>
+
+#include "absl/flags/reflection.h"
+#include "common/flags/parse_flags.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace quire {
+namespace {
+
+using ::testing::HasSubstr;
+
+class CoordinatorFlagsTest : public testing::Test {
+ protected:
+  static absl::StatusOr<CoordinatorOptions> Parse(
+      std::vector<std::string> args) {
+    args.insert(args.begin(), {"quire_coordinator", "--model=/m"});
+    std::vector<char*> argv;
+    for (std::string& arg : args) argv.push_back(arg.data());
+    const auto rest = ParseFlags(static_cast<int>(argv.size()), argv.data());
+    EXPECT_TRUE(rest.ok()) << rest.status();
+    return OptionsFromFlags();
+  }
+
+ private:
+  absl::FlagSaver saver_;
+};
+
+TEST_F(CoordinatorFlagsTest, DefaultsAreThoseUsersKnow) {
+  auto options = Parse({});
+  ASSERT_TRUE(options.ok()) << options.status();
+  EXPECT_EQ(options->engine.max_num_seqs, 128);
+  EXPECT_EQ(options->engine.max_num_batched_tokens, 2048);
+  EXPECT_EQ(options->engine.block_size, 16);
+  EXPECT_EQ(options->engine.run_ahead_depth, 2);
+  EXPECT_EQ(options->port, 8001);
+  EXPECT_EQ(options->control_port, 9000);
+  EXPECT_EQ(options->metrics_port, 8002);
+  EXPECT_EQ(options->launch.load_format, "safetensors");
+  EXPECT_FALSE(options->reform_lost_groups);
+  EXPECT_EQ(options->flags.at("model"), "/m");
+}
+
+TEST_F(CoordinatorFlagsTest, ValuesReachTheirRooms) {
+  auto options = Parse({"--max_model_len=100", "--num_gpu_blocks_override=9",
+                        "--load_format=dummy", "--on_group_lost=reform",
+                        "--step_timeout=1.5", "--dtype=float32",
+                        "--forced_preemption_period=5"});
+  ASSERT_TRUE(options.ok()) << options.status();
+  EXPECT_EQ(options->max_model_len, 100);
+  EXPECT_EQ(options->launch.num_blocks_override, 9);
+  EXPECT_EQ(options->launch.load_format, "dummy");
+  EXPECT_EQ(options->launch.dtype, "float32");
+  EXPECT_TRUE(options->reform_lost_groups);
+  EXPECT_EQ(options->watchdog.fixed, absl::Milliseconds(1500));
+  EXPECT_EQ(options->engine.forced_preemption_period, 5);
+}
+
+TEST_F(CoordinatorFlagsTest, BadValuesNameTheFlagAndItsRange) {
+  const std::vector<std::pair<std::string, std::string>> cases = {
+      {"--model=", "--model is missing"},
+      {"--dtype=int8", "auto or float32 or bfloat16"},
+      {"--load_format=pt", "auto or safetensors or dummy"},
+      {"--preemption_mode=swap", "recompute"},
+      {"--on_group_lost=panic", "exit or reform"},
+      {"--block_size=24", "power of two"},
+      {"--block_size=512", "1 to 256"},
+      {"--block_size=0", "1 to 256"},
+      {"--tensor_parallel_size=0", "1 to 1024"},
+      {"--memory_utilization=0", "above 0"},
+      {"--memory_utilization=1.1", "at most 1"},
+      {"--memory_utilization=nan", "at most 1"},
+      {"--num_gpu_blocks_override=-1", "0 to"},
+      {"--max_model_len=-1", "0 to"},
+      {"--step_timeout=-1", "0 to"},
+      {"--port=65536", "0 to 65535"},
+      {"--control_port=-1", "0 to 65535"},
+      {"--metrics_port=70000", "0 to 65535"},
+  };
+  for (const auto& [flag, expected] : cases) {
+    absl::FlagSaver saver;
+    const absl::Status status = Parse({flag}).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << flag;
+    EXPECT_THAT(std::string(status.message()), HasSubstr(expected)) << flag;
+  }
+}
+
+}  // namespace
+}  // namespace quire
