@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/cpu/gemm_kernel.h"
 
+#include <algorithm>
+#include <cstring>
+
+#include "kernels/cpu/gemm_kernel_amx.h"
 #include "kernels/cpu/gemm_kernel_avx512bf16.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -138,6 +142,9 @@ HWY_AFTER_NAMESPACE();
 namespace quire {
 namespace {
 
+// Rows that all instruction sets take, by passes where registers are few.
+constexpr int32_t kHighwayRows = 12;
+
 HWY_EXPORT(TileF32);
 HWY_EXPORT(TileBf16);
 HWY_EXPORT(StoreAny);
@@ -147,9 +154,16 @@ HWY_EXPORT(StoreAny);
 GemmKernel ChooseGemmKernel(DType dtype) {
   // Before the first dispatch, tables give a stub that chooses at each call.
   hwy::GetChosenTarget().Update(hwy::SupportedTargets());
-  if (dtype == DType::kF32) return HWY_DYNAMIC_DISPATCH(TileF32);
-  const GemmKernel native = Avx512Bf16GemmKernel();
-  return native != nullptr ? native : HWY_DYNAMIC_DISPATCH(TileBf16);
+  if (dtype == DType::kF32) {
+    return {HWY_DYNAMIC_DISPATCH(TileF32), kHighwayRows, /*by_rows=*/false,
+            "float"};
+  }
+  if (hwy::SupportedTargets() & HWY_AVX3) {
+    if (const auto amx = AmxGemmKernel()) return *amx;
+    if (const auto avx512 = Avx512Bf16GemmKernel()) return *avx512;
+  }
+  return {HWY_DYNAMIC_DISPATCH(TileBf16), kHighwayRows, /*by_rows=*/false,
+          "bfloat16 by float"};
 }
 
 void StoreGemmRow(const GemmStore& store) {

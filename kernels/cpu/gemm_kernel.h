@@ -10,31 +10,33 @@
 
 #include <cstdint>
 
-#include "kernels/cpu/bf16.h"
 #include "kernels/cpu/packed_panels.h"
 #include "kernels/dtype.h"
 
 namespace quire {
 
-// Rows of a tile: with two AVX-512 vectors of lanes, 24 accumulators.
-constexpr int32_t kMaxTileRows = 12;
-
 struct GemmTile {
-  const uint32_t* a;      // [num_steps, rows] groups of x
+  const uint32_t* a;      // groups of x, arranged as the kernel wants them
+  int64_t a_stride;       // groups from row to row, if arranged by rows
   const uint32_t* panel;  // [num_steps, kPanelLanes] groups of the weight
   float* sums;            // [rows, kPanelLanes]
   const char* prefetch;   // 2 cache lines from here on are fetched each step
   int64_t num_steps;
-  int32_t rows;  // [1, kMaxTileRows]
+  int32_t rows;  // [1, max_rows]
   bool resume;   // go on from `sums` (an exact float), else from zero
 };
 
-using GemmKernel = void (*)(const GemmTile&);
+struct GemmKernel {
+  void (*run)(const GemmTile&);
+  int32_t max_rows;  // as many as the registers hold sums for
+  bool by_rows;      // `a` is [rows, a_stride], else [num_steps, rows]
+  const char* name;
+};
 
-// The fastest kernel that this machine runs. bfloat16 products use AVX512_BF16
-// where present (pairs of k in one instruction, denormals flushed), else float
-// FMA; the two round differently, so streams are bitwise equal among machines
-// of the same kind.
+// The fastest kernel that this machine runs. bfloat16 products use AMX or
+// AVX512_BF16 where present (pairs of k in one instruction, denormals flushed),
+// else float FMA; these round differently, so streams are bitwise equal among
+// machines of the same kind.
 GemmKernel ChooseGemmKernel(DType dtype);
 
 // y[i] = sums[i] + bias[i], converted. `bias` may be null.

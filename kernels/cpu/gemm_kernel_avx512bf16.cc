@@ -51,8 +51,11 @@ QUIRE_TARGET void Tile(const GemmTile& tile) {
   }
 }
 
+// Rows of a tile: 24 of 32 registers hold sums.
+constexpr int32_t kMaxRows = 12;
+
 void RunTile(const GemmTile& tile) {
-  constexpr GemmKernel kByRows[kMaxTileRows] = {
+  constexpr void (*kByRows[kMaxRows])(const GemmTile&) = {
       Tile<1>, Tile<2>, Tile<3>, Tile<4>,  Tile<5>,  Tile<6>,
       Tile<7>, Tile<8>, Tile<9>, Tile<10>, Tile<11>, Tile<12>};
   kByRows[tile.rows - 1](tile);
@@ -60,14 +63,15 @@ void RunTile(const GemmTile& tile) {
 
 }  // namespace
 
-GemmKernel Avx512Bf16GemmKernel() {
+std::optional<GemmKernel> Avx512Bf16GemmKernel() {
   __builtin_cpu_init();
-  return __builtin_cpu_supports("avx512bf16") &&
-                 __builtin_cpu_supports("avx512bw") &&
-                 __builtin_cpu_supports("avx512vl") &&
-                 __builtin_cpu_supports("avx512dq")
-             ? RunTile
-             : nullptr;
+  if (!__builtin_cpu_supports("avx512bf16") ||
+      !__builtin_cpu_supports("avx512bw") ||
+      !__builtin_cpu_supports("avx512vl") ||
+      !__builtin_cpu_supports("avx512dq")) {
+    return std::nullopt;
+  }
+  return GemmKernel{RunTile, kMaxRows, /*by_rows=*/false, "avx512_bf16"};
 }
 
 }  // namespace quire
@@ -76,7 +80,7 @@ GemmKernel Avx512Bf16GemmKernel() {
 
 namespace quire {
 
-GemmKernel Avx512Bf16GemmKernel() { return nullptr; }
+std::optional<GemmKernel> Avx512Bf16GemmKernel() { return std::nullopt; }
 
 }  // namespace quire
 

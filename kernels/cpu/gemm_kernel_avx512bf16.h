@@ -5,12 +5,14 @@
 #ifndef KERNELS_CPU_GEMM_KERNEL_AVX512BF16_H_
 #define KERNELS_CPU_GEMM_KERNEL_AVX512BF16_H_
 
+#include <optional>
+
 #include "kernels/cpu/gemm_kernel.h"
 
 namespace quire {
 
-// Null where the processor (or the compiler's target) lacks the instructions.
-GemmKernel Avx512Bf16GemmKernel();
+// None where the processor (or the compiler's target) lacks the instructions.
+std::optional<GemmKernel> Avx512Bf16GemmKernel();
 
 }  // namespace quire
 

@@ -16,7 +16,7 @@ namespace {
 // 0.90 of the peak; 16 KiB blocks, which fit the first level, reach 0.85.
 constexpr int64_t kBlockSteps = 1024;
 // Rows whose partial sums a thread keeps: 48 KiB.
-constexpr int64_t kPassRows = 32 * kMaxTileRows;
+constexpr int64_t kPassRows = 384;
 // How far ahead of the product the panel is fetched: by the first tile from
 // memory (hardware prefetchers stop at the end of a page; 8 KiB beat 4 and 16),
 // by those after it from the second-level cache.
@@ -36,42 +36,43 @@ class PanelWeight final : public PackedWeight {
   HostMemory memory_;
 };
 
-// Rows of x cut into tiles of nearly equal height, at most kMaxTileRows.
+// Rows of x cut into tiles of nearly equal height.
 struct RowTiles {
-  explicit RowTiles(int64_t rows)
-      : rows(rows), count((rows + kMaxTileRows - 1) / kMaxTileRows) {}
+  RowTiles(int64_t rows, int64_t max_rows)
+      : rows(rows), count((rows + max_rows - 1) / max_rows) {}
   int64_t Begin(int64_t tile) const { return rows * tile / count; }
 
   int64_t rows;
   int64_t count;
 };
 
-// Arranges rows [begin, end) of x as [num_steps, rows] groups.
-void PackRows(const GemmParams& params, DType dtype, int64_t begin, int64_t end,
-              uint32_t* to) {
+// Arranges rows [begin, end) of x as groups, [num_steps, rows], or by rows
+// [rows, num_steps]. k beyond the last become zeros.
+void PackRows(const GemmParams& params, DType dtype, bool by_rows,
+              int64_t begin, int64_t end, uint32_t* to) {
   constexpr int64_t kStepsAtOnce = 128;  // what is written stays in L1
   const int64_t size = SizeOf(dtype);
-  const int64_t k = params.weight->k();
+  const int64_t num_steps = NumSteps(params.weight->k(), dtype);
+  const int64_t row_bytes = params.weight->k() * size;
   const int64_t rows = end - begin;
-  const int64_t whole = dtype == DType::kF32 ? k : k / 2;
-  const auto row_of_x = [&](int64_t r) {
-    return static_cast<const char*>(params.x) +
-           (begin + r) * params.x_stride * size;
-  };
-  for (int64_t first = 0; first < whole; first += kStepsAtOnce) {
-    const int64_t last = std::min(first + kStepsAtOnce, whole);
+  const int64_t row_stride = by_rows ? num_steps : 1;
+  const int64_t step_stride = by_rows ? 1 : rows;
+  for (int64_t first = 0; first < num_steps; first += kStepsAtOnce) {
+    const int64_t steps = std::min(kStepsAtOnce, num_steps - first);
+    const int64_t bytes =
+        std::clamp<int64_t>(row_bytes - first * 4, 0, steps * 4);
     for (int64_t r = 0; r < rows; ++r) {
-      const char* x = row_of_x(r);
-      for (int64_t step = first; step < last; ++step) {
-        std::memcpy(to + step * rows + r, x + step * 4, 4);
+      const char* x = static_cast<const char*>(params.x) +
+                      (begin + r) * params.x_stride * size + first * 4;
+      uint32_t groups[kStepsAtOnce];
+      std::memcpy(groups, x, bytes);
+      std::memset(reinterpret_cast<char*>(groups) + bytes, 0,
+                  steps * 4 - bytes);
+      uint32_t* out = to + r * row_stride + first * step_stride;
+      for (int64_t step = 0; step < steps; ++step) {
+        out[step * step_stride] = groups[step];
       }
     }
-  }
-  if (whole == NumSteps(k, dtype)) return;
-  for (int64_t r = 0; r < rows; ++r) {
-    uint32_t pair = 0;  // the odd last k, beside a zero
-    std::memcpy(&pair, row_of_x(r) + whole * 4, 2);
-    to[whole * rows + r] = pair;
   }
 }
 
@@ -101,20 +102,26 @@ absl::Status PackedGemm::Run(const GemmParams& params) {
   const int64_t num_steps = NumSteps(k, dtype_);
   const int64_t num_panels = NumPanels(params.weight->n());
   if (params.m == 0 || num_panels == 0) return absl::OkStatus();
-  // A single row is in the kernels' order already.
-  const uint32_t* x = static_cast<const uint32_t*>(params.x);
-  if (params.m > 1 || num_steps * 4 != k * SizeOf(dtype_)) {
+  // Rows that a kernel can read where they are, are left there.
+  const bool whole_steps = num_steps * 4 == k * SizeOf(dtype_);
+  PackedRows x = {static_cast<const uint32_t*>(params.x),
+                  params.x_stride * SizeOf(dtype_) / 4};
+  const bool in_place =
+      whole_steps &&
+      (params.m == 1 ||
+       (kernel_.by_rows && params.x_stride * SizeOf(dtype_) % 4 == 0));
+  if (!in_place) {
     uint32_t* packed = x_.Get<uint32_t>(params.m * num_steps);
-    const RowTiles tiles(params.m);
+    const RowTiles tiles(params.m, kernel_.max_rows);
     const int64_t grain =
-        std::max<int64_t>(1, (64 << 10) / (num_steps * kMaxTileRows + 1));
+        std::max<int64_t>(1, (64 << 10) / (num_steps * kernel_.max_rows + 1));
     team_->For(tiles.count, grain, [&](int, int64_t begin, int64_t end) {
       for (int64_t tile = begin; tile < end; ++tile) {
-        PackRows(params, dtype_, tiles.Begin(tile), tiles.Begin(tile + 1),
-                 packed + tiles.Begin(tile) * num_steps);
+        PackRows(params, dtype_, kernel_.by_rows, tiles.Begin(tile),
+                 tiles.Begin(tile + 1), packed + tiles.Begin(tile) * num_steps);
       }
     });
-    x = packed;
+    x = {packed, num_steps};
   }
   const int64_t panel_bytes = num_steps * kPanelLanes * 4;
   const int64_t fair = num_panels / (4 * team_->num_threads());
@@ -126,13 +133,13 @@ absl::Status PackedGemm::Run(const GemmParams& params) {
   return absl::OkStatus();
 }
 
-void PackedGemm::RunPanels(const GemmParams& params, const uint32_t* x,
+void PackedGemm::RunPanels(const GemmParams& params, const PackedRows& x,
                            int thread, int64_t begin, int64_t end) {
   const auto& weight = static_cast<const PanelWeight&>(*params.weight);
   const int64_t num_steps = NumSteps(weight.k(), dtype_);
   const int64_t n = weight.n();
-  const RowTiles tiles(params.m);
-  const int64_t pass_tiles = kPassRows / kMaxTileRows;
+  const RowTiles tiles(params.m, kernel_.max_rows);
+  const int64_t pass_tiles = kPassRows / kernel_.max_rows;
   float* sums = sums_.Get<float>(
       thread, std::min<int64_t>(params.m, kPassRows) * kPanelLanes);
   const int64_t bias_size = SizeOf(dtype_);
@@ -152,13 +159,15 @@ void PackedGemm::RunPanels(const GemmParams& params, const uint32_t* x,
           GemmTile tile;
           tile.rows = tiles.Begin(t + 1) - row;
           tile.num_steps = std::min(block, num_steps - step);
-          tile.a = x + row * num_steps + step * tile.rows;
+          tile.a = x.groups + row * x.stride +
+                   (kernel_.by_rows ? step : step * tile.rows);
+          tile.a_stride = x.stride;
           tile.panel = groups + step * kPanelLanes;
           tile.sums = sums + (row - first_row) * kPanelLanes;
           tile.prefetch = reinterpret_cast<const char*>(tile.panel) +
                           (t == pass ? kMemoryAheadBytes : kCacheAheadBytes);
           tile.resume = step > 0;
-          kernel_(tile);
+          kernel_.run(tile);
         }
         step += block;
       } while (step < num_steps);

@@ -13,7 +13,7 @@
 
 namespace quire {
 
-// Threads share the panels; each takes x in tiles of up to 12 rows through
+// Threads share the panels; each takes x in tiles of a few rows through
 // blocks of k that stay in its second-level cache, so one pass over the weight
 // serves all rows. Blocks hand partial sums on as floats, which is exact.
 class PackedGemm final : public CpuGemm {
@@ -26,8 +26,15 @@ class PackedGemm final : public CpuGemm {
   absl::Status Run(const GemmParams& params) override;
 
  private:
+  // x as the kernel reads it: tiles of [num_steps, rows] groups one after the
+  // other, or rows `stride` groups apart.
+  struct PackedRows {
+    const uint32_t* groups;
+    int64_t stride;
+  };
+
   // Panels [begin, end) times all rows of x.
-  void RunPanels(const GemmParams& params, const uint32_t* x, int thread,
+  void RunPanels(const GemmParams& params, const PackedRows& x, int thread,
                  int64_t begin, int64_t end);
 
   DType dtype_;

@@ -43,7 +43,8 @@ void PackPanel(absl::Span<const HostMatrix> stacked, int64_t feature, int64_t k,
   for (int64_t step = 0; step < num_steps; step += kBlock) {
     const int64_t steps = std::min(kBlock, num_steps - step);
     const int64_t first_k = step * per_group;
-    const int64_t count = std::min(steps * per_group, k - first_k);
+    const int64_t count =
+        std::clamp<int64_t>(k - first_k, 0, steps * per_group);
     for (int64_t lane = 0; lane < kPanelLanes; ++lane) {
       uint32_t groups[kBlock] = {};
       if (rows[lane].matrix != nullptr) {

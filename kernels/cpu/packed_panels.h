@@ -3,7 +3,8 @@
 // How the packed product keeps a weight: panels of kPanelLanes output features,
 // each [num_steps][kPanelLanes] groups, so that multiplying reads memory in one
 // straight line. A group is 32 bits: one float, or two bfloat16 of consecutive
-// k. Missing features and an odd last k are zeros.
+// k. Missing features, and those k that bfloat16 lacks to a multiple of 32 (a
+// row of an AMX tile), are zeros.
 #ifndef KERNELS_CPU_PACKED_PANELS_H_
 #define KERNELS_CPU_PACKED_PANELS_H_
 
@@ -20,7 +21,7 @@ constexpr int64_t kPanelLanes = 32;
 
 // Groups along k.
 constexpr int64_t NumSteps(int64_t k, DType dtype) {
-  return dtype == DType::kF32 ? k : (k + 1) / 2;
+  return dtype == DType::kF32 ? k : (k + 31) / 32 * 16;
 }
 
 constexpr int64_t NumPanels(int64_t n) {
