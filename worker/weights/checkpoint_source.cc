@@ -13,6 +13,7 @@
 #include "absl/strings/strip.h"
 #include "worker/weights/float16.h"
 #include "worker/weights/parallel_rows.h"
+#include "worker/weights/scratch.h"
 
 namespace quire {
 namespace {
@@ -74,9 +75,10 @@ T LoadUnaligned(const char* data, int64_t idx) {
 // Copies a slice densely into new memory, converting each element.
 template <typename From, typename To, typename Convert>
 LoadedSlice CopySlice(const char* first, const WeightSlice& slice,
-                      DType out_dtype, Convert convert) {
-  std::shared_ptr<To[]> owned(new To[slice.num_rows * slice.num_cols]);
-  To* out = owned.get();
+                      DType out_dtype, Convert convert, ScratchPool& scratch) {
+  std::shared_ptr<void> owned =
+      scratch.Lend(slice.num_rows * slice.num_cols * int64_t{sizeof(To)});
+  To* out = static_cast<To*>(owned.get());
   ParallelRows(slice.num_rows, slice.num_cols, [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) {
       for (int64_t col = 0; col < slice.num_cols; ++col) {
@@ -173,11 +175,12 @@ absl::StatusOr<LoadedSlice> CheckpointSource::Read(const WeightSlice& slice,
   if (stored.dtype == StoredDType::kF16) {
     if (dtype == DType::kF32) {
       return CopySlice<uint16_t, float>(first, slice, DType::kF32,
-                                        Float16ToFloat);
+                                        Float16ToFloat, scratch_);
     }
     return CopySlice<uint16_t, uint16_t>(
         first, slice, DType::kBf16,
-        [](uint16_t half) { return FloatToBfloat16(Float16ToFloat(half)); });
+        [](uint16_t half) { return FloatToBfloat16(Float16ToFloat(half)); },
+        scratch_);
   }
   const bool is_f32 = stored.dtype == StoredDType::kF32;
   const DType as_stored = is_f32 ? DType::kF32 : DType::kBf16;
@@ -186,8 +189,10 @@ absl::StatusOr<LoadedSlice> CheckpointSource::Read(const WeightSlice& slice,
         {first, as_stored, slice.num_rows, slice.num_cols, slice.tensor.cols},
         nullptr};
   }
-  return is_f32 ? CopySlice<float, float>(first, slice, as_stored, same)
-                : CopySlice<uint16_t, uint16_t>(first, slice, as_stored, same);
+  return is_f32
+             ? CopySlice<float, float>(first, slice, as_stored, same, scratch_)
+             : CopySlice<uint16_t, uint16_t>(first, slice, as_stored, same,
+                                             scratch_);
 }
 
 absl::Status CheckpointSource::Release(const WeightSlice& slice,

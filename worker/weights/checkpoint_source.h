@@ -9,6 +9,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "worker/weights/checkpoint.h"
+#include "worker/weights/scratch.h"
 #include "worker/weights/weight_source.h"
 
 namespace quire {
@@ -31,6 +32,7 @@ class CheckpointSource final : public WeightSource {
   std::vector<std::string> Unexpected(const TensorSet& expected) const;
 
   std::unique_ptr<Checkpoint> checkpoint_;
+  ScratchPool scratch_;
   std::string expected_prefix_;  // of the model's names
   std::string stored_prefix_;    // in its place in the checkpoint
 };

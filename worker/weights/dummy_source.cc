@@ -10,6 +10,7 @@
 #include "absl/strings/string_view.h"
 #include "worker/weights/float16.h"
 #include "worker/weights/parallel_rows.h"
+#include "worker/weights/scratch.h"
 
 namespace quire {
 namespace {
@@ -68,9 +69,10 @@ void FillRun(uint64_t key, int64_t begin, int64_t n,
 
 template <typename T, typename Convert>
 LoadedSlice Fill(uint64_t key, const WeightSlice& slice, DType dtype,
-                 Convert convert) {
-  std::shared_ptr<T[]> owned(new T[slice.num_rows * slice.num_cols]);
-  T* out = owned.get();
+                 Convert convert, ScratchPool& scratch) {
+  std::shared_ptr<void> owned =
+      scratch.Lend(slice.num_rows * slice.num_cols * int64_t{sizeof(T)});
+  T* out = static_cast<T*>(owned.get());
   std::array<T, 256> table = MakeTable<T>(
       slice.tensor.is_vector ? slice.tensor.rows : slice.tensor.cols, convert);
   if (slice.tensor.is_vector &&
@@ -99,9 +101,10 @@ absl::StatusOr<LoadedSlice> DummySource::Read(const WeightSlice& slice,
                                               DType dtype) {
   const uint64_t key = Mix(Mix(seed_) ^ HashName(slice.tensor.name));
   if (dtype == DType::kBf16) {
-    return Fill<uint16_t>(key, slice, dtype, FloatToBfloat16);
+    return Fill<uint16_t>(key, slice, dtype, FloatToBfloat16, scratch_);
   }
-  return Fill<float>(key, slice, dtype, [](float value) { return value; });
+  return Fill<float>(
+      key, slice, dtype, [](float value) { return value; }, scratch_);
 }
 
 absl::Status DummySource::Release(const WeightSlice& /*slice*/,

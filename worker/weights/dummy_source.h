@@ -6,6 +6,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "worker/weights/scratch.h"
 #include "worker/weights/weight_source.h"
 
 namespace quire {
@@ -26,6 +27,7 @@ class DummySource final : public WeightSource {
 
  private:
   uint64_t seed_;
+  ScratchPool scratch_;
 };
 
 }  // namespace quire
