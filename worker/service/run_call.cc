@@ -105,12 +105,10 @@ void RunCall::MaybeFinish() {
     end_ = absl::OkStatus();
   }
   has_finished_ = true;
+  on_end_();  // first, so that who hears of the end may open the next stream
   Finish(ToGrpcStatus(*end_));
 }
 
-void RunCall::OnDone() {
-  on_end_();
-  self_.reset();
-}
+void RunCall::OnDone() { self_.reset(); }
 
 }  // namespace quire

@@ -29,7 +29,7 @@ class RunCall final
     : public grpc::ServerBidiReactor<v1::StepPlan, v1::StepResult>,
       public std::enable_shared_from_this<RunCall> {
  public:
-  // `on_end` is called when gRPC is done with the stream.
+  // `on_end` is called once, when the stream takes no more plans.
   static RunCall* Start(WorkerCore* core, std::function<void()> on_end);
 
   // Use Start().
