@@ -13,6 +13,8 @@
 #include <optional>
 #include <random>
 #include <string>
+#include <thread>
+#include <utility>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/flags/flag.h"
@@ -62,6 +64,8 @@ constexpr absl::Duration kStopTimeout = absl::Seconds(1);
 
 // Wakes the main thread, which waits for signals.
 constexpr int kLostSignal = SIGUSR1;
+// Ends the thread that waits for signals while joining.
+constexpr int kJoinedSignal = SIGUSR2;
 
 sigset_t HandledSignals() {
   sigset_t signals;
@@ -69,6 +73,7 @@ sigset_t HandledSignals() {
   sigaddset(&signals, SIGTERM);
   sigaddset(&signals, SIGINT);
   sigaddset(&signals, kLostSignal);
+  sigaddset(&signals, kJoinedSignal);
   return signals;
 }
 
@@ -90,6 +95,32 @@ class LostCause {
  private:
   mutable absl::Mutex mutex_;
   absl::Status cause_ ABSL_GUARDED_BY(mutex_);
+};
+
+// While it lives, SIGTERM and SIGINT end the process at once: joining blocks,
+// and there is nothing yet to end in order.
+class EndWhileJoining {
+ public:
+  EndWhileJoining() : thread_([this] { Wait(); }) {}
+  ~EndWhileJoining() {
+    pthread_kill(thread_.native_handle(), kJoinedSignal);
+    thread_.join();
+    if (is_lost_) kill(getpid(), kLostSignal);  // for the main thread
+  }
+
+ private:
+  void Wait() {
+    const sigset_t signals = HandledSignals();
+    while (true) {
+      const int signal = sigwaitinfo(&signals, nullptr);
+      if (signal == SIGTERM || signal == SIGINT) _exit(0);
+      if (signal == kLostSignal) is_lost_ = true;
+      if (signal == kJoinedSignal) return;
+    }
+  }
+
+  bool is_lost_ = false;  // the thread's own
+  std::thread thread_;
 };
 
 DeviceOptions DeviceFromFlags() {
@@ -146,11 +177,16 @@ absl::StatusOr<int> Run() {
   QUIRE_ASSIGN_OR_RETURN(
       server, WorkerServer::Start(device.host, absl::GetFlag(FLAGS_port),
                                   service.get()));
-  QUIRE_ASSIGN_OR_RETURN(
-      const std::unique_ptr<ClusterLink> link,
-      ClusterLink::Join(
-          LinkFromFlags(server->port()), [&core] { return core.last_step(); },
-          [&lost](const absl::Status& cause) { lost.Set(cause); }));
+  absl::StatusOr<std::unique_ptr<ClusterLink>> joined =
+      absl::UnavailableError("not yet");
+  {
+    EndWhileJoining end_while_joining;
+    joined = ClusterLink::Join(
+        LinkFromFlags(server->port()), [&core] { return core.last_step(); },
+        [&lost](const absl::Status& cause) { lost.Set(cause); });
+  }
+  QUIRE_ASSIGN_OR_RETURN(const std::unique_ptr<ClusterLink> link,
+                         std::move(joined));
   const Membership& member = link->membership();
   LOG(INFO) << "rank " << member.rank << " of " << member.world_size
             << " of group " << member.group << " on " << device.host << ":"
