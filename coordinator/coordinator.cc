@@ -33,6 +33,8 @@ namespace {
 
 constexpr char kVersion[] = "0.1.0";
 constexpr int kMaxQueuedTexts = 1024;
+// The engine's thread has only to wake up.
+constexpr absl::Duration kEngineReadyTimeout = absl::Seconds(5);
 
 // Prompts are refused before they are encoded when no window could hold them:
 // tokens of 16 bytes on average would be extraordinary.
@@ -286,6 +288,9 @@ void Coordinator::Impl::OnReady(const LaunchedGroup& group) {
   LOG(INFO) << group.ready.num_blocks << " blocks, " << num_tokens
             << " tokens; " << num_tokens / 4096
             << " requests of 4096 tokens at once";
+  // The engine hears of the group on its own thread; until then it would
+  // refuse the first request of whoever is told now.
+  if (!engine_->AwaitReady(clock_->Now() + kEngineReadyTimeout)) return;
   if (!sessions_.is_draining()) public_server_->SetReady(true);
   if (callbacks_.on_ready != nullptr) callbacks_.on_ready(group);
 }

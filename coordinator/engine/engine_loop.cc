@@ -63,6 +63,15 @@ void EngineLoop::Stop() {
   if (thread_.joinable()) thread_.join();
 }
 
+bool EngineLoop::IsReadyOrOver() const { return stats_.ready || stopping_; }
+
+bool EngineLoop::AwaitReady(absl::Time deadline) {
+  absl::MutexLock lock(&mutex_);
+  clock_->AwaitUntil(&mutex_, absl::Condition(this, &EngineLoop::IsReadyOrOver),
+                     deadline);
+  return stats_.ready && !stopping_;
+}
+
 void EngineLoop::Drain(absl::Time deadline) {
   absl::MutexLock lock(&mutex_);
   intake_.BeginDrain();

@@ -44,6 +44,10 @@ class EngineLoop final : public EngineClient, public DispatchListener {
   // come before. REQUIRES: called once.
   void Start(Dispatcher* dispatcher) ABSL_LOCKS_EXCLUDED(mutex_);
 
+  // Waits until Submit() is heard by a worker group that is ready. False: not
+  // by `deadline`, or the loop is over.
+  bool AwaitReady(absl::Time deadline) ABSL_LOCKS_EXCLUDED(mutex_);
+
   // Takes no new requests from now on (Unavailable), waits until those that
   // run have ended or `deadline` has passed, and ends the rest Unavailable.
   // Not to be called by the listener. REQUIRES: started.
@@ -102,6 +106,7 @@ class EngineLoop final : public EngineClient, public DispatchListener {
   void Publish() ABSL_LOCKS_EXCLUDED(mutex_);
   void PublishState() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Post(Message message) ABSL_LOCKS_EXCLUDED(mutex_);
+  bool IsReadyOrOver() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   bool HasWork() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   bool IsDrained() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 

@@ -9,7 +9,6 @@
 #include <memory>
 #include <random>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -132,7 +131,7 @@ Streams RunAll(const Setting& setting, int64_t* num_preemptions = nullptr) {
   EXPECT_TRUE(group.ok()) << group.status();
   (*engine)->Start(group->get());
   (*engine)->OnGroupReady((*group)->ready());
-  while (!(*engine)->Stats().ready) std::this_thread::yield();
+  EXPECT_TRUE((*engine)->AwaitReady(absl::InfiniteFuture()));
 
   std::vector<RequestKey> keys;
   for (EngineRequest& request : Requests()) {

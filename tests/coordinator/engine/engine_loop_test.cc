@@ -80,7 +80,7 @@ class EngineLoopTest : public testing::Test {
     if (deliver) workers_.DeliverTo(loop_.get());
     loop_->OnGroupReady(workers_.Begin(1));
     loop_->Start(&workers_);
-    WaitFor([this] { return loop_->Stats().ready; });
+    ASSERT_TRUE(loop_->AwaitReady(absl::InfiniteFuture()));
   }
 
   // The loop gives no signal for these; it is busy, so look again.
@@ -138,6 +138,15 @@ TEST_F(EngineLoopTest, SaysWhatItServes) {
   EXPECT_EQ(info.max_model_len, 600);
   EXPECT_EQ(info.max_num_seqs, 16);
   EXPECT_EQ(info.max_num_batched_tokens, 64);
+}
+
+TEST_F(EngineLoopTest, AwaitReadyGivesUpWithoutWorkersOrALoop) {
+  auto loop = EngineLoop::Create(options_, &ear_, &clock_);
+  ASSERT_TRUE(loop.ok()) << loop.status();
+  (*loop)->Start(&workers_);
+  EXPECT_FALSE((*loop)->AwaitReady(clock_.Now()));
+  (*loop)->Stop();
+  EXPECT_FALSE((*loop)->AwaitReady(absl::InfiniteFuture()));
 }
 
 TEST_F(EngineLoopTest, IsUnavailableBeforeWorkersAreReady) {
