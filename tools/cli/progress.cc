@@ -16,6 +16,8 @@ namespace {
 constexpr absl::Duration kBarInterval = absl::Milliseconds(100);
 constexpr absl::Duration kPlainInterval = absl::Seconds(10);
 constexpr int kBarWidth = 24;
+// A rate over less than this is noise.
+constexpr absl::Duration kRateDelay = absl::Milliseconds(200);
 // Erases what an earlier, longer line left on the right.
 constexpr char kClearToEnd[] = "\x1b[K";
 
@@ -74,23 +76,22 @@ void Progress::Finish() {
 std::string Progress::Line() const {
   const double share = total_ == 0 ? 1.0 : double(done_) / total_;
   const absl::Duration elapsed = clock_->Now() - start_;
-  const double rate = elapsed > absl::ZeroDuration()
-                          ? done_ / absl::ToDoubleSeconds(elapsed)
-                          : 0;
+  const double rate =
+      elapsed >= kRateDelay ? done_ / absl::ToDoubleSeconds(elapsed) : 0;
   std::string line = absl::StrFormat("%-8s ", label_);
   if (style_ == ProgressStyle::kBar) {
     const int filled = static_cast<int>(share * kBarWidth);
     absl::StrAppend(&line, "[", std::string(filled, '#'),
                     std::string(kBarWidth - filled, '.'), "] ");
   }
+  absl::StrAppendFormat(&line, "%3.0f%%", 100 * share);
   if (unit_ == Unit::kBytes) {
     constexpr double kMiB = 1 << 20;
-    absl::StrAppendFormat(&line, "%3.0f%% %.1f/%.1f MiB  %.1f MiB/s",
-                          100 * share, done_ / kMiB, total_ / kMiB,
-                          rate / kMiB);
-  } else {
-    absl::StrAppendFormat(&line, "%3.0f%% %d/%d  %.1f/s", 100 * share, done_,
-                          total_, rate);
+    absl::StrAppendFormat(&line, " %.1f/%.1f MiB", done_ / kMiB, total_ / kMiB);
+    if (rate > 0) absl::StrAppendFormat(&line, "  %.1f MiB/s", rate / kMiB);
+  } else if (unit_ == Unit::kCount) {
+    absl::StrAppendFormat(&line, " %d/%d", done_, total_);
+    if (rate > 0) absl::StrAppendFormat(&line, "  %.1f/s", rate);
   }
   if (done_ >= total_) {
     absl::StrAppend(&line, "  took ", ShortDuration(elapsed));

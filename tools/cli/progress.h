@@ -25,8 +25,9 @@ ProgressStyle ProgressStyleFor(int fd);
 // Thread-compatible. Borrows `out` and `clock`.
 class Progress {
  public:
-  // How done and total are written: plain counts, or mebibytes.
-  enum class Unit { kCount, kBytes };
+  // How done and total are written: as counts, as mebibytes, or not at all
+  // where only the duration says something.
+  enum class Unit { kCount, kBytes, kNone };
 
   Progress(std::string label, Unit unit, ProgressStyle style, std::ostream* out,
            const Clock* clock);

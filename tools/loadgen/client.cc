@@ -88,11 +88,13 @@ class LoadClient::Call final
     LoadClient* const client = client_;
     DoneCallback on_done = std::move(on_done_);
     RequestRecord record = std::move(record_);
-    // A client may be destroyed as soon as its last call is forgotten, and a
-    // caller may destroy it as soon as the last record is there.
     on_done(std::move(record));
     client->Forget(this);
+    // The client may be destroyed only after this object and its hold on the
+    // channel: as the channel's last owner, this gRPC thread would wait for
+    // its own end.
     delete this;
+    client->CallGone();
   }
 
   LoadClient* const client_;
@@ -122,10 +124,11 @@ LoadClient::LoadClient(const std::string& target, int64_t num_channels,
 }
 
 LoadClient::~LoadClient() {
+  const auto is_idle = [this]() ABSL_SHARED_LOCKS_REQUIRED(mutex_) {
+    return num_calls_ == 0;
+  };
   absl::MutexLock lock(&mutex_);
-  mutex_.Await(absl::Condition(
-      +[](std::unordered_set<Call*>* calls) { return calls->empty(); },
-      &calls_));
+  mutex_.Await(absl::Condition(&is_idle));
 }
 
 void LoadClient::Start(LoadCall call, DoneCallback on_done) {
@@ -136,6 +139,7 @@ void LoadClient::Start(LoadCall call, DoneCallback on_done) {
   {
     absl::MutexLock lock(&mutex_);
     calls_.insert(started);
+    ++num_calls_;
   }
   started->Start();
 }
@@ -148,6 +152,11 @@ void LoadClient::CancelAll() {
 void LoadClient::Forget(Call* call) {
   absl::MutexLock lock(&mutex_);
   calls_.erase(call);
+}
+
+void LoadClient::CallGone() {
+  absl::MutexLock lock(&mutex_);
+  --num_calls_;
 }
 
 }  // namespace quire

@@ -57,12 +57,15 @@ class LoadClient {
   class Call;
   struct Stubs;
 
+  // `call` is about to be deleted, and then is.
   void Forget(Call* call);
+  void CallGone();
 
   const Clock* const clock_;
   const std::unique_ptr<Stubs> stubs_;
   absl::Mutex mutex_;
   std::unordered_set<Call*> calls_ ABSL_GUARDED_BY(mutex_);
+  int64_t num_calls_ ABSL_GUARDED_BY(mutex_) = 0;  // not yet deleted
 };
 
 }  // namespace quire

@@ -59,7 +59,10 @@ RunResult LoadRunner::Run(std::vector<PlannedCall> calls,
             [](const RequestRecord& a, const RequestRecord& b) {
               return a.idx < b.idx;
             });
-  if (progress_ != nullptr) progress_->Finish();
+  if (progress_ != nullptr) {
+    ShowProgress(static_cast<int64_t>(result.records.size()));
+    progress_->Finish();
+  }
   return result;
 }
 
@@ -83,6 +86,12 @@ void LoadRunner::Wait(const absl::Condition& condition, absl::Time deadline) {
     }
     if (slice == deadline) return;
   }
+}
+
+void LoadRunner::ShowProgress(int64_t num_done) {
+  progress_->Update(
+      num_done, num_planned_,
+      absl::StrCat(num_in_flight_, " running, ", num_failed_, " failed"));
 }
 
 void LoadRunner::Done(RequestRecord record) {

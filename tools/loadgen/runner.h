@@ -53,6 +53,7 @@ class LoadRunner {
   // bar alive.
   void Wait(const absl::Condition& condition, absl::Time deadline)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void ShowProgress(int64_t num_done) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Done(RequestRecord record);
 
   LoadClient* const client_;

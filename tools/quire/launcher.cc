@@ -27,6 +27,8 @@ constexpr absl::Duration kInfoTimeout = absl::Seconds(5);
 // Children that fail together are reported together.
 constexpr absl::Duration kCompany = absl::Milliseconds(300);
 constexpr size_t kReportedLines = 10;
+// After a failure there is nothing to drain.
+constexpr absl::Duration kFailureGrace = absl::Seconds(5);
 constexpr int kUsageExit = 2;
 constexpr int kKillingInterrupt = 3;
 
@@ -50,15 +52,16 @@ int Launcher::Run() {
   }
   progress_.Finish();
   int result = 0;
-  if (!status.ok()) {
-    *err_ << "quire serve: " << status.message() << std::endl;
-    result = 1;
-  } else if (num_interrupts_ == 0) {
+  if (num_interrupts_ > 0) {
+    *err_ << "quire serve: ending; again to hurry" << std::endl;
+  } else {
     const absl::Time end = clock_->Now() + kCompany;
     while (clock_->Now() < end) Poll(end - clock_->Now());
-    result = ReportFailure();
-  } else {
-    *err_ << "quire serve: ending; again to hurry" << std::endl;
+    // Whoever died says more than the call that then failed.
+    result = AnyExited() ? ReportFailure() : 1;
+    if (!AnyExited()) {
+      *err_ << "quire serve: " << status.message() << std::endl;
+    }
   }
   StopChildren();
   return result;
@@ -109,6 +112,8 @@ absl::Status Launcher::StartChild(ChildProcess::Options options) {
 void Launcher::HandleCoordinatorLine(const std::string& line) {
   if (IsListeningLine(line)) {
     listening_line_ = line;
+  } else if (const auto kv_size = ParseKvLine(line)) {
+    kv_size_ = kv_size;
   } else if (IsReadyLine(line)) {
     said_ready_ = true;
   }
@@ -141,8 +146,13 @@ absl::Status Launcher::AnnounceReady() {
   progress_.Finish();
   control_ = nullptr;
   QUIRE_ASSIGN_OR_RETURN(
-      const v1::GetServerInfoResponse info,
+      v1::GetServerInfoResponse info,
       GetServerInfo(MakeChannel(listening_.public_address), kInfoTimeout));
+  if (kv_size_.has_value()) {
+    // The engine's own count lags until its first step.
+    info.set_num_blocks(kv_size_->num_blocks);
+    info.set_block_size(kv_size_->block_size);
+  }
   *err_ << StartBox(info, listening_, clock_->Now() - start_)
         << "logs: " << options_.log_dir << std::endl;
   return options_.ready_file.empty() ? absl::OkStatus() : WriteReadyFile();
@@ -238,7 +248,10 @@ void Launcher::Stop(size_t first, size_t last, int signal) {
   };
   for (size_t idx = first; idx < last; ++idx) children_[idx]->Signal(signal);
   int num_forwarded = num_interrupts_;
-  const absl::Time deadline = clock_->Now() + options_.grace;
+  const absl::Time deadline =
+      clock_->Now() + (last_interrupt_ == 0
+                           ? std::min(options_.grace, kFailureGrace)
+                           : options_.grace);
   while (!has_ended() && num_interrupts_ < kKillingInterrupt &&
          clock_->Now() < deadline) {
     Poll(std::min(kPollInterval, deadline - clock_->Now()));

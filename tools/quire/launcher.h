@@ -93,6 +93,7 @@ class Launcher {
   Stage stage_ = Stage::kStarting;
   bool said_ready_ = false;
   std::optional<std::string> listening_line_;
+  std::optional<KvSize> kv_size_;
   Listening listening_;
   std::shared_ptr<grpc::Channel> control_;
   int num_interrupts_ = 0;

@@ -3,6 +3,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
@@ -49,6 +50,20 @@ absl::StatusOr<Listening> ParseListeningLine(absl::string_view line) {
         "the coordinator said where it listens without an address: ", line));
   }
   return listening;
+}
+
+std::optional<KvSize> ParseKvLine(absl::string_view line) {
+  if (!absl::ConsumePrefix(&line, "QUIRE_KV ")) return std::nullopt;
+  KvSize size;
+  for (absl::string_view word : absl::StrSplit(line, ' ')) {
+    if (absl::ConsumePrefix(&word, "blocks=")) {
+      if (!absl::SimpleAtoi(word, &size.num_blocks)) return std::nullopt;
+    } else if (absl::ConsumePrefix(&word, "block_size=")) {
+      if (!absl::SimpleAtoi(word, &size.block_size)) return std::nullopt;
+    }
+  }
+  if (size.num_blocks == 0 || size.block_size == 0) return std::nullopt;
+  return size;
 }
 
 }  // namespace quire

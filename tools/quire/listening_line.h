@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The lines by which a coordinator tells its launcher where it listens and
-// that it is ready:
+// The lines by which a coordinator tells its launcher where it listens, how
+// much KV memory there is, and that it is ready:
 //
 //   QUIRE_LISTENING public=host:port control=host:port metrics=host:port
+//   QUIRE_KV blocks=N block_size=N
 //   QUIRE_READY
 #ifndef TOOLS_QUIRE_LISTENING_LINE_H_
 #define TOOLS_QUIRE_LISTENING_LINE_H_
 
+#include <cstdint>
+#include <optional>
 #include <string>
 
 #include "absl/status/statusor.h"
@@ -21,11 +24,19 @@ struct Listening {
   std::string metrics_address;  // likewise; empty if there is none
 };
 
+struct KvSize {
+  uint32_t num_blocks = 0;
+  uint32_t block_size = 0;  // tokens
+};
+
 bool IsListeningLine(absl::string_view line);
 bool IsReadyLine(absl::string_view line);
 
 // InvalidArgument if `line` lacks an address. REQUIRES: IsListeningLine(line).
 absl::StatusOr<Listening> ParseListeningLine(absl::string_view line);
+
+// nullopt if `line` is not a whole QUIRE_KV line.
+std::optional<KvSize> ParseKvLine(absl::string_view line);
 
 }  // namespace quire
 

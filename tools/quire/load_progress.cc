@@ -46,7 +46,7 @@ void LoadProgress::Update(const v1::StatusResponse& status) {
   } else if (totals.is_warming) {
     // The last report of the weights may have been missed.
     if (label_ == "weights") progress_->Update(bytes_total_, bytes_total_);
-    Stage("warm-up", Progress::Unit::kCount)
+    Stage("warm-up", Progress::Unit::kNone)
         ->Update(0, 1, "profiling the largest step");
   }
 }

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "common/status_macros.h"
 #include "tools/cli/flag_set.h"
 #include "tools/cli/rpc.h"
 #include "tools/cli/server_queries.h"
@@ -23,6 +24,13 @@ std::string ToJson(const v1::StatusResponse& status) {
   // A message of this build always prints.
   (void)google::protobuf::util::MessageToJsonString(status, &json, options);
   return json;
+}
+
+absl::StatusOr<v1::StatusResponse> AskStatus(const std::string& target,
+                                             absl::Duration timeout) {
+  const auto channel = MakeChannel(target);
+  QUIRE_RETURN_IF_ERROR(WaitForServer(channel.get(), target, timeout));
+  return GetClusterStatus(channel, timeout);
 }
 
 }  // namespace
@@ -48,13 +56,8 @@ int StatusCommand(const std::vector<std::string>& args) {
     std::cout << flags.Help();
     return 0;
   }
-  const auto channel = MakeChannel(target);
-  absl::Status reached =
-      WaitForServer(channel.get(), target, absl::Seconds(timeout_s));
-  absl::StatusOr<v1::StatusResponse> status = reached;
-  if (reached.ok()) {
-    status = GetClusterStatus(channel, absl::Seconds(timeout_s));
-  }
+  const absl::StatusOr<v1::StatusResponse> status =
+      AskStatus(target, absl::Seconds(timeout_s));
   if (!status.ok()) {
     std::cerr << "quire status: " << DescribeStatus(status.status()) << "\n";
     return 1;

@@ -68,6 +68,19 @@ TEST_F(ProgressTest, CountsBytesInMebibytes) {
   EXPECT_THAT(out_.str(), HasSubstr("50% 3.0/6.0 MiB  1.5 MiB/s"));
 }
 
+TEST_F(ProgressTest, ARateNeedsSomeTime) {
+  Progress progress = Make(ProgressStyle::kPlain);
+  clock_.Advance(absl::Milliseconds(1));
+  progress.Update(20, 100);
+  EXPECT_EQ(out_.str(), "weights   20% 20/100\n");
+}
+
+TEST_F(ProgressTest, SomeStagesHaveNoNumbers) {
+  Progress progress = Make(ProgressStyle::kPlain, Progress::Unit::kNone);
+  progress.Update(0, 1, "profiling");
+  EXPECT_EQ(out_.str(), "weights    0%  profiling\n");
+}
+
 TEST_F(ProgressTest, NeverShowsMoreThanAll) {
   Progress progress = Make(ProgressStyle::kBar);
   progress.Update(5, 3);

@@ -10,10 +10,12 @@
 #include <grpcpp/server.h>
 #include <grpcpp/server_builder.h>
 #include <signal.h>
+#include <unistd.h>
 
 #include <cstdio>
 #include <cstring>
 #include <string>
+#include <thread>
 
 #include "absl/synchronization/mutex.h"
 #include "proto/cluster.grpc.pb.h"
@@ -57,8 +59,6 @@ class Inference final : public quire::v1::Inference::Service {
       grpc::ServerContext*, const quire::v1::GetServerInfoRequest*,
       quire::v1::GetServerInfoResponse* response) override {
     response->set_model("fake");
-    response->set_block_size(16);
-    response->set_num_blocks(1024);
     response->set_max_model_len(8192);
     response->set_tensor_parallel_size(2);
     return grpc::Status::OK;
@@ -86,20 +86,21 @@ int Serve(const std::string& behaviour) {
       "metrics=127.0.0.1:%d\n",
       port, port, port);
   std::fflush(stdout);
-  cluster.AwaitCalls();
-  std::printf("QUIRE_READY\n");
-  std::fflush(stdout);
-  int signal = 0;
-  if (behaviour == "lost") {
+  std::thread([&] {
+    cluster.AwaitCalls();
+    std::printf("QUIRE_KV blocks=1024 block_size=16\nQUIRE_READY\n");
+    std::fflush(stdout);
+    if (behaviour != "lost") return;
     std::fprintf(stderr, "the group is lost\n");
-    return 1;
-  }
+    _exit(1);
+  }).detach();
+  int signal = 0;
   do {
     sigwait(&set, &signal);
   } while (behaviour == "deaf");
   std::fprintf(stderr, "ending after signal %d\n", signal);
-  server->Shutdown();
-  return 0;
+  std::fflush(stderr);
+  _exit(0);  // the thread may still wait
 }
 
 }  // namespace

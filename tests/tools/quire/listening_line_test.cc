@@ -32,6 +32,18 @@ TEST(ListeningLineTest, AMissingAddressIsAnError) {
             absl::StatusCode::kInvalidArgument);
 }
 
+TEST(ListeningLineTest, KvLinesNameBothNumbers) {
+  const auto size = ParseKvLine("QUIRE_KV blocks=160 block_size=16");
+  ASSERT_TRUE(size.has_value());
+  EXPECT_EQ(size->num_blocks, 160);
+  EXPECT_EQ(size->block_size, 16);
+  for (const char* line :
+       {"QUIRE_KV blocks=160", "QUIRE_KV blocks=-1 block_size=16",
+        "QUIRE_KV blocks=x block_size=16", "QUIRE_READY"}) {
+    EXPECT_FALSE(ParseKvLine(line).has_value()) << line;
+  }
+}
+
 TEST(ListeningLineTest, OtherLinesAreNot) {
   EXPECT_FALSE(IsListeningLine("listening"));
   EXPECT_FALSE(IsReadyLine("QUIRE_LISTENING public=h:1 control=h:2"));
