@@ -69,7 +69,7 @@ void Progress::Update(uint64_t done, uint64_t total,
 void Progress::Finish() {
   if (finished_ || !updated_) return;
   finished_ = true;
-  Draw();
+  if (last_draw_ == absl::InfinitePast() || drawn_ != done_) Draw();
   if (style_ == ProgressStyle::kBar) *out_ << "\n" << std::flush;
 }
 
@@ -84,7 +84,8 @@ std::string Progress::Line() const {
     absl::StrAppend(&line, "[", std::string(filled, '#'),
                     std::string(kBarWidth - filled, '.'), "] ");
   }
-  absl::StrAppendFormat(&line, "%3.0f%%", 100 * share);
+  // Rounded down: 100% means all.
+  absl::StrAppendFormat(&line, "%3d%%", static_cast<int>(100 * share));
   if (unit_ == Unit::kBytes) {
     constexpr double kMiB = 1 << 20;
     absl::StrAppendFormat(&line, " %.1f/%.1f MiB", done_ / kMiB, total_ / kMiB);
@@ -106,6 +107,7 @@ std::string Progress::Line() const {
 void Progress::Draw() {
   if (style_ == ProgressStyle::kNone) return;
   last_draw_ = clock_->Now();
+  drawn_ = done_;
   if (style_ == ProgressStyle::kBar) {
     *out_ << "\r" << Line() << kClearToEnd << std::flush;
   } else {

@@ -36,8 +36,8 @@ class Progress {
   // the rate and the remaining time.
   void Update(uint64_t done, uint64_t total, const std::string& detail = "");
 
-  // Draws the last state once more and ends the line. Further calls and calls
-  // before any Update do nothing.
+  // Draws the last state, if that is not done yet, and ends the line. Further
+  // calls and calls before any Update do nothing.
   void Finish();
 
  private:
@@ -55,6 +55,7 @@ class Progress {
   bool finished_ = false;
   uint64_t done_ = 0;
   uint64_t total_ = 0;
+  uint64_t drawn_ = 0;  // done_ when it was last drawn
   std::string detail_;
 };
 

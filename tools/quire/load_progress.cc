@@ -37,13 +37,14 @@ LoadProgress::LoadProgress(ProgressStyle style, std::ostream* out,
 
 void LoadProgress::Update(const v1::StatusResponse& status) {
   const Totals totals = AddUp(status);
-  if (totals.bytes_total > 0 && !totals.is_warming) {
+  const bool is_loaded = totals.num_done == totals.num_ranks;
+  if (totals.bytes_total > 0 && !(totals.is_warming && is_loaded)) {
     bytes_total_ = totals.bytes_total;
     Stage("weights", Progress::Unit::kBytes)
         ->Update(totals.bytes_done, totals.bytes_total,
                  absl::StrCat(totals.num_done, "/", totals.num_ranks,
                               " ranks done"));
-  } else if (totals.is_warming) {
+  } else if (totals.is_warming && is_loaded) {
     // The last report of the weights may have been missed.
     if (label_ == "weights") progress_->Update(bytes_total_, bytes_total_);
     Stage("warm-up", Progress::Unit::kNone)

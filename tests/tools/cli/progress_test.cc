@@ -87,6 +87,19 @@ TEST_F(ProgressTest, NeverShowsMoreThanAll) {
   EXPECT_THAT(out_.str(), HasSubstr("100% 3/3"));
 }
 
+TEST_F(ProgressTest, ALogIsNotToldTheSameTwice) {
+  Progress progress = Make(ProgressStyle::kPlain);
+  progress.Update(3, 3);
+  progress.Finish();
+  EXPECT_EQ(Count('\n'), 1);
+}
+
+TEST_F(ProgressTest, OneHundredPercentMeansAll) {
+  Progress progress = Make(ProgressStyle::kPlain);
+  progress.Update(199, 200);
+  EXPECT_THAT(out_.str(), HasSubstr("99% 199/200"));
+}
+
 TEST_F(ProgressTest, FinishWithoutUpdatePrintsNothing) {
   Make(ProgressStyle::kBar).Finish();
   Progress silent = Make(ProgressStyle::kNone);

@@ -19,7 +19,7 @@ v1::StatusResponse Status(v1::GroupState state, uint64_t bytes_done) {
   group->set_state(state);
   for (int rank_idx = 0; rank_idx < 2; ++rank_idx) {
     v1::Rank* rank = group->add_ranks();
-    rank->set_load_phase("weights");
+    rank->set_load_phase(bytes_done == 4 << 20 ? "done" : "weights");
     rank->set_load_bytes_done(bytes_done);
     rank->set_load_bytes_total(4 << 20);
   }
@@ -32,7 +32,8 @@ TEST(LoadProgressTest, AddsUpTheRanksAndGoesOnToWarmUp) {
   LoadProgress progress(ProgressStyle::kPlain, &out, &clock);
   progress.Update(v1::StatusResponse());  // nobody has joined
   EXPECT_EQ(out.str(), "");
-  progress.Update(Status(v1::GROUP_STATE_LOADING, 1 << 20));
+  // A group may be called warming while its ranks still load.
+  progress.Update(Status(v1::GROUP_STATE_WARMING, 1 << 20));
   EXPECT_THAT(out.str(), HasSubstr("weights   25% 2.0/8.0 MiB"));
   EXPECT_THAT(out.str(), HasSubstr("0/2 ranks done"));
   clock.Advance(absl::Seconds(1));
