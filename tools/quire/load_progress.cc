@@ -12,12 +12,14 @@ struct Totals {
   uint64_t num_done = 0;
   uint64_t bytes_done = 0;
   uint64_t bytes_total = 0;
+  bool is_loading = false;
   bool is_warming = false;
 };
 
 Totals AddUp(const v1::StatusResponse& status) {
   Totals totals;
   for (const v1::Group& group : status.groups()) {
+    if (group.state() == v1::GROUP_STATE_LOADING) totals.is_loading = true;
     if (group.state() == v1::GROUP_STATE_WARMING) totals.is_warming = true;
     for (const v1::Rank& rank : group.ranks()) {
       ++totals.num_ranks;
@@ -37,8 +39,11 @@ LoadProgress::LoadProgress(ProgressStyle style, std::ostream* out,
 
 void LoadProgress::Update(const v1::StatusResponse& status) {
   const Totals totals = AddUp(status);
-  const bool is_loaded = totals.num_done == totals.num_ranks;
-  if (totals.bytes_total > 0 && !(totals.is_warming && is_loaded)) {
+  // A group that is ready already has nothing more to show.
+  const bool is_loaded =
+      totals.num_ranks > 0 && totals.num_done == totals.num_ranks;
+  if (totals.bytes_total > 0 &&
+      (totals.is_loading || (totals.is_warming && !is_loaded))) {
     bytes_total_ = totals.bytes_total;
     Stage("weights", Progress::Unit::kBytes)
         ->Update(totals.bytes_done, totals.bytes_total,

@@ -86,7 +86,7 @@ TEST_F(LauncherTest, ServesUntilTerminatedAndEndsCleanly) {
                                "tokens at once"));
   EXPECT_THAT(text_, HasSubstr("quire generate"));
   EXPECT_THAT(text_, HasSubstr("coordinator| ending after signal 15"));
-  EXPECT_THAT(text_, HasSubstr("worker 0| worker 0: --coordinator=127.0.0.1:"));
+  EXPECT_THAT(text_, HasSubstr("worker 0| flags: --coordinator=127.0.0.1:"));
   EXPECT_THAT(text_, HasSubstr("--rank=1"));
 }
 

@@ -44,5 +44,17 @@ TEST(LoadProgressTest, AddsUpTheRanksAndGoesOnToWarmUp) {
   EXPECT_THAT(out.str(), HasSubstr("warm-up  100%"));
 }
 
+TEST(LoadProgressTest, AGroupThatIsReadyGoesNotBackToItsWeights) {
+  SimulatedClock clock;
+  std::ostringstream out;
+  LoadProgress progress(ProgressStyle::kPlain, &out, &clock);
+  progress.Update(Status(v1::GROUP_STATE_WARMING, 4 << 20));
+  progress.Update(Status(v1::GROUP_STATE_READY, 4 << 20));
+  progress.Finish();
+  EXPECT_EQ(out.str(),
+            "warm-up    0%  profiling the largest step\n"
+            "warm-up  100%  took 0.0s\n");
+}
+
 }  // namespace
 }  // namespace quire
