@@ -12,20 +12,28 @@ namespace quire {
 
 RunStream::RunStream(const std::shared_ptr<grpc::Channel>& channel,
                      int32_t rank, RunStreamListener* listener)
-    : rank_(rank), listener_(listener), stub_(v1::Worker::NewStub(channel)) {}
+    : rank_(rank),
+      listener_(listener),
+      stub_(v1::Worker::NewStub(channel)),
+      context_(std::make_unique<grpc::ClientContext>()) {}
 
 std::shared_ptr<RunStream> RunStream::Open(
     const std::shared_ptr<grpc::Channel>& channel, int32_t rank,
     RunStreamListener* listener) {
   std::shared_ptr<RunStream> stream(new RunStream(channel, rank, listener));
   stream->self_ = stream;
-  stream->stub_->async()->Run(&stream->context_, stream.get());
+  stream->stub_->async()->Run(stream->context_.get(), stream.get());
   // Writes start on other threads than gRPC's, so OnDone must wait until none
   // can start any more: until `closed_`.
   stream->AddHold();
   stream->StartRead(&stream->received_);
   stream->StartCall();
   return stream;
+}
+
+void RunStream::Cancel() {
+  absl::MutexLock lock(&mutex_);
+  if (context_ != nullptr) context_->TryCancel();
 }
 
 void RunStream::Send(std::shared_ptr<const v1::StepPlan> plan) {
@@ -54,7 +62,7 @@ void RunStream::OnReadDone(bool ok) {
     StartRead(&received_);
     return;
   }
-  if (ok) context_.TryCancel();  // a result that makes no sense
+  if (ok) Cancel();  // a result that makes no sense
   {
     absl::MutexLock lock(&mutex_);
     closed_ = true;
@@ -64,6 +72,14 @@ void RunStream::OnReadDone(bool ok) {
 
 void RunStream::OnDone(const grpc::Status& status) {
   const std::shared_ptr<RunStream> self = std::move(self_);
+  {
+    // Both hold the channel. The last share of the last channel must not go on
+    // this thread: it would wait for gRPC's callback threads, this one among
+    // them, to end. So ours goes while the listener still has its own.
+    absl::MutexLock lock(&mutex_);
+    context_ = nullptr;
+  }
+  stub_ = nullptr;
   listener_->OnStreamEnd(rank_, FromGrpcStatus(status));
 }
 

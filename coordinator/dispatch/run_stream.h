@@ -43,7 +43,7 @@ class RunStream final
   void Send(std::shared_ptr<const v1::StepPlan> plan);
 
   // Asks for the end; OnStreamEnd follows.
-  void Cancel() { context_.TryCancel(); }
+  void Cancel();
 
  private:
   RunStream(const std::shared_ptr<grpc::Channel>& channel, int32_t rank,
@@ -56,12 +56,12 @@ class RunStream final
 
   const int32_t rank_;
   RunStreamListener* const listener_;
-  const std::unique_ptr<v1::Worker::Stub> stub_;
-  grpc::ClientContext context_;
+  std::unique_ptr<v1::Worker::Stub> stub_;
   std::shared_ptr<RunStream> self_;  // gRPC's share; dropped in OnDone
   v1::StepResult received_;          // the read in flight
 
   absl::Mutex mutex_;
+  std::unique_ptr<grpc::ClientContext> context_ ABSL_GUARDED_BY(mutex_);
   bool closed_ ABSL_GUARDED_BY(mutex_) = false;
   // Not yet written; the front one is being written if `writing_`.
   std::deque<std::shared_ptr<const v1::StepPlan>> queue_
