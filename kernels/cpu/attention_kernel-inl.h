@@ -105,6 +105,23 @@ const T* KeyAt(const AttentionTile& tile, int32_t position) {
              layout.head_dim;
 }
 
+// Fetches the keys and values of the four positions one block after `position`:
+// a block is too short a run for hardware prefetchers to learn.
+template <typename T>
+HWY_INLINE void PrefetchNextBlock(const AttentionTile& tile, int32_t position,
+                                  int32_t end) {
+  const KvLayout& layout = tile.params->cache.layout;
+  const int32_t next = position + layout.block_size;
+  if (next >= end) return;
+  const char* keys = reinterpret_cast<const char*>(KeyAt<T>(tile, next));
+  const int64_t values = layout.HeadsStride() * sizeof(T);
+  const int64_t bytes = 4 * layout.head_dim * sizeof(T);
+  for (int64_t at = 0; at < bytes; at += 64) {
+    __builtin_prefetch(keys + at);
+    __builtin_prefetch(keys + values + at);
+  }
+}
+
 // Brings positions [begin, end) of the split that starts at `start` into the
 // buffers: keys transposed, values padded with zeros.
 template <typename T>
@@ -116,11 +133,18 @@ void LoadKeysAndValues(const AttentionTile& tile, int32_t start, int32_t begin,
   const int32_t head_dim = layout.head_dim;
   const int64_t padded = PaddedHeadDim(head_dim);
   const int64_t heads_stride = layout.HeadsStride();
+  // Whether four positions from a multiple of four on lie in one block.
+  const bool together = layout.block_size % 4 == 0;
   for (int32_t four = begin & ~3; four < end; four += 4) {
+    const T* block = together ? KeyAt<T>(tile, start + four) : nullptr;
+    if (together && layout.block_size <= kKeyChunk) {
+      PrefetchNextBlock<T>(tile, start + four, tile.End(tile.num_rows() - 1));
+    }
     const T* keys[4];
     for (int i = 0; i < 4; ++i) {
       const int32_t position = std::clamp(four + i, begin, end - 1);
-      keys[i] = KeyAt<T>(tile, start + position);
+      keys[i] = together ? block + (position - four) * head_dim
+                         : KeyAt<T>(tile, start + position);
       if (position != four + i) continue;
       const T* value = keys[i] + heads_stride;
       float* to = buffers.values + position * padded;
@@ -189,17 +213,20 @@ HWY_INLINE void SoftmaxRow(float* scores, int32_t begin, int32_t end,
     const auto in_time = hn::Lt(index, hn::Set(di, end));
     return hn::RebindMask(d, hn::AndNot(too_early, in_time));
   };
+  const auto whole = [&](int32_t at) {
+    return at >= begin && at + lanes <= end;
+  };
   FloatVec max = hn::Set(d, -std::numeric_limits<float>::infinity());
   for (int32_t at = first; at < end; at += lanes) {
-    const FloatVec score = hn::Load(d, scores + at);
-    max = hn::IfThenElse(inside(at), hn::Max(max, score), max);
+    const FloatVec larger = hn::Max(max, hn::Load(d, scores + at));
+    max = whole(at) ? larger : hn::IfThenElse(inside(at), larger, max);
   }
   max = hn::MaxOfLanes(d, max);
   FloatVec sum = hn::Zero(d);
   for (int32_t at = first; at < end; at += lanes) {
     const FloatVec score = hn::Load(d, scores + at);
-    const FloatVec weight =
-        hn::IfThenElseZero(inside(at), ExpClamped(d, hn::Sub(score, max)));
+    FloatVec weight = ExpOfNegative(d, hn::Sub(score, max));
+    if (!whole(at)) weight = hn::IfThenElseZero(inside(at), weight);
     sum = hn::Add(sum, weight);
     hn::Store(weight, d, scores + at);
   }
@@ -271,8 +298,8 @@ HWY_INLINE void MergeRow(const AttentionState& next, int64_t row,
   const FloatTag d;
   const int64_t lanes = hn::Lanes(d);
   const float max = std::max(state.max[row], next.max[row]);
-  const FloatVec old_scale = ExpClamped(d, hn::Set(d, state.max[row] - max));
-  const FloatVec new_scale = ExpClamped(d, hn::Set(d, next.max[row] - max));
+  const FloatVec old_scale = ExpOfNegative(d, hn::Set(d, state.max[row] - max));
+  const FloatVec new_scale = ExpOfNegative(d, hn::Set(d, next.max[row] - max));
   float* out = state.out + row * padded;
   const float* add = next.out + row * padded;
   for (int64_t e = 0; e < padded; e += lanes) {

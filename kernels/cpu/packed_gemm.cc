@@ -107,7 +107,7 @@ absl::Status PackedGemm::Run(const GemmParams& params) {
   PackedRows x = {static_cast<const uint32_t*>(params.x),
                   params.x_stride * SizeOf(dtype_) / 4};
   const bool in_place =
-      whole_steps &&
+      whole_steps && reinterpret_cast<uintptr_t>(params.x) % 4 == 0 &&
       (params.m == 1 ||
        (kernel_.by_rows && params.x_stride * SizeOf(dtype_) % 4 == 0));
   if (!in_place) {

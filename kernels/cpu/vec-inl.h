@@ -87,6 +87,33 @@ HWY_INLINE FloatVec ExpClamped(FloatTag d, FloatVec x) {
                  hn::Min(hn::Max(x, hn::Set(d, -104.0f)), hn::Set(d, 88.0f)));
 }
 
+// e^x for x <= 0, to 2 ulp; 0 below -86.5, near where the result would be
+// denormal. Half the work of hn::Exp, whose polynomial this is: no case is left
+// to handle, and the exponent is set in one step.
+HWY_INLINE FloatVec ExpOfNegative(FloatTag d, FloatVec x) {
+  const hn::RebindToSigned<FloatTag> di;
+  const auto c = [d](float value) { return hn::Set(d, value); };
+  const FloatVec low = c(-86.5f);
+  const FloatVec clamped = hn::Max(x, low);
+  // Adding 1.5 * 2^23 leaves the nearest integer in the low bits.
+  const FloatVec magic = c(12582912.0f);
+  const FloatVec shifted = hn::MulAdd(clamped, c(1.44269504088896341f), magic);
+  const FloatVec q = hn::Sub(shifted, magic);
+  FloatVec r = hn::MulAdd(q, c(-0.693145751953125f), clamped);
+  r = hn::MulAdd(q, c(-1.428606765330187045e-6f), r);
+  FloatVec p =
+      hn::MulAdd(r, c(0.000198527617612853646f), c(0.00139304355252534151f));
+  p = hn::MulAdd(p, r, c(0.00833336077630519867f));
+  p = hn::MulAdd(p, r, c(0.0416664853692054749f));
+  p = hn::MulAdd(p, r, c(0.166666671633720398f));
+  p = hn::MulAdd(p, r, c(0.5f));
+  p = hn::MulAdd(hn::Mul(p, r), r, r);
+  p = hn::Add(p, c(1.0f));
+  const auto scaled =
+      hn::Add(hn::BitCast(di, p), hn::ShiftLeft<23>(hn::BitCast(di, shifted)));
+  return hn::IfThenElseZero(hn::Ge(x, low), hn::BitCast(d, scaled));
+}
+
 }  // namespace HWY_NAMESPACE
 }  // namespace quire
 HWY_AFTER_NAMESPACE();

@@ -49,6 +49,11 @@ inline double ReadBandwidth(const ThreadTeam& team,
   return data.size() * 8 / seconds;
 }
 
+inline double ReadBandwidth(int num_threads,
+                            const std::vector<uint64_t>& data) {
+  return ReadBandwidth(ThreadTeam(num_threads), data);
+}
+
 }  // namespace quire
 
 #endif  // TESTS_KERNELS_CPU_MEASURE_H_
