@@ -16,13 +16,20 @@ def quire_cc_library(name, copts = [], **kwargs):
 def quire_cc_binary(name, copts = [], **kwargs):
     native.cc_binary(name = name, copts = _COPTS + copts, **kwargs)
 
-def quire_cc_test(name, size = "small", copts = [], deps = [], **kwargs):
+def quire_cc_test(name, size = "small", copts = [], data = [], deps = [], **kwargs):
     """A GoogleTest. `size` bounds its time: small 60 s, medium 300 s."""
     native.cc_test(
         name = name,
         size = size,
         copts = _COPTS + copts,
-        deps = deps + ["@system//:gtest_main"],
+        data = data + select({
+            "//tests/sanitizers:is_tsan": ["//tests/sanitizers:tsan_suppressions"],
+            "//conditions:default": [],
+        }),
+        deps = deps + ["@system//:gtest_main"] + select({
+            "//tests/sanitizers:is_tsan": ["//tests/sanitizers:tsan_absl"],
+            "//conditions:default": [],
+        }),
         **kwargs
     )
 
