@@ -285,12 +285,10 @@ absl::Status Coordinator::Impl::Listen() {
 void Coordinator::Impl::OnReady(const LaunchedGroup& group) {
   const int64_t num_tokens =
       int64_t{group.ready.num_blocks} * options_.engine.block_size;
+  const int64_t request_tokens = std::min(4096, options_.max_model_len);
   LOG(INFO) << group.ready.num_blocks << " blocks, " << num_tokens
-            << " tokens; " << num_tokens / 4096
-            << " requests of 4096 tokens at once";
-  // The engine hears of the group on its own thread; until then it would
-  // refuse the first request of whoever is told now.
-  if (!engine_->AwaitReady(clock_->Now() + kEngineReadyTimeout)) return;
+            << " tokens; " << num_tokens / request_tokens << " requests of "
+            << request_tokens << " tokens at once";
   if (!sessions_.is_draining()) public_server_->SetReady(true);
   if (callbacks_.on_ready != nullptr) callbacks_.on_ready(group);
 }
@@ -303,6 +301,8 @@ void Coordinator::Impl::Drain(absl::Time deadline) {
 }
 
 Coordinator::Impl::~Impl() {
+  // First, so that workers that leave now are no loss.
+  if (controller_ != nullptr) controller_->Stop();
   if (public_server_ != nullptr) {
     public_server_->Shutdown(absl::ZeroDuration());
   }
@@ -310,8 +310,7 @@ Coordinator::Impl::~Impl() {
     control_server_->Shutdown(absl::ZeroDuration());
   }
   text_pool_ = nullptr;
-  if (controller_ != nullptr) controller_->Stop();
-  // The last of the engine's callers are gone, and so are its plans' readers.
+  // The last of the engine's callers are gone.
   if (engine_ != nullptr) engine_->Stop();
 }
 
