@@ -28,6 +28,7 @@ class LocalGroup::Rank final : public Collective {
 
 absl::Status LocalGroup::Rank::AllReduceSum(void* data, int64_t num_elements,
                                             DType dtype) {
+  if (num_elements == 0) return group_->Arrive();
   const int64_t width = SizeOf(dtype);
   const RankPart part = PartOf(num_elements, rank_, world_size());
   sum_.resize(part.size() * width);
@@ -43,6 +44,7 @@ absl::Status LocalGroup::Rank::AllReduceSum(void* data, int64_t num_elements,
   // Nobody's input may change before everybody has read it.
   QUIRE_RETURN_IF_ERROR(group_->Arrive());
   for (void* output : group_->outputs_) {
+    if (sum_.empty()) break;
     std::memcpy(static_cast<char*>(output) + part.begin * width, sum_.data(),
                 sum_.size());
   }

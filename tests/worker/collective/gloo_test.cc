@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "worker/collective/gloo.h"
 
-#include <cstring>
 #include <functional>
 #include <random>
 #include <thread>
@@ -59,7 +58,7 @@ TEST(GlooTest, AllReduceAddsInRankOrderWhateverTheSize) {
         const absl::Status status =
             ranks->AllReduceSum(data.data(), n, DType::kF32);
         ASSERT_TRUE(status.ok()) << status;
-        ASSERT_EQ(std::memcmp(data.data(), expected.data(), n * 4), 0)
+        ASSERT_EQ(data, expected)
             << "world " << world << ", " << n << " elements";
       }
     });

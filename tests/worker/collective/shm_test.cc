@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "worker/collective/shm.h"
 
-#include <cstring>
 #include <functional>
 #include <memory>
 #include <random>
@@ -57,7 +56,7 @@ TEST(ShmTest, AllReduceAddsInRankOrderWhateverTheSize) {
         SumInRankOrder(sources, expected.data(), n, DType::kF32);
         std::vector<float> data = inputs[ranks->rank()];
         ASSERT_TRUE(ranks->AllReduceSum(data.data(), n, DType::kF32).ok());
-        ASSERT_EQ(std::memcmp(data.data(), expected.data(), n * 4), 0)
+        ASSERT_EQ(data, expected)
             << "world " << world << ", " << n << " elements";
       }
       ASSERT_TRUE(ranks->Barrier().ok());
