@@ -5,18 +5,15 @@
 // however large blocks are, whoever is preempted, however far the engine runs
 // ahead. (tests/coordinator/engine/exactness_test.cc holds the engine alone to
 // it, over many more schedules.)
-#include <algorithm>
-#include <memory>
+#include <map>
 #include <random>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "absl/synchronization/mutex.h"
-#include "common/clock.h"
-#include "coordinator/engine/engine_loop.h"
 #include "gtest/gtest.h"
-#include "tests/integration/local_worker_group.h"
+#include "tests/integration/in_process.h"
 #include "tests/integration/runfiles.h"
 
 namespace quire {
@@ -24,7 +21,6 @@ namespace {
 
 constexpr int kNumPrompts = 64;
 constexpr int kVocabSize = 4096;
-constexpr int kMaxModelLen = 256;
 
 using Streams = std::vector<std::vector<TokenId>>;
 
@@ -53,100 +49,10 @@ std::vector<EngineRequest> Requests() {
   return requests;
 }
 
-struct Setting {
-  int32_t tensor_parallel_size = 1;
-  DType dtype = DType::kBf16;
-  int32_t max_num_seqs = 16;
-  int32_t max_num_batched_tokens = 256;
-  int32_t block_size = 16;
-  int32_t num_blocks = 4096;
-  int32_t forced_preemption_period = 0;
-  int32_t run_ahead_depth = 2;
-};
-
-// Collects streams and waits for the last.
-class Collector final : public OutputListener {
- public:
-  void OnOutputs(std::vector<SequenceOutput> outputs) override {
-    absl::MutexLock lock(&mutex_);
-    for (SequenceOutput& output : outputs) {
-      Stream& stream = streams_[output.request.value()];
-      EXPECT_TRUE(output.status.ok()) << output.status;
-      EXPECT_EQ(output.token_offset,
-                static_cast<int64_t>(stream.tokens.size()));
-      stream.tokens.insert(stream.tokens.end(), output.tokens.begin(),
-                           output.tokens.end());
-      if (output.finish_reason != FinishReason::kNone || !output.status.ok()) {
-        ++num_finished_;
-      }
-    }
-  }
-
-  Streams Await(const std::vector<RequestKey>& keys) {
-    absl::MutexLock lock(&mutex_);
-    const auto done = [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-      return num_finished_ >= static_cast<int>(keys.size());
-    };
-    mutex_.Await(absl::Condition(&done));
-    Streams streams;
-    for (RequestKey key : keys) {
-      streams.push_back(streams_[key.value()].tokens);
-    }
-    return streams;
-  }
-
- private:
-  struct Stream {
-    std::vector<TokenId> tokens;
-  };
-  absl::Mutex mutex_;
-  std::map<uint64_t, Stream> streams_ ABSL_GUARDED_BY(mutex_);
-  int num_finished_ ABSL_GUARDED_BY(mutex_) = 0;
-};
-
-// Runs all requests under a setting. Checks that no block leaked.
-Streams RunAll(const Setting& setting, int64_t* num_preemptions = nullptr) {
-  EngineOptions engine_options;
-  engine_options.max_num_seqs = setting.max_num_seqs;
-  engine_options.max_num_batched_tokens = setting.max_num_batched_tokens;
-  engine_options.max_model_len = kMaxModelLen;
-  engine_options.block_size = setting.block_size;
-  engine_options.run_ahead_depth = setting.run_ahead_depth;
-  engine_options.forced_preemption_period = setting.forced_preemption_period;
-  RealClock clock;
-  Collector collector;
-  auto engine = EngineLoop::Create(engine_options, &collector, &clock);
-  EXPECT_TRUE(engine.ok()) << engine.status();
-
-  LocalWorkerGroupOptions group_options;
-  group_options.model = ModelFolder("tools/demo_model/model");
-  group_options.dtype = setting.dtype;
-  group_options.tensor_parallel_size = setting.tensor_parallel_size;
-  group_options.limits.max_num_batched_tokens = setting.max_num_batched_tokens;
-  group_options.limits.max_num_seqs = setting.max_num_seqs;
-  group_options.limits.max_model_len = kMaxModelLen;
-  group_options.block_size = setting.block_size;
-  group_options.num_blocks = setting.num_blocks;
-  auto group = LocalWorkerGroup::Create(group_options, engine->get(), &clock);
-  EXPECT_TRUE(group.ok()) << group.status();
-  (*engine)->Start(group->get());
-  (*engine)->OnGroupReady((*group)->ready());
-  EXPECT_TRUE((*engine)->AwaitReady(absl::InfiniteFuture()));
-
-  std::vector<RequestKey> keys;
-  for (EngineRequest& request : Requests()) {
-    auto key = (*engine)->Submit(std::move(request));
-    EXPECT_TRUE(key.ok()) << key.status();
-    keys.push_back(*key);
-  }
-  Streams streams = collector.Await(keys);
-  (*engine)->Drain(absl::InfiniteFuture());
-  const EngineStats stats = (*engine)->Stats();
-  EXPECT_EQ(stats.num_free_blocks + stats.num_cached_blocks,
-            setting.num_blocks);
-  if (num_preemptions != nullptr) *num_preemptions = stats.num_preemptions;
-  (*engine)->Stop();
-  return streams;
+// Runs all requests under a setting.
+InProcessRun RunAll(InProcessSetting setting) {
+  setting.model = ModelFolder("tools/demo_model/model");
+  return RunInProcess(setting, Requests());
 }
 
 // Each request with the workers to itself, one token at a time but for its
@@ -155,72 +61,72 @@ const Streams& Alone(int32_t tensor_parallel_size, DType dtype) {
   static auto* cache = new std::map<std::pair<int32_t, DType>, Streams>;
   Streams& streams = (*cache)[{tensor_parallel_size, dtype}];
   if (streams.empty()) {
-    Setting alone;
+    InProcessSetting alone;
     alone.tensor_parallel_size = tensor_parallel_size;
     alone.dtype = dtype;
     alone.max_num_seqs = 1;
     alone.run_ahead_depth = 1;
-    streams = RunAll(alone);
+    streams = RunAll(alone).streams;
   }
   return streams;
 }
 
-class ExactnessTest : public testing::TestWithParam<Setting> {};
+class ExactnessTest : public testing::TestWithParam<InProcessSetting> {};
 
 TEST_P(ExactnessTest, EveryStreamIsThatOfTheRequestAlone) {
-  const Setting& setting = GetParam();
+  const InProcessSetting& setting = GetParam();
   const Streams& expected = Alone(setting.tensor_parallel_size, setting.dtype);
-  int64_t num_preemptions = 0;
-  const Streams streams = RunAll(setting, &num_preemptions);
+  const InProcessRun run = RunAll(setting);
+  ASSERT_EQ(run.streams.size(), expected.size());
   for (int i = 0; i < kNumPrompts; ++i) {
-    EXPECT_FALSE(streams[i].empty());
-    EXPECT_EQ(streams[i], expected[i]) << "request " << i;
+    EXPECT_FALSE(run.streams[i].empty());
+    EXPECT_EQ(run.streams[i], expected[i]) << "request " << i;
   }
   const bool must_preempt =
       setting.forced_preemption_period > 0 || setting.num_blocks < 4096;
-  EXPECT_EQ(num_preemptions > 0, must_preempt);
+  EXPECT_EQ(run.num_preemptions > 0, must_preempt);
 }
 
-std::vector<Setting> Settings() {
-  std::vector<Setting> settings;
+std::vector<InProcessSetting> Settings() {
+  std::vector<InProcessSetting> settings;
   const auto add = [&](auto change) {
     for (int32_t tensor_parallel_size : {1, 2}) {
-      Setting setting;
+      InProcessSetting setting;
       setting.tensor_parallel_size = tensor_parallel_size;
       change(setting);
       settings.push_back(setting);
     }
   };
   for (int32_t batch : {2, 3, 8, 64}) {
-    add([&](Setting& s) { s.max_num_seqs = batch; });
+    add([&](InProcessSetting& s) { s.max_num_seqs = batch; });
   }
   for (int32_t chunk : {16, 64, 512}) {
-    add([&](Setting& s) { s.max_num_batched_tokens = chunk; });
+    add([&](InProcessSetting& s) { s.max_num_batched_tokens = chunk; });
   }
   for (int32_t block_size : {1, 2, 8, 32, 128}) {
-    add([&](Setting& s) { s.block_size = block_size; });
+    add([&](InProcessSetting& s) { s.block_size = block_size; });
   }
-  add([](Setting& s) { s.run_ahead_depth = 1; });
-  add([](Setting& s) { s.forced_preemption_period = 3; });
-  add([](Setting& s) {
+  add([](InProcessSetting& s) { s.run_ahead_depth = 1; });
+  add([](InProcessSetting& s) { s.forced_preemption_period = 3; });
+  add([](InProcessSetting& s) {
     s.forced_preemption_period = 2;
     s.run_ahead_depth = 1;
     s.max_num_batched_tokens = 32;
   });
   // Too few blocks for everybody: preemption by need.
-  add([](Setting& s) {
+  add([](InProcessSetting& s) {
     s.num_blocks = 24;
     s.max_num_seqs = 32;
   });
-  add([](Setting& s) {
+  add([](InProcessSetting& s) {
     s.dtype = DType::kF32;
     s.max_num_seqs = 64;
   });
   return settings;
 }
 
-std::string Name(const testing::TestParamInfo<Setting>& info) {
-  const Setting& s = info.param;
+std::string Name(const testing::TestParamInfo<InProcessSetting>& info) {
+  const InProcessSetting& s = info.param;
   return absl::StrCat("tp", s.tensor_parallel_size, Name(s.dtype), "seqs",
                       s.max_num_seqs, "tokens", s.max_num_batched_tokens,
                       "block", s.block_size, "of", s.num_blocks, "force",

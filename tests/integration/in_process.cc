@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tests/integration/in_process.h"
+
+#include <map>
+#include <memory>
+#include <utility>
+
+#include "absl/synchronization/mutex.h"
+#include "common/clock.h"
+#include "coordinator/engine/engine_loop.h"
+#include "gtest/gtest.h"
+#include "tests/integration/local_worker_group.h"
+
+namespace quire {
+namespace {
+
+// Collects streams and waits for the last.
+class Collector final : public OutputListener {
+ public:
+  void OnOutputs(std::vector<SequenceOutput> outputs) override {
+    absl::MutexLock lock(&mutex_);
+    for (SequenceOutput& output : outputs) {
+      Stream& stream = streams_[output.request.value()];
+      EXPECT_TRUE(output.status.ok()) << output.status;
+      EXPECT_EQ(output.token_offset,
+                static_cast<int64_t>(stream.tokens.size()));
+      stream.tokens.insert(stream.tokens.end(), output.tokens.begin(),
+                           output.tokens.end());
+      if (output.finish_reason != FinishReason::kNone || !output.status.ok()) {
+        stream.finish_reason = output.finish_reason;
+        ++num_finished_;
+      }
+    }
+  }
+
+  void Await(const std::vector<RequestKey>& keys, InProcessRun* run) {
+    absl::MutexLock lock(&mutex_);
+    const auto done = [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+      return num_finished_ >= static_cast<int>(keys.size());
+    };
+    mutex_.Await(absl::Condition(&done));
+    for (RequestKey key : keys) {
+      run->streams.push_back(streams_[key.value()].tokens);
+      run->finish_reasons.push_back(streams_[key.value()].finish_reason);
+    }
+  }
+
+ private:
+  struct Stream {
+    std::vector<TokenId> tokens;
+    FinishReason finish_reason = FinishReason::kNone;
+  };
+  absl::Mutex mutex_;
+  std::map<uint64_t, Stream> streams_ ABSL_GUARDED_BY(mutex_);
+  int num_finished_ ABSL_GUARDED_BY(mutex_) = 0;
+};
+
+EngineOptions EngineOptionsOf(const InProcessSetting& setting) {
+  EngineOptions options;
+  options.max_num_seqs = setting.max_num_seqs;
+  options.max_num_batched_tokens = setting.max_num_batched_tokens;
+  options.max_model_len = setting.max_model_len;
+  options.block_size = setting.block_size;
+  options.run_ahead_depth = setting.run_ahead_depth;
+  options.forced_preemption_period = setting.forced_preemption_period;
+  return options;
+}
+
+LocalWorkerGroupOptions GroupOptionsOf(const InProcessSetting& setting) {
+  LocalWorkerGroupOptions options;
+  options.model = setting.model;
+  options.dtype = setting.dtype;
+  options.tensor_parallel_size = setting.tensor_parallel_size;
+  options.limits.max_num_batched_tokens = setting.max_num_batched_tokens;
+  options.limits.max_num_seqs = setting.max_num_seqs;
+  options.limits.max_model_len = setting.max_model_len;
+  options.block_size = setting.block_size;
+  options.num_blocks = setting.num_blocks;
+  return options;
+}
+
+}  // namespace
+
+InProcessRun RunInProcess(const InProcessSetting& setting,
+                          std::vector<EngineRequest> requests) {
+  InProcessRun run;
+  RealClock clock;
+  Collector collector;
+  auto engine =
+      EngineLoop::Create(EngineOptionsOf(setting), &collector, &clock);
+  EXPECT_TRUE(engine.ok()) << engine.status();
+  if (!engine.ok()) return run;
+  auto group =
+      LocalWorkerGroup::Create(GroupOptionsOf(setting), engine->get(), &clock);
+  EXPECT_TRUE(group.ok()) << group.status();
+  if (!group.ok()) return run;
+  (*engine)->Start(group->get());
+  (*engine)->OnGroupReady((*group)->ready());
+  EXPECT_TRUE((*engine)->AwaitReady(absl::InfiniteFuture()));
+
+  std::vector<RequestKey> keys;
+  for (EngineRequest& request : requests) {
+    const auto key = (*engine)->Submit(std::move(request));
+    EXPECT_TRUE(key.ok()) << key.status();
+    if (key.ok()) keys.push_back(*key);
+  }
+  collector.Await(keys, &run);
+  (*engine)->Drain(absl::InfiniteFuture());
+  const EngineStats stats = (*engine)->Stats();
+  EXPECT_EQ(stats.num_free_blocks + stats.num_cached_blocks,
+            setting.num_blocks);
+  run.num_preemptions = stats.num_preemptions;
+  (*engine)->Stop();
+  return run;
+}
+
+}  // namespace quire

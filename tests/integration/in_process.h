@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The real engine over a real worker group, without processes or sockets.
+#ifndef TESTS_INTEGRATION_IN_PROCESS_H_
+#define TESTS_INTEGRATION_IN_PROCESS_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "common/ids.h"
+#include "coordinator/engine/engine_client.h"
+#include "kernels/dtype.h"
+
+namespace quire {
+
+struct InProcessSetting {
+  std::string model;  // a Hugging Face folder
+  int32_t tensor_parallel_size = 1;
+  DType dtype = DType::kBf16;
+  int32_t max_model_len = 256;
+  int32_t max_num_seqs = 16;
+  int32_t max_num_batched_tokens = 256;
+  int32_t block_size = 16;
+  int32_t num_blocks = 4096;
+  int32_t forced_preemption_period = 0;
+  int32_t run_ahead_depth = 2;
+};
+
+struct InProcessRun {
+  std::vector<std::vector<TokenId>> streams;  // in the order of the requests
+  std::vector<FinishReason> finish_reasons;
+  int64_t num_preemptions = 0;
+};
+
+// Submits all requests at once and waits for the last. Reports a test failure
+// if one fails, if a stream has a gap, or if a block is not given back.
+InProcessRun RunInProcess(const InProcessSetting& setting,
+                          std::vector<EngineRequest> requests);
+
+}  // namespace quire
+
+#endif  // TESTS_INTEGRATION_IN_PROCESS_H_
