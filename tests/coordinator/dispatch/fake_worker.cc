@@ -25,7 +25,7 @@ class FakeWorker::Service final : public v1::Worker::Service {
  public:
   explicit Service(const FakeWorkerOptions& options) : options_(options) {}
 
-  grpc::Status Load(grpc::ServerContext* rpc, const v1::LoadRequest* request,
+  grpc::Status Load(grpc::ServerContext*, const v1::LoadRequest* request,
                     grpc::ServerWriter<v1::LoadProgress>* writer) override {
     {
       absl::MutexLock lock(&mutex_);
@@ -38,8 +38,9 @@ class FakeWorker::Service final : public v1::Worker::Service {
     progress.set_bytes_total(100);
     writer->Write(progress);
     if (options_.hang_in_load) {
-      // A cancelled call fails its writes; nothing else tells a sync server.
-      while (!rpc->IsCancelled()) writer->Write(progress);
+      absl::MutexLock lock(&mutex_);
+      mutex_.Await(absl::Condition(&stopping));
+      return grpc::Status::CANCELLED;
     }
     progress.set_phase("done");
     progress.set_bytes_done(100);
@@ -73,6 +74,7 @@ class FakeWorker::Service final : public v1::Worker::Service {
     SimulatedWorkerGroup group(options);
     {
       absl::MutexLock lock(&mutex_);
+      if (ending) return ToGrpcStatus(run_status);
       run_rpc_ = rpc;
     }
     v1::StepPlan message;
@@ -118,6 +120,7 @@ class FakeWorker::Service final : public v1::Worker::Service {
   bool old_epoch ABSL_GUARDED_BY(mutex_) = false;
   bool silent ABSL_GUARDED_BY(mutex_) = false;
   bool ending ABSL_GUARDED_BY(mutex_) = false;
+  bool stopping ABSL_GUARDED_BY(mutex_) = false;
   bool load_called_ ABSL_GUARDED_BY(mutex_) = false;
   absl::Status run_status ABSL_GUARDED_BY(mutex_);
   int64_t num_plans ABSL_GUARDED_BY(mutex_) = 0;
@@ -161,10 +164,17 @@ FakeWorker::FakeWorker(const FakeWorkerOptions& options)
   builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(),
                            &server_->port);
   builder.RegisterService(service_.get());
+  // As a worker: the coordinator's pings are welcome.
+  builder.AddChannelArgument(
+      GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 1000);
   server_->server = builder.BuildAndStart();
 }
 
 FakeWorker::~FakeWorker() {
+  {
+    absl::MutexLock lock(&service_->mutex_);
+    service_->stopping = true;
+  }
   server_->server->Shutdown(std::chrono::system_clock::now());
 }
 

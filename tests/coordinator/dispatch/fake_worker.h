@@ -18,7 +18,7 @@ struct FakeWorkerOptions {
   int32_t block_size = 16;
   absl::Status load_status;   // what Load ends with
   uint64_t kv_bytes = 64000;  // of blocks of 1000 bytes
-  bool hang_in_load = false;  // until the call is cancelled
+  bool hang_in_load = false;  // until the worker is destroyed
 };
 
 // Thread-safe. Stops in its destructor.
