@@ -143,15 +143,54 @@ namespace {
 // Runs `part` for all ranks at once and waits. A launch has few ranks and
 // minutes to run, so each may have a thread.
 template <typename Ranks, typename Part>
-void OnAllRanks(Ranks* ranks, const Part& part) {
+void OnAllRanks(const Ranks& ranks, const Part& part) {
   std::vector<std::thread> threads;
-  for (auto& rank : *ranks) {
+  for (const auto& rank : ranks) {
     threads.emplace_back([&part, &rank] { part(rank.get()); });
   }
   for (std::thread& thread : threads) thread.join();
 }
 
 }  // namespace
+
+absl::Status GroupLauncher::RunParts(
+    const std::vector<std::unique_ptr<RankLaunch>>& ranks, Calls* calls,
+    const LaunchObserver& observer, LaunchedGroup* group) {
+  OnAllRanks(ranks, [&](RankLaunch* rank) {
+    rank->Load(options_, static_cast<int32_t>(ranks.size()), observer);
+  });
+  QUIRE_RETURN_IF_ERROR(calls->failure());
+  if (observer.on_warming != nullptr) observer.on_warming();
+  OnAllRanks(ranks, [&](RankLaunch* rank) {
+    rank->Profile(options_.memory_utilization);
+  });
+  QUIRE_RETURN_IF_ERROR(calls->failure());
+  uint64_t num_blocks = std::numeric_limits<int32_t>::max();
+  uint64_t block_bytes = 0;
+  for (const auto& rank : ranks) {
+    const v1::ProfileResponse& profile = rank->profile();
+    num_blocks =
+        std::min(num_blocks, profile.kv_bytes() / profile.block_bytes());
+    block_bytes += profile.block_bytes();
+    group->weight_bytes += profile.weight_bytes();
+    group->largest_step =
+        std::max(group->largest_step, absl::Microseconds(profile.step_us()));
+  }
+  if (options_.num_blocks_override > 0) {
+    num_blocks = options_.num_blocks_override;
+  }
+  if (num_blocks == 0) {
+    return absl::ResourceExhaustedError(
+        "no memory is left for KV blocks; raise --memory_utilization or "
+        "lower --max_num_batched_tokens");
+  }
+  group->kv_bytes = num_blocks * block_bytes;
+  group->ready.num_blocks = static_cast<int32_t>(num_blocks);
+  OnAllRanks(ranks, [&](RankLaunch* rank) {
+    rank->AllocateKv(group->ready.num_blocks);
+  });
+  return calls->failure();
+}
 
 absl::StatusOr<LaunchedGroup> GroupLauncher::Launch(
     const std::vector<std::string>& addresses, Epoch coordinator_epoch,
@@ -172,43 +211,7 @@ absl::StatusOr<LaunchedGroup> GroupLauncher::Launch(
         std::make_unique<RankLaunch>(rank, addresses[rank], epoch, &calls));
   }
   LaunchedGroup group;
-  const auto run = [&]() -> absl::Status {
-    OnAllRanks(&ranks, [&](RankLaunch* rank) {
-      rank->Load(options_, world_size, observer);
-    });
-    QUIRE_RETURN_IF_ERROR(calls.failure());
-    if (observer.on_warming != nullptr) observer.on_warming();
-    OnAllRanks(&ranks, [&](RankLaunch* rank) {
-      rank->Profile(options_.memory_utilization);
-    });
-    QUIRE_RETURN_IF_ERROR(calls.failure());
-    uint64_t num_blocks = std::numeric_limits<int32_t>::max();
-    uint64_t block_bytes = 0;
-    for (const auto& rank : ranks) {
-      const v1::ProfileResponse& profile = rank->profile();
-      num_blocks =
-          std::min(num_blocks, profile.kv_bytes() / profile.block_bytes());
-      block_bytes += profile.block_bytes();
-      group.weight_bytes += profile.weight_bytes();
-      group.largest_step =
-          std::max(group.largest_step, absl::Microseconds(profile.step_us()));
-    }
-    if (options_.num_blocks_override > 0) {
-      num_blocks = options_.num_blocks_override;
-    }
-    if (num_blocks == 0) {
-      return absl::ResourceExhaustedError(
-          "no memory is left for KV blocks; raise --memory_utilization or "
-          "lower --max_num_batched_tokens");
-    }
-    group.kv_bytes = num_blocks * block_bytes;
-    group.ready.num_blocks = static_cast<int32_t>(num_blocks);
-    OnAllRanks(&ranks, [&](RankLaunch* rank) {
-      rank->AllocateKv(group.ready.num_blocks);
-    });
-    return calls.failure();
-  };
-  const absl::Status status = run();
+  const absl::Status status = RunParts(ranks, &calls, observer, &group);
   {
     absl::MutexLock lock(&mutex_);
     current_ = nullptr;

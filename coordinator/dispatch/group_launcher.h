@@ -79,6 +79,10 @@ class GroupLauncher {
   class Calls;
   class RankLaunch;
 
+  absl::Status RunParts(const std::vector<std::unique_ptr<RankLaunch>>& ranks,
+                        Calls* calls, const LaunchObserver& observer,
+                        LaunchedGroup* group);
+
   const LaunchOptions options_;
   absl::Mutex mutex_;
   absl::Status cancelled_ ABSL_GUARDED_BY(mutex_);  // of every launch
