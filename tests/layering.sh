@@ -31,7 +31,7 @@ broken=0
 for rule in "${rules[@]}"; do
   read -r from to <<<"$rule"
   # Build macros and settings under //tools/bazel are everybody's.
-  path=$(bazel ${BAZEL_STARTUP:-} query --noshow_progress --notool_deps \
+  path=$(bazel query --noshow_progress --notool_deps \
     --ui_event_filters=-info,-warning \
     "somepath(//$from/..., //$to/... except //tools/bazel/...)" | tr '\n' ' ')
   if [[ -n "$path" ]]; then

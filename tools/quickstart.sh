@@ -9,7 +9,6 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-readonly MODEL=tools/demo_model/model
 serve_pid=
 scratch=$(mktemp -d)
 
@@ -45,14 +44,13 @@ setup_s=$SECONDS
 
 say "2/4 build (about 5 minutes the first time on 2 cores)"
 bazel build --config=opt //tools:quire  # with the coordinator and the worker
-bin=$(bazel info --config=opt bazel-bin 2>/dev/null)
 # Bazel's server would stay; it has nothing more to do.
 bazel shutdown
-quire=$bin/tools/quire/quire
+quire=bazel-bin/tools/quire/quire
 build_s=$((SECONDS - setup_s))
 
 say "3/4 serve on two tensor-parallel CPU workers"
-"$quire" serve --model="$MODEL" --tensor_parallel_size=2 --device=cpu \
+"$quire" serve --tensor_parallel_size=2 --device=cpu \
   --port=0 --control_port=0 --metrics_port=0 \
   --ready_file="$scratch/ready" --log_dir="$scratch/logs" &
 serve_pid=$!
@@ -86,7 +84,7 @@ cat >&2 <<END
 took: packages ${setup_s} s, build ${build_s} s, start ${serve_s} s, answers ${answer_s} s; ${SECONDS} s in all
 
 How to go on:
-  $quire serve --model=$MODEL --tensor_parallel_size=2 --device=cpu
+  $quire serve --tensor_parallel_size=2 --device=cpu
 and in another terminal
   $quire generate "Tell me a story about a fox" --max_tokens=100
   $quire status

@@ -26,6 +26,8 @@ status=0
 bazel test --keep_going --test_tag_filters=-gpu \
   --build_event_json_file="$scratch/events.json" \
   "${flags[@]}" -- "${patterns[@]}" || status=$?
+# Who may use whom; Bazel cannot be asked from inside a test.
+tests/layering.sh >"$scratch/layering" || status=$?
 python3 tools/test_summary.py --events="$scratch/events.json" \
-  --skipped="$scratch/gpu" || exit 1
+  --skipped="$scratch/gpu" --checks="$scratch/layering" || exit 1
 exit "$status"

@@ -2,6 +2,9 @@
 """Counts test cases in Bazel's build events and the test.xml files they name.
 
 Usage: python3 test_summary.py --events=events.json [--skipped=names.txt]
+           [--checks=lines.txt]
+
+Lines of --checks begin with `ok` or `FAIL` and count as a case each.
 
 Ends with `N passed, N failed`, or `N passed, N failed, N skipped`. A target
 that was not built, crashed or timed out counts as a failed case. Exits with 1
@@ -101,9 +104,17 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--events", required=True)
     parser.add_argument("--skipped", help="a file of names, one a line")
+    parser.add_argument("--checks", help="a file of ok and FAIL lines")
     args = parser.parse_args()
 
     counts, failed_targets = summarize(read_events(args.events))
+    if args.checks:
+        for line in pathlib.Path(args.checks).read_text().splitlines():
+            if line.startswith("ok"):
+                counts = counts._replace(passed=counts.passed + 1)
+            else:
+                counts = counts._replace(failed=counts.failed + 1)
+                failed_targets.append(line)
     skipped_targets = []
     if args.skipped:
         skipped_targets = pathlib.Path(args.skipped).read_text().split()

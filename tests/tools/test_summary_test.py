@@ -56,12 +56,12 @@ class SummaryTest(unittest.TestCase):
             "completed": completed,
         })
 
-    def _run(self, skipped=""):
+    def _run(self, skipped="", extra=()):
         events = self._path("events.json",
                             "\n".join(json.dumps(e) for e in self._events))
         process = subprocess.run(
             [sys.executable, SUMMARY, "--events=" + events,
-             "--skipped=" + self._path("skipped", skipped)],
+             "--skipped=" + self._path("skipped", skipped), *extra],
             stdout=subprocess.PIPE, universal_newlines=True, check=False)
         return process.returncode, process.stdout.splitlines()
 
@@ -72,6 +72,13 @@ class SummaryTest(unittest.TestCase):
         code, lines = self._run()
         self.assertEqual(lines, ["3 passed, 0 failed, 1 skipped"])
         self.assertEqual(code, 0)
+
+    def test_checks_count_as_cases(self):
+        self._add_result("//a", "PASSED")
+        checks = self._path("checks", "ok   a does not use b\nFAIL c: path\n")
+        code, lines = self._run(extra=["--checks=" + checks])
+        self.assertEqual(lines, ["failed: FAIL c: path", "2 passed, 1 failed"])
+        self.assertEqual(code, 1)
 
     def test_failed_cases_fail(self):
         self._add_result("//a", "FAILED", FAILING_XML)

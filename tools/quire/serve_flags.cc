@@ -78,7 +78,8 @@ absl::StatusOr<LauncherOptions> ToLauncherOptions(const ServeFlags& serve,
                            FindBinary(launcher, "worker", "quire_worker"));
   }
   std::string model = serve.model;
-  if (model.empty()) {
+  const bool is_demo = model.empty();
+  if (is_demo) {
     QUIRE_ASSIGN_OR_RETURN(model, FindDemoModel(launcher));
   }
   // Workers may look from another folder.
@@ -92,6 +93,10 @@ absl::StatusOr<LauncherOptions> ToLauncherOptions(const ServeFlags& serve,
       absl::StrCat("--model=", model),
       absl::StrCat("--tensor_parallel_size=", serve.tensor_parallel_size),
   };
+  // Its folder's name would tell nobody anything. A flag of the user's wins.
+  if (is_demo) {
+    options.coordinator_flags.push_back("--served_model_name=quire-demo");
+  }
   options.coordinator_flags.insert(options.coordinator_flags.end(),
                                    serve.coordinator_flags.begin(),
                                    serve.coordinator_flags.end());
