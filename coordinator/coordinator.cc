@@ -289,6 +289,9 @@ void Coordinator::Impl::OnReady(const LaunchedGroup& group) {
   LOG(INFO) << group.ready.num_blocks << " blocks, " << num_tokens
             << " tokens; " << num_tokens / request_tokens << " requests of "
             << request_tokens << " tokens at once";
+  // The engine hears of the group on its own thread; until then it would
+  // refuse the first request of whoever is told now.
+  if (!engine_->AwaitReady(clock_->Now() + kEngineReadyTimeout)) return;
   if (!sessions_.is_draining()) public_server_->SetReady(true);
   if (callbacks_.on_ready != nullptr) callbacks_.on_ready(group);
 }

@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "absl/synchronization/blocking_counter.h"
+#include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/integration/process_cluster.h"
 #include "tests/integration/runfiles.h"
@@ -63,8 +64,9 @@ TEST_F(FaultTest, AKilledRankEndsInUnavailableAndACleanExit) {
   for (const StreamOutcome& outcome : outcomes) {
     EXPECT_EQ(outcome.status.error_code(), grpc::StatusCode::UNAVAILABLE)
         << outcome.status.error_message();
-    EXPECT_NE(outcome.status.error_message().find("rank 1"), std::string::npos)
-        << outcome.status.error_message();
+    // Nearly always "rank 1": its socket closes before rank 0 misses it.
+    EXPECT_THAT(outcome.status.error_message(),
+                testing::ContainsRegex("rank [01] .*is lost"));
     EXPECT_FALSE(outcome.token_ids.empty());
     EXPECT_TRUE(outcome.contiguous);
     EXPECT_FALSE(outcome.complete);
