@@ -42,7 +42,7 @@ say "1/4 packages"
 tools/setup.sh
 setup_s=$SECONDS
 
-say "2/4 build (about 5 minutes the first time on 2 cores)"
+say "2/4 build (about 6 minutes the first time on 2 cores)"
 bazel build --config=opt //tools:quire  # with the coordinator and the worker
 # Bazel's server would stay; it has nothing more to do.
 bazel shutdown
