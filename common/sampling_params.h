@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "common/digest.h"
 #include "common/ids.h"
 
 namespace quire {
@@ -27,13 +28,42 @@ struct SlotSampling {
   int32_t min_tokens = 0;  // output tokens before a stop token may be chosen
   // Masked until min_tokens: end-of-sequence and stop ids.
   std::vector<TokenId> stop_token_ids;
-  int32_t num_logprobs = -1;  // -1: none, else [0, 20] besides the sampled one
+  // -1: none, else [0, kMaxSlotLogprobs] besides the sampled one.
+  int32_t num_logprobs = -1;
 
   friend bool operator==(const SlotSampling&, const SlotSampling&) = default;
 };
 
+// Requests may ask for 20; a beam of width 16 looks at twice its width.
+inline constexpr int32_t kMaxSlotLogprobs = 32;
+inline constexpr int32_t kMaxBeamWidth = 16;
+inline constexpr int32_t kMaxSequencesPerGroup = 16;
+
+// When a beam search ends, as Hugging Face's generate() defines it.
+enum class EarlyStopping {
+  kFalse,  // when no running beam is likely to beat the worst finished one
+  kTrue,   // as soon as there are beam_width finished ones
+  kNever,  // when none can, whatever the length penalty
+};
+
+// Seed of the index-th sequence of a request: the request's own for the first,
+// so that a request for one sequence does not depend on this.
+constexpr uint64_t SequenceSeed(uint64_t request_seed, int32_t index) {
+  return index == 0 ? request_seed
+                    : MixBits(request_seed + MixBits(uint64_t(index)));
+}
+
 struct SamplingParams {
   SlotSampling slot;
+  // Sequences returned, and sampled to choose them from by cumulative log
+  // probability: 1 <= n <= best_of <= kMaxSequencesPerGroup. The i-th samples
+  // with SequenceSeed(slot.seed, i).
+  int32_t n = 1;
+  int32_t best_of = 1;
+  // 0: sampling. Else [2, kMaxBeamWidth]: beam search; n <= beam_width.
+  int32_t beam_width = 0;
+  float length_penalty = 1;
+  EarlyStopping early_stopping = EarlyStopping::kFalse;
   // Ids that end the output; the model's own end-of-sequence ids are among
   // them unless ignore_eos was asked for.
   std::vector<TokenId> stop_token_ids;

@@ -9,8 +9,8 @@
 // it knows the tokens of step n (run-ahead): it needs lengths, not values.
 //
 // A worker applies a plan's parts in this order, all before any token runs:
-//   resync, released, forks, admitted, replaced, appended, swap_outs, swap_ins,
-//   copies
+//   resync, released, forks, next_tokens, admitted, replaced, appended,
+//   swap_outs, swap_ins, copies
 // Plans run strictly in order, so a block that this plan takes from one slot
 // may be given to another in the same plan.
 #ifndef COMMON_STEP_PLAN_H_
@@ -66,6 +66,15 @@ struct SlotFork {
   friend bool operator==(const SlotFork&, const SlotFork&) = default;
 };
 
+// The slot's last token, which is not computed yet, is `token` instead: a beam
+// goes on with another token than its rank sampled.
+struct NextToken {
+  SlotId slot;
+  TokenId token = 0;
+
+  friend bool operator==(const NextToken&, const NextToken&) = default;
+};
+
 // Logical block `logical_idx` of the slot is now `block` (copy-on-write).
 struct ReplacedBlock {
   SlotId slot;
@@ -113,6 +122,7 @@ struct StepPlan {
   bool resync = false;  // forget every slot first; `admitted` restates them
   std::vector<SlotId> released;
   std::vector<SlotFork> forks;
+  std::vector<NextToken> next_tokens;
   std::vector<AdmittedSlot> admitted;
   std::vector<ReplacedBlock> replaced;
   std::vector<AppendedBlock> appended;

@@ -19,6 +19,9 @@ struct GroupReady {
   Epoch group_epoch;
   int32_t num_blocks = 0;       // the least that any rank has
   int32_t num_host_blocks = 0;  // to swap into; 0: none
+  // What preemption costs, of the slowest rank; 0: unknown.
+  double swap_blocks_per_second = 0;
+  double prefill_tokens_per_second = 0;
 };
 
 // Called from the dispatcher's threads; implementations hand over and return.

@@ -24,6 +24,12 @@ struct EngineRequest {
   std::string request_id;       // unique among running requests
   std::vector<TokenId> prompt;  // not empty, every id < vocabulary size
   SamplingParams sampling;      // validated, defaults applied, seed chosen
+  int32_t priority = 0;         // the lower goes first
+  std::string tenant;           // who is charged; "" is a tenant too
+  // Whether it finds prefixes of earlier requests and leaves its own; only
+  // those of equal `cache_salt`, which is the tenant's unless it was given.
+  bool use_prefix_cache = true;
+  std::string cache_salt;
   absl::Time deadline = absl::InfiniteFuture();
 };
 

@@ -223,13 +223,15 @@ void EngineCore::SettleWaiting(SequenceGroup* group) {
   CHECK(waiting != nullptr);
   waiting->ready = group->num_in_flight() == 0;
   waiting->num_tokens = 0;
-  waiting->num_admission_tokens = 0;
+  waiting->num_wanted_blocks = 0;
   for (const Sequence& seq : group->sequences) {
-    waiting->num_tokens = std::max(waiting->num_tokens, seq.num_tokens());
-    if (!is_ready()) continue;
-    waiting->num_admission_tokens =
-        std::max(waiting->num_admission_tokens,
+    waiting->num_tokens += seq.num_tokens();
+    if (!is_ready()) continue;  // settled again when it is
+    const int32_t num_tokens =
+        std::max(seq.num_tokens(),
                  kv_->AdmissionTokens(seq.num_tokens(), seq.max_num_tokens));
+    waiting->num_wanted_blocks +=
+        (num_tokens + kv_->block_size() - 1) / kv_->block_size();
   }
 }
 

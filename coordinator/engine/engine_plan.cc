@@ -18,6 +18,7 @@ void ClearPlan(StepPlan* plan) {
   plan->resync = false;
   plan->released.clear();
   plan->forks.clear();
+  plan->next_tokens.clear();
   plan->admitted.clear();
   plan->replaced.clear();
   plan->appended.clear();
@@ -201,13 +202,15 @@ bool EngineCore::Admit(const Admission& admission, InFlightStep* step,
   CHECK(!free_slots_.empty());
   const SlotId slot = free_slots_.back();
   AdmittedSlot admitted;
-  const absl::Status status =
-      kv_->Admit(slot,
-                 {.tokens = seq.tokens,
-                  .num_tokens = std::max(admission.num_tokens,
-                                         waiting.num_admission_tokens),
-                  .max_num_tokens = seq.max_num_tokens},
-                 &admitted);
+  const absl::Status status = kv_->Admit(
+      slot,
+      {.sequence_id = seq.id,
+       .tokens = seq.tokens,
+       .num_new_tokens =
+           std::max(admission.num_tokens,
+                    kv_->AdmissionTokens(seq.num_tokens(), seq.max_num_tokens)),
+       .max_num_tokens = seq.max_num_tokens},
+      &admitted, &plan_);
   if (!status.ok()) return false;
   free_slots_.pop_back();
   slots_[slot.value()] = &seq;

@@ -33,15 +33,41 @@ struct KvOptions {
 struct KvUsage {
   int32_t num_blocks = 0;
   int32_t num_free = 0;
-  int32_t num_cached = 0;  // hold only reusable prefixes; taken when needed
+  // Held by nobody, but with contents that may be wanted again: prefixes, and
+  // what preempted sequences left behind. Taken when needed.
+  int32_t num_cached = 0;
   int32_t num_held = 0;
+  int32_t num_host_blocks = 0;
+  int32_t num_free_host_blocks = 0;
 };
+
+// Who may find whose prefixes: sequences of the same scope. 0: nobody's.
+using CacheScope = uint64_t;
 
 // What a sequence asks for when it takes a slot.
 struct KvAdmission {
+  SequenceId sequence_id = {};
   absl::Span<const TokenId> tokens;  // all that are known
-  int32_t num_tokens = 0;            // of which this step computes these
-  int32_t max_num_tokens = 0;        // the longest that it may become
+  // This step computes so many after those that are found computed.
+  int32_t num_new_tokens = 0;
+  int32_t max_num_tokens = 0;  // the longest that it may become
+  CacheScope scope = 0;
+};
+
+// What an admission would find of its sequence, if it came now.
+struct KvReuse {
+  int32_t num_computed_tokens = 0;  // [0, tokens.size() - 1]
+  // Blocks among those that others hold, so that they cost no free block.
+  int32_t num_held_blocks = 0;
+};
+
+// What becomes of the contents that a preempted sequence leaves behind once
+// its blocks are needed for others.
+enum class ParkMode {
+  kDrop,    // at once: everything is computed anew
+  kRetain,  // lost from the tail on, as far as needed; the rest is computed
+            // anew
+  kSwap,    // moved to host blocks as far as needed, while there are any
 };
 
 // Engine thread only. Slots are [0, max_num_seqs).
@@ -57,11 +83,34 @@ class KvManager {
   virtual int32_t AdmissionTokens(int32_t num_tokens,
                                   int32_t max_num_tokens) const = 0;
 
-  // Gives an empty slot its first room and fills in `admitted->cache` and, if
-  // a prefix is cached already, `admitted->num_computed_tokens`.
-  // ResourceExhausted: nothing was taken. REQUIRES: the slot holds nothing.
+  // What Admit would find; costs a lookup a block at most. For a policy's
+  // arithmetic, and no promise.
+  virtual KvReuse FindReusable(const KvAdmission& /*admission*/) const {
+    return {};
+  }
+
+  // Gives an empty slot its first room and fills in `admitted->cache` and, of
+  // what was parked or is cached, `admitted->num_computed_tokens`: at most
+  // tokens.size() - 1. Block moves that this takes are written into `plan`.
+  // The sequence is parked no more. ResourceExhausted: nothing was taken,
+  // nothing written, and it still is. REQUIRES: the slot holds nothing.
   virtual absl::Status Admit(SlotId slot, const KvAdmission& admission,
-                             AdmittedSlot* admitted) = 0;
+                             AdmittedSlot* admitted, StepPlan* plan) = 0;
+
+  // Full blocks of the first `num_computed` of the slot's known `tokens` may
+  // from now on be found by others of its scope. They may be computed by the
+  // plan that is being made: within a step, every layer writes before it reads.
+  virtual void Publish(SlotId /*slot*/, absl::Span<const TokenId> /*tokens*/,
+                       int32_t /*num_computed*/) {}
+
+  // Gives the slot back as Release does, but so that an Admit of the same
+  // sequence finds what is left of its first `num_computed` tokens. Forget()
+  // ends that without an Admit. REQUIRES: it is not parked yet.
+  virtual void Park(SlotId slot, SequenceId /*sequence*/,
+                    int32_t /*num_computed*/, ParkMode /*mode*/) {
+    Release(slot);
+  }
+  virtual void Forget(SequenceId /*sequence*/) {}
 
   // Makes room to write tokens [num_computed, num_computed + num_new) of the
   // slot, and writes what the workers must be told into `plan`. A shared block
@@ -70,10 +119,11 @@ class KvManager {
   virtual absl::Status Grow(SlotId slot, int32_t num_computed, int32_t num_new,
                             StepPlan* plan) = 0;
 
-  // `child` shares what holds the first `num_computed` tokens of `parent`.
+  // `child` shares what holds the first `num_tokens` tokens of `parent`.
   // The caller writes the SlotFork. REQUIRES: child holds nothing, parent
-  // holds that much, and the manager can share.
-  virtual void Fork(SlotId parent, SlotId child, int32_t num_computed) = 0;
+  // holds that much, and can_fork().
+  virtual void Fork(SlotId parent, SlotId child, int32_t num_tokens) = 0;
+  virtual bool can_fork() const { return true; }
 
   // Gives back everything the slot holds. May be given to another slot in the
   // same plan that releases it.

@@ -44,10 +44,10 @@ int32_t PagedManager::AdmissionTokens(int32_t /*num_tokens*/,
 }
 
 absl::Status PagedManager::Admit(SlotId slot, const KvAdmission& admission,
-                                 AdmittedSlot* admitted) {
+                                 AdmittedSlot* admitted, StepPlan* /*plan*/) {
   BlockTable& table = Table(slot);
   CHECK_EQ(table.num_blocks(), 0) << "slot " << slot << " is taken";
-  const int32_t num_wanted = BlocksFor(admission.num_tokens);
+  const int32_t num_wanted = BlocksFor(admission.num_new_tokens);
   if (num_wanted > pool_.num_free()) {
     return OutOfBlocks(slot, num_wanted, pool_.num_free());
   }

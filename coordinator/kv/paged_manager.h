@@ -28,7 +28,7 @@ class PagedManager final : public KvManager {
   int32_t AdmissionTokens(int32_t num_tokens,
                           int32_t max_num_tokens) const override;
   absl::Status Admit(SlotId slot, const KvAdmission& admission,
-                     AdmittedSlot* admitted) override;
+                     AdmittedSlot* admitted, StepPlan* plan) override;
   absl::Status Grow(SlotId slot, int32_t num_computed, int32_t num_new,
                     StepPlan* plan) override;
   void Fork(SlotId parent, SlotId child, int32_t num_computed) override;

@@ -156,7 +156,7 @@ class Pass {
     for (int32_t idx = 0; idx < num_waiting && budget_ > 0; ++idx) {
       const WaitingGroup& group = view_.waiting[idx];
       if (!group.ready || group.num_seqs > num_slots) break;
-      const int32_t num_wanted = AdmissionBlocks(group);
+      const int32_t num_wanted = group.num_wanted_blocks;
       if (num_wanted > room - Watermark()) {
         if (!head_waits && (idx > 0 || group.preempted)) break;
         if (idx >= options_.bypass_window) break;
@@ -172,10 +172,6 @@ class Pass {
       decision_.admissions.push_back(
           {.waiting_idx = idx, .num_tokens = num_tokens});
     }
-  }
-
-  int32_t AdmissionBlocks(const WaitingGroup& group) const {
-    return BlocksFor(std::max(group.num_tokens, group.num_admission_tokens));
   }
 
   // A group that comes in alone may have everything.

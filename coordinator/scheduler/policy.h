@@ -41,9 +41,12 @@ struct WaitingGroup {
   int64_t arrival = 0;
   int32_t priority = 0;
   RequestKey key;
-  int32_t num_tokens = 0;  // prompt and outputs so far, of the longest sequence
-  // Room for at least this many is taken at admission; see KvManager.
-  int32_t num_admission_tokens = 0;
+  // To compute before all its sequences decode; what an admission would find
+  // computed is left out.
+  int32_t num_tokens = 0;
+  // That an admission takes from the free ones until all that is computed,
+  // reservations included and blocks that others hold already left out.
+  int32_t num_wanted_blocks = 0;
   int32_t num_seqs = 1;      // slots that it takes
   int32_t num_bypasses = 0;  // admissions of others while it was the head
   bool preempted = false;    // has run before: nobody goes past it

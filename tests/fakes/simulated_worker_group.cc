@@ -22,8 +22,8 @@ bool Contains(const std::vector<TokenId>& ids, TokenId id) {
 }
 
 // The token that follows `num_tokens` tokens hashed as `prefix`.
-TokenId NextToken(uint64_t prefix, const SlotSampling& sampling,
-                  int32_t num_tokens, int32_t num_outputs) {
+TokenId SimulatedToken(uint64_t prefix, const SlotSampling& sampling,
+                       int32_t num_tokens, int32_t num_outputs) {
   uint64_t draw = MixBits(prefix ^ MixBits(sampling.seed + num_tokens));
   const bool mask = num_outputs < sampling.min_tokens;
   while (mask && Contains(sampling.stop_token_ids,
@@ -42,7 +42,7 @@ std::vector<TokenId> SimulatedStream(const std::vector<TokenId>& prompt,
   std::vector<TokenId> outputs;
   while (static_cast<int32_t>(outputs.size()) < sampling.max_tokens) {
     const int32_t num_outputs = static_cast<int32_t>(outputs.size());
-    const TokenId token = NextToken(
+    const TokenId token = SimulatedToken(
         prefix, sampling.slot,
         static_cast<int32_t>(prompt.size()) + num_outputs, num_outputs);
     outputs.push_back(token);
@@ -350,8 +350,8 @@ void SimulatedWorkerGroup::RunSlice(const Slice& slice, bool is_decode,
   }
   if (!slice.sample) return;
   const int32_t num_tokens = static_cast<int32_t>(slot->tokens.size());
-  const TokenId token = NextToken(prefix, slot->sampling, num_tokens,
-                                  num_tokens - slot->num_prompt_tokens);
+  const TokenId token = SimulatedToken(prefix, slot->sampling, num_tokens,
+                                       num_tokens - slot->num_prompt_tokens);
   slot->tokens.push_back(token);
   if (slot->sampling.num_logprobs >= 0) {
     result->logprobs.push_back(

@@ -30,7 +30,7 @@ TEST(StatusWireTest, DetailsMakeTheRoundTrip) {
 }
 
 TEST(StatusWireTest, ForeignCodesBecomeUnknown) {
-  const grpc::Status odd(static_cast<grpc::StatusCode>(77), "odd");
+  const grpc::Status odd(static_cast<grpc::StatusCode>(17), "odd");
   EXPECT_EQ(FromGrpcStatus(odd), absl::UnknownError("odd"));
 }
 

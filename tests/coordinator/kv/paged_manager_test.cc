@@ -22,19 +22,23 @@ KvOptions Options(int32_t num_blocks, int32_t block_size) {
 
 absl::Status Admit(PagedManager* manager, SlotId slot, int32_t num_tokens) {
   AdmittedSlot admitted;
+  StepPlan plan;
   return manager->Admit(
-      slot, {.tokens = {}, .num_tokens = num_tokens, .max_num_tokens = 1024},
-      &admitted);
+      slot,
+      {.tokens = {}, .num_new_tokens = num_tokens, .max_num_tokens = 1024},
+      &admitted, &plan);
 }
 
 TEST(PagedManagerTest, AdmissionTakesWhatTheTokensFill) {
   PagedManager manager(Options(/*num_blocks=*/10, /*block_size=*/4));
   AdmittedSlot admitted;
-  ASSERT_TRUE(manager
-                  .Admit(SlotId(3),
-                         {.tokens = {}, .num_tokens = 9, .max_num_tokens = 99},
-                         &admitted)
-                  .ok());
+  StepPlan plan;
+  ASSERT_TRUE(
+      manager
+          .Admit(SlotId(3),
+                 {.tokens = {}, .num_new_tokens = 9, .max_num_tokens = 99},
+                 &admitted, &plan)
+          .ok());
   EXPECT_EQ(std::get<std::vector<BlockId>>(admitted.cache).size(), 3);
   EXPECT_EQ(admitted.num_computed_tokens, 0);
   EXPECT_EQ(manager.NumBlocks(SlotId(3)), 3);
@@ -183,9 +187,11 @@ TEST(PagedManagerTest, DeltasRebuildTheTablesOverRandomOperations) {
         } else {
           const int32_t length = 1 + random() % (4 * block_size);
           AdmittedSlot admitted;
+          StepPlan admission_plan;
           const auto status = manager.Admit(
-              id, {.tokens = {}, .num_tokens = length, .max_num_tokens = 1024},
-              &admitted);
+              id,
+              {.tokens = {}, .num_new_tokens = length, .max_num_tokens = 1024},
+              &admitted, &admission_plan);
           if (!status.ok()) continue;
           mirror.Admitted(id, admitted.cache);
           lengths[slot] = length;

@@ -46,6 +46,7 @@ WaitingGroup Waiting(int64_t arrival, int32_t num_tokens) {
   group.arrival = arrival;
   group.key = RequestKey(arrival);
   group.num_tokens = num_tokens;
+  group.num_wanted_blocks = BlocksFor(num_tokens);
   return group;
 }
 
@@ -91,7 +92,7 @@ WaitingGroup Bypassed(WaitingGroup group, int32_t num_bypasses) {
 }
 
 WaitingGroup Reserving(WaitingGroup group, int32_t num_tokens) {
-  group.num_admission_tokens = num_tokens;
+  group.num_wanted_blocks = BlocksFor(num_tokens);
   return group;
 }
 
