@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: Apache-2.0
+#ifndef KERNELS_CUDA_COPY_BLOCKS_H_
+#define KERNELS_CUDA_COPY_BLOCKS_H_
+
+#include "cuda_runtime.h"
+#include "kernels/attention.h"
+
+namespace quire {
+
+// Copies within device memory: one launch for up to 500 pairs, which travel as
+// the kernel's parameter. REQUIRES: block_bytes is a multiple of 4 and the
+// pools are 16-byte aligned.
+cudaError_t LaunchCopyBlocksCuda(const BlockCopyParams& params,
+                                 cudaStream_t stream);
+
+}  // namespace quire
+
+#endif  // KERNELS_CUDA_COPY_BLOCKS_H_
