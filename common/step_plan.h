@@ -67,7 +67,8 @@ struct SlotFork {
 };
 
 // The slot's last token, which is not computed yet, is `token` instead: a beam
-// goes on with another token than its rank sampled.
+// goes on with another token than its rank sampled. Not sampled, so not part of
+// a token digest: every rank has it from the same plan.
 struct NextToken {
   SlotId slot;
   TokenId token = 0;

@@ -71,13 +71,20 @@ absl::Status DecodePairs(absl::string_view field, const Uint32Field& values,
   return absl::OkStatus();
 }
 
+uint32_t Encode(int32_t value) { return static_cast<uint32_t>(value); }
+
+template <typename Tag>
+uint32_t Encode(StrongId<Tag, int32_t> id) {
+  return Encode(id.value());
+}
+
 template <typename T, typename A, typename B>
 void EncodePairs(const std::vector<T>& items, A T::*first, B T::*second,
                  Uint32Field* out) {
   out->Reserve(2 * items.size());
   for (const T& item : items) {
-    out->AddAlreadyReserved((item.*first).value());
-    out->AddAlreadyReserved((item.*second).value());
+    out->AddAlreadyReserved(Encode(item.*first));
+    out->AddAlreadyReserved(Encode(item.*second));
   }
 }
 
@@ -129,8 +136,9 @@ absl::Status CheckSampling(const SlotSampling& sampling) {
                                     std::isfinite(sampling.repetition_penalty),
                                 "repetition_penalty",
                                 sampling.repetition_penalty));
-  return require(sampling.num_logprobs >= -1, "num_logprobs",
-                 sampling.num_logprobs);
+  return require(
+      sampling.num_logprobs >= -1 && sampling.num_logprobs <= kMaxSlotLogprobs,
+      "num_logprobs", sampling.num_logprobs);
 }
 
 absl::Status DecodeSampling(const v1::SlotSampling& from, SlotSampling* to) {
@@ -343,6 +351,8 @@ void EncodeStepPlan(const StepPlan& plan, v1::StepPlan* message) {
     out->set_child_seed(fork.child_seed);
     out->set_num_tokens(fork.num_tokens);
   }
+  EncodePairs(plan.next_tokens, &NextToken::slot, &NextToken::token,
+              message->mutable_next_tokens());
   for (const AdmittedSlot& admitted : plan.admitted) {
     EncodeAdmitted(admitted, message->add_admitted());
   }
@@ -365,6 +375,9 @@ absl::Status DecodeStepPlan(const v1::StepPlan& message, StepPlan* plan) {
   QUIRE_RETURN_IF_ERROR(
       DecodeList("released_slots", message.released_slots(), &plan->released));
   QUIRE_RETURN_IF_ERROR(DecodeEach(message.forks(), &DecodeFork, &plan->forks));
+  QUIRE_RETURN_IF_ERROR(DecodePairs("next_tokens", message.next_tokens(),
+                                    &NextToken::slot, &NextToken::token,
+                                    &plan->next_tokens));
   QUIRE_RETURN_IF_ERROR(
       DecodeEach(message.admitted(), &DecodeAdmitted, &plan->admitted));
   QUIRE_RETURN_IF_ERROR(DecodeBlockChanges(message, plan));

@@ -33,7 +33,33 @@ TokenId SimulatedToken(uint64_t prefix, const SlotSampling& sampling,
   return static_cast<TokenId>(draw % kSimulatedVocabSize);
 }
 
+// Ids are drawn until `num_top` differ, each less likely than the one before by
+// up to a half: close enough for beams to change places.
+std::vector<TopLogprob> TopOfPrefix(uint64_t prefix, int32_t num_top) {
+  std::vector<TopLogprob> top;
+  float logprob = -0.5f;
+  for (uint64_t draw = MixBits(prefix); static_cast<int32_t>(top.size()) <
+                                        std::min(num_top, kSimulatedVocabSize);
+       draw = MixBits(draw)) {
+    const TokenId token = static_cast<TokenId>(draw % kSimulatedVocabSize);
+    const bool is_known = std::any_of(
+        top.begin(), top.end(),
+        [token](const TopLogprob& other) { return other.token_id == token; });
+    if (is_known) continue;
+    top.push_back({token, logprob});
+    logprob -= 0.001f + static_cast<float>(draw >> 40) * 0x1p-25f;
+  }
+  return top;
+}
+
 }  // namespace
+
+std::vector<TopLogprob> SimulatedTop(const std::vector<TokenId>& tokens,
+                                     int32_t num_top) {
+  uint64_t prefix = kEmptyPrefix;
+  for (TokenId token : tokens) prefix = Extend(prefix, token);
+  return TopOfPrefix(prefix, num_top);
+}
 
 std::vector<TokenId> SimulatedStream(const std::vector<TokenId>& prompt,
                                      const SamplingParams& sampling) {
@@ -217,11 +243,13 @@ void SimulatedWorkerGroup::Release(SlotId slot_id) {
 void SimulatedWorkerGroup::Fork(const SlotFork& fork) {
   const Slot* parent = At(fork.parent, /*live=*/true);
   Slot* child = At(fork.child, /*live=*/false);
-  const int32_t num_computed = std::min(parent->num_computed, fork.num_tokens);
+  const int32_t num_computed =
+      std::min(parent->num_computed, fork.num_tokens - 1);
   const int32_t num_blocks =
       (num_computed + options_.block_size - 1) / options_.block_size;
-  if (fork.num_tokens > parent->tokens.size()) {
-    Fail("a fork of more tokens than there are");
+  if (fork.num_tokens < 1 ||
+      fork.num_tokens > static_cast<int32_t>(parent->tokens.size())) {
+    Fail("a fork of more tokens than there are, or of none");
     return;
   }
   *child = *parent;
@@ -234,6 +262,18 @@ void SimulatedWorkerGroup::Fork(const SlotFork& fork) {
   for (int32_t idx = 0; idx < num_blocks; ++idx) {
     Hold(fork.child, idx, child->table[idx]);
   }
+}
+
+void SimulatedWorkerGroup::SetNextToken(const NextToken& next) {
+  Slot* slot = At(next.slot, /*live=*/true);
+  const int32_t num_tokens = static_cast<int32_t>(slot->tokens.size());
+  if (slot->num_computed >= num_tokens ||
+      slot->num_prompt_tokens >= num_tokens) {
+    Fail(absl::StrCat("slot ", next.slot.value(),
+                      " has no last token of its own to change"));
+    return;
+  }
+  slot->tokens.back() = next.token;
 }
 
 void SimulatedWorkerGroup::Admit(const AdmittedSlot& admitted) {
@@ -266,6 +306,7 @@ void SimulatedWorkerGroup::Admit(const AdmittedSlot& admitted) {
 void SimulatedWorkerGroup::ApplyTables(const StepPlan& plan) {
   for (SlotId slot : plan.released) Release(slot);
   for (const SlotFork& fork : plan.forks) Fork(fork);
+  for (const NextToken& next : plan.next_tokens) SetNextToken(next);
   for (const AdmittedSlot& admitted : plan.admitted) Admit(admitted);
   for (const ReplacedBlock& replaced : plan.replaced) {
     Slot* slot = At(replaced.slot, /*live=*/true);
@@ -358,7 +399,7 @@ void SimulatedWorkerGroup::RunSlice(const Slice& slice, bool is_decode,
         {.sample_idx = static_cast<int32_t>(result->tokens.size()),
          .logprob = -static_cast<float>(token),
          .rank = 1,
-         .top = {}});
+         .top = TopOfPrefix(prefix, slot->sampling.num_logprobs)});
   }
   result->tokens.push_back(token);
 }

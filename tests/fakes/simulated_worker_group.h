@@ -38,6 +38,12 @@ struct SimulatedGroupOptions {
 std::vector<TokenId> SimulatedStream(const std::vector<TokenId>& prompt,
                                      const SamplingParams& sampling);
 
+// What a group reports as the `num_top` likeliest tokens after `tokens`, by
+// (log probability descending, id ascending). Neither seed nor the group's
+// past enters.
+std::vector<TopLogprob> SimulatedTop(const std::vector<TokenId>& tokens,
+                                     int32_t num_top);
+
 // Thread-safe. Plans run inside Send(); their results wait until they are taken
 // or delivered, so a test chooses how far the engine runs ahead.
 class SimulatedWorkerGroup final : public Dispatcher {
@@ -87,6 +93,8 @@ class SimulatedWorkerGroup final : public Dispatcher {
   void Clear() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Release(SlotId slot_id) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Fork(const SlotFork& fork) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void SetNextToken(const NextToken& next)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Admit(const AdmittedSlot& admitted)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Hold(SlotId slot_id, int32_t logical_idx, BlockId block)

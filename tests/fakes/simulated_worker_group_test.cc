@@ -125,6 +125,45 @@ TEST_F(SimulatedWorkerGroupTest, ACopyThatIsForgottenIsCaught) {
             "step 2: slot 1 reads position 4, which holds something else");
 }
 
+TEST_F(SimulatedWorkerGroupTest, ABeamGoesOnWithTheTokenItIsGiven) {
+  StepPlan prefill = NextPlan();
+  prefill.admitted.push_back(Admitted(0, 6, {BlockId(0), BlockId(1)}));
+  prefill.admitted[0].sampling.num_logprobs = 5;
+  prefill.chunks.push_back({SlotId(0), 6, true});
+  workers_.Send(prefill);
+  const std::vector<TopLogprob> top = workers_.TakeResult()->logprobs[0].top;
+  EXPECT_EQ(top, SimulatedTop({0, 1, 2, 3, 4, 5}, 5));
+  StepPlan plan = NextPlan();
+  plan.forks.push_back({.parent = SlotId(0),
+                        .child = SlotId(1),
+                        .child_sequence_id = SequenceId(9),
+                        .child_seed = 0,
+                        .num_tokens = 7});
+  plan.next_tokens = {{SlotId(0), top[1].token_id},
+                      {SlotId(1), top[0].token_id}};
+  plan.replaced.push_back({SlotId(1), 1, BlockId(2)});
+  plan.copies.push_back({BlockId(1), BlockId(2)});
+  plan.decodes = {SlotId(0), SlotId(1)};
+  workers_.Send(plan);
+  EXPECT_TRUE(workers_.status().ok()) << workers_.status();
+  const StepResult result = *workers_.TakeResult();
+  EXPECT_EQ(result.logprobs[0].top,
+            SimulatedTop({0, 1, 2, 3, 4, 5, top[1].token_id}, 5));
+  EXPECT_EQ(result.logprobs[1].top,
+            SimulatedTop({0, 1, 2, 3, 4, 5, top[0].token_id}, 5));
+}
+
+TEST_F(SimulatedWorkerGroupTest, APromptTokenThatIsChangedIsCaught) {
+  StepPlan plan = NextPlan();
+  plan.admitted.push_back(Admitted(0, 4, {BlockId(0)}));
+  plan.chunks.push_back({SlotId(0), 3, false});
+  workers_.Send(plan);
+  plan = NextPlan();
+  plan.next_tokens = {{SlotId(0), 1}};
+  EXPECT_EQ(Complaint(plan),
+            "step 2: slot 0 has no last token of its own to change");
+}
+
 TEST_F(SimulatedWorkerGroupTest, AStepOutOfOrderIsCaught) {
   StepPlan plan = NextPlan();
   plan.identity.step_id = StepId(2);

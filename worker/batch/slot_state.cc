@@ -37,6 +37,9 @@ absl::Status SlotStates::Apply(const StepPlan& plan) {
   if (plan.resync) Clear();
   for (SlotId slot : plan.released) QUIRE_RETURN_IF_ERROR(Release(slot));
   for (const SlotFork& fork : plan.forks) QUIRE_RETURN_IF_ERROR(Fork(fork));
+  for (const NextToken& next : plan.next_tokens) {
+    QUIRE_RETURN_IF_ERROR(SetNextToken(next));
+  }
   for (const AdmittedSlot& admitted : plan.admitted) {
     QUIRE_RETURN_IF_ERROR(Admit(admitted));
   }
@@ -80,6 +83,12 @@ absl::Status SlotStates::CheckBlock(SlotId slot, int32_t block) const {
   if (block >= 0 && block < limits_.num_blocks) return absl::OkStatus();
   return Contradiction(slot, "block ", block, " is not one of ",
                        limits_.num_blocks);
+}
+
+absl::Status SlotStates::CheckToken(SlotId slot, TokenId token) const {
+  if (token >= 0 && token < limits_.vocab_size) return absl::OkStatus();
+  return Contradiction(slot, "token id ", token, ", the vocabulary has ",
+                       limits_.vocab_size);
 }
 
 absl::Status SlotStates::CheckMoves(const StepPlan& plan) const {
@@ -153,6 +162,24 @@ absl::Status SlotStates::Fork(const SlotFork& fork) {
   return absl::OkStatus();
 }
 
+absl::Status SlotStates::SetNextToken(const NextToken& next) {
+  QUIRE_RETURN_IF_ERROR(CheckAlive(next.slot));
+  QUIRE_RETURN_IF_ERROR(CheckToken(next.slot, next.token));
+  Slot& state = slots_[next.slot.value()];
+  // Prompt tokens are given, and admitted outputs are what plans made them.
+  if (state.num_uncomputed() == 0 || state.num_tokens() == state.num_prompt) {
+    return Contradiction(next.slot, "its last token is not its own to change: ",
+                         state.num_computed, " computed, ", state.num_prompt,
+                         " of the prompt, of ", state.num_tokens());
+  }
+  state.tokens.back() = next.token;
+  // The replaced token must not count as seen, nor as the first of its kind.
+  if (TokenCounts::IsNeeded(state.sampling)) {
+    state.counts.Reset(state.tokens, state.num_prompt);
+  }
+  return absl::OkStatus();
+}
+
 absl::Status SlotStates::Admit(const AdmittedSlot& admitted) {
   const SlotId slot = admitted.slot;
   QUIRE_RETURN_IF_ERROR(CheckFree(slot));
@@ -163,10 +190,7 @@ absl::Status SlotStates::Admit(const AdmittedSlot& admitted) {
                          limits_.max_model_len);
   }
   for (TokenId token : admitted.tokens) {
-    if (token < 0 || token >= limits_.vocab_size) {
-      return Contradiction(slot, "token id ", token, ", the vocabulary has ",
-                           limits_.vocab_size);
-    }
+    QUIRE_RETURN_IF_ERROR(CheckToken(slot, token));
   }
   if (admitted.num_computed_tokens < 0 ||
       admitted.num_computed_tokens >= num_tokens) {

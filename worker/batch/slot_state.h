@@ -91,11 +91,13 @@ class SlotStates {
   absl::Status CheckInRange(SlotId slot) const;
   absl::Status CheckFree(SlotId slot) const;
   absl::Status CheckBlock(SlotId slot, int32_t block) const;
+  absl::Status CheckToken(SlotId slot, TokenId token) const;
   absl::Status CheckMoves(const StepPlan& plan) const;
 
   void Clear();
   absl::Status Release(SlotId slot);
   absl::Status Fork(const SlotFork& fork);
+  absl::Status SetNextToken(const NextToken& next);
   absl::Status Admit(const AdmittedSlot& admitted);
   absl::Status Replace(const ReplacedBlock& replaced);
   absl::Status Append(SlotId slot, int32_t block);

@@ -26,6 +26,9 @@ class PlanMaker {
       return SlotFork{SlotId(Number()), SlotId(Number()), SequenceId(random_()),
                       random_(), Number()};
     });
+    Fill(&plan.next_tokens, [&] {
+      return NextToken{SlotId(Number()), Number()};
+    });
     Fill(&plan.admitted, [&] { return Admitted(); });
     Fill(&plan.replaced, [&] {
       return ReplacedBlock{SlotId(Number()), Number(), BlockId(Number())};
@@ -105,7 +108,7 @@ class PlanMaker {
     sampling.seed = random_();
     sampling.min_tokens = Number();
     Fill(&sampling.stop_token_ids, [&] { return Number(); });
-    sampling.num_logprobs = Below(22) - 1;
+    sampling.num_logprobs = Below(kMaxSlotLogprobs + 2) - 1;
     if (Below(2) == 0) {
       admitted.cache = CacheRowId(Number());
     } else {
@@ -189,6 +192,15 @@ TEST(StepPlanWireTest, EveryMalformedFieldIsNamed) {
        [](auto& p) { p.mutable_forks(0)->set_child_slot(kHigh); }},
       {"forks.num_tokens",
        [](auto& p) { p.mutable_forks(0)->set_num_tokens(kHigh); }},
+      {"next_tokens: 3 numbers are not a multiple of 2",
+       [](auto& p) {
+         for (int i = 0; i < 3; ++i) p.add_next_tokens(i);
+       }},
+      {"next_tokens: 2147483648 is above",
+       [](auto& p) {
+         p.add_next_tokens(1);
+         p.add_next_tokens(kHigh);
+       }},
       {"admitted.slot",
        [](auto& p) { p.mutable_admitted(0)->set_slot(kHigh); }},
       {"admitted.tokens: 7 bytes",
@@ -250,6 +262,7 @@ TEST(StepPlanWireTest, SamplingOutOfRangeIsNamed) {
       {"frequency_penalty", [=](auto& s) { s.set_frequency_penalty(nan); }},
       {"repetition_penalty", [](auto& s) { s.set_repetition_penalty(0); }},
       {"num_logprobs", [](auto& s) { s.set_num_logprobs(-2); }},
+      {"num_logprobs", [](auto& s) { s.set_num_logprobs(33); }},
       {"min_tokens", [](auto& s) { s.set_min_tokens(0x80000000u); }},
       {"stop_token_ids", [](auto& s) { s.add_stop_token_ids(0x80000000u); }},
   };

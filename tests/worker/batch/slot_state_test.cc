@@ -138,6 +138,54 @@ TEST(SlotStatesTest, AForkSharesTheBlocksOfItsComputedTokens) {
             DigestOf({{0, {5, 6, 7}}, {1, {5, 6, 12}}, {2, {5, 6}}}));
 }
 
+TEST(SlotStatesTest, ABeamGoesOnWithAnotherTokenThanWasSampled) {
+  SlotStates slots(Limits());
+  StepPlan plan;
+  plan.admitted = {Admit(0, {1, 2, 3}, {1})};
+  plan.admitted[0].sampling.repetition_penalty = 1.5f;
+  plan.chunks = {{SlotId(0), 3, true}};
+  ASSERT_TRUE(slots.Apply(plan).ok());
+  slots.Commit(plan, {50});
+
+  // The child takes its parent's tokens as sampled, then its own last one.
+  StepPlan beams;
+  beams.forks = {{SlotId(0), SlotId(1), SequenceId(7), /*child_seed=*/0, 4}};
+  beams.next_tokens = {{SlotId(0), 2}, {SlotId(1), 60}};
+  const uint64_t table = DigestOf({{0, {1}}, {1, {1}}});
+  ASSERT_TRUE(slots.Apply(beams).ok());
+  EXPECT_EQ(slots.table_digest(), table);
+  const Slot& parent = slots.slot(SlotId(0));
+  const Slot& child = slots.slot(SlotId(1));
+  EXPECT_EQ(parent.tokens, (std::vector<TokenId>{1, 2, 3, 2}));
+  EXPECT_EQ(child.tokens, (std::vector<TokenId>{1, 2, 3, 60}));
+  EXPECT_EQ(parent.num_computed, 3);
+  EXPECT_EQ(child.num_computed, 3);
+  // Nobody has seen 50; the parent's prompt token is an output token as well.
+  ASSERT_EQ(parent.counts.seen().size(), 3);
+  EXPECT_EQ(parent.counts.seen()[1].token_id, 2);
+  EXPECT_EQ(parent.counts.seen()[1].output_count, 1);
+  ASSERT_EQ(child.counts.seen().size(), 4);
+  EXPECT_EQ(child.counts.seen()[3].token_id, 60);
+  EXPECT_EQ(child.counts.seen()[3].output_count, 1);
+}
+
+TEST(SlotStatesTest, AComputedTokenCannotBeChanged) {
+  SlotStates slots(Limits());
+  StepPlan plan;
+  plan.admitted = {Admit(0, {1, 2, 3}, {1})};
+  plan.admitted[0].num_prompt_tokens = 2;
+  plan.chunks = {{SlotId(0), 3, false}};
+  ASSERT_TRUE(slots.Apply(plan).ok());
+  slots.Commit(plan, {});
+  StepPlan beams;
+  beams.next_tokens = {{SlotId(0), 4}};
+  const absl::Status status = slots.Apply(beams);
+  EXPECT_TRUE(absl::IsInternal(status));
+  EXPECT_EQ(status.message(),
+            "slot 0: its last token is not its own to change: 3 computed, 2 of "
+            "the prompt, of 3");
+}
+
 TEST(SlotStatesTest, ChangedRowsCoverExactlyWhatChanged) {
   SlotStates slots(Limits());
   StepPlan plan;
@@ -201,6 +249,19 @@ TEST(SlotStatesTest, EveryContradictionIsInternalAndSaysWhat) {
       {"slot 0: fork of 6 tokens, it has 5",
        [](StepPlan& p) {
          p.forks = {{SlotId(0), SlotId(1), SequenceId(5), 0, 6}};
+       }},
+      {"slot 2: holds no sequence",
+       [](StepPlan& p) {
+         p.next_tokens = {{SlotId(2), 1}};
+       }},
+      {"slot 0: token id 100, the vocabulary has 100",
+       [](StepPlan& p) {
+         p.next_tokens = {{SlotId(0), 100}};
+       }},
+      {"slot 0: its last token is not its own to change: 0 computed, 5 of the "
+       "prompt, of 5",
+       [](StepPlan& p) {
+         p.next_tokens = {{SlotId(0), 1}};
        }},
       {"copy of block 3 to 20: the pool has 20",
        [](StepPlan& p) {

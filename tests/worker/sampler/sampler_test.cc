@@ -5,6 +5,7 @@
 #include <cmath>
 #include <functional>
 #include <limits>
+#include <numeric>
 #include <random>
 #include <thread>
 #include <vector>
@@ -201,6 +202,37 @@ TEST(SamplerTest, LogprobsIgnorePenaltiesAndMasks) {
   ASSERT_EQ(logprobs.top.size(), 1);
   EXPECT_EQ(logprobs.top[0].token_id, 42);
   EXPECT_NEAR(logprobs.top[0].logprob, std::log(0.75), 1e-6);
+}
+
+TEST(SamplerTest, ABeamsLogprobsAreTheLikeliestOfAllRanks) {
+  std::mt19937_64 random(5);
+  std::normal_distribution<float> normal(0, 3);
+  std::vector<float> row(kVocab);
+  for (float& logit : row) logit = normal(random);
+  row[4990] = row[17];  // a tie between the first rank and the last
+  Sequence sequence;
+  sequence.tokens = {1, 2};
+  sequence.num_prompt = 2;
+  sequence.sampling.temperature = 0;
+  sequence.sampling.num_logprobs = kMaxSlotLogprobs;
+  double sum = 0;
+  for (float logit : row) sum += std::exp(double{logit});
+  std::vector<TokenId> order(kVocab);
+  std::iota(order.begin(), order.end(), 0);
+  std::stable_sort(order.begin(), order.end(),
+                   [&](TokenId a, TokenId b) { return row[a] > row[b]; });
+  for (int32_t world : {1, 2, 4}) {
+    const auto sampled = SampleWith(world, {sequence}, {row});
+    ASSERT_TRUE(sampled.ok()) << sampled.status();
+    EXPECT_EQ(sampled->tokens[0], order[0]);
+    const std::vector<TopLogprob>& top = sampled->logprobs[0].top;
+    ASSERT_EQ(top.size(), kMaxSlotLogprobs);
+    for (int32_t i = 0; i < kMaxSlotLogprobs; ++i) {
+      EXPECT_EQ(top[i].token_id, order[i]);
+      // A sum of 5,000 floats in chunks errs by 1e-6 of its value at most.
+      EXPECT_NEAR(top[i].logprob, row[order[i]] - std::log(sum), 4e-6);
+    }
+  }
 }
 
 TEST(SamplerTest, NotANumberOnOneRankIsInternalOnAllAndNamesTheSlot) {
