@@ -47,6 +47,12 @@ absl::Status SetIntegers(const SamplingFlags& sampling,
                            Narrow<uint32_t>("logprobs", *sampling.logprobs));
     params->set_logprobs(logprobs);
   }
+  if (sampling.beam_width) {
+    QUIRE_ASSIGN_OR_RETURN(
+        const uint32_t beam_width,
+        Narrow<uint32_t>("beam_width", *sampling.beam_width));
+    params->set_beam_width(beam_width);
+  }
   for (const std::string& text : sampling.stop_token_ids) {
     uint32_t id;
     if (!absl::SimpleAtoi(text, &id)) {
@@ -54,6 +60,22 @@ absl::Status SetIntegers(const SamplingFlags& sampling,
           absl::StrCat("--stop_token_ids: ", text, " is not a token id"));
     }
     params->add_stop_token_ids(id);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status SetEarlyStopping(const std::string& text,
+                              v1::SamplingParams* params) {
+  if (text.empty()) return absl::OkStatus();
+  if (text == "true") {
+    params->set_early_stopping(v1::EARLY_STOPPING_TRUE);
+  } else if (text == "false") {
+    params->set_early_stopping(v1::EARLY_STOPPING_FALSE);
+  } else if (text == "never") {
+    params->set_early_stopping(v1::EARLY_STOPPING_NEVER);
+  } else {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "--early_stopping=", text, " is none of true, false, never"));
   }
   return absl::OkStatus();
 }
@@ -96,6 +118,16 @@ void AddSamplingFlags(SamplingFlags* sampling, FlagSet* flags) {
              "keep the stop text in the output");
   flags->Add("skip_special_tokens", &sampling->skip_special_tokens,
              "leave special tokens out of the text");
+  flags->Add("beam_width", &sampling->beam_width,
+             "2..16; search for the likeliest output with this many beams "
+             "instead of sampling");
+  flags->Add("length_penalty", &sampling->length_penalty,
+             "beams are ranked by log probability / length to this power; "
+             "above 0 favours long ones (default 1)");
+  flags->Add("early_stopping", &sampling->early_stopping,
+             "end a beam search with beam_width finished beams (true), when "
+             "better ones are unlikely (false, the default), or when they are "
+             "impossible (never)");
 }
 
 absl::StatusOr<v1::SamplingParams> ToSamplingParams(
@@ -122,6 +154,10 @@ absl::StatusOr<v1::SamplingParams> ToSamplingParams(
   if (sampling.skip_special_tokens) {
     params.set_skip_special_tokens(*sampling.skip_special_tokens);
   }
+  if (sampling.length_penalty) {
+    params.set_length_penalty(*sampling.length_penalty);
+  }
+  QUIRE_RETURN_IF_ERROR(SetEarlyStopping(sampling.early_stopping, &params));
   QUIRE_RETURN_IF_ERROR(SetIntegers(sampling, &params));
   return params;
 }

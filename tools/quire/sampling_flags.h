@@ -32,6 +32,9 @@ struct SamplingFlags {
   std::optional<int64_t> logprobs;
   std::optional<bool> include_stop_str_in_output;
   std::optional<bool> skip_special_tokens;
+  std::optional<int64_t> beam_width;
+  std::optional<double> length_penalty;
+  std::string early_stopping;  // "true", "false", "never"; empty: unset
 };
 
 // Borrows `sampling` for the life of `flags`.

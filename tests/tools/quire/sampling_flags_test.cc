@@ -22,13 +22,26 @@ TEST(SamplingFlagsTest, SilenceSetsNothing) {
 }
 
 TEST(SamplingFlagsTest, EveryFlagReachesItsField) {
-  const auto params =
-      Parse({"--temperature=0", "--top_p=0.5", "--top_k=-1", "--min_p=0.25",
-             "--presence_penalty=-2", "--frequency_penalty=2",
-             "--repetition_penalty=1.5", "--seed=-9", "--stop=a,b", "--stop=c",
-             "--stop_token_ids=1,2", "--ignore_eos", "--min_tokens=3",
-             "--max_tokens=4", "--logprobs=0", "--include_stop_str_in_output",
-             "--noskip_special_tokens"});
+  const auto params = Parse({"--temperature=0",
+                             "--top_p=0.5",
+                             "--top_k=-1",
+                             "--min_p=0.25",
+                             "--presence_penalty=-2",
+                             "--frequency_penalty=2",
+                             "--repetition_penalty=1.5",
+                             "--seed=-9",
+                             "--stop=a,b",
+                             "--stop=c",
+                             "--stop_token_ids=1,2",
+                             "--ignore_eos",
+                             "--min_tokens=3",
+                             "--max_tokens=4",
+                             "--logprobs=0",
+                             "--include_stop_str_in_output",
+                             "--noskip_special_tokens",
+                             "--beam_width=4",
+                             "--length_penalty=-0.5",
+                             "--early_stopping=never"});
   ASSERT_TRUE(params.ok()) << params.status();
   EXPECT_TRUE(params->has_temperature());  // an explicit zero is not silence
   EXPECT_EQ(params->temperature(), 0);
@@ -49,12 +62,24 @@ TEST(SamplingFlagsTest, EveryFlagReachesItsField) {
   EXPECT_TRUE(params->include_stop_str_in_output());
   EXPECT_TRUE(params->has_skip_special_tokens());
   EXPECT_FALSE(params->skip_special_tokens());
+  EXPECT_EQ(params->beam_width(), 4);
+  EXPECT_EQ(params->length_penalty(), -0.5);
+  EXPECT_EQ(params->early_stopping(), v1::EARLY_STOPPING_NEVER);
+}
+
+TEST(SamplingFlagsTest, EarlyStoppingHasThreeValues) {
+  EXPECT_EQ(Parse({"--early_stopping=true"})->early_stopping(),
+            v1::EARLY_STOPPING_TRUE);
+  EXPECT_EQ(Parse({"--early_stopping=false"})->early_stopping(),
+            v1::EARLY_STOPPING_FALSE);
+  EXPECT_EQ(Parse({"--early_stopping=soon"}).status().message(),
+            "--early_stopping=soon is none of true, false, never");
 }
 
 TEST(SamplingFlagsTest, WhatAFieldCannotHoldIsRefused) {
   for (const std::string flag :
        {"--max_tokens=-1", "--min_tokens=4294967296", "--top_k=2147483648",
-        "--stop_token_ids=-4", "--logprobs=-1"}) {
+        "--stop_token_ids=-4", "--logprobs=-1", "--beam_width=-1"}) {
     EXPECT_EQ(Parse({flag}).status().code(), absl::StatusCode::kInvalidArgument)
         << flag;
   }
