@@ -76,10 +76,11 @@ class BeamSearch {
   };
 
   // candidates[i] are the i-th running beam's likeliest tokens, by (log
-  // probability descending, id ascending): num_candidates(), or the whole
-  // vocabulary. Log probabilities are the model's own. At first one beam runs:
-  // the prompt. Afterwards running() and hypotheses() are those of the next
-  // step, or is_done(). REQUIRES: not done, one list per running beam.
+  // probability descending, id ascending): at least num_candidates() of them,
+  // or the whole vocabulary. Log probabilities are the model's own. At first
+  // one beam runs: the prompt. Afterwards running() and hypotheses() are those
+  // of the next step, or is_done(). REQUIRES: not done, one list per running
+  // beam.
   void Advance(absl::Span<const absl::Span<const TopLogprob>> candidates);
 
   // Best first; [1, width] unless is_done().
