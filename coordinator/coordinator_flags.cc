@@ -33,9 +33,16 @@ ABSL_FLAG(int, tensor_parallel_size, 1, "Workers that share the model.");
 ABSL_FLAG(uint64_t, seed, 0,
           "Where seeds come from that requests leave to the server, and dummy "
           "weights; 0: requests' seeds differ from run to run.");
-ABSL_FLAG(std::string, kv_manager, "paged", "How KV memory is managed.");
+ABSL_FLAG(std::string, kv_manager, "paged",
+          "How KV memory is managed: paged: blocks on demand; orca_max, "
+          "orca_pow2, orca_oracle: reserved in a row at admission, for "
+          "max_model_len, for the next power of two of max_tokens, for "
+          "max_tokens.");
 ABSL_FLAG(std::string, scheduling_policy, "paged_fcfs",
-          "What decides the next step.");
+          "What decides the next step: paged_fcfs; orca: iteration by "
+          "iteration, nobody preempted; static_batch: a new batch when the "
+          "last one has wholly ended. The last two need memory that is "
+          "reserved.");
 ABSL_FLAG(std::string, preemption_mode, "recompute",
           "How blocks are taken back: recompute.");
 ABSL_FLAG(int, run_ahead_depth, 2,

@@ -51,8 +51,16 @@ absl::StatusOr<std::unique_ptr<EngineCore>> EngineCore::Create(
   QUIRE_ASSIGN_OR_RETURN(std::unique_ptr<SchedulingPolicy> policy,
                          MakeSchedulingPolicy(options.scheduling_policy));
   // The pool's size is the workers' to say; the rest can be refused now.
-  QUIRE_RETURN_IF_ERROR(
-      MakeKvManager(options.kv_manager, MakeKvOptions(options, 1, 0)).status());
+  QUIRE_ASSIGN_OR_RETURN(
+      const std::unique_ptr<KvManager> manager,
+      MakeKvManager(options.kv_manager, MakeKvOptions(options, 1, 0)));
+  if (!policy->preempts() && !manager->reserves()) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "--scheduling_policy=", options.scheduling_policy,
+        " preempts nobody, but with --kv_manager=", options.kv_manager,
+        " those that run may run out of memory; it works with orca_max, "
+        "orca_pow2 and orca_oracle"));
+  }
   return std::unique_ptr<EngineCore>(
       new EngineCore(options, std::move(policy)));
 }

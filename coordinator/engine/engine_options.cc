@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/status_macros.h"
+#include "coordinator/kv/kv_manager_registry.h"
 
 namespace quire {
 namespace {
@@ -51,9 +52,15 @@ absl::Status CheckFitsAlone(const EngineOptions& options, int32_t num_blocks,
         max_tokens, ": together more than max_model_len ",
         options.max_model_len));
   }
-  // The last output token is never computed.
-  const int64_t num_needed =
-      (num_tokens - 1 + options.block_size - 1) / options.block_size;
+  QUIRE_ASSIGN_OR_RETURN(
+      const int64_t num_needed,
+      NumBlocksAlone(options.kv_manager,
+                     {.num_blocks = num_blocks,
+                      .block_size = options.block_size,
+                      .max_num_seqs = options.max_num_seqs,
+                      .max_model_len = options.max_model_len},
+                     static_cast<int32_t>(num_prompt_tokens),
+                     static_cast<int32_t>(num_tokens)));
   if (num_needed > num_blocks) {
     return absl::InvalidArgumentError(
         absl::StrCat("prompt and max_tokens, ", num_tokens, " tokens, need ",

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // A fixed set of equal KV blocks with reference counts. Bookkeeping only: it
-// deals in block numbers, never addresses; each worker owns its own bytes. No
-// other file makes a BlockId.
+// deals in block numbers, never addresses; each worker owns its own bytes. Only
+// this and the buddy allocator make BlockIds.
 #ifndef COORDINATOR_KV_BLOCK_POOL_H_
 #define COORDINATOR_KV_BLOCK_POOL_H_
 

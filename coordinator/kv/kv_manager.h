@@ -77,6 +77,10 @@ class KvManager {
 
   virtual int32_t block_size() const = 0;
 
+  // Whether an admission takes all that the sequence may ever need, so that
+  // Grow is never refused and nobody need be preempted.
+  virtual bool reserves() const { return false; }
+
   // Tokens that a sequence of `num_tokens` known tokens, which may become
   // `max_num_tokens` long, is given room for when it is admitted, whatever its
   // first step computes. 0: only what it computes.

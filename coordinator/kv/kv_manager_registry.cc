@@ -4,7 +4,9 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "common/status_macros.h"
 #include "coordinator/kv/paged_manager.h"
+#include "coordinator/kv/reserved_manager.h"
 
 namespace quire {
 namespace {
@@ -14,6 +16,10 @@ constexpr int32_t kMaxBlockSize = 256;  // tokens
 struct Registration {
   std::string_view name;
   std::unique_ptr<KvManager> (*make)(const KvOptions&);
+  // Blocks that a sequence of `num_tokens` known tokens holds when it is
+  // `max_num_tokens` long and alone.
+  int64_t (*num_blocks_alone)(const KvOptions&, int32_t num_tokens,
+                              int32_t max_num_tokens);
 };
 
 template <typename Manager>
@@ -21,9 +27,45 @@ std::unique_ptr<KvManager> Make(const KvOptions& options) {
   return std::make_unique<Manager>(options);
 }
 
+template <LengthRule rule>
+std::unique_ptr<KvManager> MakeReserved(const KvOptions& options) {
+  return std::make_unique<ReservedManager>(options, rule);
+}
+
+// On demand. The last output token is never stored.
+int64_t BlocksOnDemand(const KvOptions& options, int32_t /*num_tokens*/,
+                       int32_t max_num_tokens) {
+  return (int64_t{max_num_tokens} - 1 + options.block_size - 1) /
+         options.block_size;
+}
+
+template <LengthRule rule>
+int64_t BlocksReserved(const KvOptions& options, int32_t num_tokens,
+                       int32_t max_num_tokens) {
+  return ReservedManager::NumRangeBlocks(options, rule, num_tokens,
+                                         max_num_tokens);
+}
+
 constexpr Registration kManagers[] = {
-    {"paged", &Make<PagedManager>},
+    {"paged", &Make<PagedManager>, &BlocksOnDemand},
+    {"orca_max", &MakeReserved<LengthRule::kMax>,
+     &BlocksReserved<LengthRule::kMax>},
+    {"orca_pow2", &MakeReserved<LengthRule::kPow2>,
+     &BlocksReserved<LengthRule::kPow2>},
+    {"orca_oracle", &MakeReserved<LengthRule::kOracle>,
+     &BlocksReserved<LengthRule::kOracle>},
 };
+
+absl::StatusOr<const Registration*> Find(std::string_view name) {
+  std::string known;
+  for (const Registration& registration : kManagers) {
+    if (registration.name == name) return &registration;
+    absl::StrAppend(&known, known.empty() ? "" : ", ",
+                    std::string(registration.name));
+  }
+  return absl::InvalidArgumentError(absl::StrCat(
+      "--kv_manager=", std::string(name), " is unknown; known: ", known));
+}
 
 absl::Status CheckOptions(const KvOptions& options) {
   const int32_t size = options.block_size;
@@ -43,15 +85,17 @@ absl::Status CheckOptions(const KvOptions& options) {
 
 absl::StatusOr<std::unique_ptr<KvManager>> MakeKvManager(
     std::string_view name, const KvOptions& options) {
-  if (absl::Status status = CheckOptions(options); !status.ok()) return status;
-  std::string known;
-  for (const Registration& registration : kManagers) {
-    if (registration.name == name) return registration.make(options);
-    absl::StrAppend(&known, known.empty() ? "" : ", ",
-                    std::string(registration.name));
-  }
-  return absl::InvalidArgumentError(absl::StrCat(
-      "--kv_manager=", std::string(name), " is unknown; known: ", known));
+  QUIRE_RETURN_IF_ERROR(CheckOptions(options));
+  QUIRE_ASSIGN_OR_RETURN(const Registration* registration, Find(name));
+  return registration->make(options);
+}
+
+absl::StatusOr<int64_t> NumBlocksAlone(std::string_view name,
+                                       const KvOptions& options,
+                                       int32_t num_tokens,
+                                       int32_t max_num_tokens) {
+  QUIRE_ASSIGN_OR_RETURN(const Registration* registration, Find(name));
+  return registration->num_blocks_alone(options, num_tokens, max_num_tokens);
 }
 
 }  // namespace quire

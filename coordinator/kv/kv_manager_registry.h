@@ -4,6 +4,7 @@
 #ifndef COORDINATOR_KV_KV_MANAGER_REGISTRY_H_
 #define COORDINATOR_KV_KV_MANAGER_REGISTRY_H_
 
+#include <cstdint>
 #include <memory>
 #include <string_view>
 
@@ -16,6 +17,14 @@ namespace quire {
 // that no manager could work with.
 absl::StatusOr<std::unique_ptr<KvManager>> MakeKvManager(
     std::string_view name, const KvOptions& options);
+
+// Blocks that a sequence of `num_tokens` known tokens takes of an otherwise
+// empty pool until it is `max_num_tokens` long. It runs alone exactly if the
+// pool has so many. InvalidArgument for an unknown name. Thread-safe.
+absl::StatusOr<int64_t> NumBlocksAlone(std::string_view name,
+                                       const KvOptions& options,
+                                       int32_t num_tokens,
+                                       int32_t max_num_tokens);
 
 }  // namespace quire
 

@@ -107,6 +107,10 @@ class SchedulingPolicy {
   // Appends to an empty `decision`. The blocks that it takes fit in
   // num_free_blocks plus those of the groups that it preempts.
   virtual void Schedule(const View& view, Decision* decision) const = 0;
+
+  // Whether it takes memory back from those that run. One that never does
+  // works with managers that reserve only.
+  virtual bool preempts() const { return true; }
 };
 
 }  // namespace quire

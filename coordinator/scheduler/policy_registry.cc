@@ -4,7 +4,9 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "coordinator/scheduler/orca.h"
 #include "coordinator/scheduler/paged_fcfs.h"
+#include "coordinator/scheduler/static_batch.h"
 
 namespace quire {
 namespace {
@@ -21,6 +23,8 @@ std::unique_ptr<SchedulingPolicy> Make() {
 
 constexpr Registration kPolicies[] = {
     {"paged_fcfs", &Make<PagedFcfs>},
+    {"orca", &Make<Orca>},
+    {"static_batch", &Make<StaticBatch>},
 };
 
 }  // namespace

@@ -46,5 +46,21 @@ TEST(EngineOptionsTest, TheLastTokenNeedsNoRoom) {
   EXPECT_FALSE(CheckFitsAlone(options, 99, 50, 2147483647).ok());
 }
 
+TEST(EngineOptionsTest, AReservationMustFitAnEmptyPool) {
+  EngineOptions options;
+  options.block_size = 16;
+  options.max_model_len = 2048;
+  options.kv_manager = "orca_max";
+  EXPECT_TRUE(CheckFitsAlone(options, /*num_blocks=*/128, 1, 1).ok());
+  EXPECT_EQ(CheckFitsAlone(options, /*num_blocks=*/127, 1, 1).message(),
+            "prompt and max_tokens, 2 tokens, need 128 KV blocks; the pool has "
+            "127");
+  // 9 blocks are a range of 16, and 13 blocks have none.
+  options.kv_manager = "orca_oracle";
+  EXPECT_TRUE(CheckFitsAlone(options, /*num_blocks=*/13, 100, 28).ok());
+  EXPECT_FALSE(CheckFitsAlone(options, /*num_blocks=*/13, 100, 29).ok());
+  EXPECT_TRUE(CheckFitsAlone(options, /*num_blocks=*/16, 100, 29).ok());
+}
+
 }  // namespace
 }  // namespace quire

@@ -21,10 +21,33 @@ TEST(KvManagerRegistryTest, MakesThePagedManager) {
   EXPECT_EQ((*manager)->block_size(), 16);
 }
 
+TEST(KvManagerRegistryTest, MakesTheReservingManagers) {
+  for (const char* name : {"orca_max", "orca_pow2", "orca_oracle"}) {
+    const auto manager = MakeKvManager(name, Options(16));
+    ASSERT_TRUE(manager.ok()) << manager.status();
+    EXPECT_TRUE((*manager)->reserves());
+    EXPECT_FALSE((*manager)->can_fork());
+  }
+  EXPECT_FALSE((*MakeKvManager("paged", Options(16)))->reserves());
+}
+
+TEST(KvManagerRegistryTest, KnowsWhatASequenceTakesAlone) {
+  const KvOptions options = Options(4);
+  // 5 known tokens and 12 to come; the last is never stored.
+  EXPECT_EQ(*NumBlocksAlone("paged", options, 5, 17), 4);
+  EXPECT_EQ(*NumBlocksAlone("orca_oracle", options, 5, 17), 8);
+  EXPECT_EQ(*NumBlocksAlone("orca_oracle", options, 5, 16), 4);
+  EXPECT_EQ(*NumBlocksAlone("orca_pow2", options, 5, 14), 8);
+  EXPECT_EQ(*NumBlocksAlone("orca_max", options, 1, 2), 16);
+}
+
 TEST(KvManagerRegistryTest, AnUnknownNameIsAnsweredWithTheKnownOnes) {
   const absl::Status status = MakeKvManager("pagd", Options(16)).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
-  EXPECT_EQ(status.message(), "--kv_manager=pagd is unknown; known: paged");
+  EXPECT_EQ(status.message(),
+            "--kv_manager=pagd is unknown; known: paged, orca_max, orca_pow2, "
+            "orca_oracle");
+  EXPECT_EQ(NumBlocksAlone("pagd", Options(16), 1, 2).status(), status);
 }
 
 TEST(KvManagerRegistryTest, BlockSizesArePowersOfTwoUpTo256) {
