@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The baselines through the whole engine: the same tokens as paged memory, and
+// nobody who fits alone waits for ever, however the pool is scattered.
+#include <algorithm>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "gtest/gtest.h"
+#include "tests/coordinator/engine/engine_harness.h"
+#include "tests/fakes/simulated_worker_group.h"
+
+namespace quire {
+namespace {
+
+constexpr int32_t kMaxModelLen = 256;  // tokens
+constexpr int32_t kBlockSize = 4;      // tokens
+
+struct Baseline {
+  std::string kv_manager;
+  std::string scheduling_policy;
+};
+
+EngineOptions Options(const Baseline& baseline) {
+  EngineOptions options;
+  options.kv_manager = baseline.kv_manager;
+  options.scheduling_policy = baseline.scheduling_policy;
+  options.max_model_len = kMaxModelLen;
+  options.block_size = kBlockSize;
+  options.max_num_seqs = 16;
+  options.max_num_batched_tokens = 96;
+  return options;
+}
+
+// Everybody heard all of its stream, and everything came back.
+void ExpectServed(EngineHarness* engine,
+                  const std::vector<EngineRequest>& requests,
+                  const std::vector<RequestKey>& keys) {
+  for (size_t idx = 0; idx < keys.size(); ++idx) {
+    EXPECT_EQ(engine->Heard(keys[idx]).tokens,
+              SimulatedStream(requests[idx].prompt, requests[idx].sampling))
+        << "request " << idx;
+  }
+  EXPECT_TRUE(engine->workers().status().ok()) << engine->workers().status();
+  const absl::Status books = engine->core().CheckInvariants();
+  EXPECT_TRUE(books.ok()) << books;
+  EXPECT_TRUE(engine->core().is_idle());
+  const EngineStats stats = engine->core().Stats();
+  EXPECT_EQ(stats.num_free_blocks, stats.num_blocks);
+  EXPECT_EQ(stats.num_preemptions, 0);
+}
+
+class BaselinesTest : public testing::TestWithParam<Baseline> {};
+
+TEST_P(BaselinesTest, EveryStreamIsThatOfTheRequestAlone) {
+  // 64 blocks are the longest reservation: two of those fit, and a rest.
+  EngineHarness engine(Options(GetParam()), /*num_blocks=*/149);
+  std::vector<EngineRequest> requests;
+  std::vector<RequestKey> keys;
+  for (int i = 0; i < 60; ++i) {
+    EngineRequest request = MakeRequest(absl::StrCat("r", i), 1 + i * 37 % 180,
+                                        1 + i * 13 % 70, /*seed=*/i);
+    if (i % 3 == 0) {
+      for (TokenId id = i; id < kSimulatedVocabSize; id += 20) {
+        request.sampling.stop_token_ids.push_back(id);
+      }
+      request.sampling.slot.stop_token_ids = request.sampling.stop_token_ids;
+    }
+    keys.push_back(engine.MustSubmit(request));
+    requests.push_back(std::move(request));
+  }
+  engine.RunUntilIdle();
+  ExpectServed(&engine, requests, keys);
+}
+
+TEST_P(BaselinesTest, WhoeverFitsAloneFinishesUnderRandomLoads) {
+  for (int seed = 0; seed < 20; ++seed) {
+    std::mt19937 random(seed);
+    EngineOptions options = Options(GetParam());
+    options.max_num_seqs = 1 + random() % 12;
+    options.max_num_batched_tokens = 1 + random() % 80;
+    options.run_ahead_depth = 1 + random() % 3;
+    EngineHarness engine(options, /*num_blocks=*/1 + random() % 150);
+    std::vector<EngineRequest> requests;
+    std::vector<RequestKey> keys;
+    std::vector<RequestKey> cancelled;
+    for (int i = 0; i < 80; ++i) {
+      const int32_t num_prompt = 1 + random() % 120;
+      EngineRequest request =
+          MakeRequest(absl::StrCat("r", i), num_prompt, 1 + random() % 60, i);
+      const auto key = engine.Submit(request);
+      if (!key.ok()) {
+        EXPECT_EQ(key.status().code(), absl::StatusCode::kInvalidArgument);
+      } else if (random() % 8 == 0) {
+        cancelled.push_back(*key);
+      } else {
+        keys.push_back(*key);
+        requests.push_back(std::move(request));
+      }
+      engine.RunUntilIdle(/*max_steps=*/random() % 6);
+      if (!cancelled.empty() && random() % 2 == 0) {
+        engine.Finish(cancelled.back(), FinishReason::kCancelled);
+        cancelled.pop_back();
+      }
+    }
+    for (RequestKey key : cancelled) {
+      engine.Finish(key, FinishReason::kCancelled);
+    }
+    engine.RunUntilIdle();
+    ExpectServed(&engine, requests, keys);
+    if (HasFailure()) {
+      FAIL() << "seed " << seed;
+    }
+  }
+}
+
+TEST_P(BaselinesTest, AScatteredPoolMakesTheHeadWaitAndStarvesNobody) {
+  if (GetParam().kv_manager != "orca_oracle") GTEST_SKIP();
+  EngineHarness engine(Options(GetParam()), /*num_blocks=*/16);
+  std::vector<EngineRequest> requests;
+  std::vector<RequestKey> keys;
+  // Four ranges of four blocks; the first and third end early, then somebody
+  // wants eight blocks in a row.
+  for (int i = 0; i < 4; ++i) {
+    requests.push_back(
+        MakeRequest(absl::StrCat("r", i), 10, i % 2 == 0 ? 2 : 6, i));
+  }
+  requests.push_back(MakeRequest("wide", 20, 10, 4));
+  for (const EngineRequest& request : requests) {
+    keys.push_back(engine.MustSubmit(request));
+  }
+  engine.RunUntilIdle();
+  ExpectServed(&engine, requests, keys);
+}
+
+std::string Name(const testing::TestParamInfo<Baseline>& info) {
+  return absl::StrCat(info.param.kv_manager, "_", info.param.scheduling_policy);
+}
+
+std::vector<Baseline> Baselines() {
+  std::vector<Baseline> baselines;
+  for (const char* manager : {"orca_max", "orca_pow2", "orca_oracle"}) {
+    for (const char* policy : {"orca", "static_batch", "paged_fcfs"}) {
+      baselines.push_back({manager, policy});
+    }
+  }
+  return baselines;
+}
+
+INSTANTIATE_TEST_SUITE_P(All, BaselinesTest, testing::ValuesIn(Baselines()),
+                         Name);
+
+TEST(BaselinesTest, APolicyThatPreemptsNobodyWantsReservedMemory) {
+  for (const char* policy : {"orca", "static_batch"}) {
+    const absl::Status status =
+        EngineCore::Create(Options({"paged", policy})).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+    EXPECT_EQ(status.message(),
+              absl::StrCat("--scheduling_policy=", policy,
+                           " preempts nobody, but with --kv_manager=paged "
+                           "those that run may run out of memory; it works "
+                           "with orca_max, orca_pow2 and orca_oracle"));
+  }
+}
+
+TEST(BaselinesTest, AStaticBatchRunsToItsLongest) {
+  EngineHarness engine(Options({"orca_oracle", "static_batch"}),
+                       /*num_blocks=*/256);
+  engine.KeepPlans();
+  engine.MustSubmit(MakeRequest("short", 8, 2, 1));
+  engine.MustSubmit(MakeRequest("long", 8, 30, 2));
+  engine.RunUntilIdle(/*max_steps=*/4);
+  engine.MustSubmit(MakeRequest("late", 8, 2, 3));
+  engine.RunUntilIdle();
+  // The late one comes in when nobody else is left, though room was there.
+  int32_t num_admissions = 0;
+  for (const StepPlan& plan : engine.plans()) {
+    if (plan.admitted.empty()) continue;
+    ++num_admissions;
+    EXPECT_TRUE(plan.decodes.empty());
+  }
+  EXPECT_EQ(num_admissions, 2);
+}
+
+}  // namespace
+}  // namespace quire
