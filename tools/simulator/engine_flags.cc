@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tools/simulator/engine_flags.h"
+
+namespace quire {
+
+void AddEngineFlags(EngineFlags* engine_flags, FlagSet* flags) {
+  flags->Add("max_num_seqs", &engine_flags->max_num_seqs,
+             "Sequences of a step.");
+  flags->Add("max_num_batched_tokens", &engine_flags->max_num_batched_tokens,
+             "Tokens of a step.");
+  flags->Add("max_model_len", &engine_flags->max_model_len,
+             "Tokens of prompt and output.");
+  flags->Add("block_size", &engine_flags->block_size,
+             "Tokens of a KV block: a power of two to 256.");
+  flags->Add("run_ahead_depth", &engine_flags->run_ahead_depth,
+             "Steps sent before the first of them is known.");
+  flags->Add("watermark", &engine_flags->watermark,
+             "Part of the pool that an admission leaves free.");
+}
+
+void ApplyEngineFlags(const EngineFlags& engine_flags, EngineOptions* options) {
+  options->max_num_seqs = static_cast<int32_t>(engine_flags.max_num_seqs);
+  options->max_num_batched_tokens =
+      static_cast<int32_t>(engine_flags.max_num_batched_tokens);
+  options->max_model_len = static_cast<int32_t>(engine_flags.max_model_len);
+  options->block_size = static_cast<int32_t>(engine_flags.block_size);
+  options->run_ahead_depth = static_cast<int32_t>(engine_flags.run_ahead_depth);
+  options->watermark = engine_flags.watermark;
+}
+
+}  // namespace quire
