@@ -28,6 +28,7 @@ std::unique_ptr<SequenceGroup> MakeGroup(RequestKey key,
   auto group = std::make_unique<SequenceGroup>();
   group->key = key;
   group->request_id = std::move(request.request_id);
+  group->priority = request.priority;
   group->sampling = std::move(request.sampling);
   group->deadline = request.deadline;
   Sequence& seq = group->sequences.emplace_back();
@@ -67,12 +68,16 @@ absl::StatusOr<std::unique_ptr<EngineCore>> EngineCore::Create(
 
 EngineCore::EngineCore(const EngineOptions& options,
                        std::unique_ptr<SchedulingPolicy> policy)
-    : options_(options), policy_(std::move(policy)) {}
+    : options_(options),
+      policy_(std::move(policy)),
+      waiting_(options.tenants, options.priority_ageing,
+               policy_->shares_by_tenant()) {}
 
 EngineCore::~EngineCore() = default;
 
 void EngineCore::AddRequest(RequestKey key, EngineRequest request,
                             absl::Time now) {
+  const std::string tenant = std::move(request.tenant);
   std::unique_ptr<SequenceGroup> owned = MakeGroup(key, std::move(request));
   SequenceGroup* group = owned.get();
   group->arrival = ++last_arrival_;
@@ -81,6 +86,7 @@ void EngineCore::AddRequest(RequestKey key, EngineRequest request,
   seq.id = SequenceId(++last_sequence_id_);
   metrics_.counters.num_prompt_tokens += seq.num_prompt_tokens;
   CHECK(groups_.emplace(key, std::move(owned)).second);
+  waiting_.Register(group, tenant, is_ready(), now);
   Requeue(group);
   if (group->deadline != absl::InfiniteFuture()) {
     deadlines_.insert({group->deadline, key});
@@ -140,6 +146,7 @@ absl::Status EngineCore::OnGroupReady(const GroupReady& group, absl::Time now) {
   for (int32_t slot = options_.max_num_seqs - 1; slot >= 0; --slot) {
     free_slots_.push_back(SlotId(slot));
   }
+  waiting_.SetPool(group.num_blocks, now);
   // Those that waited through the loss may not fit the new pool.
   std::map<int64_t, std::pair<SequenceGroup*, absl::Status>> misfits;
   for (const auto& [key, waiting] : groups_) {
@@ -168,7 +175,11 @@ void EngineCore::OnGroupLost(Epoch group_epoch, const absl::Status& cause,
     SequenceGroup* group = slots_[entry.slot.value()]->group;
     if (running.empty() || running.back() != group) running.push_back(group);
   }
-  for (SequenceGroup* group : running) Requeue(group);
+  for (SequenceGroup* group : running) {
+    waiting_.Interrupt(*group, WaitReason::kNoWorkerGroup, now);
+    Requeue(group);
+  }
+  waiting_.AllWait(WaitReason::kNoWorkerGroup, now);
   running_.clear();
   running_has_gaps_ = false;
   released_.clear();
@@ -218,16 +229,14 @@ void EngineCore::ReleaseSlot(Sequence* seq) {
 void EngineCore::Requeue(SequenceGroup* group) {
   group->state = SequenceGroup::State::kWaiting;
   for (Sequence& seq : group->sequences) ReleaseSlot(&seq);
-  waiting_.Insert({.arrival = group->arrival,
-                   .priority = group->priority,
-                   .key = group->key,
-                   .num_seqs = static_cast<int32_t>(group->sequences.size()),
+  waiting_.Insert(*group,
+                  {.num_seqs = static_cast<int32_t>(group->sequences.size()),
                    .preempted = group->was_scheduled()});
   SettleWaiting(group);
 }
 
 void EngineCore::SettleWaiting(SequenceGroup* group) {
-  WaitingGroup* waiting = waiting_.Find(group->priority, group->arrival);
+  WaitingGroup* waiting = waiting_.Find(*group);
   CHECK(waiting != nullptr);
   waiting->ready = group->num_in_flight() == 0;
   waiting->num_tokens = 0;
@@ -252,9 +261,10 @@ void EngineCore::LeaveQueue(SequenceGroup* group) {
 void EngineCore::EndGroup(SequenceGroup* group, FinishReason reason,
                           const absl::Status& status, absl::Time now) {
   if (group->state == SequenceGroup::State::kWaiting) {
-    waiting_.Erase(group->priority, group->arrival);
+    waiting_.Erase(*group);
     LeaveQueue(group);
   }
+  waiting_.Unregister(*group, now);
   group->state = SequenceGroup::State::kEnded;
   for (Sequence& seq : group->sequences) {
     seq.finished = true;

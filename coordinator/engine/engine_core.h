@@ -30,7 +30,7 @@
 #include "coordinator/engine/engine_metrics.h"
 #include "coordinator/engine/engine_options.h"
 #include "coordinator/engine/sequence_group.h"
-#include "coordinator/engine/waiting_queue.h"
+#include "coordinator/engine/waiting_room.h"
 #include "coordinator/kv/kv_manager.h"
 #include "coordinator/scheduler/policy.h"
 
@@ -77,6 +77,11 @@ class EngineCore {
 
   EngineEffects TakeEffects() { return std::exchange(effects_, {}); }
   EngineMetrics TakeMetrics();
+  // What tenants were served and requests waited for. Apart from TakeMetrics,
+  // because it costs a copy.
+  void FillWaitMetrics(EngineMetrics* metrics) const {
+    waiting_.FillMetrics(metrics);
+  }
   EngineStats Stats() const;
   bool is_ready() const { return kv_ != nullptr; }
   bool is_idle() const {
@@ -84,6 +89,11 @@ class EngineCore {
   }
   int32_t num_in_flight() const {
     return static_cast<int32_t>(in_flight_.size());
+  }
+  // Why a request has waited; NotFound if it is not remembered.
+  absl::StatusOr<Timeline> Explain(const std::string& request_id,
+                                   absl::Time now) const {
+    return waiting_.timelines().Find(request_id, now);
   }
   // Of the tables after the last plan; see common/digest.h.
   uint64_t table_digest() const { return kv_->table_digest(); }
@@ -129,12 +139,13 @@ class EngineCore {
   // engine_plan.cc
   void ExpireDeadlines(absl::Time now);
   void CompactRunning();
-  void BeginResync();
-  View MakeView();
-  void PreemptDecided();
+  void BeginResync(absl::Time now);
+  View MakeView(absl::Time now);
+  void PreemptDecided(absl::Time now);
   void RunDecided(InFlightStep* step);
   void AdmitDecided(InFlightStep* step, absl::Time now);
-  bool Admit(const Admission& admission, InFlightStep* step, absl::Time now);
+  bool Admit(SequenceGroup* group, const Admission& admission,
+             InFlightStep* step, absl::Time now);
   void AddSlice(RunningSequence* running, int32_t num_tokens,
                 InFlightStep* step);
   void Seal(InFlightStep step, absl::Time now);
@@ -154,9 +165,9 @@ class EngineCore {
   std::vector<Sequence*> slots_;
   std::vector<SlotId> free_slots_;
   std::vector<SlotId> released_;          // for the next plan
-  std::vector<RunningSequence> running_;  // by (priority, arrival)
+  std::vector<RunningSequence> running_;  // by (rank, arrival)
   bool running_has_gaps_ = false;         // some have lost their slot
-  WaitingQueue waiting_;
+  WaitingRoom waiting_;
 
   absl::flat_hash_map<RequestKey, std::unique_ptr<SequenceGroup>> groups_;
   // Ended, but results in flight still point at them.
@@ -170,7 +181,6 @@ class EngineCore {
   StepPlan plan_;
   Decision decision_;
   std::vector<Sequence*> chunk_samples_;
-  std::vector<std::pair<int32_t, int64_t>> admitted_;  // (priority, arrival)
 
   EngineEffects effects_;
   EngineMetrics metrics_;

@@ -5,13 +5,16 @@
 #ifndef COORDINATOR_ENGINE_ENGINE_METRICS_H_
 #define COORDINATOR_ENGINE_ENGINE_METRICS_H_
 
+#include <array>
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "common/ids.h"
 #include "coordinator/engine/engine_client.h"
+#include "coordinator/scheduler/wait_reason.h"
 
 namespace quire {
 
@@ -59,8 +62,22 @@ struct StepSample {
   int32_t step_us = 0;        // on the workers
 };
 
+// What a tenant has been served; only ever grows.
+struct TenantServed {
+  std::string label;              // its name, or kOtherTenants
+  int64_t num_prompt_tokens = 0;  // computed, once each
+  int64_t num_output_tokens = 0;
+};
+
+// Tenants told apart by name; all others share a label.
+inline constexpr int32_t kMaxTenantLabels = 50;
+inline constexpr char kOtherTenants[] = "other";
+
 struct EngineMetrics {
   EngineCounters counters;
+  std::vector<TenantServed> tenants;
+  // Time that requests have waited, by WaitReason.
+  std::array<absl::Duration, kNumWaitReasons> waited = {};
   // Since they were last taken, kMaxSamples at most; the rest is only counted.
   std::vector<RequestSample> requests;
   std::vector<StepSample> steps;

@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/status_macros.h"
+#include "coordinator/engine/service_order.h"
 #include "coordinator/kv/kv_manager_registry.h"
 
 namespace quire {
@@ -34,6 +35,12 @@ absl::Status ValidateEngineOptions(const EngineOptions& options) {
   QUIRE_RETURN_IF_ERROR(CheckRange("watermark", options.watermark, 0, 0.5));
   QUIRE_RETURN_IF_ERROR(
       CheckRange("max_queued_requests", options.max_queued_requests, 1, kMany));
+  if (options.priority_ageing != absl::ZeroDuration()) {
+    QUIRE_RETURN_IF_ERROR(
+        CheckRange("priority_ageing",
+                   absl::ToDoubleSeconds(options.priority_ageing), 0.001,
+                   absl::ToDoubleSeconds(kMaxPriorityAgeing)));
+  }
   // A period of 1 would leave no step in which the preempted one runs.
   if (options.forced_preemption_period != 0) {
     QUIRE_RETURN_IF_ERROR(CheckRange("forced_preemption_period",

@@ -8,6 +8,8 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "coordinator/engine/tenant_config.h"
 
 namespace quire {
 
@@ -30,6 +32,9 @@ struct EngineOptions {
   double watermark = 0.01;
   int32_t max_queued_requests = 1024;
   int64_t max_queued_tokens = 1 << 22;  // of prompts
+  // A waiting request gains a level of priority each so long; 0: never.
+  absl::Duration priority_ageing = absl::ZeroDuration();
+  TenantConfig tenants;
   OnGroupLostAction on_group_lost = OnGroupLostAction::kFail;
   // For tests: preempt the last group every so many steps. 0: never.
   int32_t forced_preemption_period = 0;

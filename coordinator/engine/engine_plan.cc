@@ -39,15 +39,17 @@ const StepPlan* EngineCore::Plan(absl::Time now) {
   if (resync_ && !in_flight_.empty()) return nullptr;
   ClearPlan(&plan_);
   CompactRunning();
-  if (resync_) BeginResync();
+  if (resync_) BeginResync(now);
   if (groups_.empty()) {
     CHECK_EQ(kv_->Usage().num_held, 0) << "KV blocks have leaked";
     if (released_.empty() && !plan_.resync) return nullptr;
   }
   InFlightStep step = NewStep();
   decision_.Clear();
-  policy_->Schedule(MakeView(), &decision_);
-  PreemptDecided();
+  const View view = MakeView(now);
+  policy_->Schedule(view, &decision_);
+  waiting_.TakeDecision(view, decision_, now);
+  PreemptDecided(now);
   RunDecided(&step);
   AdmitDecided(&step, now);
   const bool runs = !plan_.decodes.empty() || !plan_.chunks.empty();
@@ -90,9 +92,11 @@ void EngineCore::CompactRunning() {
 
 // The workers forget every slot; whoever ran is computed anew, because what a
 // wrong table wrote may lie in anyone's blocks. REQUIRES: nothing in flight.
-void EngineCore::BeginResync() {
+void EngineCore::BeginResync(absl::Time now) {
   while (!running_.empty()) {
-    Requeue(slots_[running_.back().slot.value()]->group);
+    SequenceGroup* group = slots_[running_.back().slot.value()]->group;
+    waiting_.Interrupt(*group, WaitReason::kResync, now);
+    Requeue(group);
     CompactRunning();
   }
   released_.clear();
@@ -100,11 +104,10 @@ void EngineCore::BeginResync() {
   resync_ = false;
 }
 
-View EngineCore::MakeView() {
+View EngineCore::MakeView(absl::Time now) {
   const KvUsage usage = kv_->Usage();
   View view;
-  view.running = running_;
-  view.waiting = waiting_.groups();
+  waiting_.FillView(running_, now, &view);
   view.block_size = kv_->block_size();
   view.num_free_blocks = usage.num_free + usage.num_cached;
   view.watermark_blocks =
@@ -121,13 +124,14 @@ View EngineCore::MakeView() {
   return view;
 }
 
-void EngineCore::PreemptDecided() {
-  if (decision_.preempted.empty()) return;
-  for (int32_t running_idx : decision_.preempted) {
-    Sequence* seq = slots_[running_[running_idx].slot.value()];
+void EngineCore::PreemptDecided(absl::Time now) {
+  for (size_t idx = 0; idx < decision_.preempted.size(); ++idx) {
+    const RunningSequence& entry = running_[decision_.preempted[idx]];
+    Sequence* seq = slots_[entry.slot.value()];
     if (seq == nullptr) continue;  // went with its sibling
     ++metrics_.counters.num_preemptions;
     ++seq->group->num_preemptions;
+    waiting_.Preempt(*seq->group, decision_, idx, now);
     Requeue(seq->group);
   }
 }
@@ -175,28 +179,25 @@ void EngineCore::AddSlice(RunningSequence* running, int32_t num_tokens,
 }
 
 void EngineCore::AdmitDecided(InFlightStep* step, absl::Time now) {
-  if (decision_.admissions.empty()) return;
-  admitted_.clear();
-  int32_t num_bypasses = 0;
-  for (const Admission& admission : decision_.admissions) {
-    const WaitingGroup& waiting = waiting_.groups()[admission.waiting_idx];
-    if (!Admit(admission, step, now)) {
+  for (size_t idx = 0; idx < decision_.admissions.size(); ++idx) {
+    SequenceGroup* group = groups_.at(waiting_.admission_key(idx)).get();
+    const bool is_first = !group->was_scheduled();
+    if (!Admit(group, decision_.admissions[idx], step, now)) {
       ++metrics_.counters.num_refused_growths;
       break;
     }
-    admitted_.push_back({waiting.priority, waiting.arrival});
-    num_bypasses += decision_.admissions.front().waiting_idx > 0;
-  }
-  if (num_bypasses > 0) waiting_.head().num_bypasses += num_bypasses;
-  for (const auto& [priority, arrival] : admitted_) {
-    waiting_.Erase(priority, arrival);
+    waiting_.Erase(*group);
+    const AdmittedSlot& admitted = plan_.admitted.back();
+    waiting_.Admit(
+        *group,
+        is_first ? admitted.num_prompt_tokens - admitted.num_computed_tokens
+                 : 0,
+        now);
   }
 }
 
-bool EngineCore::Admit(const Admission& admission, InFlightStep* step,
-                       absl::Time now) {
-  const WaitingGroup& waiting = waiting_.groups()[admission.waiting_idx];
-  SequenceGroup* group = groups_.at(waiting.key).get();
+bool EngineCore::Admit(SequenceGroup* group, const Admission& admission,
+                       InFlightStep* step, absl::Time now) {
   Sequence& seq = group->sequences.front();
   CHECK_EQ(group->num_in_flight(), 0);
   CHECK(!free_slots_.empty());
@@ -227,7 +228,9 @@ bool EngineCore::Admit(const Admission& admission, InFlightStep* step,
   admitted.sampling = group->sampling.slot;
   RunningSequence entry;
   entry.arrival = group->arrival;
-  entry.priority = group->priority;
+  entry.rank = group->rank;
+  entry.tenant_idx = group->tenant_idx;
+  entry.num_group_preemptions = group->num_preemptions;
   entry.slot = slot;
   entry.num_tokens = seq.num_tokens();
   entry.num_computed_tokens = admitted.num_computed_tokens;
@@ -240,12 +243,11 @@ bool EngineCore::Admit(const Admission& admission, InFlightStep* step,
            std::min(admission.num_tokens,
                     entry.num_tokens - entry.num_computed_tokens),
            step);
-  const auto place =
-      std::upper_bound(running_.begin(), running_.end(), entry,
-                       [](const RunningSequence& a, const RunningSequence& b) {
-                         return std::tie(a.priority, a.arrival) <
-                                std::tie(b.priority, b.arrival);
-                       });
+  const auto place = std::upper_bound(
+      running_.begin(), running_.end(), entry,
+      [](const RunningSequence& a, const RunningSequence& b) {
+        return std::tie(a.rank, a.arrival) < std::tie(b.rank, b.arrival);
+      });
   running_.insert(place, entry);
   return true;
 }

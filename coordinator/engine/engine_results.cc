@@ -62,6 +62,7 @@ void EngineCore::OnStepResult(StepResult result, absl::Time now) {
                << " on; restating them";
     ++metrics_.counters.num_resyncs;
     resync_ = true;
+    waiting_.AllWait(WaitReason::kResync, now);
   }
   if (resync_) {
     // Tokens from wrong tables may be wrong tokens.

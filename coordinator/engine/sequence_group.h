@@ -20,21 +20,23 @@ struct SequenceGroup {
   enum class State { kWaiting, kRunning, kEnded };
 
   SequenceGroup() = default;
-  SequenceGroup(const SequenceGroup&) = delete;
-  SequenceGroup& operator=(const SequenceGroup&) = delete;
+  SequenceGroup(const SequenceGroup &) = delete;
+  SequenceGroup &operator=(const SequenceGroup &) = delete;
 
   RequestKey key;
   std::string request_id;
-  int64_t arrival = 0;   // 1, 2, 3 ... of this engine
-  int32_t priority = 0;  // the lower goes first
+  int64_t arrival = 0;    // 1, 2, 3 ... of this engine
+  int64_t rank = 0;       // the lower goes first; see service_order.h
+  int32_t priority = 0;   // asked for by it and its tenant
+  int32_t tenant_idx = 0; // see waiting_room.h
   State state = State::kWaiting;
   SamplingParams sampling;
-  std::vector<Sequence> sequences;  // does not grow while one has a slot
+  std::vector<Sequence> sequences; // does not grow while one has a slot
   absl::Time deadline = absl::InfiniteFuture();
 
   int32_t num_preemptions = 0;
   absl::Time arrival_time;
-  absl::Time first_scheduled_time = absl::InfinitePast();  // so: not yet
+  absl::Time first_scheduled_time = absl::InfinitePast(); // so: not yet
   absl::Time first_token_time = absl::InfinitePast();
 
   bool was_scheduled() const {
@@ -42,11 +44,12 @@ struct SequenceGroup {
   }
   int32_t num_in_flight() const {
     int32_t num = 0;
-    for (const Sequence& seq : sequences) num += seq.num_in_flight;
+    for (const Sequence &seq : sequences)
+      num += seq.num_in_flight;
     return num;
   }
 };
 
-}  // namespace quire
+} // namespace quire
 
-#endif  // COORDINATOR_ENGINE_SEQUENCE_GROUP_H_
+#endif // COORDINATOR_ENGINE_SEQUENCE_GROUP_H_

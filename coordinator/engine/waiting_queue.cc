@@ -12,25 +12,25 @@ namespace {
 // Unused entries at the front worth a move of the rest.
 constexpr size_t kMinUnused = 64;
 
-bool Is(const WaitingGroup& group, int32_t priority, int64_t arrival) {
-  return group.priority == priority && group.arrival == arrival;
+bool Is(const WaitingGroup& group, int64_t rank, int64_t arrival) {
+  return group.rank == rank && group.arrival == arrival;
 }
 
 }  // namespace
 
-size_t WaitingQueue::LowerBound(int32_t priority, int64_t arrival) const {
+size_t WaitingQueue::LowerBound(int64_t rank, int64_t arrival) const {
   const auto it = std::lower_bound(
-      groups_.begin() + head_, groups_.end(), std::tie(priority, arrival),
+      groups_.begin() + head_, groups_.end(), std::tie(rank, arrival),
       [](const WaitingGroup& group, const auto& key) {
-        return std::tie(group.priority, group.arrival) < key;
+        return std::tie(group.rank, group.arrival) < key;
       });
   return it - groups_.begin();
 }
 
 void WaitingQueue::Insert(const WaitingGroup& group) {
-  const size_t idx = LowerBound(group.priority, group.arrival);
+  const size_t idx = LowerBound(group.rank, group.arrival);
   CHECK(idx == groups_.size() ||
-        !Is(groups_[idx], group.priority, group.arrival));
+        !Is(groups_[idx], group.rank, group.arrival));
   if (head_ > 0 && idx - head_ < groups_.size() - idx) {
     std::move(groups_.begin() + head_, groups_.begin() + idx,
               groups_.begin() + head_ - 1);
@@ -41,9 +41,9 @@ void WaitingQueue::Insert(const WaitingGroup& group) {
   }
 }
 
-void WaitingQueue::Erase(int32_t priority, int64_t arrival) {
-  const size_t idx = LowerBound(priority, arrival);
-  CHECK(idx < groups_.size() && Is(groups_[idx], priority, arrival));
+void WaitingQueue::Erase(int64_t rank, int64_t arrival) {
+  const size_t idx = LowerBound(rank, arrival);
+  CHECK(idx < groups_.size() && Is(groups_[idx], rank, arrival));
   if (idx - head_ < groups_.size() - idx) {
     std::move_backward(groups_.begin() + head_, groups_.begin() + idx,
                        groups_.begin() + idx + 1);
@@ -57,9 +57,9 @@ void WaitingQueue::Erase(int32_t priority, int64_t arrival) {
   }
 }
 
-WaitingGroup* WaitingQueue::Find(int32_t priority, int64_t arrival) {
-  const size_t idx = LowerBound(priority, arrival);
-  if (idx == groups_.size() || !Is(groups_[idx], priority, arrival)) {
+WaitingGroup* WaitingQueue::Find(int64_t rank, int64_t arrival) {
+  const size_t idx = LowerBound(rank, arrival);
+  if (idx == groups_.size() || !Is(groups_[idx], rank, arrival)) {
     return nullptr;
   }
   return &groups_[idx];

@@ -14,30 +14,35 @@
 
 namespace quire {
 
-// Thread-compatible. Ordered by (priority, arrival). Taking from the head,
+// Thread-compatible. Ordered by (rank, arrival). Taking from the head,
 // adding at the tail and putting back near the head cost O(1) amortised; a
 // removal in the middle moves the shorter side.
 class WaitingQueue {
  public:
-  // REQUIRES: no group of the same priority and arrival is in.
+  // REQUIRES: no group of the same rank and arrival is in.
   void Insert(const WaitingGroup& group);
 
   // REQUIRES: it is in.
-  void Erase(int32_t priority, int64_t arrival);
+  void Erase(int64_t rank, int64_t arrival);
 
   // Null if it is not in. Valid until the next change.
-  WaitingGroup* Find(int32_t priority, int64_t arrival);
+  WaitingGroup* Find(int64_t rank, int64_t arrival);
 
   // Position 0 is the head. Valid until the next change.
   absl::Span<const WaitingGroup> groups() const {
     return absl::MakeConstSpan(groups_.data() + head_, size());
   }
   WaitingGroup& head() { return groups_[head_]; }
+  WaitingGroup& at(size_t idx) { return groups_[head_ + idx]; }
+  // Groups before it. REQUIRES: it is in.
+  size_t Position(int64_t rank, int64_t arrival) const {
+    return LowerBound(rank, arrival) - head_;
+  }
   size_t size() const { return groups_.size() - head_; }
   bool empty() const { return size() == 0; }
 
  private:
-  size_t LowerBound(int32_t priority, int64_t arrival) const;
+  size_t LowerBound(int64_t rank, int64_t arrival) const;
 
   std::vector<WaitingGroup> groups_;  // [0, head_) is unused
   size_t head_ = 0;

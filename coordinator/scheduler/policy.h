@@ -8,20 +8,24 @@
 #define COORDINATOR_SCHEDULER_POLICY_H_
 
 #include <cstdint>
+#include <limits>
 #include <vector>
 
 #include "absl/types/span.h"
 #include "common/ids.h"
+#include "coordinator/scheduler/wait_reason.h"
 
 namespace quire {
 
 // A sequence that holds a slot. Lengths count tokens in flight (planned in
 // steps whose results are not known yet) as if they were there.
 struct RunningSequence {
-  int64_t arrival = 0;   // of its group, which siblings share: the group's name
-  int32_t priority = 0;  // the lower goes first
+  int64_t arrival = 0;  // of its group, which siblings share: the group's name
+  int64_t rank = 0;     // the lower goes first; see engine/service_order.h
   SlotId slot;
-  int32_t num_tokens = 0;  // prompt and outputs
+  int32_t tenant_idx = 0;             // into View::tenants, if there are any
+  int32_t num_group_preemptions = 0;  // of its group, so far
+  int32_t num_tokens = 0;             // prompt and outputs
   int32_t num_computed_tokens = 0;
   // Known when it was admitted. It is prefilled up to here, then decodes.
   int32_t num_prefill_tokens = 0;
@@ -39,8 +43,9 @@ struct RunningSequence {
 // A sequence group that holds nothing.
 struct WaitingGroup {
   int64_t arrival = 0;
-  int32_t priority = 0;
-  RequestKey key;
+  int64_t rank = 0;      // the lower goes first; see engine/service_order.h
+  int32_t priority = 0;  // as it was asked for, not aged
+  RequestKey key = {};
   // To compute before all its sequences decode; what an admission would find
   // computed is left out.
   int32_t num_tokens = 0;
@@ -53,12 +58,34 @@ struct WaitingGroup {
   bool ready = true;         // false: its last results are still in flight
 };
 
+// One of several tenants. One that has no group at all may be among them.
+struct TenantView {
+  absl::Span<const WaitingGroup> waiting;  // by (rank, arrival)
+  // Weighted tokens that it has been served: virtual token counters (VTC,
+  // OSDI'24). The least goes first.
+  int64_t counter = 0;
+  int64_t cost_per_token = 0;  // that a computed prompt token adds
+  // Blocks that its groups share with nobody.
+  int32_t num_held_blocks = 0;
+  // Up to here nobody may take them away; beyond, they are borrowed.
+  int32_t num_guaranteed_blocks = 0;
+  int32_t max_num_blocks = std::numeric_limits<int32_t>::max();
+};
+
 // A snapshot. The spans live as long as the call.
 struct View {
-  // By (priority, arrival); siblings are adjacent.
+  // By (rank, arrival); siblings are adjacent.
   absl::Span<const RunningSequence> running;
-  // By (priority, arrival).
+  // By (rank, arrival). Empty if there are tenants.
   absl::Span<const WaitingGroup> waiting;
+  // Only for a policy that shares_by_tenant(), and when more than one tenant
+  // has groups or one has a limit. Then every waiting group is in its tenant's.
+  absl::Span<const TenantView> tenants;
+  bool has_quotas = false;  // some tenant has a guarantee or a maximum
+  // What rank counts from, and how much of it is a level; 0: rank is the
+  // priority. See engine/service_order.h.
+  int64_t rank_now = 0;
+  int64_t rank_per_level = 0;
   int32_t block_size = 16;
   int32_t num_free_blocks = 0;   // for the taking: free and cached
   int32_t watermark_blocks = 0;  // left free by an admission, if others run
@@ -78,24 +105,56 @@ struct ScheduledSlice {
 };
 
 struct Admission {
-  int32_t waiting_idx = 0;  // into View::waiting
+  int32_t waiting_idx = 0;  // into View::waiting, or its tenant's
   int32_t num_tokens = 0;   // that this step computes
+  int32_t tenant_idx = 0;   // into View::tenants, if there are any
 
   friend bool operator==(const Admission&, const Admission&) = default;
+};
+
+// Why a group that was looked at was not admitted.
+struct Blocked {
+  int32_t tenant_idx = 0;   // into View::tenants, if there are any
+  int32_t waiting_idx = 0;  // into View::waiting, or its tenant's
+  WaitDetail why;
+};
+
+// A group that did not fit while num_others behind it were admitted.
+struct Bypass {
+  int32_t tenant_idx = 0;
+  int32_t waiting_idx = 0;
+  int32_t num_others = 0;
 };
 
 // Applied in this order: preemptions, slices, admissions.
 struct Decision {
   // Into View::running: every sequence of a preempted group, last first.
   std::vector<int32_t> preempted;
+  // [preempted.size()], or empty: arrival of the group whose need took it. 0
+  // or its own: nobody else's.
+  std::vector<int64_t> preempted_for;
   std::vector<ScheduledSlice> slices;  // of sequences not preempted; decodes
                                        // before chunks
-  std::vector<Admission> admissions;   // ascending waiting_idx
+  std::vector<Admission> admissions;   // ascending waiting_idx per tenant
+  std::vector<Bypass> bypasses;        // REQUIRES: one per group
+  // Groups that were looked at and stay, a bounded number. Who is behind them
+  // waits for the same reasons.
+  std::vector<Blocked> blocked;
+
+  // A policy's working memory, so that a step allocates nothing.
+  struct Scratch {
+    std::vector<int32_t> ints;
+    std::vector<int64_t> longs;
+    std::vector<uint8_t> flags;
+  } scratch;
 
   void Clear() {
     preempted.clear();
+    preempted_for.clear();
     slices.clear();
     admissions.clear();
+    bypasses.clear();
+    blocked.clear();
   }
 };
 
@@ -107,6 +166,10 @@ class SchedulingPolicy {
   // Appends to an empty `decision`. The blocks that it takes fit in
   // num_free_blocks plus those of the groups that it preempts.
   virtual void Schedule(const View& view, Decision* decision) const = 0;
+
+  // Whether it reads View::tenants. One that does not sees everybody's groups
+  // in View::waiting.
+  virtual bool shares_by_tenant() const { return false; }
 
   // Whether it takes memory back from those that run. One that never does
   // works with managers that reserve only.

@@ -14,14 +14,14 @@ namespace {
 WaitingGroup Group(int64_t arrival, int32_t priority = 0) {
   WaitingGroup group;
   group.arrival = arrival;
-  group.priority = priority;
+  group.rank = priority;
   return group;
 }
 
 std::vector<std::pair<int32_t, int64_t>> Order(const WaitingQueue& queue) {
   std::vector<std::pair<int32_t, int64_t>> order;
   for (const WaitingGroup& group : queue.groups()) {
-    order.push_back({group.priority, group.arrival});
+    order.push_back({group.rank, group.arrival});
   }
   return order;
 }

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Everyone who waits, as the engine sees it: the tenants' queues, the order of
+// service, and the account of why each waits.
+#ifndef COORDINATOR_ENGINE_WAITING_ROOM_H_
+#define COORDINATOR_ENGINE_WAITING_ROOM_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/time/time.h"
+#include "absl/types/span.h"
+#include "coordinator/engine/engine_metrics.h"
+#include "coordinator/engine/request_timeline.h"
+#include "coordinator/engine/sequence_group.h"
+#include "coordinator/engine/service_order.h"
+#include "coordinator/engine/tenant_config.h"
+#include "coordinator/engine/tenant_queues.h"
+#include "coordinator/scheduler/policy.h"
+
+namespace quire {
+
+// Engine thread only.
+class WaitingRoom {
+ public:
+  // `by_tenant`: SchedulingPolicy::shares_by_tenant().
+  WaitingRoom(const TenantConfig& tenants, absl::Duration priority_ageing,
+              bool by_tenant);
+
+  // The group begins, with the priority that it asks for: sets its tenant_idx,
+  // its priority and its rank. Unregister() once it has ended and waits not.
+  void Register(SequenceGroup* group, const std::string& tenant,
+                bool has_workers, absl::Time now);
+  void Unregister(const SequenceGroup& group, absl::Time now);
+
+  // `waiting` without arrival, rank, priority and key: they are the group's.
+  void Insert(const SequenceGroup& group, WaitingGroup waiting);
+  void Erase(const SequenceGroup& group);
+  // Null if it does not wait. Valid until the next change.
+  WaitingGroup* Find(const SequenceGroup& group);
+  size_t size() const { return queues_.size(); }
+
+  // Workers are ready, with a pool of so many blocks.
+  void SetPool(int32_t num_blocks, absl::Time now);
+  // Nobody can be served, because of `reason`.
+  void AllWait(WaitReason reason, absl::Time now);
+  // It lost its slots without a policy's decision.
+  void Interrupt(const SequenceGroup& group, WaitReason reason, absl::Time now);
+
+  // Sets what the policy sees of those that wait.
+  void FillView(absl::Span<const RunningSequence> running, absl::Time now,
+                View* view);
+  // Takes note of what the policy decided about that view. To be called before
+  // any of it is carried out; admissions are then known by their key.
+  void TakeDecision(const View& view, const Decision& decision, absl::Time now);
+  RequestKey admission_key(size_t admission_idx) const {
+    return admitted_[admission_idx];
+  }
+  // Entry `preempted_idx` of the decision was carried out: the group waits.
+  void Preempt(const SequenceGroup& group, const Decision& decision,
+               size_t preempted_idx, absl::Time now);
+  // It has its slots. `num_prompt_tokens` are computed for the first time.
+  void Admit(const SequenceGroup& group, int32_t num_prompt_tokens,
+             absl::Time now);
+
+  const RequestTimelines& timelines() const { return timelines_; }
+  const TenantQueues& queues() const { return queues_; }
+  // Fills in tenants and waited.
+  void FillMetrics(EngineMetrics* metrics) const;
+
+ private:
+  struct Place {
+    int32_t tenant_idx = 0;
+    int64_t rank = 0;
+  };
+
+  void Explain(const View& view, const Decision& decision, absl::Time now);
+  void ExplainHead(const View& view, const Decision& decision, absl::Time now);
+  void ExplainRest(absl::Time now);
+
+  const ServiceOrder order_;
+  TenantQueues queues_;
+  RequestTimelines timelines_;
+  std::vector<RequestKey> admitted_;  // by the last decision
+  // Looked at by the last decision and the one before.
+  std::vector<int64_t> looked_at_;
+  std::vector<int64_t> looked_at_before_;
+  // By tenant: the last decision that said why its first one waits.
+  std::vector<int64_t> cause_set_by_;
+  int64_t num_decisions_ = 0;
+  absl::flat_hash_map<int64_t, Place> places_;  // of all, by arrival
+};
+
+}  // namespace quire
+
+#endif  // COORDINATOR_ENGINE_WAITING_ROOM_H_
