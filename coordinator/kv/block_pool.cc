@@ -5,7 +5,8 @@
 
 namespace quire {
 
-BlockPool::BlockPool(int32_t num_blocks) {
+BlockPool::BlockPool(int32_t num_blocks)
+    : perhaps_(num_blocks), surely_(num_blocks) {
   CHECK_GT(num_blocks, 0);
   entries_.resize(num_blocks);
   free_.reserve(num_blocks);
@@ -26,26 +27,65 @@ absl::Status BlockPool::Allocate(int32_t n, std::vector<BlockId>* blocks) {
   return absl::OkStatus();
 }
 
+void BlockPool::Cache(BlockId block, CacheRank rank) {
+  Entry& entry = At(block);
+  CHECK_EQ(entry.num_refs, 1) << "caching of block " << block;
+  entry.num_refs = 0;
+  List(rank).PushBack(block);
+}
+
+void BlockPool::Revive(BlockId block) {
+  Uncache(block);
+  At(block).num_refs = 1;
+}
+
+void BlockPool::Free(BlockId block) {
+  Uncache(block);
+  free_[num_free_++] = block;
+}
+
+void BlockPool::Touch(BlockId block, CacheRank rank) {
+  Uncache(block);
+  List(rank).PushBack(block);
+}
+
+BlockId BlockPool::NextVictim() const {
+  CHECK_GT(num_cached(), 0) << "no cached KV block";
+  return perhaps_.size() > 0 ? perhaps_.front() : surely_.front();
+}
+
+CacheRank BlockPool::rank(BlockId block) const {
+  CHECK(is_cached(block)) << "rank of block " << block;
+  return perhaps_.contains(block) ? CacheRank::kPerhaps : CacheRank::kSurely;
+}
+
+void BlockPool::Uncache(BlockId block) {
+  CHECK_EQ(At(block).num_refs, 0) << "block " << block << " is held";
+  CHECK(is_cached(block)) << "block " << block << " is free";
+  List(rank(block)).Remove(block);
+}
+
 absl::Status BlockPool::CheckInvariants() const {
-  int32_t num_unheld = 0;
-  for (const Entry& entry : entries_) {
-    if (entry.num_refs < 0) {
-      return absl::InternalError("a KV block has a negative reference count");
-    }
-    num_unheld += entry.num_refs == 0;
-  }
-  if (num_unheld != num_free_) {
-    return absl::InternalError(absl::StrCat(
-        num_unheld, " KV blocks have no holder, but ", num_free_, " are free"));
-  }
-  std::vector<bool> seen(entries_.size());
+  std::vector<bool> is_free(entries_.size());
   for (int32_t i = 0; i < num_free_; ++i) {
     const BlockId block = free_[i];
-    if (entries_[block.value()].num_refs != 0 || seen[block.value()]) {
-      return absl::InternalError(absl::StrCat(
-          "KV block ", block.value(), " is held or twice in the free stack"));
+    if (is_free[block.value()]) {
+      return absl::InternalError(absl::StrCat("KV block ", block.value(),
+                                              " is twice in the free stack"));
     }
-    seen[block.value()] = true;
+    is_free[block.value()] = true;
+  }
+  for (int32_t i = 0; i < num_blocks(); ++i) {
+    const BlockId block(i);
+    const int32_t num_refs = entries_[i].num_refs;
+    const int32_t num_states = (num_refs > 0) + is_free[i] +
+                               perhaps_.contains(block) +
+                               surely_.contains(block);
+    if (num_refs < 0 || num_states != 1) {
+      return absl::InternalError(absl::StrCat("KV block ", i, " with ",
+                                              num_refs, " references is in ",
+                                              num_states, " states"));
+    }
   }
   return absl::OkStatus();
 }

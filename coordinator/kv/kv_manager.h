@@ -12,6 +12,7 @@
 #ifndef COORDINATOR_KV_KV_MANAGER_H_
 #define COORDINATOR_KV_KV_MANAGER_H_
 
+#include <array>
 #include <cstdint>
 
 #include "absl/status/status.h"
@@ -27,6 +28,13 @@ struct KvOptions {
   int32_t max_num_seqs = 0;
   int32_t max_model_len = 0;    // tokens
   int32_t num_host_blocks = 0;  // to swap into
+  // Cached prefixes whose blocks are needed move to host blocks that no parked
+  // sequence wants, rather than be lost. Each costs a copy that perhaps nobody
+  // asks for.
+  bool demote_prefixes = false;
+  // Of the hash by which prefixes are found. Zeros: drawn once a process. No
+  // decision depends on it.
+  std::array<uint64_t, 2> prefix_hash_key = {};
 };
 
 // Every block is in exactly one of the three states.
@@ -57,7 +65,8 @@ struct KvAdmission {
 // What an admission would find of its sequence, if it came now.
 struct KvReuse {
   int32_t num_computed_tokens = 0;  // [0, tokens.size() - 1]
-  // Blocks among those that others hold, so that they cost no free block.
+  // Blocks among those that cost no free block, because others hold them or
+  // the attention window has left them behind.
   int32_t num_held_blocks = 0;
 };
 
@@ -71,6 +80,10 @@ enum class ParkMode {
 };
 
 // Engine thread only. Slots are [0, max_num_seqs).
+//
+// Calls for one plan come in the order of the plan's parts: those that give
+// blocks up (Release, Park, DropBefore), Fork, then Admit, Grow and Publish.
+// What a slot gives up was computed by earlier plans.
 class KvManager {
  public:
   virtual ~KvManager() = default;
@@ -115,6 +128,15 @@ class KvManager {
     Release(slot);
   }
   virtual void Forget(SequenceId /*sequence*/) {}
+  // Forgets every parked sequence and every prefix: for when nobody can say
+  // any more what lies in a block.
+  virtual void ForgetAll() {}
+
+  // No step from the plan being made on reads tokens before `num_tokens` of the
+  // slot: its attention window has left them behind. Blocks that hold no others
+  // are given back at once. The table keeps their entries, which nobody reads,
+  // so workers need not be told.
+  virtual void DropBefore(SlotId /*slot*/, int32_t /*num_tokens*/) {}
 
   // Makes room to write tokens [num_computed, num_computed + num_new) of the
   // slot, and writes what the workers must be told into `plan`. A shared block
@@ -139,7 +161,9 @@ class KvManager {
   // are all released.
   virtual int32_t NumPrivateBlocks(absl::Span<const SlotId> slots) const = 0;
 
-  // Whether writing token `num_computed` copies a shared block first.
+  // Whether Grow must be asked before token `num_computed` is written, room or
+  // not: somebody else holds or may ask for what is there, so that it may copy
+  // a block first.
   virtual bool MustCopy(SlotId slot, int32_t num_computed) const = 0;
 
   // Restates where the slot's cache is.

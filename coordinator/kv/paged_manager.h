@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Paged memory (PagedAttention, SOSP'23, section 4): blocks on demand, shared
-// by reference count, copied when a sharer writes.
+// by reference count, copied when a sharer writes, found again by prefix, and
+// moved to the host or dropped when sequences are preempted (section 4.5).
 #ifndef COORDINATOR_KV_PAGED_MANAGER_H_
 #define COORDINATOR_KV_PAGED_MANAGER_H_
 
@@ -13,12 +14,14 @@
 #include "common/digest.h"
 #include "common/ids.h"
 #include "common/step_plan.h"
-#include "coordinator/kv/block_pool.h"
+#include "coordinator/kv/block_place.h"
+#include "coordinator/kv/block_store.h"
 #include "coordinator/kv/block_table.h"
 #include "coordinator/kv/kv_manager.h"
 
 namespace quire {
 
+// Tables and what they hold; the blocks and their contents are BlockStore's.
 class PagedManager final : public KvManager {
  public:
   // REQUIRES: num_blocks, max_num_seqs > 0; block_size a power of two.
@@ -27,11 +30,19 @@ class PagedManager final : public KvManager {
   int32_t block_size() const override { return options_.block_size; }
   int32_t AdmissionTokens(int32_t num_tokens,
                           int32_t max_num_tokens) const override;
+  KvReuse FindReusable(const KvAdmission& admission) const override;
   absl::Status Admit(SlotId slot, const KvAdmission& admission,
                      AdmittedSlot* admitted, StepPlan* plan) override;
+  void Publish(SlotId slot, absl::Span<const TokenId> tokens,
+               int32_t num_computed) override;
+  void Park(SlotId slot, SequenceId sequence, int32_t num_computed,
+            ParkMode mode) override;
+  void Forget(SequenceId sequence) override;
+  void ForgetAll() override;
+  void DropBefore(SlotId slot, int32_t num_tokens) override;
   absl::Status Grow(SlotId slot, int32_t num_computed, int32_t num_new,
                     StepPlan* plan) override;
-  void Fork(SlotId parent, SlotId child, int32_t num_computed) override;
+  void Fork(SlotId parent, SlotId child, int32_t num_tokens) override;
   void Release(SlotId slot) override;
   int32_t NumBlocks(SlotId slot) const override;
   int32_t NumPrivateBlocks(absl::Span<const SlotId> slots) const override;
@@ -42,16 +53,25 @@ class PagedManager final : public KvManager {
   absl::Status CheckInvariants() const override;
 
  private:
+  struct Seat {
+    BlockTable table;
+    PrefixCursor cursor;
+  };
+
   int32_t BlocksFor(int32_t num_tokens) const {
     return (num_tokens + options_.block_size - 1) / options_.block_size;
   }
-  BlockTable& Table(SlotId slot);
-  const BlockTable& Table(SlotId slot) const;
+  Seat& At(SlotId slot);
+  const Seat& At(SlotId slot) const;
+  bool IsHeldByOthers(BlockPlace place) const;
 
   const KvOptions options_;
-  BlockPool pool_;
-  std::vector<BlockTable> tables_;  // [max_num_seqs]
+  BlockStore store_;
+  std::vector<Seat> seats_;  // [max_num_seqs]
   TableDigest digest_;
+  // Scratch of Admit.
+  std::vector<BlockPlace> places_;
+  std::vector<BlockId> blocks_;
 };
 
 }  // namespace quire

@@ -6,49 +6,52 @@
 namespace quire {
 namespace {
 
-TEST(BlockTableTest, AForkSharesTheFirstBlocks) {
-  BlockPool pool(/*num_blocks=*/8);
-  BlockTable parent, child;
-  parent.Append(3, &pool);
-  child.ForkFrom(parent, /*num_blocks=*/2, &pool);
+BlockTable Table(int32_t num_blocks) {
+  BlockTable table;
+  for (int32_t i = 0; i < num_blocks; ++i) table.Append(BlockId(10 + i));
+  return table;
+}
+
+TEST(BlockTableTest, AForkStartsAsTheFirstBlocks) {
+  const BlockTable parent = Table(3);
+  BlockTable child;
+  child.ForkFrom(parent, /*num_blocks=*/2);
   EXPECT_EQ(child.num_blocks(), 2);
   EXPECT_EQ(child.block(1), parent.block(1));
-  EXPECT_EQ(pool.num_free(), 5);
-  EXPECT_TRUE(parent.IsShared(1, pool));
-  EXPECT_FALSE(parent.IsShared(2, pool));
 }
 
 TEST(BlockTableTest, AWriterGetsItsOwnCopyAndTheOtherKeepsTheBlock) {
-  BlockPool pool(/*num_blocks=*/8);
-  BlockTable parent, child;
-  parent.Append(2, &pool);
-  child.ForkFrom(parent, /*num_blocks=*/2, &pool);
-  const BlockId shared = parent.block(1);
-  const BlockCopy copy = child.ReplaceShared(1, &pool);
-  EXPECT_EQ(copy.src, shared);
-  EXPECT_EQ(copy.dst, child.block(1));
-  EXPECT_NE(copy.dst, shared);
-  EXPECT_EQ(parent.block(1), shared);
-  EXPECT_FALSE(parent.IsShared(1, pool));
-  EXPECT_TRUE(child.IsShared(0, pool));
+  const BlockTable parent = Table(2);
+  BlockTable child;
+  child.ForkFrom(parent, /*num_blocks=*/2);
+  const BlockCopy copy = child.Replace(1, BlockId(5));
+  EXPECT_EQ(copy.src, BlockId(11));
+  EXPECT_EQ(copy.dst, BlockId(5));
+  EXPECT_EQ(child.block(1), BlockId(5));
+  EXPECT_EQ(parent.block(1), BlockId(11));
 }
 
-TEST(BlockTableTest, ClearGivesBackOnlyWhatNobodyElseHolds) {
-  BlockPool pool(/*num_blocks=*/4);
-  BlockTable parent, child;
-  parent.Append(2, &pool);
-  child.ForkFrom(parent, /*num_blocks=*/1, &pool);
-  parent.Clear(&pool);
-  EXPECT_EQ(parent.num_blocks(), 0);
-  EXPECT_EQ(pool.num_free(), 3);
-  child.Clear(&pool);
-  EXPECT_EQ(pool.num_free(), 4);
+TEST(BlockTableTest, DroppedEntriesStayButAreNotLive) {
+  BlockTable table = Table(4);
+  TableDigest before;
+  table.ToggleAll(SlotId(1), &before);
+  table.DropBefore(3);
+  EXPECT_EQ(table.num_blocks(), 4);
+  EXPECT_EQ(table.num_dropped(), 3);
+  ASSERT_EQ(table.live().size(), 1);
+  EXPECT_EQ(table.live()[0], BlockId(13));
+  TableDigest after;
+  table.ToggleAll(SlotId(1), &after);
+  EXPECT_EQ(before.value(), after.value());
+  BlockTable child;
+  child.ForkFrom(table, /*num_blocks=*/4);
+  EXPECT_EQ(child.num_dropped(), 3);
+  table.Clear();
+  EXPECT_EQ(table.num_dropped(), 0);
 }
 
 TEST(BlockTableTest, TogglingTwiceLeavesTheDigestAsItWas) {
-  BlockPool pool(/*num_blocks=*/4);
-  BlockTable table;
-  table.Append(3, &pool);
+  const BlockTable table = Table(3);
   TableDigest digest;
   table.ToggleAll(SlotId(1), &digest);
   EXPECT_NE(digest.value(), 0);
@@ -59,11 +62,11 @@ TEST(BlockTableTest, TogglingTwiceLeavesTheDigestAsItWas) {
   EXPECT_EQ(digest.value(), 0);
 }
 
-TEST(BlockTableDeathTest, OnlyASharedBlockIsReplaced) {
-  BlockPool pool(/*num_blocks=*/4);
-  BlockTable table;
-  table.Append(1, &pool);
-  EXPECT_DEATH(table.ReplaceShared(0, &pool), "IsShared");
+TEST(BlockTableDeathTest, ADroppedEntryIsNotReplaced) {
+  BlockTable table = Table(2);
+  table.DropBefore(1);
+  EXPECT_DEATH(table.Replace(0, BlockId(5)), "Check failed");
+  EXPECT_DEATH(table.DropBefore(0), "Check failed");
 }
 
 }  // namespace

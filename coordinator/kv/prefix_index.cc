@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "coordinator/kv/prefix_index.h"
+
+#include <algorithm>
+#include <bit>
+
+#include "absl/strings/str_cat.h"
+#include "glog/logging.h"
+
+namespace quire {
+
+PrefixIndex::PrefixIndex(int32_t block_size, int32_t num_blocks,
+                         const HashKey& hash_key)
+    : block_size_(block_size),
+      hash_key_(hash_key),
+      // At most half full, so that most chains are one long.
+      buckets_(std::bit_ceil(static_cast<uint32_t>(2 * num_blocks + 1)),
+               kNoNode) {
+  CHECK_GT(block_size, 0);
+}
+
+BlockKey PrefixIndex::KeyOf(CacheScope scope, PrefixNodeId parent,
+                            absl::Span<const TokenId> tokens) const {
+  return ChainKey(
+      hash_key_,
+      parent == kNoNode ? ScopeKey(hash_key_, scope) : At(parent).key, tokens);
+}
+
+PrefixNodeId PrefixIndex::FindByKey(const BlockKey& key, CacheScope scope,
+                                    PrefixNodeId parent,
+                                    absl::Span<const TokenId> tokens) const {
+  PrefixNodeId id = Bucket(key);
+  while (id != kNoNode) {
+    const Node& node = At(id);
+    if (node.key == key && node.scope == scope && node.parent == parent &&
+        std::equal(tokens.begin(), tokens.end(), Tokens(id).begin())) {
+      return id;
+    }
+    id = node.next;
+  }
+  return kNoNode;
+}
+
+PrefixNodeId PrefixIndex::Find(CacheScope scope, PrefixNodeId parent,
+                               absl::Span<const TokenId> tokens) const {
+  DCHECK_EQ(tokens.size(), block_size_);
+  return FindByKey(KeyOf(scope, parent, tokens), scope, parent, tokens);
+}
+
+PrefixNodeId PrefixIndex::FindOrInsert(CacheScope scope, PrefixNodeId parent,
+                                       absl::Span<const TokenId> tokens) {
+  CHECK_EQ(tokens.size(), block_size_);
+  const BlockKey key = KeyOf(scope, parent, tokens);
+  const PrefixNodeId found = FindByKey(key, scope, parent, tokens);
+  if (found != kNoNode) {
+    Pin(found);
+    return found;
+  }
+  PrefixNodeId id = dead_;
+  if (id != kNoNode) {
+    dead_ = At(id).next;
+  } else {
+    id = PrefixNodeId(max_nodes());
+    nodes_.emplace_back();
+    tokens_.resize(tokens_.size() + block_size_);
+  }
+  if (++num_nodes_ > static_cast<int32_t>(buckets_.size() / 2)) GrowBuckets();
+  std::copy(tokens.begin(), tokens.end(),
+            tokens_.begin() + int64_t{id.value()} * block_size_);
+  PrefixNodeId& bucket = Bucket(key);
+  At(id) = {.key = key,
+            .scope = scope,
+            .parent = parent,
+            .next = bucket,
+            .place = BlockPlace(),
+            .num_pins = 1};
+  bucket = id;
+  Pin(parent);
+  return id;
+}
+
+void PrefixIndex::GrowBuckets() {
+  buckets_.assign(2 * buckets_.size(), kNoNode);
+  for (int32_t i = 0; i < max_nodes(); ++i) {
+    Node& node = nodes_[i];
+    if (node.num_pins == kDead) continue;
+    PrefixNodeId& bucket = Bucket(node.key);
+    node.next = bucket;
+    bucket = PrefixNodeId(i);
+  }
+}
+
+void PrefixIndex::Pin(PrefixNodeId node) {
+  if (node == kNoNode) return;
+  CHECK(is_alive(node));
+  ++At(node).num_pins;
+}
+
+void PrefixIndex::Unpin(PrefixNodeId node) {
+  if (node == kNoNode) return;
+  CHECK_GT(At(node).num_pins, 0);
+  --At(node).num_pins;
+  EraseUnkept(node);
+}
+
+void PrefixIndex::SetPlace(PrefixNodeId node, BlockPlace place) {
+  CHECK(is_alive(node));
+  At(node).place = place;
+  EraseUnkept(node);
+}
+
+void PrefixIndex::EraseUnkept(PrefixNodeId id) {
+  while (id != kNoNode && At(id).num_pins == 0 && At(id).place.is_nowhere()) {
+    Node& node = At(id);
+    PrefixNodeId* link = &Bucket(node.key);
+    while (*link != id) link = &At(*link).next;
+    *link = node.next;
+    node.next = dead_;
+    node.num_pins = kDead;
+    dead_ = id;
+    --num_nodes_;
+    id = node.parent;
+    if (id != kNoNode) --At(id).num_pins;
+  }
+}
+
+absl::Status PrefixIndex::CheckInvariants(
+    absl::Span<const int32_t> num_outer_pins) const {
+  std::vector<int32_t> num_pins(num_outer_pins.begin(), num_outer_pins.end());
+  num_pins.resize(nodes_.size());
+  int32_t num_alive = 0;
+  for (const Node& node : nodes_) {
+    if (node.num_pins == kDead) continue;
+    ++num_alive;
+    if (node.parent != kNoNode) ++num_pins[node.parent.value()];
+  }
+  if (num_alive != num_nodes_) {
+    return absl::InternalError(absl::StrCat(
+        num_alive, " prefix nodes are alive, ", num_nodes_, " are counted"));
+  }
+  for (int32_t i = 0; i < max_nodes(); ++i) {
+    const Node& node = nodes_[i];
+    if (node.num_pins == kDead) continue;
+    if (node.num_pins != num_pins[i]) {
+      return absl::InternalError(absl::StrCat("prefix node ", i, " has ",
+                                              node.num_pins, " pins but ",
+                                              num_pins[i], " owners"));
+    }
+    if (node.num_pins == 0 && node.place.is_nowhere()) {
+      return absl::InternalError(absl::StrCat("nothing keeps prefix node ", i));
+    }
+    const PrefixNodeId id(i);
+    if (Find(node.scope, node.parent, Tokens(id)) != id) {
+      return absl::InternalError(
+          absl::StrCat("prefix node ", i, " is not found by its tokens"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace quire
