@@ -26,6 +26,7 @@
 #include "kernels/elementwise.h"
 #include "kernels/gemm.h"
 #include "kernels/sample.h"
+#include "kernels/virtual_memory.h"
 
 namespace quire {
 
@@ -70,6 +71,12 @@ class Backend {
   // Memory that both the host and the device reach quickly (pinned, on CUDA).
   virtual absl::StatusOr<std::unique_ptr<DeviceBuffer>> AllocateHost(
       int64_t bytes) = 0;
+  // Addresses whose memory comes and goes page by page. InvalidArgument if the
+  // device has no such pages; Unimplemented if it has no virtual memory.
+  virtual absl::StatusOr<std::unique_ptr<VirtualMemory>> ReserveVirtual(
+      const VirtualMemoryOptions& /*options*/) {
+    return absl::UnimplementedError(name() + " has no virtual memory");
+  }
   virtual absl::Status CopyToDevice(const void* host, void* device,
                                     int64_t bytes) = 0;
   virtual absl::Status CopyToHost(const void* device, void* host,

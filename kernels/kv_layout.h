@@ -7,8 +7,16 @@
 // (2: keys, then values.) One block is one contiguous span over all layers of
 // the rank, so copying or swapping it moves one long run of bytes; within a
 // layer, one head's tokens are contiguous, so attention streams them.
-// A contiguous cache (one row per sequence) is the same layout with
-// block_size = the row's capacity and one block per sequence.
+//
+// A contiguous cache (one row per sequence) has one block per sequence,
+// block_size being the row's capacity, in token order:
+//
+//   [num_rows][capacity][num_layers][2][num_kv_heads][head_dim], row padding
+//
+// so that a run of memory holds whole tokens, and a row of n tokens needs
+// memory for its first n only (vAttention's tensor slicing, arXiv 2405.04437,
+// section 6.2): one page of 2 MiB holds 16 tokens of a Llama-3.1-8B. The price
+// is the stride from token to token.
 #ifndef KERNELS_KV_LAYOUT_H_
 #define KERNELS_KV_LAYOUT_H_
 
@@ -18,20 +26,41 @@
 
 namespace quire {
 
+// What lies closest together in a block.
+enum class KvOrder : uint8_t {
+  kHeads,   // the tokens of one head of one layer
+  kTokens,  // the heads and layers of one token
+};
+
 struct KvLayout {
   int32_t num_layers;
   int32_t num_kv_heads;  // of this rank
   int32_t head_dim;      // elements
   int32_t block_size;    // tokens
   DType dtype;
+  KvOrder order = KvOrder::kHeads;
+  int64_t block_padding = 0;  // elements after each block
 
   // Elements from one block to the next, 64 bits as a cache passes 2^31.
-  constexpr int64_t BlockStride() const { return LayerStride() * num_layers; }
+  constexpr int64_t BlockStride() const {
+    return int64_t{2} * num_layers * num_kv_heads * block_size * head_dim +
+           block_padding;
+  }
   // Elements from one layer's keys to the next layer's, inside a block.
   constexpr int64_t LayerStride() const { return 2 * HeadsStride(); }
   // Elements from a layer's keys to its values, inside a block.
   constexpr int64_t HeadsStride() const {
-    return int64_t{num_kv_heads} * block_size * head_dim;
+    return num_kv_heads * (order == KvOrder::kHeads ? HeadStride() : head_dim);
+  }
+  // Elements from one head's first token to the next head's, in a layer.
+  constexpr int64_t HeadStride() const {
+    return order == KvOrder::kHeads ? int64_t{block_size} * head_dim : head_dim;
+  }
+  // Elements from one token to the next, in a head.
+  constexpr int64_t TokenStride() const {
+    return order == KvOrder::kHeads
+               ? head_dim
+               : int64_t{2} * num_layers * num_kv_heads * head_dim;
   }
   constexpr int64_t BlockBytes() const { return BlockStride() * SizeOf(dtype); }
 };

@@ -100,13 +100,13 @@ const T* KeyAt(const AttentionTile& tile, int32_t position) {
   const int64_t block = tile.block_table[position / layout.block_size];
   return static_cast<const T*>(cache.base) + block * layout.BlockStride() +
          cache.layer_idx * layout.LayerStride() +
-         (int64_t{tile.kv_head} * layout.block_size +
-          position % layout.block_size) *
-             layout.head_dim;
+         tile.kv_head * layout.HeadStride() +
+         position % layout.block_size * layout.TokenStride();
 }
 
 // Fetches the keys and values of the four positions one block after `position`:
 // a block is too short a run for hardware prefetchers to learn.
+// REQUIRES: heads are contiguous.
 template <typename T>
 HWY_INLINE void PrefetchNextBlock(const AttentionTile& tile, int32_t position,
                                   int32_t end) {
@@ -122,6 +122,22 @@ HWY_INLINE void PrefetchNextBlock(const AttentionTile& tile, int32_t position,
   }
 }
 
+// The same where every token lies apart: four positions, kTokensAhead later.
+// REQUIRES: they are in the same block.
+constexpr int32_t kTokensAhead = 16;
+template <typename T>
+HWY_INLINE void PrefetchTokens(const T* keys, const KvLayout& layout) {
+  const int64_t bytes = layout.head_dim * sizeof(T);
+  for (int64_t i = 0; i < 4; ++i) {
+    const T* key = keys + (kTokensAhead + i) * layout.TokenStride();
+    const T* value = key + layout.HeadsStride();
+    for (int64_t at = 0; at < bytes; at += 64) {
+      __builtin_prefetch(reinterpret_cast<const char*>(key) + at);
+      __builtin_prefetch(reinterpret_cast<const char*>(value) + at);
+    }
+  }
+}
+
 // Brings positions [begin, end) of the split that starts at `start` into the
 // buffers: keys transposed, values padded with zeros.
 template <typename T>
@@ -133,17 +149,21 @@ void LoadKeysAndValues(const AttentionTile& tile, int32_t start, int32_t begin,
   const int32_t head_dim = layout.head_dim;
   const int64_t padded = PaddedHeadDim(head_dim);
   const int64_t heads_stride = layout.HeadsStride();
+  const int64_t token_stride = layout.TokenStride();
+  const bool apart = layout.order == KvOrder::kTokens;
   // Whether four positions from a multiple of four on lie in one block.
   const bool together = layout.block_size % 4 == 0;
   for (int32_t four = begin & ~3; four < end; four += 4) {
     const T* block = together ? KeyAt<T>(tile, start + four) : nullptr;
-    if (together && layout.block_size <= kKeyChunk) {
+    if (apart && together && four + kTokensAhead < end) {
+      PrefetchTokens(block, layout);
+    } else if (together && !apart && layout.block_size <= kKeyChunk) {
       PrefetchNextBlock<T>(tile, start + four, tile.End(tile.num_rows() - 1));
     }
     const T* keys[4];
     for (int i = 0; i < 4; ++i) {
       const int32_t position = std::clamp(four + i, begin, end - 1);
-      keys[i] = together ? block + (position - four) * head_dim
+      keys[i] = together ? block + (position - four) * token_stride
                          : KeyAt<T>(tile, start + position);
       if (position != four + i) continue;
       const T* value = keys[i] + heads_stride;

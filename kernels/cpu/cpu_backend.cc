@@ -10,6 +10,7 @@
 #include "glog/logging.h"
 #include "kernels/cpu/activation.h"
 #include "kernels/cpu/copy_blocks.h"
+#include "kernels/cpu/cpu_virtual_memory.h"
 #include "kernels/cpu/elementwise.h"
 #include "kernels/cpu/host_limits.h"
 #include "kernels/cpu/host_memory.h"
@@ -83,6 +84,11 @@ absl::StatusOr<std::unique_ptr<DeviceBuffer>> CpuBackend::Allocate(
 absl::StatusOr<std::unique_ptr<DeviceBuffer>> CpuBackend::AllocateHost(
     int64_t bytes) {
   return Allocate(bytes);
+}
+
+absl::StatusOr<std::unique_ptr<VirtualMemory>> CpuBackend::ReserveVirtual(
+    const VirtualMemoryOptions& options) {
+  return CpuVirtualMemory::Reserve(options);
 }
 
 absl::Status CpuBackend::CopyToDevice(const void* host, void* device,

@@ -63,6 +63,8 @@ class CpuBackend final : public Backend {
       int64_t bytes) override;
   absl::StatusOr<std::unique_ptr<DeviceBuffer>> AllocateHost(
       int64_t bytes) override;
+  absl::StatusOr<std::unique_ptr<VirtualMemory>> ReserveVirtual(
+      const VirtualMemoryOptions& options) override;
   absl::Status CopyToDevice(const void* host, void* device,
                             int64_t bytes) override;
   absl::Status CopyToHost(const void* device, void* host,

@@ -61,10 +61,10 @@ void RopeWriteToken(const RopeWriteKvParams& params, int32_t token,
   T* k_out = static_cast<T*>(params.cache.base) +
              slot / layout.block_size * layout.BlockStride() +
              params.cache.layer_idx * layout.LayerStride() +
-             slot % layout.block_size * head_dim;
+             slot % layout.block_size * layout.TokenStride();
   T* v_out = k_out + layout.HeadsStride();
   for (int32_t h = 0; h < layout.num_kv_heads; ++h) {
-    const int64_t to = h * layout.block_size * head_dim;
+    const int64_t to = h * layout.HeadStride();
     if (rotate) {
       RotateHead(k + h * head_dim, k_out + to, cos, params.rotary_dim,
                  layout.head_dim);

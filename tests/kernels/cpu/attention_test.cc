@@ -51,7 +51,7 @@ class World {
   // Attention of the given sequences' last new tokens, in one call. Blocks are
   // given out in a shuffled order; whatever holds no token is NaN.
   Tensor Attend(Backend* backend, const std::vector<Sequence>& sequences,
-                int32_t block_size) const;
+                int32_t block_size, KvOrder order = KvOrder::kHeads) const;
 
   // The same by the reference.
   std::vector<double> Reference(const std::vector<Sequence>& sequences) const;
@@ -80,12 +80,17 @@ class World {
 };
 
 Tensor World::Attend(Backend* backend, const std::vector<Sequence>& sequences,
-                     int32_t block_size) const {
+                     int32_t block_size, KvOrder order) const {
   constexpr int32_t kLayers = 2;
   constexpr int32_t kLayer = 1;
   const int32_t head_dim = shape_.head_dim;
-  const KvLayout layout = {kLayers, shape_.num_kv_heads, head_dim, block_size,
-                           dtype_};
+  const KvLayout layout = {kLayers,
+                           shape_.num_kv_heads,
+                           head_dim,
+                           block_size,
+                           dtype_,
+                           order,
+                           order == KvOrder::kTokens ? 40 : 0};
   int32_t max_blocks = 1, num_blocks = 0;
   for (const Sequence& sequence : sequences) {
     const int32_t blocks = (sequence.context + block_size - 1) / block_size;
@@ -118,9 +123,9 @@ Tensor World::Attend(Backend* backend, const std::vector<Sequence>& sequences,
       for (int32_t head = 0; head < shape_.num_kv_heads; ++head) {
         const int64_t from =
             (int64_t{p} * shape_.num_kv_heads + head) * head_dim;
-        const int64_t to = block * layout.BlockStride() +
-                           kLayer * layout.LayerStride() +
-                           (head * block_size + p % block_size) * head_dim;
+        const int64_t to =
+            block * layout.BlockStride() + kLayer * layout.LayerStride() +
+            head * layout.HeadStride() + p % block_size * layout.TokenStride();
         for (int32_t i = 0; i < head_dim; ++i) {
           cache.Set(to + i, k_[seq][from + i]);
           cache.Set(to + layout.HeadsStride() + i, v_[seq][from + i]);
@@ -254,6 +259,28 @@ TEST_P(AttentionTest, BlockSizeBatchChunksAndThreadsDoNotShow) {
               << chunk.new_tokens << " up to " << chunk.context;
         }
       }
+    }
+  }
+}
+
+TEST_P(AttentionTest, ARowOfWholeTokensGivesTheBitsOfBlocks) {
+  for (const auto& [head_dim, window] :
+       {std::pair<int, int>{64, 0}, {64, 70}, {20, 0}}) {
+    const Shape shape = {4, 2, head_dim, 16, window};
+    const World world(GetParam(), shape, {700, 90});
+    const Tensor whole = world.Attend(backend_.get(), {{700, 700}}, 16);
+    const int64_t row = world.row_size();
+    // Capacities that are no power of two, nor a multiple of four.
+    for (int32_t capacity : {703, 704, 1000}) {
+      SCOPED_TRACE(testing::Message() << "capacity " << capacity);
+      const auto attend = [&](const std::vector<Sequence>& sequences) {
+        return world.Attend(backend_.get(), sequences, capacity,
+                            KvOrder::kTokens);
+      };
+      EXPECT_TRUE(whole.SameBits(attend({{700, 700}})));
+      EXPECT_TRUE(
+          attend({{700, 1}, {90, 31}}).SameBits(0, whole, 699 * row, row));
+      EXPECT_TRUE(attend({{513, 2}}).SameBits(0, whole, 511 * row, 2 * row));
     }
   }
 }

@@ -22,6 +22,7 @@ const std::vector<int32_t> kSlots = {23, 0, -1, 6, 11};
 
 struct Case {
   int32_t num_q_heads, num_kv_heads, head_dim, rotary_dim;
+  KvOrder order = KvOrder::kHeads;
 };
 
 struct Output {
@@ -44,7 +45,7 @@ std::vector<float> CosSin(int32_t rotary_dim) {
 }
 
 KvLayout LayoutOf(const Case& c, DType dtype) {
-  return {2, c.num_kv_heads, c.head_dim, 4, dtype};
+  return {2, c.num_kv_heads, c.head_dim, 4, dtype, c.order};
 }
 
 // Tokens [begin, end) of the above.
@@ -75,6 +76,8 @@ TEST_P(RopeKvTest, RotatesAndWritesWhereTheSlotsSay) {
                         {3, 1, 20, 20},
                         {2, 2, 80, 32},
                         {8, 4, 128, 128},
+                        {8, 4, 128, 128, KvOrder::kTokens},
+                        {3, 3, 20, 20, KvOrder::kTokens},
                         {2, 1, 24, 2},
                         {2, 2, 8, 0}}) {
     SCOPED_TRACE(testing::Message()
@@ -108,7 +111,8 @@ TEST_P(RopeKvTest, RotatesAndWritesWhereTheSlotsSay) {
         const int64_t v_at = k_at + c.num_kv_heads * d;
         const int64_t to = kSlots[t] / 4 * layout.BlockStride() +
                            kLayer * layout.LayerStride() +
-                           (h * 4 + kSlots[t] % 4) * d;
+                           h * layout.HeadStride() +
+                           kSlots[t] % 4 * layout.TokenStride();
         const auto want = reference::Rope(qkv.Doubles(k_at, d), cos, sin);
         for (int64_t i = 0; i < d; ++i) {
           ASSERT_NEAR(run.cache[to + i], want[i], tolerance);
