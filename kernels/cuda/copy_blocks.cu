@@ -65,9 +65,12 @@ cudaError_t Launch(const BlockCopyParams& params, cudaStream_t stream) {
 cudaError_t LaunchCopyBlocksCuda(const BlockCopyParams& params,
                                  cudaStream_t stream) {
   if (params.num_pairs <= 0 || params.block_bytes <= 0) return cudaSuccess;
-  return params.block_bytes % sizeof(uint4) == 0
-             ? Launch<uint4>(params, stream)
-             : Launch<uint32_t>(params, stream);
+  if (params.block_bytes % sizeof(uint4) == 0) {
+    return Launch<uint4>(params, stream);
+  }
+  return params.block_bytes % sizeof(uint32_t) == 0
+             ? Launch<uint32_t>(params, stream)
+             : Launch<uint8_t>(params, stream);
 }
 
 }  // namespace quire

@@ -8,8 +8,8 @@
 namespace quire {
 
 // Copies within device memory: one launch for up to 500 pairs, which travel as
-// the kernel's parameter. REQUIRES: block_bytes is a multiple of 4 and the
-// pools are 16-byte aligned.
+// the kernel's parameter. Fast where block_bytes is a multiple of 16. REQUIRES:
+// the pools are 16-byte aligned.
 cudaError_t LaunchCopyBlocksCuda(const BlockCopyParams& params,
                                  cudaStream_t stream);
 

@@ -5,8 +5,8 @@
 #include <vector>
 
 #include "gtest/gtest.h"
-#include "tests/kernels/cpu/backends.h"
 #include "tests/kernels/tensor.h"
+#include "tests/kernels/test_backend.h"
 
 namespace quire {
 namespace {
@@ -91,7 +91,7 @@ TEST_P(ActivationTest, WorksInPlace) {
 
 TEST_P(ActivationTest, ARowDoesNotDependOnTheOthersNorOnThreads) {
   const int32_t width = 4099, rows = 9;
-  const auto one_thread = MakeCpuBackend(GetParam(), /*num_threads=*/1);
+  const auto one_thread = MakeTestBackend(GetParam(), /*num_threads=*/1);
   for (ActivationKind kind :
        {ActivationKind::kSiluMul, ActivationKind::kRelu, ActivationKind::kGelu,
         ActivationKind::kGeluTanh}) {

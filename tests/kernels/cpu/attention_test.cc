@@ -10,8 +10,8 @@
 #include <vector>
 
 #include "gtest/gtest.h"
-#include "tests/kernels/cpu/backends.h"
 #include "tests/kernels/tensor.h"
+#include "tests/kernels/test_backend.h"
 
 namespace quire {
 namespace {
@@ -237,7 +237,7 @@ TEST_P(AttentionTest, BlockSizeBatchChunksAndThreadsDoNotShow) {
     const Shape shape = {q_heads, 2, 64, 16, window};
     const World world(GetParam(), shape, {700, 90});
     const Tensor whole = world.Attend(backend_.get(), {{700, 700}}, 16);
-    const auto one_thread = MakeCpuBackend(GetParam(), /*num_threads=*/1);
+    const auto one_thread = MakeTestBackend(GetParam(), /*num_threads=*/1);
     const int64_t row = world.row_size();
     for (int32_t block_size : {1, 4, 16, 32, 256}) {
       SCOPED_TRACE(testing::Message() << "block size " << block_size);

@@ -10,7 +10,6 @@
 #include <utility>
 
 #include "glog/logging.h"
-#include "gtest/gtest.h"
 #include "hwy/targets.h"
 #include "kernels/cpu/cpu_backend.h"
 
@@ -34,16 +33,6 @@ inline std::unique_ptr<Backend> MakeCpuBackend(
       {.dtype = dtype, .num_threads = num_threads, .gemm = gemm});
   CHECK(backend.ok()) << backend.status();
   return *std::move(backend);
-}
-
-// Tests of an operation run once per model dtype.
-class PerDtypeTest : public testing::TestWithParam<DType> {
- protected:
-  std::unique_ptr<Backend> backend_ = MakeCpuBackend(GetParam());
-};
-
-inline std::string DtypeName(const testing::TestParamInfo<DType>& info) {
-  return Name(info.param);
 }
 
 }  // namespace quire

@@ -3,7 +3,7 @@
 #include <vector>
 
 #include "gtest/gtest.h"
-#include "tests/kernels/cpu/backends.h"
+#include "tests/kernels/test_backend.h"
 
 namespace quire {
 namespace {
@@ -17,7 +17,7 @@ std::vector<uint8_t> Numbered(int64_t blocks, int64_t block_bytes, int first) {
 }
 
 TEST(CopyBlocksTest, CopiesThePairsAndNothingElse) {
-  const auto backend = MakeCpuBackend(DType::kF32);
+  const auto backend = MakeTestBackend(DType::kF32);
   // The last is cut into several pieces of work.
   for (int64_t block_bytes : {1, 48, 4096, 600001}) {
     const std::vector<uint8_t> before = Numbered(6, block_bytes, 1);
@@ -37,7 +37,7 @@ TEST(CopyBlocksTest, CopiesThePairsAndNothingElse) {
 }
 
 TEST(CopyBlocksTest, SwapsOutAndInAgain) {
-  const auto backend = MakeCpuBackend(DType::kF32);
+  const auto backend = MakeTestBackend(DType::kF32);
   const int64_t block_bytes = 1000;
   const std::vector<uint8_t> before = Numbered(4, block_bytes, 3);
   std::vector<uint8_t> cache = before;
@@ -57,7 +57,7 @@ TEST(CopyBlocksTest, SwapsOutAndInAgain) {
 }
 
 TEST(CopyBlocksTest, NoPairsAreNoWork) {
-  const auto backend = MakeCpuBackend(DType::kF32);
+  const auto backend = MakeTestBackend(DType::kF32);
   EXPECT_TRUE(backend->CopyBlocks({nullptr, nullptr, nullptr, 64, 0}).ok());
 }
 

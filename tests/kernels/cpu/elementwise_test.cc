@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "gtest/gtest.h"
-#include "tests/kernels/cpu/backends.h"
 #include "tests/kernels/tensor.h"
+#include "tests/kernels/test_backend.h"
 
 namespace quire {
 namespace {

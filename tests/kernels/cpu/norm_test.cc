@@ -5,8 +5,8 @@
 #include <vector>
 
 #include "gtest/gtest.h"
-#include "tests/kernels/cpu/backends.h"
 #include "tests/kernels/tensor.h"
+#include "tests/kernels/test_backend.h"
 
 namespace quire {
 namespace {
@@ -125,7 +125,7 @@ TEST_P(NormTest, OutMayAliasXOrTheResidual) {
 TEST_P(NormTest, ARowDoesNotDependOnTheOthersNorOnThreads) {
   const int32_t width = 1000, rows = 65;
   const Tensor x = Tensor::Random(GetParam(), rows * width, 8);
-  const auto one_thread = MakeCpuBackend(GetParam(), /*num_threads=*/1);
+  const auto one_thread = MakeTestBackend(GetParam(), /*num_threads=*/1);
   for (NormKind kind : {NormKind::kRms, NormKind::kLayer}) {
     Tensor all(GetParam(), rows * width), single(GetParam(), rows * width);
     ASSERT_TRUE(backend_->Norm(Params(kind, x, &all, width, rows)).ok());

@@ -4,8 +4,8 @@
 #include <vector>
 
 #include "gtest/gtest.h"
-#include "tests/kernels/cpu/backends.h"
 #include "tests/kernels/tensor.h"
+#include "tests/kernels/test_backend.h"
 #include "tests/reference/rope.h"
 
 namespace quire {
@@ -137,7 +137,7 @@ TEST_P(RopeKvTest, ATokenDoesNotDependOnTheOthersNorOnThreads) {
   const int32_t count = kPositions.size();
   const Tensor qkv = Tensor::Random(GetParam(), count * stride, 2);
   const Output all = RunTokens(backend_.get(), c, qkv, 0, count);
-  const auto one_thread = MakeCpuBackend(GetParam(), /*num_threads=*/1);
+  const auto one_thread = MakeTestBackend(GetParam(), /*num_threads=*/1);
   const Output single = RunTokens(one_thread.get(), c, qkv, 0, count);
   EXPECT_TRUE(all.qkv.SameBits(single.qkv));
   EXPECT_TRUE(all.cache.SameBits(single.cache));

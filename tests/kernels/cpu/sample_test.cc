@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "kernels/cpu/sample.h"
+#include "kernels/sample.h"
 
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <map>
+#include <memory>
 #include <random>
 #include <vector>
 
 #include "gtest/gtest.h"
 #include "kernels/philox.h"
+#include "tests/kernels/test_backend.h"
 
 namespace quire {
 namespace {
@@ -36,9 +39,14 @@ Output Sample(const std::vector<float>& logits,
   params.summaries = out.summaries.data();
   params.candidates = out.candidates.data();
   params.num_candidates = num_candidates;
-  const ThreadTeam team(num_threads);
-  ThreadScratch scratch(num_threads);
-  SampleShardCpu(params, team, &scratch);
+  // Made once: a GPU's takes a while.
+  static auto* const backends = new std::map<int, std::unique_ptr<Backend>>();
+  std::unique_ptr<Backend>& backend = (*backends)[num_threads];
+  if (backend == nullptr) {
+    backend = MakeTestBackend(DType::kF32, num_threads);
+  }
+  const absl::Status status = backend->SampleShard(params);
+  EXPECT_TRUE(status.ok()) << status;
   return out;
 }
 
@@ -65,7 +73,7 @@ double ReferenceNoise(const SampleRow& row, int32_t token_id) {
   return -std::log(-std::log1p(-u));
 }
 
-TEST(SampleShardCpuTest, SummariesAgreeWithDoublesForEverySizeAndShift) {
+TEST(SampleShardTest, SummariesAgreeWithDoublesForEverySizeAndShift) {
   for (int32_t n : {1, 3, 4, 15, 16, 17, 1023, 1024, 1025, 5000}) {
     for (int32_t first_id : {0, 1, 2, 3, 4096, 50257}) {
       const SampleRow row = Row(0.7f, /*seed=*/n, /*position=*/first_id);
@@ -99,7 +107,7 @@ TEST(SampleShardCpuTest, SummariesAgreeWithDoublesForEverySizeAndShift) {
   }
 }
 
-TEST(SampleShardCpuTest, CandidatesAreTheSortedTopWithLowIdsFirst) {
+TEST(SampleShardTest, CandidatesAreTheSortedTopWithLowIdsFirst) {
   std::mt19937_64 random(3);
   for (int32_t n : {1, 7, 100, 1000, 4099}) {
     for (int32_t k : {1, 2, 20, 256, 5000}) {
@@ -130,7 +138,7 @@ TEST(SampleShardCpuTest, CandidatesAreTheSortedTopWithLowIdsFirst) {
   }
 }
 
-TEST(SampleShardCpuTest, AscendingLogitsDoNotOverflowTheCandidates) {
+TEST(SampleShardTest, AscendingLogitsDoNotOverflowTheCandidates) {
   std::vector<float> logits(20'000);
   for (size_t i = 0; i < logits.size(); ++i) logits[i] = i;
   const Output out = Sample(logits, {Row(1)}, 100);
@@ -139,13 +147,13 @@ TEST(SampleShardCpuTest, AscendingLogitsDoNotOverflowTheCandidates) {
   }
 }
 
-TEST(SampleShardCpuTest, GreedyTakesTheLowestIdOfATie) {
+TEST(SampleShardTest, GreedyTakesTheLowestIdOfATie) {
   std::vector<float> logits(3000, 1);
   for (int32_t id : {2999, 2048, 1500, 77}) logits[id] = 9;
   EXPECT_EQ(Sample(logits, {Row(0)}, 0).summaries[0].best_token_id, 77);
 }
 
-TEST(SampleShardCpuTest, PenaltiesAndMasksChangeJustTheirTokens) {
+TEST(SampleShardTest, PenaltiesAndMasksChangeJustTheirTokens) {
   std::vector<float> logits = {4, -4, 4, 4, 4, 4};
   const SeenToken seen[] = {{0, 0}, {1, 0}, {2, 3}, {99, 1}};
   const int32_t masked[] = {4, 99};
@@ -172,7 +180,7 @@ TEST(SampleShardCpuTest, PenaltiesAndMasksChangeJustTheirTokens) {
   EXPECT_EQ(out.summaries[0].raw_max, 4);  // raw is as the model gave it
 }
 
-TEST(SampleShardCpuTest, ImpossibleTokensAreNeverBest) {
+TEST(SampleShardTest, ImpossibleTokensAreNeverBest) {
   std::vector<float> logits(100, -kInf);
   logits[42] = -1e30f;
   for (float temperature : {0.f, 1.f}) {
@@ -189,7 +197,7 @@ TEST(SampleShardCpuTest, ImpossibleTokensAreNeverBest) {
   EXPECT_EQ(none.candidates[0].token_id, -1);
 }
 
-TEST(SampleShardCpuTest, NotANumberOrInfinityMarksItsRowAlone) {
+TEST(SampleShardTest, NotANumberOrInfinityMarksItsRowAlone) {
   for (float bad : {std::nanf(""), kInf}) {
     for (int32_t column : {0, 15, 16, 36}) {
       std::vector<float> logits = RandomLogits(2 * 37, 1);
@@ -205,7 +213,7 @@ TEST(SampleShardCpuTest, NotANumberOrInfinityMarksItsRowAlone) {
 
 // Bitwise: neither the other rows nor threads nor how the vocabulary is cut
 // change what a token's noisy logit is.
-TEST(SampleShardCpuTest, RowsShardsAndThreadsDoNotChangeTheChoice) {
+TEST(SampleShardTest, RowsShardsAndThreadsDoNotChangeTheChoice) {
   const int32_t n = 4003;
   const std::vector<float> one = RandomLogits(n, 9);
   std::vector<float> many = one;
@@ -249,19 +257,27 @@ double ChiSquare(const std::vector<float>& logits, float temperature,
 
 // With 39 degrees of freedom the statistic exceeds 85 with probability 3e-5;
 // the seeds are fixed, so the test either always passes or never.
-TEST(SampleShardCpuTest, DrawsFollowTheSoftmaxOverSeedsAndOverPositions) {
-  const int num_draws = 40'000;
+TEST(SampleShardTest, DrawsFollowTheSoftmaxOverSeedsAndOverPositions) {
+  const int num_draws = 40'000, batch = 1000;
   const std::vector<float> logits = RandomLogits(40, 11, /*scale=*/0.8f);
+  std::vector<float> many;
+  for (int i = 0; i < batch; ++i) {
+    many.insert(many.end(), logits.begin(), logits.end());
+  }
   for (float temperature : {0.6f, 1.f, 1.7f}) {
     std::vector<int> by_seed(40), by_position(40);
-    for (int i = 0; i < num_draws; ++i) {
-      ++by_seed[Sample(logits, {Row(temperature, /*seed=*/i, /*position=*/3)},
-                       0)
-                    .summaries[0]
-                    .best_token_id];
-      ++by_position[Sample(logits, {Row(temperature, /*seed=*/99, i)}, 0)
-                        .summaries[0]
-                        .best_token_id];
+    for (int begin = 0; begin < num_draws; begin += batch) {
+      std::vector<SampleRow> seeds, positions;
+      for (int i = begin; i < begin + batch; ++i) {
+        seeds.push_back(Row(temperature, /*seed=*/i, /*position=*/3));
+        positions.push_back(Row(temperature, /*seed=*/99, i));
+      }
+      for (const ShardSummary& summary : Sample(many, seeds, 0).summaries) {
+        ++by_seed[summary.best_token_id];
+      }
+      for (const ShardSummary& summary : Sample(many, positions, 0).summaries) {
+        ++by_position[summary.best_token_id];
+      }
     }
     EXPECT_LT(ChiSquare(logits, temperature, by_seed, num_draws), 85);
     EXPECT_LT(ChiSquare(logits, temperature, by_position, num_draws), 85);

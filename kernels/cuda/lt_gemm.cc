@@ -1,0 +1,386 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kernels/cuda/lt_gemm.h"
+
+#include <algorithm>
+#include <cstring>
+#include <fstream>
+#include <sstream>
+#include <utility>
+
+#include "absl/memory/memory.h"
+#include "absl/strings/str_cat.h"
+#include "common/status_macros.h"
+#include "glog/logging.h"
+#include "kernels/cuda/cuda_memory.h"
+#include "kernels/cuda/cuda_status.h"
+#include "kernels/cuda/elementwise.h"
+
+namespace quire {
+namespace {
+
+constexpr int64_t kWorkspaceBytes = 64 << 20;
+// Guesses that are timed, and how often each after a run to load it.
+constexpr int kMaxGuesses = 24;
+constexpr int kTimings = 5;
+// Written between timings, so that weights come from memory as in a model.
+constexpr int64_t kFlushBytes = 128 << 20;
+// Rows that a choice for any m is made for, and that it must be valid for.
+constexpr int64_t kAnyM = 128;
+constexpr int64_t kValidM[] = {1, 2, 3, 16, 17, 64, 100, 128, 1000, 8192};
+
+cudaDataType_t CudaType(DType dtype) {
+  return dtype == DType::kF32 ? CUDA_R_32F : CUDA_R_16BF;
+}
+
+bool IsAligned(const void* pointer) {
+  return reinterpret_cast<uintptr_t>(pointer) % 16 == 0;
+}
+
+bool IsCapturing(cudaStream_t stream) {
+  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+  return cudaStreamIsCapturing(stream, &status) == cudaSuccess &&
+         status != cudaStreamCaptureStatusNone;
+}
+
+}  // namespace
+
+// Descriptors of one product; released with it. In the library's column-major
+// terms it computes y^T [n, m] = W [n, k] x^T [k, m].
+struct LtGemm::Product {
+  const CublasLt* lt = nullptr;
+  cublasLtMatmulDesc_t operation = nullptr;
+  cublasLtMatrixLayout_t w = nullptr, x = nullptr, y = nullptr;
+  bool has_epilogue_bias = false;
+  Choice choice;
+
+  ~Product() {
+    if (operation != nullptr) lt->MatmulDescDestroy(operation);
+    for (cublasLtMatrixLayout_t layout : {w, x, y}) {
+      if (layout != nullptr) lt->MatrixLayoutDestroy(layout);
+    }
+  }
+};
+
+int64_t GemmBucketOf(int64_t m) {
+  int64_t power = 1;
+  while (power < m) power *= 2;
+  // From 32 on, also the middle between two powers.
+  const int64_t middle = power / 4 * 3;
+  return power >= 64 && m <= middle ? middle : power;
+}
+
+absl::StatusOr<std::unique_ptr<LtGemm>> LtGemm::Create(
+    const LtGemmOptions& options, cudaStream_t stream) {
+  QUIRE_ASSIGN_OR_RETURN(const CublasLt* lt, CublasLt::Load());
+  auto gemm = absl::WrapUnique(new LtGemm(options, lt, stream));
+  QUIRE_RETURN_IF_ERROR(gemm->Init());
+  return gemm;
+}
+
+LtGemm::LtGemm(const LtGemmOptions& options, const CublasLt* lt,
+               cudaStream_t stream)
+    : options_(options), lt_(lt), stream_(stream) {}
+
+LtGemm::~LtGemm() {
+  products_.clear();
+  if (handle_ != nullptr) lt_->Destroy(handle_);
+}
+
+absl::Status LtGemm::Init() {
+  QUIRE_RETURN_IF_ERROR(lt_->Check(lt_->Create(&handle_), "cublasLtCreate"));
+  QUIRE_ASSIGN_OR_RETURN(workspace_, AllocateCuda(kWorkspaceBytes));
+  int device = 0;
+  cudaDeviceProp properties;
+  QUIRE_RETURN_IF_CUDA_ERROR(cudaGetDevice(&device), "current device");
+  QUIRE_RETURN_IF_CUDA_ERROR(cudaGetDeviceProperties(&properties, device),
+                             "device properties");
+  std::string name = properties.name;
+  std::replace(name.begin(), name.end(), ' ', '_');
+  signature_ = absl::StrCat(name, "/", lt_->GetVersion(), "/",
+                            options_.is_deterministic ? "any" : "bucket");
+  return ReadCache();
+}
+
+// A line: signature n k bucket dtype y_dtype bias, and the algorithm's words.
+absl::Status LtGemm::ReadCache() {
+  if (options_.cache_path.empty()) return absl::OkStatus();
+  std::ifstream file(options_.cache_path);
+  std::string line;
+  while (std::getline(file, line)) {
+    std::istringstream fields(line);
+    std::string signature;
+    int64_t n, k, bucket;
+    int dtype, y_dtype, bias;
+    if (!(fields >> signature >> n >> k >> bucket >> dtype >> y_dtype >>
+          bias) ||
+        signature != signature_) {
+      continue;
+    }
+    cublasLtMatmulAlgo_t algorithm;
+    bool is_whole = true;
+    for (uint64_t& word : algorithm.data) {
+      is_whole = is_whole && (fields >> std::hex >> word);
+    }
+    if (!is_whole) continue;  // the last line of a process that was killed
+    chosen_[Key(n, k, bucket, dtype, y_dtype, bias != 0)] = algorithm;
+  }
+  return absl::OkStatus();
+}
+
+void LtGemm::AppendToCache(const Key& key,
+                           const cublasLtMatmulAlgo_t& algorithm) {
+  if (options_.cache_path.empty()) return;
+  const auto& [n, k, bucket, dtype, y_dtype, bias] = key;
+  std::ostringstream line;
+  line << signature_ << ' ' << n << ' ' << k << ' ' << bucket << ' ' << dtype
+       << ' ' << y_dtype << ' ' << bias << std::hex;
+  for (uint64_t word : algorithm.data) line << ' ' << word;
+  line << '\n';
+  std::ofstream file(options_.cache_path, std::ios::app);
+  file << line.str() << std::flush;
+  if (!file) {
+    LOG(WARNING) << "cannot keep the choice of a product in "
+                 << options_.cache_path;
+    options_.cache_path.clear();
+  }
+}
+
+bool LtGemm::CanRun(const PlainGemmParams& params) {
+  const int64_t lanes = 16 / SizeOf(params.dtype);
+  const int64_t y_lanes = 16 / SizeOf(params.y_dtype);
+  return params.k % lanes == 0 && params.x_stride % lanes == 0 &&
+         params.n % y_lanes == 0 && params.y_stride % y_lanes == 0 &&
+         IsAligned(params.x) && IsAligned(params.w) && IsAligned(params.y) &&
+         IsAligned(params.bias);
+}
+
+absl::StatusOr<std::unique_ptr<LtGemm::Product>> LtGemm::Prepare(
+    const PlainGemmParams& params) {
+  auto product = std::make_unique<Product>();
+  product->lt = lt_;
+  const cudaDataType_t type = CudaType(params.dtype);
+  const cudaDataType_t y_type = CudaType(params.y_dtype);
+  QUIRE_RETURN_IF_ERROR(
+      lt_->Check(lt_->MatmulDescCreate(&product->operation, CUBLAS_COMPUTE_32F,
+                                       CUDA_R_32F),
+                 "product"));
+  const cublasOperation_t transpose = CUBLAS_OP_T;
+  QUIRE_RETURN_IF_ERROR(
+      lt_->Check(lt_->MatmulDescSetAttribute(product->operation,
+                                             CUBLASLT_MATMUL_DESC_TRANSA,
+                                             &transpose, sizeof(transpose)),
+                 "product"));
+  // The library adds a bias of the result's type alone.
+  product->has_epilogue_bias =
+      params.bias != nullptr && params.dtype == params.y_dtype;
+  if (product->has_epilogue_bias) {
+    const cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_BIAS;
+    QUIRE_RETURN_IF_ERROR(
+        lt_->Check(lt_->MatmulDescSetAttribute(product->operation,
+                                               CUBLASLT_MATMUL_DESC_EPILOGUE,
+                                               &epilogue, sizeof(epilogue)),
+                   "bias"));
+  }
+  QUIRE_RETURN_IF_ERROR(lt_->Check(
+      lt_->MatrixLayoutCreate(&product->w, type, params.k, params.n, params.k),
+      "weight"));
+  QUIRE_RETURN_IF_ERROR(
+      lt_->Check(lt_->MatrixLayoutCreate(&product->x, type, params.k, params.m,
+                                         params.x_stride),
+                 "input"));
+  QUIRE_RETURN_IF_ERROR(
+      lt_->Check(lt_->MatrixLayoutCreate(&product->y, y_type, params.n,
+                                         params.m, params.y_stride),
+                 "output"));
+  return product;
+}
+
+absl::StatusOr<std::vector<cublasLtMatmulAlgo_t>> LtGemm::Guess(
+    const Product& product, int max_guesses) {
+  cublasLtMatmulPreference_t preference = nullptr;
+  QUIRE_RETURN_IF_ERROR(
+      lt_->Check(lt_->MatmulPreferenceCreate(&preference), "preference"));
+  const auto set = [&](cublasLtMatmulPreferenceAttributes_t attribute,
+                       auto value) {
+    lt_->MatmulPreferenceSetAttribute(preference, attribute, &value,
+                                      sizeof(value));
+  };
+  set(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, uint64_t{kWorkspaceBytes});
+  // Split sums are added in one order, in float; never atomically.
+  set(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
+      options_.is_deterministic
+          ? uint32_t{CUBLASLT_REDUCTION_SCHEME_NONE}
+          : uint32_t{CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE});
+  for (auto attribute : {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES,
+                         CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
+                         CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES,
+                         CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES}) {
+    set(attribute, uint32_t{16});
+  }
+  std::vector<cublasLtMatmulHeuristicResult_t> results(max_guesses);
+  int found = 0;
+  const cublasStatus_t status = lt_->MatmulAlgoGetHeuristic(
+      handle_, product.operation, product.w, product.x, product.y, product.y,
+      preference, max_guesses, results.data(), &found);
+  lt_->MatmulPreferenceDestroy(preference);
+  QUIRE_RETURN_IF_ERROR(lt_->Check(status, "choosing a product"));
+  std::vector<cublasLtMatmulAlgo_t> guesses;
+  for (int i = 0; i < found; ++i) {
+    if (results[i].state == CUBLAS_STATUS_SUCCESS &&
+        results[i].workspaceSize <= kWorkspaceBytes) {
+      guesses.push_back(results[i].algo);
+    }
+  }
+  if (guesses.empty()) return absl::InternalError("cuBLASLt has no product");
+  return guesses;
+}
+
+bool LtGemm::Fits(const Product& product,
+                  const cublasLtMatmulAlgo_t& algorithm) const {
+  cublasLtMatmulHeuristicResult_t result;
+  return lt_->MatmulAlgoCheck(handle_, product.operation, product.w, product.x,
+                              product.y, product.y, &algorithm,
+                              &result) == CUBLAS_STATUS_SUCCESS &&
+         result.workspaceSize <= kWorkspaceBytes;
+}
+
+int64_t LtGemm::Config(const cublasLtMatmulAlgo_t& algorithm,
+                       cublasLtMatmulAlgoConfigAttributes_t attribute) const {
+  uint32_t value = 0;
+  size_t written = 0;
+  lt_->MatmulAlgoConfigGetAttribute(&algorithm, attribute, &value,
+                                    sizeof(value), &written);
+  return value;
+}
+
+absl::StatusOr<cublasLtMatmulAlgo_t> LtGemm::ChooseForAnyM(
+    const PlainGemmParams& params) {
+  PlainGemmParams shape = params;
+  shape.m = kAnyM;
+  QUIRE_ASSIGN_OR_RETURN(const auto product, Prepare(shape));
+  QUIRE_ASSIGN_OR_RETURN(const auto guesses, Guess(*product, kMaxGuesses));
+  std::vector<std::unique_ptr<Product>> others;
+  for (int64_t m : kValidM) {
+    shape.m = m;
+    QUIRE_ASSIGN_OR_RETURN(auto other, Prepare(shape));
+    others.push_back(std::move(other));
+  }
+  for (const cublasLtMatmulAlgo_t& guess : guesses) {
+    if (Config(guess, CUBLASLT_ALGO_CONFIG_SPLITK_NUM) > 1) continue;
+    const bool fits =
+        std::all_of(others.begin(), others.end(),
+                    [&](const auto& other) { return Fits(*other, guess); });
+    if (fits) return guess;
+  }
+  return absl::InternalError(absl::StrCat("cuBLASLt has no product of n ",
+                                          params.n, ", k ", params.k,
+                                          " for any number of rows"));
+}
+
+absl::Status LtGemm::Enqueue(const PlainGemmParams& params,
+                             const Product& product,
+                             const cublasLtMatmulAlgo_t& algorithm) {
+  if (product.has_epilogue_bias) {
+    QUIRE_RETURN_IF_ERROR(lt_->Check(
+        lt_->MatmulDescSetAttribute(product.operation,
+                                    CUBLASLT_MATMUL_DESC_BIAS_POINTER,
+                                    &params.bias, sizeof(params.bias)),
+        "bias"));
+  }
+  const float one = 1.0f, zero = 0.0f;
+  QUIRE_RETURN_IF_ERROR(
+      lt_->Check(lt_->Matmul(handle_, product.operation, &one, params.w,
+                             product.w, params.x, product.x, &zero, params.y,
+                             product.y, params.y, product.y, &algorithm,
+                             workspace_->data(), kWorkspaceBytes, stream_),
+                 "cublasLtMatmul"));
+  if (params.bias == nullptr || product.has_epilogue_bias) {
+    return absl::OkStatus();
+  }
+  return CudaStatus(
+      LaunchAddBiasCuda(params.y, params.y_dtype, params.y_stride, params.bias,
+                        params.dtype, static_cast<int32_t>(params.n),
+                        static_cast<int32_t>(params.m), stream_),
+      "bias");
+}
+
+absl::StatusOr<cublasLtMatmulAlgo_t> LtGemm::Time(
+    const PlainGemmParams& params, const Product& product,
+    const std::vector<cublasLtMatmulAlgo_t>& guesses) {
+  cudaEvent_t begin, end;
+  QUIRE_RETURN_IF_CUDA_ERROR(cudaEventCreate(&begin), "event");
+  QUIRE_RETURN_IF_CUDA_ERROR(cudaEventCreate(&end), "event");
+  // Without it timings are of weights in the cache: wrong, but not fatal.
+  const auto flush = AllocateCuda(kFlushBytes);
+  float best_ms = 0;
+  size_t best = guesses.size();
+  for (size_t i = 0; i < guesses.size(); ++i) {
+    std::vector<float> times;
+    for (int run = 0; run <= kTimings; ++run) {
+      if (flush.ok()) {
+        cudaMemsetAsync((*flush)->data(), 1, kFlushBytes, stream_);
+      }
+      cudaEventRecord(begin, stream_);
+      if (!Enqueue(params, product, guesses[i]).ok()) break;
+      cudaEventRecord(end, stream_);
+      QUIRE_RETURN_IF_CUDA_ERROR(cudaEventSynchronize(end), "timing");
+      float ms = 0;
+      QUIRE_RETURN_IF_CUDA_ERROR(cudaEventElapsedTime(&ms, begin, end),
+                                 "timing");
+      if (run > 0) times.push_back(ms);
+    }
+    if (times.empty()) continue;
+    std::sort(times.begin(), times.end());
+    const float median = times[times.size() / 2];
+    if (best == guesses.size() || median < best_ms) {
+      best = i;
+      best_ms = median;
+    }
+  }
+  cudaEventDestroy(begin);
+  cudaEventDestroy(end);
+  if (best == guesses.size()) return absl::InternalError("no product ran");
+  ++num_tuned_;
+  return guesses[best];
+}
+
+absl::StatusOr<cublasLtMatmulAlgo_t> LtGemm::Choose(
+    const PlainGemmParams& params, const Product& product) {
+  const int64_t bucket = options_.is_deterministic ? 0 : GemmBucketOf(params.m);
+  const Key key(params.n, params.k, bucket, static_cast<int>(params.dtype),
+                static_cast<int>(params.y_dtype), params.bias != nullptr);
+  const auto it = chosen_.find(key);
+  if (it != chosen_.end() && Fits(product, it->second)) return it->second;
+  if (options_.is_deterministic) {
+    QUIRE_ASSIGN_OR_RETURN(const auto algorithm, ChooseForAnyM(params));
+    chosen_[key] = algorithm;
+    AppendToCache(key, algorithm);
+    return algorithm;
+  }
+  const bool may_time =
+      options_.is_tuned && !IsCapturing(stream_) && it == chosen_.end();
+  QUIRE_ASSIGN_OR_RETURN(const auto guesses,
+                         Guess(product, may_time ? kMaxGuesses : 1));
+  if (!may_time) return guesses.front();
+  QUIRE_ASSIGN_OR_RETURN(const auto algorithm, Time(params, product, guesses));
+  chosen_[key] = algorithm;
+  AppendToCache(key, algorithm);
+  return algorithm;
+}
+
+absl::Status LtGemm::Run(const PlainGemmParams& params) {
+  std::unique_ptr<Product>& product = products_[Exact(
+      params.m, params.n, params.k, params.x_stride, params.y_stride,
+      static_cast<int>(params.dtype), static_cast<int>(params.y_dtype),
+      params.bias != nullptr)];
+  if (product == nullptr) {
+    QUIRE_ASSIGN_OR_RETURN(product, Prepare(params));
+  }
+  if (!product->choice.is_known) {
+    QUIRE_ASSIGN_OR_RETURN(product->choice.algorithm, Choose(params, *product));
+    product->choice.is_known = true;
+  }
+  return Enqueue(params, *product, product->choice.algorithm);
+}
+
+}  // namespace quire

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Products by cuBLASLt, each shape by the algorithm that was fastest when it
+// was first met.
+#ifndef KERNELS_CUDA_LT_GEMM_H_
+#define KERNELS_CUDA_LT_GEMM_H_
+
+#include <array>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "cuda_runtime_api.h"
+#include "kernels/backend.h"
+#include "kernels/cuda/cublaslt.h"
+#include "kernels/cuda/plain_gemm.h"
+#include "kernels/dtype.h"
+
+namespace quire {
+
+struct LtGemmOptions {
+  // One algorithm for each (n, k), whatever m is, without split sums: a row's
+  // result does not depend on the other rows. It is chosen for 128 rows, so
+  // that few rows and very many are slower than they could be.
+  bool is_deterministic = false;
+  // Times the library's best guesses on the device when a bucket of m is first
+  // met; otherwise takes its first guess. Not while a graph is captured.
+  bool is_tuned = true;
+  // Where choices are kept for the next process, or empty. Lines of another
+  // library version or device are passed over.
+  std::string cache_path;
+};
+
+// m up to the returned number share an algorithm.
+int64_t GemmBucketOf(int64_t m);
+
+// Thread-compatible. Device memory: a workspace of 64 MiB.
+class LtGemm {
+ public:
+  // NotFound without cuBLASLt.
+  static absl::StatusOr<std::unique_ptr<LtGemm>> Create(
+      const LtGemmOptions& options, cudaStream_t stream);
+  ~LtGemm();
+  LtGemm(const LtGemm&) = delete;
+  LtGemm& operator=(const LtGemm&) = delete;
+
+  // Whether sizes, strides and addresses are multiples of 16 bytes.
+  static bool CanRun(const PlainGemmParams& params);
+
+  // Enqueues. REQUIRES: CanRun(params). bfloat16 products add in float;
+  // float ones are float throughout.
+  absl::Status Run(const PlainGemmParams& params);
+
+  // Shapes whose algorithm was timed by this object.
+  int64_t num_tuned() const { return num_tuned_; }
+
+ private:
+  struct Product;
+  struct Choice {
+    cublasLtMatmulAlgo_t algorithm;
+    bool is_known = false;
+  };
+  // n, k, bucket of m (0: any), dtype, y_dtype, with bias.
+  using Key = std::tuple<int64_t, int64_t, int64_t, int, int, bool>;
+
+  LtGemm(const LtGemmOptions& options, const CublasLt* lt, cudaStream_t stream);
+
+  absl::Status Init();
+  absl::Status ReadCache();
+  void AppendToCache(const Key& key, const cublasLtMatmulAlgo_t& algorithm);
+  absl::StatusOr<std::unique_ptr<Product>> Prepare(
+      const PlainGemmParams& params);
+  absl::StatusOr<std::vector<cublasLtMatmulAlgo_t>> Guess(
+      const Product& product, int max_guesses);
+  absl::StatusOr<cublasLtMatmulAlgo_t> Choose(const PlainGemmParams& params,
+                                              const Product& product);
+  absl::StatusOr<cublasLtMatmulAlgo_t> ChooseForAnyM(
+      const PlainGemmParams& params);
+  absl::StatusOr<cublasLtMatmulAlgo_t> Time(
+      const PlainGemmParams& params, const Product& product,
+      const std::vector<cublasLtMatmulAlgo_t>& guesses);
+  bool Fits(const Product& product,
+            const cublasLtMatmulAlgo_t& algorithm) const;
+  int64_t Config(const cublasLtMatmulAlgo_t& algorithm,
+                 cublasLtMatmulAlgoConfigAttributes_t attribute) const;
+  absl::Status Enqueue(const PlainGemmParams& params, const Product& product,
+                       const cublasLtMatmulAlgo_t& algorithm);
+
+  LtGemmOptions options_;
+  const CublasLt* lt_;
+  cudaStream_t stream_;
+  cublasLtHandle_t handle_ = nullptr;
+  std::unique_ptr<DeviceBuffer> workspace_;
+  std::string signature_;  // of library and device
+  std::map<Key, cublasLtMatmulAlgo_t> chosen_;
+  // By exact sizes and strides.
+  using Exact =
+      std::tuple<int64_t, int64_t, int64_t, int64_t, int64_t, int, int, bool>;
+  std::map<Exact, std::unique_ptr<Product>> products_;
+  int64_t num_tuned_ = 0;
+};
+
+}  // namespace quire
+
+#endif  // KERNELS_CUDA_LT_GEMM_H_

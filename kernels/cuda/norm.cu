@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <cstdint>
+#include <type_traits>
+
+#include "kernels/cuda/norm.h"
+#include "kernels/cuda/vector.cuh"
+
+namespace quire {
+namespace {
+
+using Bf16 = __nv_bfloat16;
+
+constexpr int kMaxThreads = 1024;
+
+struct Moments {
+  float mean;
+  float scale;  // 1 / sqrt(variance + epsilon)
+};
+
+template <typename T, int kLanes>
+__device__ __forceinline__ void Finish(const Moments& moments, const T* weight,
+                                       const T* bias, float (&v)[kLanes],
+                                       T* out) {
+#pragma unroll
+  for (int j = 0; j < kLanes; ++j) {
+    v[j] = (v[j] - moments.mean) * moments.scale;
+  }
+  float w[kLanes];
+  if (weight != nullptr) {
+    cuda::Load(weight, w);
+#pragma unroll
+    for (int j = 0; j < kLanes; ++j) v[j] *= w[j];
+  }
+  if (bias != nullptr) {
+    cuda::Load(bias, w);
+#pragma unroll
+    for (int j = 0; j < kLanes; ++j) v[j] += w[j];
+  }
+  cuda::Store(v, out);
+}
+
+// Rows that are held in registers: kPieces vectors of kLanes a thread.
+template <typename X, typename T, int kLanes, int kPieces>
+__global__ void __launch_bounds__(kMaxThreads)
+    NormKernel(const __grid_constant__ NormParams params) {
+  __shared__ float shared[cuda::kWarp];
+  const int64_t row = int64_t{blockIdx.x} * params.width;
+  const X* x = static_cast<const X*>(params.x) + row;
+  T* residual = params.residual == nullptr
+                    ? nullptr
+                    : static_cast<T*>(params.residual) + row;
+  // All loads before the first store, which might alias them.
+  float v[kPieces][kLanes], r[kPieces][kLanes];
+#pragma unroll
+  for (int p = 0; p < kPieces; ++p) {
+    const int at = (p * blockDim.x + threadIdx.x) * kLanes;
+    if (at >= params.width) continue;
+    cuda::Load(x + at, v[p]);
+    if (residual != nullptr) cuda::Load(residual + at, r[p]);
+  }
+  float sum = 0.0f;
+#pragma unroll
+  for (int p = 0; p < kPieces; ++p) {
+    const int at = (p * blockDim.x + threadIdx.x) * kLanes;
+    if (at >= params.width) continue;
+    if (residual != nullptr) {
+#pragma unroll
+      for (int j = 0; j < kLanes; ++j) {
+        v[p][j] = cuda::ToFloat(cuda::FromFloat<T>(v[p][j] + r[p][j]));
+      }
+      cuda::Store(v[p], residual + at);
+    }
+#pragma unroll
+    for (int j = 0; j < kLanes; ++j) sum += v[p][j];
+  }
+  Moments moments = {0.0f, 0.0f};
+  if (params.kind == NormKind::kLayer) {
+    moments.mean = cuda::BlockSum(sum, shared) / params.width;
+  }
+  float squares = 0.0f;
+#pragma unroll
+  for (int p = 0; p < kPieces; ++p) {
+    if ((p * blockDim.x + threadIdx.x) * kLanes < params.width) {
+#pragma unroll
+      for (int j = 0; j < kLanes; ++j) {
+        const float d = v[p][j] - moments.mean;
+        squares = fmaf(d, d, squares);
+      }
+    }
+  }
+  const float variance = cuda::BlockSum(squares, shared) / params.width;
+  moments.scale = 1.0f / sqrtf(variance + params.epsilon);
+  const T* weight = static_cast<const T*>(params.weight);
+  const T* bias = static_cast<const T*>(params.bias);
+  T* out = static_cast<T*>(params.out) + row;
+#pragma unroll
+  for (int p = 0; p < kPieces; ++p) {
+    const int at = (p * blockDim.x + threadIdx.x) * kLanes;
+    if (at < params.width) {
+      Finish(moments, weight == nullptr ? nullptr : weight + at,
+             bias == nullptr ? nullptr : bias + at, v[p], out + at);
+    }
+  }
+}
+
+// Rows of any width and alignment, read as often as it takes.
+template <typename X, typename T>
+__global__ void __launch_bounds__(kMaxThreads)
+    NormAnyKernel(const __grid_constant__ NormParams params) {
+  __shared__ float shared[cuda::kWarp];
+  const int64_t row = int64_t{blockIdx.x} * params.width;
+  const X* x = static_cast<const X*>(params.x) + row;
+  T* residual = static_cast<T*>(params.residual);
+  if (residual != nullptr) residual += row;
+  const auto value = [&](int i) {
+    return residual != nullptr ? cuda::ToFloat(residual[i])
+                               : cuda::ToFloat(x[i]);
+  };
+  float sum = 0.0f;
+  for (int i = threadIdx.x; i < params.width; i += blockDim.x) {
+    if (residual != nullptr) {
+      residual[i] =
+          cuda::FromFloat<T>(cuda::ToFloat(x[i]) + cuda::ToFloat(residual[i]));
+    }
+    sum += value(i);
+  }
+  Moments moments = {0.0f, 0.0f};
+  if (params.kind == NormKind::kLayer) {
+    moments.mean = cuda::BlockSum(sum, shared) / params.width;
+  }
+  float squares = 0.0f;
+  for (int i = threadIdx.x; i < params.width; i += blockDim.x) {
+    const float d = value(i) - moments.mean;
+    squares = fmaf(d, d, squares);
+  }
+  const float variance = cuda::BlockSum(squares, shared) / params.width;
+  moments.scale = 1.0f / sqrtf(variance + params.epsilon);
+  const T* weight = static_cast<const T*>(params.weight);
+  const T* bias = static_cast<const T*>(params.bias);
+  T* out = static_cast<T*>(params.out) + row;
+  for (int i = threadIdx.x; i < params.width; i += blockDim.x) {
+    float v[1] = {value(i)};
+    Finish(moments, weight == nullptr ? nullptr : weight + i,
+           bias == nullptr ? nullptr : bias + i, v, out + i);
+  }
+}
+
+int RoundUpToWarps(int64_t threads) {
+  return static_cast<int>((threads + cuda::kWarp - 1) / cuda::kWarp) *
+         cuda::kWarp;
+}
+
+template <typename X, typename T>
+cudaError_t Norm(const NormParams& params, cudaStream_t stream) {
+  constexpr int kLanes = cuda::kLanes<T>;
+  const bool aligned =
+      cuda::IsAligned16(params.x) && cuda::IsAligned16(params.residual) &&
+      cuda::IsAligned16(params.weight) && cuda::IsAligned16(params.bias) &&
+      cuda::IsAligned16(params.out) && params.width % kLanes == 0;
+  const int64_t vectors = params.width / kLanes;
+  const auto launch = [&]<int kPieces>(std::integral_constant<int, kPieces>) {
+    NormKernel<X, T, kLanes, kPieces>
+        <<<params.num_tokens, RoundUpToWarps((vectors + kPieces - 1) / kPieces),
+           0, stream>>>(params);
+    return cudaGetLastError();
+  };
+  if (aligned && vectors <= 256) {
+    return launch(std::integral_constant<int, 1>());
+  }
+  if (aligned && vectors <= 2 * kMaxThreads) {
+    return launch(std::integral_constant<int, 2>());
+  }
+  if (aligned && vectors <= 4 * kMaxThreads) {
+    return launch(std::integral_constant<int, 4>());
+  }
+  const int64_t threads =
+      params.width < kMaxThreads ? params.width : kMaxThreads;
+  NormAnyKernel<X, T>
+      <<<params.num_tokens, RoundUpToWarps(threads), 0, stream>>>(params);
+  return cudaGetLastError();
+}
+
+}  // namespace
+
+cudaError_t LaunchNormCuda(const NormParams& params, DType dtype,
+                           cudaStream_t stream) {
+  if (params.num_tokens <= 0) return cudaSuccess;
+  if (dtype == DType::kF32) return Norm<float, float>(params, stream);
+  return params.x_dtype == DType::kF32 ? Norm<float, Bf16>(params, stream)
+                                       : Norm<Bf16, Bf16>(params, stream);
+}
+
+}  // namespace quire

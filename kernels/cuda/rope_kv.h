@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: Apache-2.0
+#ifndef KERNELS_CUDA_ROPE_KV_H_
+#define KERNELS_CUDA_ROPE_KV_H_
+
+#include "cuda_runtime.h"
+#include "kernels/attention.h"
+
+namespace quire {
+
+// Rotates queries in place and writes rotated keys and values, in one launch.
+cudaError_t LaunchRopeWriteKvCuda(const RopeWriteKvParams& params,
+                                  cudaStream_t stream);
+
+}  // namespace quire
+
+#endif  // KERNELS_CUDA_ROPE_KV_H_

@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kernels/cuda/swap_blocks.h"
+
+#include <cstddef>
+#include <vector>
+
+namespace quire {
+
+cudaError_t SwapBlocksCuda(const BlockCopyParams& params,
+                           cudaMemcpyKind direction, cudaStream_t stream) {
+  std::vector<void*> to;
+  std::vector<const void*> from;
+  std::vector<size_t> bytes;
+  for (int32_t i = 0; i < params.num_pairs;) {
+    const BlockPair first = params.pairs[i];
+    int64_t run = 1;
+    while (i + run < params.num_pairs &&
+           params.pairs[i + run].src == first.src + run &&
+           params.pairs[i + run].dst == first.dst + run) {
+      ++run;
+    }
+    to.push_back(static_cast<char*>(params.dst) +
+                 first.dst * params.block_bytes);
+    from.push_back(static_cast<const char*>(params.src) +
+                   first.src * params.block_bytes);
+    bytes.push_back(run * params.block_bytes);
+    i += static_cast<int32_t>(run);
+  }
+  if (to.size() > 1) {
+    cudaMemcpyAttributes attributes = {};
+    attributes.srcAccessOrder = cudaMemcpySrcAccessOrderStream;
+    size_t first_of_attributes = 0;
+    const cudaError_t error =
+        cudaMemcpyBatchAsync(to.data(), from.data(), bytes.data(), to.size(),
+                             &attributes, &first_of_attributes, 1, stream);
+    // Drivers before 12.8 have no batches.
+    if (error != cudaErrorNotSupported &&
+        error != cudaErrorCallRequiresNewerDriver) {
+      return error;
+    }
+    cudaGetLastError();
+  }
+  for (size_t i = 0; i < to.size(); ++i) {
+    const cudaError_t error =
+        cudaMemcpyAsync(to[i], from[i], bytes[i], direction, stream);
+    if (error != cudaSuccess) return error;
+  }
+  return cudaSuccess;
+}
+
+}  // namespace quire
