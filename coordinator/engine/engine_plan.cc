@@ -188,11 +188,12 @@ void EngineCore::AdmitDecided(InFlightStep* step, absl::Time now) {
     }
     waiting_.Erase(*group);
     const AdmittedSlot& admitted = plan_.admitted.back();
-    waiting_.Admit(
-        *group,
-        is_first ? admitted.num_prompt_tokens - admitted.num_computed_tokens
-                 : 0,
-        now);
+    waiting_.Admit(*group,
+                   is_first ? std::min(decision_.admissions[idx].num_tokens,
+                                       admitted.num_prompt_tokens -
+                                           admitted.num_computed_tokens)
+                            : 0,
+                   now);
   }
 }
 
@@ -229,6 +230,7 @@ bool EngineCore::Admit(SequenceGroup* group, const Admission& admission,
   RunningSequence entry;
   entry.arrival = group->arrival;
   entry.rank = group->rank;
+  entry.priority = group->priority;
   entry.tenant_idx = group->tenant_idx;
   entry.num_group_preemptions = group->num_preemptions;
   entry.slot = slot;

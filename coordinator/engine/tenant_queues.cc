@@ -209,15 +209,10 @@ void TenantQueues::CountBypasses(const Decision& decision,
   }
 }
 
-void TenantQueues::ChargeDecodes(absl::Span<const RunningSequence> running,
-                                 const Decision& decision) {
-  for (const ScheduledSlice& slice : decision.slices) {
-    const RunningSequence& seq = running[slice.running_idx];
-    if (seq.is_prefill()) break;  // chunks follow
-    Tenant& tenant = tenants_[seq.tenant_idx];
-    tenant.counter += tenant.output_cost;
-    ++served_[tenant.label_idx].num_output_tokens;
-  }
+void TenantQueues::ChargeOutputs(int32_t tenant_idx, int64_t num_tokens) {
+  Tenant& tenant = tenants_[tenant_idx];
+  tenant.counter += tenant.output_cost * num_tokens;
+  served_[tenant.label_idx].num_output_tokens += num_tokens;
 }
 
 void TenantQueues::ChargePrompt(int32_t tenant_idx, int64_t num_tokens) {

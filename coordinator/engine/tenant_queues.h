@@ -3,10 +3,11 @@
 // Tenants: whose groups wait in which order, what each has been served, and
 // what each may hold. Counters follow VTC (Sheng et al., OSDI'24): served
 // tokens over the tenant's weight, and who begins to wait is lifted to the
-// least counter of those that wait, so that idling saves nothing up. A prompt
-// counts when it is first admitted, without what the prefix cache had of it; an
-// output token when it is planned; what is computed anew after a preemption
-// counts for nothing.
+// least counter of those that wait, so that idling saves nothing up. Unlike
+// there, a prompt counts as its chunks are planned and not all at once, so that
+// a long one shares its steps with others; what the prefix cache had of it, and
+// what is computed anew after a preemption, count for nothing. An output token
+// counts when it is planned.
 #ifndef COORDINATOR_ENGINE_TENANT_QUEUES_H_
 #define COORDINATOR_ENGINE_TENANT_QUEUES_H_
 
@@ -68,9 +69,7 @@ class TenantQueues {
   }
   // Counts the bypasses of the first `num_admitted` admissions.
   void CountBypasses(const Decision& decision, int32_t num_admitted);
-  // Charges output tokens that `decision` plans for `running`.
-  void ChargeDecodes(absl::Span<const RunningSequence> running,
-                     const Decision& decision);
+  void ChargeOutputs(int32_t tenant_idx, int64_t num_tokens);
   void ChargePrompt(int32_t tenant_idx, int64_t num_tokens);
 
   int64_t counter(int32_t tenant_idx) const {

@@ -85,8 +85,30 @@ void WaitingRoom::TakeDecision(const View& view, const Decision& decision,
   }
   queues_.CountBypasses(decision,
                         static_cast<int32_t>(decision.admissions.size()));
-  queues_.ChargeDecodes(view.running, decision);
+  Charge(view, decision);
   if (queues_.size() > 0) Explain(view, decision, now);
+}
+
+void WaitingRoom::Charge(const View& view, const Decision& decision) {
+  for (const int32_t running_idx : decision.preempted) {
+    const RunningSequence& seq = view.running[running_idx];
+    int32_t& num_charged = places_.at(seq.arrival).num_charged_tokens;
+    num_charged = std::max(num_charged, seq.num_computed_tokens);
+  }
+  for (const ScheduledSlice& slice : decision.slices) {
+    const RunningSequence& seq = view.running[slice.running_idx];
+    if (!seq.is_prefill()) {
+      queues_.ChargeOutputs(seq.tenant_idx, 1);
+      continue;
+    }
+    int32_t num_tokens = slice.num_tokens;
+    if (seq.num_group_preemptions > 0) {
+      num_tokens = seq.num_computed_tokens + slice.num_tokens -
+                   std::max(seq.num_computed_tokens,
+                            places_.at(seq.arrival).num_charged_tokens);
+    }
+    if (num_tokens > 0) queues_.ChargePrompt(seq.tenant_idx, num_tokens);
+  }
 }
 
 void WaitingRoom::Explain(const View& view, const Decision& decision,

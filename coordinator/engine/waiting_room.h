@@ -74,8 +74,10 @@ class WaitingRoom {
   struct Place {
     int32_t tenant_idx = 0;
     int64_t rank = 0;
+    int32_t num_charged_tokens = 0;  // computed before it was preempted
   };
 
+  void Charge(const View& view, const Decision& decision);
   void Explain(const View& view, const Decision& decision, absl::Time now);
   void ExplainHead(const View& view, const Decision& decision, absl::Time now);
   void ExplainRest(absl::Time now);

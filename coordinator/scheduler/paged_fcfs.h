@@ -13,6 +13,8 @@
 //     do, max_bypasses times; then the pool is kept for it. A head that was
 //     preempted is never passed.
 //
+// With several tenants the same, shared among them: fair_pass.h.
+//
 // Progress: the earliest group is preempted by nobody, and a waiting head is
 // passed a bounded number of times, so whoever fits alone finishes.
 #ifndef COORDINATOR_SCHEDULER_PAGED_FCFS_H_
@@ -34,6 +36,7 @@ class PagedFcfs final : public SchedulingPolicy {
   explicit PagedFcfs(const PagedFcfsOptions& options = {});
 
   void Schedule(const View& view, Decision* decision) const override;
+  bool shares_by_tenant() const override { return true; }
 
  private:
   const PagedFcfsOptions options_;

@@ -20,8 +20,9 @@ namespace quire {
 // A sequence that holds a slot. Lengths count tokens in flight (planned in
 // steps whose results are not known yet) as if they were there.
 struct RunningSequence {
-  int64_t arrival = 0;  // of its group, which siblings share: the group's name
-  int64_t rank = 0;     // the lower goes first; see engine/service_order.h
+  int64_t arrival = 0;   // of its group, which siblings share: the group's name
+  int64_t rank = 0;      // the lower goes first; see engine/service_order.h
+  int32_t priority = 0;  // as it was asked for, not aged
   SlotId slot;
   int32_t tenant_idx = 0;             // into View::tenants, if there are any
   int32_t num_group_preemptions = 0;  // of its group, so far
@@ -86,6 +87,14 @@ struct View {
   // priority. See engine/service_order.h.
   int64_t rank_now = 0;
   int64_t rank_per_level = 0;
+
+  // Priority with what waiting has earned: one level for each period waited.
+  int64_t LevelOf(int64_t rank) const {
+    if (rank_per_level == 0) return rank;
+    const int64_t ahead = rank - rank_now;
+    return ahead >= 0 ? (ahead + rank_per_level - 1) / rank_per_level
+                      : -(-ahead / rank_per_level);
+  }
   int32_t block_size = 16;
   int32_t num_free_blocks = 0;   // for the taking: free and cached
   int32_t watermark_blocks = 0;  // left free by an admission, if others run
@@ -126,6 +135,21 @@ struct Bypass {
   int32_t num_others = 0;
 };
 
+// How far a policy has come with a tenant's prompts within one step.
+struct TenantShare {
+  int64_t counter = 0;  // with what the step has given it
+  int64_t level = 0;    // of what comes next
+  int64_t rank = 0;
+  int32_t running_idx = -1;    // the prompt that comes next; -1: none is left
+  int32_t slice_idx = -1;      // of Decision::slices, if it has a part
+  int32_t waiting_idx = 0;     // who comes next after the prompts
+  int32_t admission_idx = -1;  // the last, if it can have more of the budget
+  int32_t head_idx = -1;       // of waiting: the first that does not fit
+  int32_t num_bypasses = 0;    // of that, with this step's
+  bool done = false;           // nobody else comes
+  bool is_explained = false;   // it was said why
+};
+
 // Applied in this order: preemptions, slices, admissions.
 struct Decision {
   // Into View::running: every sequence of a preempted group, last first.
@@ -143,9 +167,11 @@ struct Decision {
 
   // A policy's working memory, so that a step allocates nothing.
   struct Scratch {
-    std::vector<int32_t> ints;
-    std::vector<int64_t> longs;
-    std::vector<uint8_t> flags;
+    std::vector<uint8_t> flags;       // [running]
+    std::vector<int32_t> held;        // [tenants]
+    std::vector<int32_t> next;        // [running]
+    std::vector<int32_t> heap;        // of tenants
+    std::vector<TenantShare> shares;  // [tenants]
   } scratch;
 
   void Clear() {
