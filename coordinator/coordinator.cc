@@ -26,6 +26,7 @@
 #include "coordinator/gateway/gateway_context.h"
 #include "coordinator/gateway/inference_service.h"
 #include "coordinator/grpc_server.h"
+#include "coordinator/recording/recorder.h"
 #include "glog/logging.h"
 
 namespace quire {
@@ -107,6 +108,7 @@ class Coordinator::Impl {
 
   OutputRouter router_;
   SessionTable sessions_;
+  std::unique_ptr<Recorder> recorder_;  // outlives the engine
   std::unique_ptr<EngineLoop> engine_;
   std::shared_ptr<EngineCollector> engine_collector_;  // see above
   std::unique_ptr<WorkerRegistry> registry_;
@@ -171,6 +173,10 @@ absl::Status Coordinator::Impl::InitEngine() {
                              : OnGroupLostAction::kFail;
   QUIRE_RETURN_IF_ERROR(ValidateEngineOptions(engine));
   QUIRE_ASSIGN_OR_RETURN(engine_, EngineLoop::Create(engine, &router_, clock_));
+  if (!options_.record.empty()) {
+    QUIRE_ASSIGN_OR_RETURN(recorder_, Recorder::Open(options_.record, engine));
+    engine_->Observe(recorder_.get());
+  }
   engine_collector_ = std::make_shared<EngineCollector>(
       model_name_, engine_.get(), [this] { return engine_->TakeMetrics(); });
   return absl::OkStatus();

@@ -29,6 +29,7 @@ struct CoordinatorOptions {
   int32_t tensor_parallel_size = 1;
   int32_t max_model_len = 0;  // 0: what the model was trained for
   uint64_t seed = 0;          // of seeds that clients leave to the server
+  std::string record;  // file to record the engine's inputs in; "": none
 
   std::string host = "127.0.0.1";
   int port = 8001;  // 0 takes a free one; likewise below

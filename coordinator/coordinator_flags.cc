@@ -63,6 +63,9 @@ ABSL_FLAG(double, step_timeout, 0,
           "0: from measured steps.");
 ABSL_FLAG(int, forced_preemption_period, 0,
           "For tests: preempt somebody each so many steps; 0: never.");
+ABSL_FLAG(std::string, record, "",
+          "Record what the engine hears and plans in this file, for "
+          "//tools:replay.");
 ABSL_FLAG(bool, exit_with_parent, false,
           "End when the process that started this one ends.");
 
@@ -137,6 +140,7 @@ absl::StatusOr<CoordinatorOptions> OptionsFromFlags() {
   options.tensor_parallel_size = absl::GetFlag(FLAGS_tensor_parallel_size);
   options.max_model_len = absl::GetFlag(FLAGS_max_model_len);
   options.seed = absl::GetFlag(FLAGS_seed);
+  options.record = absl::GetFlag(FLAGS_record);
   options.host = absl::GetFlag(FLAGS_host);
   options.port = absl::GetFlag(FLAGS_port);
   options.control_port = absl::GetFlag(FLAGS_control_port);

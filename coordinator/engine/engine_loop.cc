@@ -51,6 +51,10 @@ EngineLoop::~EngineLoop() { Stop(); }
 void EngineLoop::Start(Dispatcher* dispatcher) {
   CHECK(dispatcher_ == nullptr) << "started twice";
   dispatcher_ = dispatcher;
+  {
+    absl::MutexLock lock(&mutex_);
+    answers_ = true;
+  }
   thread_ = std::thread([this] { Run(); });
 }
 
@@ -87,7 +91,9 @@ bool EngineLoop::IsDrained() const {
   return (intake_.num_accepted() == 0 && inbox_.empty() && idle_) || stopping_;
 }
 
-bool EngineLoop::HasWork() const { return !inbox_.empty() || stopping_; }
+bool EngineLoop::HasWork() const {
+  return !inbox_.empty() || !questions_.empty() || stopping_;
+}
 
 absl::StatusOr<RequestKey> EngineLoop::Submit(EngineRequest request) {
   const absl::Time now = clock_->Now();
@@ -104,6 +110,27 @@ void EngineLoop::Finish(RequestKey request, FinishReason reason) {
 absl::StatusOr<RequestKey> EngineLoop::Find(const std::string& request_id) {
   absl::MutexLock lock(&mutex_);
   return intake_.Find(request_id);
+}
+
+absl::StatusOr<Timeline> EngineLoop::Explain(const std::string& request_id) {
+  Question question{.request_id = request_id,
+                    .answer = absl::UnavailableError("the engine has stopped")};
+  absl::MutexLock lock(&mutex_);
+  if (!answers_) return question.answer;
+  questions_.push_back(&question);
+  mutex_.Await(absl::Condition(&question.answered));
+  return std::move(question.answer);
+}
+
+void EngineLoop::AnswerQuestions() {
+  if (asked_.empty()) return;
+  const absl::Time now = clock_->Now();
+  absl::MutexLock lock(&mutex_);
+  for (Question* question : asked_) {
+    question->answer = core_->Explain(question->request_id, now);
+    question->answered = true;
+  }
+  asked_.clear();
 }
 
 EngineInfo EngineLoop::Info() const {
@@ -124,6 +151,8 @@ EngineMetrics EngineLoop::TakeMetrics() {
   absl::MutexLock lock(&mutex_);
   EngineMetrics taken = std::exchange(metrics_, {});
   metrics_.counters = taken.counters;
+  metrics_.tenants = taken.tenants;
+  metrics_.waited = taken.waited;
   metrics_.num_dropped_samples = taken.num_dropped_samples;
   return taken;
 }
@@ -147,11 +176,16 @@ void EngineLoop::Run() {
     for (Message& message : messages) Handle(std::move(message));
     messages.clear();
     SendPlans();
+    AnswerQuestions();
     Publish();
   }
-  core_->EndAll(absl::UnavailableError("the coordinator stops; retry"),
-                clock_->Now());
+  Handle(Abort{absl::UnavailableError("the coordinator stops; retry")});
   Publish();
+  AnswerQuestions();
+  absl::MutexLock lock(&mutex_);
+  answers_ = false;
+  for (Question* question : questions_) question->answered = true;
+  questions_.clear();
 }
 
 bool EngineLoop::TakeMessages(std::vector<Message>* messages) {
@@ -160,6 +194,7 @@ bool EngineLoop::TakeMessages(std::vector<Message>* messages) {
   clock_->AwaitUntil(&mutex_, absl::Condition(this, &EngineLoop::HasWork),
                      core_->NextDeadline());
   std::swap(inbox_, *messages);
+  std::swap(questions_, asked_);
   idle_ = false;
   if (!stopping_) return true;
   // Those in the inbox were promised an answer.
@@ -171,6 +206,7 @@ bool EngineLoop::TakeMessages(std::vector<Message>* messages) {
 
 void EngineLoop::Handle(Message message) {
   const absl::Time now = clock_->Now();
+  if (observer_ != nullptr) ShowObserver(message, now);
   std::visit(Overloaded{
                  [&](Arrival& arrival) {
                    core_->AddRequest(arrival.key, std::move(arrival.request),
@@ -195,8 +231,37 @@ void EngineLoop::Handle(Message message) {
              message);
 }
 
+void EngineLoop::ShowObserver(const Message& message, absl::Time now) {
+  std::visit(Overloaded{
+                 [&](const Arrival& arrival) {
+                   observer_->OnRequest(arrival.key, arrival.request,
+                                        arrival.time);
+                 },
+                 [&](const Ending& ending) {
+                   observer_->OnFinish(ending.key, ending.reason, now);
+                 },
+                 [&](const GroupReady& group) {
+                   observer_->OnGroupReady(group, now);
+                 },
+                 [&](const StepResult& result) {
+                   observer_->OnStepResult(result, now);
+                 },
+                 [&](const Loss& loss) {
+                   observer_->OnGroupLost(loss.group_epoch, loss.cause, now);
+                 },
+                 [&](const Abort& abort) {
+                   observer_->OnEndAll(abort.status, now);
+                 },
+             },
+             message);
+}
+
 void EngineLoop::SendPlans() {
-  while (const StepPlan* plan = core_->Plan(clock_->Now())) {
+  while (true) {
+    const absl::Time now = clock_->Now();
+    const StepPlan* plan = core_->Plan(now);
+    if (observer_ != nullptr) observer_->OnPlan(plan, now);
+    if (plan == nullptr) return;
     dispatcher_->Send(*plan);
   }
 }
@@ -227,6 +292,7 @@ void EngineLoop::PublishState() {
   }
   EngineMetrics fresh = core_->TakeMetrics();
   metrics_.counters = fresh.counters;
+  core_->FillWaitMetrics(&metrics_);
   AppendSamples(std::move(fresh.requests), &metrics_.requests,
                 &metrics_.num_dropped_samples);
   AppendSamples(std::move(fresh.steps), &metrics_.steps,

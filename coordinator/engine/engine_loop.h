@@ -22,6 +22,7 @@
 #include "coordinator/engine/engine_client.h"
 #include "coordinator/engine/engine_core.h"
 #include "coordinator/engine/engine_metrics.h"
+#include "coordinator/engine/engine_observer.h"
 #include "coordinator/engine/engine_options.h"
 #include "coordinator/engine/intake.h"
 
@@ -39,6 +40,10 @@ class EngineLoop final : public EngineClient, public DispatchListener {
 
   // Stops.
   ~EngineLoop() override;
+
+  // Shows everything to `observer` from now on. Borrowed until Stop() has
+  // returned. REQUIRES: not started.
+  void Observe(EngineObserver* observer) { observer_ = observer; }
 
   // Begins. `dispatcher` is borrowed until Stop() has returned. Messages may
   // come before. REQUIRES: called once.
@@ -62,6 +67,9 @@ class EngineLoop final : public EngineClient, public DispatchListener {
   void Finish(RequestKey request, FinishReason reason) override
       ABSL_LOCKS_EXCLUDED(mutex_);
   absl::StatusOr<RequestKey> Find(const std::string& request_id) override
+      ABSL_LOCKS_EXCLUDED(mutex_);
+  // Not to be called by the listener.
+  absl::StatusOr<Timeline> Explain(const std::string& request_id) override
       ABSL_LOCKS_EXCLUDED(mutex_);
   EngineInfo Info() const override ABSL_LOCKS_EXCLUDED(mutex_);
   EngineStats Stats() const override ABSL_LOCKS_EXCLUDED(mutex_);
@@ -89,6 +97,12 @@ class EngineLoop final : public EngineClient, public DispatchListener {
     Epoch group_epoch;
     absl::Status cause;
   };
+  // Answered by the thread once it has handled what came before.
+  struct Question {
+    const std::string& request_id;
+    absl::StatusOr<Timeline> answer;
+    bool answered = false;
+  };
   struct Abort {
     absl::Status status;
   };
@@ -102,7 +116,9 @@ class EngineLoop final : public EngineClient, public DispatchListener {
   // Waits for messages or a deadline. False: the loop is over.
   bool TakeMessages(std::vector<Message>* messages) ABSL_LOCKS_EXCLUDED(mutex_);
   void Handle(Message message);
+  void ShowObserver(const Message& message, absl::Time now);
   void SendPlans();
+  void AnswerQuestions() ABSL_LOCKS_EXCLUDED(mutex_);
   void Publish() ABSL_LOCKS_EXCLUDED(mutex_);
   void PublishState() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Post(Message message) ABSL_LOCKS_EXCLUDED(mutex_);
@@ -117,10 +133,14 @@ class EngineLoop final : public EngineClient, public DispatchListener {
   // The thread's own.
   const std::unique_ptr<EngineCore> core_;
   Dispatcher* dispatcher_ = nullptr;
+  EngineObserver* observer_ = nullptr;
+  std::vector<Question*> asked_;  // before the messages in hand
   std::thread thread_;
 
   mutable absl::Mutex mutex_;
   std::vector<Message> inbox_ ABSL_GUARDED_BY(mutex_);
+  std::vector<Question*> questions_ ABSL_GUARDED_BY(mutex_);
+  bool answers_ ABSL_GUARDED_BY(mutex_) = false;  // the thread runs
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   bool idle_ ABSL_GUARDED_BY(mutex_) = true;
   Intake intake_ ABSL_GUARDED_BY(mutex_);
