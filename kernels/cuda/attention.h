@@ -16,24 +16,35 @@ namespace quire {
 // arrays of AttentionParams are device memory and stay there: the launch plans
 // on the device, so that it can be captured in a graph.
 struct AttentionCudaOptions {
-  void* workspace;  // device memory, AttentionCudaWorkspaceBytes() of it
-  int64_t workspace_bytes;
+  void* workspace;  // device memory, 256-byte aligned, of no set content; one
+                    // stream at a time uses it
+  int64_t workspace_bytes;  // at least AttentionCudaWorkspaceBytes()
   int32_t num_sms;
-  // The longest context of the step in tokens, or an upper bound of it: it
-  // sizes grids, never results. 0: as many as a block table's row holds.
+  // The longest context of the step in tokens, or an upper bound of it.
   int32_t max_context;
   // The most new tokens of any one sequence of the step, or an upper bound;
-  // 1: all are decodes.
+  // 1: all are decodes. 0: unknown.
   int32_t max_query;
-  bool is_deterministic;  // splits do not depend on the batch
+  // Results never depend on the batch, whatever this says.
+  bool is_deterministic;
+  // The plan that the previous launch left in the workspace holds for this one:
+  // the same step in another layer, where only q, out, cache.base and
+  // cache.layer_idx differ (and nothing that query_start, context_lens and
+  // seq_slots point to). Saves about 5 us a layer.
+  bool reuse_plan;
 };
 
 // Bytes of workspace for steps of at most these sizes; head_dim in elements.
 int64_t AttentionCudaWorkspaceBytes(int32_t max_tokens, int32_t num_q_heads,
                                     int32_t head_dim, int32_t num_sms);
 
-// Enqueues. cudaErrorNotSupported for a head dim, a group of heads or a block
-// size that no kernel was built for.
+// Enqueues. Which bits come out depends on a row's query and its keys and
+// values alone (kernels/cuda/attention_plan.h): not on the batch, chunks, block
+// size or this launch's options. A row without keys gives zeros. bfloat16 with
+// head dims of 64, 80, 96, 128 and 256 runs on tensor cores, what else there is
+// runs slowly. cudaErrorNotSupported for a head dim beyond 256;
+// cudaErrorInvalidValue for too small a workspace.
+// REQUIRES: scale > 0; cache, q and q_stride aligned to 16 bytes.
 cudaError_t LaunchAttentionCuda(const AttentionParams& params,
                                 const AttentionCudaOptions& options,
                                 cudaStream_t stream);

@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+#include <cstdint>
+
+#include "kernels/cuda/attention.h"
+#include "kernels/cuda/attention_plan.h"
+
+namespace quire {
+namespace {
+
+using attention::AttentionPlan;
+using attention::AttentionPlanHeader;
+using attention::AttentionUnit;
+using attention::kMaxDecodeTokens;
+using attention::kMmaRows;
+using attention::kPrefillRows;
+using attention::PrefillTile;
+
+// Beside what a step's rows need, for the states of split sequences. With a
+// head dim of 128 and 8 KV heads of 4 query heads each it holds 3,700 splits,
+// which is 0.95 million tokens; sequences beyond it are not split.
+constexpr int64_t kStateBytes = int64_t{64} << 20;
+constexpr int64_t kAlignment = 256;
+
+constexpr int64_t Align(int64_t bytes) {
+  return (bytes + kAlignment - 1) / kAlignment * kAlignment;
+}
+
+// Hands out parts of the workspace, or only counts.
+class Arena {
+ public:
+  explicit Arena(void* base) : base_(static_cast<char*>(base)) {}
+
+  template <typename T>
+  T* Take(int64_t count) {
+    T* const taken = reinterpret_cast<T*>(base_ + used_);
+    used_ += Align(count * int64_t{sizeof(T)});
+    return taken;
+  }
+  int64_t used() const { return used_; }
+
+ private:
+  char* base_;
+  int64_t used_ = 0;
+};
+
+struct StepSize {
+  int32_t num_tokens;
+  int32_t num_seqs;
+  int32_t group;
+  int32_t head_dim;
+  int32_t num_sms;
+};
+
+int64_t MaxDecodeTiles(const StepSize& size) {
+  const int64_t tokens = std::min<int64_t>(
+      size.num_tokens, int64_t{size.num_seqs} * kMaxDecodeTokens);
+  return tokens * ((size.group + kMmaRows - 1) / kMmaRows);
+}
+
+int64_t MaxPrefillTiles(const StepSize& size) {
+  return int64_t{size.num_tokens} * size.group / kPrefillRows + size.num_seqs;
+}
+
+// What does not depend on how sequences are split. The units come last.
+AttentionPlan TakeFixed(const StepSize& size, Arena* arena) {
+  AttentionPlan plan = {};
+  plan.decode_rows = std::min(size.group, kMmaRows);
+  plan.state_floats = plan.decode_rows * (size.head_dim + 4);
+  plan.num_warps = size.num_sms * attention::DecodeWarpsPerSm();
+  plan.num_blocks = size.num_sms;
+  plan.max_decode_tokens = kMaxDecodeTokens;
+  plan.header = arena->Take<AttentionPlanHeader>(1);
+  plan.decode_starts = arena->Take<int32_t>(size.num_seqs + 1);
+  plan.prefill_starts = arena->Take<int32_t>(size.num_seqs + 1);
+  plan.rows = arena->Take<AttentionUnit>(MaxDecodeTiles(size));
+  plan.tiles = arena->Take<PrefillTile>(MaxPrefillTiles(size));
+  plan.warp_states =
+      arena->Take<float>(int64_t{plan.num_warps} * 2 * plan.state_floats);
+  return plan;
+}
+
+int64_t BlockStateBytes(const StepSize& size) {
+  return int64_t{size.num_sms} * 2 * kPrefillRows * (size.head_dim + 4) * 4;
+}
+
+// Cuts what is left of the workspace into states. Prefills and decodes run one
+// after the other and share it.
+bool TakeStates(const StepSize& size, int32_t num_kv_heads, int64_t bytes,
+                Arena* arena, AttentionPlan* plan) {
+  // A sixteenth of the splits may begin nodes; short runs of splits need more.
+  constexpr int64_t kNodePart = 8;
+  const int64_t tiles = MaxDecodeTiles(size);
+  const int64_t left = bytes - arena->used() - 8 * kAlignment -
+                       tiles * int64_t{sizeof(AttentionUnit)};
+  if (left < BlockStateBytes(size)) return false;
+  const int64_t slot_bytes =
+      int64_t{num_kv_heads} * (plan->state_floats + 1) * 4 +
+      int64_t{sizeof(AttentionUnit)};
+  const int64_t slots = std::min<int64_t>(left / slot_bytes, INT32_MAX / 2);
+  plan->node_capacity = static_cast<int32_t>(slots / kNodePart);
+  plan->leaf_capacity = static_cast<int32_t>(slots) - plan->node_capacity;
+  plan->unit_capacity = static_cast<int32_t>(slots + tiles);
+  plan->units = arena->Take<AttentionUnit>(plan->unit_capacity);
+  plan->leaf_arrivals =
+      arena->Take<int32_t>(int64_t{plan->leaf_capacity} * num_kv_heads);
+  plan->node_arrivals =
+      arena->Take<int32_t>(int64_t{plan->node_capacity} * num_kv_heads);
+  plan->node_states = arena->Take<float>(int64_t{plan->node_capacity} *
+                                         num_kv_heads * plan->state_floats);
+  plan->block_states = arena->Take<float>(0);
+  plan->leaf_states = plan->block_states;
+  return true;
+}
+
+bool HasTensorCoreKernel(const KvLayout& layout) {
+  const int32_t d = layout.head_dim;
+  return layout.dtype == DType::kBf16 &&
+         (d == 64 || d == 80 || d == 96 || d == 128 || d == 256);
+}
+
+}  // namespace
+
+int64_t AttentionCudaWorkspaceBytes(int32_t max_tokens, int32_t num_q_heads,
+                                    int32_t head_dim, int32_t num_sms) {
+  const StepSize size = {max_tokens, max_tokens, num_q_heads, head_dim,
+                         num_sms};
+  Arena arena(nullptr);
+  TakeFixed(size, &arena);
+  return arena.used() + MaxDecodeTiles(size) * sizeof(AttentionUnit) +
+         std::max(kStateBytes, BlockStateBytes(size) + 16 * kAlignment);
+}
+
+cudaError_t LaunchAttentionCuda(const AttentionParams& params,
+                                const AttentionCudaOptions& options,
+                                cudaStream_t stream) {
+  if (params.num_tokens <= 0 || params.num_seqs <= 0) return cudaSuccess;
+  const KvLayout& layout = params.cache.layout;
+  if (!HasTensorCoreKernel(layout)) {
+    return attention::LaunchSimple(params, stream);
+  }
+  const StepSize size = {params.num_tokens, params.num_seqs,
+                         params.num_q_heads / layout.num_kv_heads,
+                         layout.head_dim, options.num_sms};
+  Arena arena(options.workspace);
+  AttentionPlan plan = TakeFixed(size, &arena);
+  if (!TakeStates(size, layout.num_kv_heads, options.workspace_bytes, &arena,
+                  &plan)) {
+    return cudaErrorInvalidValue;
+  }
+  cudaError_t error = cudaSuccess;
+  if (!options.reuse_plan) {
+    error = attention::LaunchPlan(params, plan, stream);
+    if (error != cudaSuccess) return error;
+  }
+  error = attention::LaunchDecode(params, plan, options.num_sms, stream);
+  if (error != cudaSuccess) return error;
+  const bool has_prefills =
+      options.max_query <= 0 || options.max_query > kMaxDecodeTokens;
+  return has_prefills ? attention::LaunchPrefill(params, plan, stream)
+                      : cudaSuccess;
+}
+
+}  // namespace quire

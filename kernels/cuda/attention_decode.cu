@@ -1,0 +1,529 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Decodes. A warp is its own worker: it fetches units (attention_plan.h) until
+// none is left, streams their keys and values through a ring of chunks in
+// shared memory that only it uses, and never waits for another warp. The copies
+// run ahead across units, so a warp always has most of its ring in flight.
+// Whoever completes the last split of some rows folds their states.
+#include <cstdint>
+
+#include "kernels/cuda/attention_mma.cuh"
+#include "kernels/cuda/attention_plan.h"
+
+namespace quire::attention {
+namespace {
+
+constexpr int kUnitRing = 8;  // units begun by the copies, not yet finished
+constexpr uint32_t kNoRow = ~0u;
+
+template <int kHeadDim, int kSlots>
+struct WarpMemory {
+  static constexpr int kRowBytes = (kHeadDim + kRowPadding) * 2;
+  static constexpr int kSlotBytes = kChunk * kRowBytes;
+  // Copies may begin kSlots / 2 units beyond the one in work.
+  static_assert(kSlots / 2 + 2 <= kUnitRing);
+
+  alignas(16) uint8_t slots[kSlots][kSlotBytes];
+  AttentionUnit units[kUnitRing];
+};
+
+// The half of a warp's work that copies. One step is one chunk.
+template <int kHeadDim, int kSlots>
+class Copier {
+ public:
+  using Memory = WarpMemory<kHeadDim, kSlots>;
+
+  __device__ __forceinline__ Copier(const AttentionParams& p,
+                                    const AttentionPlan& plan, Memory* memory,
+                                    int lane, int first_unit)
+      : p_(p),
+        plan_(plan),
+        memory_(memory),
+        lane_(lane),
+        cache_(p, 0, 0),
+        next_unit_(first_unit) {
+    total_ = plan.header->num_units * p.cache.layout.num_kv_heads;
+    FetchUnit();
+    BeginUnit();
+  }
+
+  __device__ __forceinline__ void Step() {
+    if (!done_) {
+      CopyChunk();
+      half_ += has_second_ ? 1 : 2;
+      if (half_ > 3) NextTile();
+    }
+    CommitCopies();
+  }
+
+ private:
+  // This lane's word of the unit that comes next, on its way.
+  __device__ __forceinline__ void FetchUnit() {
+    const int unit = __shfl_sync(~0u, next_unit_, 0);
+    const int heads = p_.cache.layout.num_kv_heads;
+    word_ = -1;
+    if (unit < total_ && lane_ < 16) {
+      word_ = __ldcg(
+          reinterpret_cast<const int32_t*>(plan_.units + unit / heads) + lane_);
+      if (lane_ == 14) word_ = unit % heads;  // kv_head
+    }
+  }
+
+  __device__ __forceinline__ void BeginUnit() {
+    AttentionUnit* unit = &memory_->units[num_units_ % kUnitRing];
+    if (lane_ < 16) reinterpret_cast<int32_t*>(unit)[lane_] = word_;
+    __syncwarp();
+    ++num_units_;
+    done_ = unit->seq_slot < 0;
+    if (done_) return;
+    if (lane_ == 0) next_unit_ = atomicAdd(&plan_.header->next_unit, 1);
+    is_fetched_ = false;
+    cache_ = CacheRows(p_, unit->seq_slot, unit->kv_head);
+    begin_ = unit->kv_begin;
+    end_ = unit->kv_end;
+    at_ = begin_ / kTile * kTile;
+    LookUpRows(at_);
+    BeginTile();
+  }
+
+  // Looks up where the positions of a tile lie; used a tile later.
+  __device__ __forceinline__ void LookUpRows(int at) {
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      const int position = at + i * kChunk + lane_;
+      const bool is_valid = position >= begin_ && position < end_;
+      next_rows_[i] = is_valid ? cache_.At(position) : kNoRow;
+    }
+  }
+
+  __device__ __forceinline__ void BeginTile() {
+    rows_[0] = next_rows_[0];
+    rows_[1] = next_rows_[1];
+    half_ = 0;
+    has_second_ = at_ + kChunk < end_;
+    if (at_ + kTile < end_) {
+      LookUpRows(at_ + kTile);
+    } else {
+      FetchUnit();
+    }
+  }
+
+  __device__ __forceinline__ void NextTile() {
+    at_ += kTile;
+    if (at_ < end_) {
+      BeginTile();
+    } else {
+      BeginUnit();
+    }
+  }
+
+  __device__ __forceinline__ void CopyChunk() {
+    constexpr int kUnits = kHeadDim / 8;  // 16 bytes each, of a row
+    const uint32_t own = half_ & 1 ? rows_[1] : rows_[0];
+    const uint32_t offset = half_ > 1 ? cache_.to_values : 0;
+    const uint32_t to = SharedAddress(memory_->slots[slot_]);
+#pragma unroll 4
+    for (int i = 0; i < kUnits; ++i) {
+      const int index = i * 32 + lane_;
+      const int row = index / kUnits, unit = index % kUnits;
+      const uint32_t from = __shfl_sync(~0u, own, row);
+      const bool is_valid = from != kNoRow;
+      const uint64_t source = is_valid ? from + offset : 0;
+      CopyAsync(to + row * Memory::kRowBytes + unit * 16,
+                static_cast<const uint8_t*>(p_.cache.base) +
+                    source * (kHeadDim * 2) + unit * 16,
+                is_valid);
+    }
+    slot_ = slot_ + 1 == kSlots ? 0 : slot_ + 1;
+  }
+
+  const AttentionParams& p_;
+  const AttentionPlan& plan_;
+  Memory* memory_;
+  const int lane_;
+  CacheRows cache_;
+  int total_;      // units of all heads
+  int next_unit_;  // lane 0's counts
+  int32_t word_ = -1;
+  bool is_fetched_ = false;
+  bool done_ = false;
+  bool has_second_ = false;  // whether the tile has a second chunk
+  int num_units_ = 0;
+  int begin_ = 0, end_ = 0, at_ = 0;
+  int half_ = 0;  // keys, keys, values, values
+  int slot_ = 0;
+  uint32_t rows_[2];
+  uint32_t next_rows_[2];
+};
+
+// Folds `count` states, a slot apart, into `folded` or, if that is null, into
+// the result. A lane takes four elements of a row at a time.
+template <int kHeadDim>
+__device__ __noinline__ void FoldStored(const AttentionParams& p,
+                                        int state_floats,
+                                        const AttentionUnit& unit,
+                                        const float* states, int count,
+                                        float* folded) {
+  constexpr int kPieces = kHeadDim / 4;
+  constexpr int kStride = kHeadDim + 4;
+  constexpr int kBatch = 16;
+  const int lane = threadIdx.x % 32;
+  const int group = p.num_q_heads / p.cache.layout.num_kv_heads;
+  const float scale = p.scale * kLog2E;
+  const int64_t apart = int64_t{p.cache.layout.num_kv_heads} * state_floats;
+#pragma unroll 1
+  for (int item = lane; item < unit.num_rows * kPieces; item += 32) {
+    const int row = item / kPieces, piece = item % kPieces;
+    const float* from = states + row * kStride;
+    float4 o = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+    float m = NegativeInfinity(), l = 0.0f;
+#pragma unroll 1
+    for (int base = 0; base < count; base += kBatch) {
+      float4 later[kBatch];
+      float2 ml[kBatch];
+#pragma unroll
+      for (int i = 0; i < kBatch; ++i) {
+        if (base + i >= count) break;
+        const float* at = from + (base + i) * apart;
+        ml[i] = __ldcg(reinterpret_cast<const float2*>(at + kHeadDim));
+        later[i] = __ldcg(reinterpret_cast<const float4*>(at) + piece);
+      }
+#pragma unroll
+      for (int i = 0; i < kBatch; ++i) {
+        if (base + i >= count) break;
+        if (ml[i].x == NegativeInfinity()) continue;
+        const Fold fold(m, ml[i].x, scale);
+        o.x = fold(o.x, later[i].x);
+        o.y = fold(o.y, later[i].y);
+        o.z = fold(o.z, later[i].z);
+        o.w = fold(o.w, later[i].w);
+        l = fold(l, ml[i].y);
+        m = fold.m;
+      }
+    }
+    if (folded != nullptr) {
+      float* to = folded + row * kStride;
+      __stcg(reinterpret_cast<float4*>(to) + piece, o);
+      if (piece == 0) {
+        __stcg(reinterpret_cast<float2*>(to + kHeadDim), make_float2(m, l));
+      }
+      continue;
+    }
+    const int in_seq = unit.row_begin + row;
+    const int64_t token = unit.query_start + in_seq / group;
+    const int head = unit.kv_head * group + in_seq % group;
+    const float normalizer = Normalizer(l);
+    uint2 packed;
+    packed.x = PackBf16(Normalize(o.x, normalizer), Normalize(o.y, normalizer));
+    packed.y = PackBf16(Normalize(o.z, normalizer), Normalize(o.w, normalizer));
+    reinterpret_cast<uint2*>(static_cast<__nv_bfloat16*>(p.out) +
+                             (token * p.num_q_heads + head) * kHeadDim)[piece] =
+        packed;
+  }
+}
+
+// The half that computes.
+template <int kHeadDim, int kSlots, bool kHigh>
+class Consumer {
+ public:
+  using Memory = WarpMemory<kHeadDim, kSlots>;
+
+  __device__ __forceinline__ Consumer(const AttentionParams& p,
+                                      const AttentionPlan& plan, Memory* memory,
+                                      int lane, int warp)
+      : p_(p),
+        plan_(plan),
+        memory_(memory),
+        copier_(p, plan, memory, lane, warp),
+        lane_(lane),
+        warp_(warp),
+        group_(p.num_q_heads / p.cache.layout.num_kv_heads),
+        scale_(p.scale * kLog2E) {}
+
+  __device__ __forceinline__ void Run() {
+#pragma unroll 1
+    for (int i = 0; i < kSlots; ++i) copier_.Step();
+#pragma unroll 1
+    for (int i = 0;; ++i) {
+      __syncwarp();
+      const AttentionUnit& unit = memory_->units[i % kUnitRing];
+      if (unit.seq_slot < 0) break;
+      RunUnit(unit);
+    }
+    WaitForCopies<0>();
+  }
+
+ private:
+  __device__ __forceinline__ float* Scratch(int level) const {
+    return plan_.warp_states +
+           (int64_t{warp_} * 2 + level) * plan_.state_floats;
+  }
+  __device__ __forceinline__ int64_t Slot(int slot, int kv_head) const {
+    return int64_t{slot} * p_.cache.layout.num_kv_heads + kv_head;
+  }
+  __device__ __forceinline__ float* LeafState(int64_t slot) const {
+    return plan_.leaf_states + slot * plan_.state_floats;
+  }
+  __device__ __forceinline__ float* NodeState(int64_t slot) const {
+    return plan_.node_states + slot * plan_.state_floats;
+  }
+
+  __device__ __forceinline__ void LoadQueries(const AttentionUnit& unit) {
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      const int row = lane_ / 4 + 8 * i;
+      const bool is_valid = row < unit.num_rows && (kHigh || i == 0);
+      const int in_seq = unit.row_begin + (is_valid ? row : 0);
+      const __nv_bfloat16* from =
+          static_cast<const __nv_bfloat16*>(p_.q) +
+          (unit.query_start + in_seq / group_) * p_.q_stride +
+          int64_t{unit.kv_head * group_ + in_seq % group_} * kHeadDim +
+          (lane_ & 3) * 2;
+#pragma unroll
+      for (int k = 0; k < kHeadDim / 16; ++k) {
+        const uint32_t* at = reinterpret_cast<const uint32_t*>(from + k * 16);
+        q_[k][i] = is_valid ? at[0] : 0;
+        q_[k][i + 2] = is_valid ? at[4] : 0;
+      }
+      SetRange(p_, in_seq, group_, unit.position, i, &ranges_);
+    }
+  }
+
+  // The next chunk has arrived.
+  __device__ __forceinline__ uint32_t Wait() {
+    WaitForCopies<kSlots - 1>();
+    __syncwarp();
+    return SharedAddress(memory_->slots[slot_]);
+  }
+  // And may be overwritten.
+  __device__ __forceinline__ void Release() {
+    slot_ = slot_ + 1 == kSlots ? 0 : slot_ + 1;
+    __syncwarp();
+    copier_.Step();
+  }
+
+  __device__ __forceinline__ void RunTile(const AttentionUnit& unit, int at) {
+    const bool has_second = at + kChunk < unit.kv_end;
+    float s[8][4];
+#pragma unroll
+    for (int j = 0; j < 8; ++j) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) s[j][i] = 0.0f;
+    }
+    ScoreChunk<kHeadDim>(q_, Wait(), lane_, s);
+    Release();
+    if (has_second) {
+      ScoreChunk<kHeadDim>(q_, Wait(), lane_, s + 4);
+      Release();
+    }
+    const bool is_whole = at >= max(ranges_.begin[0], ranges_.begin[1]) &&
+                          at + kTile <= min(ranges_.end[0], ranges_.end[1]);
+    if (!__all_sync(~0u, is_whole)) MaskTile(at, lane_, ranges_, s);
+    uint32_t weights[4][4];
+    SoftmaxTile<kHeadDim, kHigh>(s, scale_, &state_, weights);
+    AccumulateChunk<kHeadDim>(weights, Wait(), lane_, state_.o);
+    Release();
+    if (has_second) {
+      AccumulateChunk<kHeadDim>(weights + 2, Wait(), lane_, state_.o);
+      Release();
+    }
+  }
+
+  __device__ __forceinline__ void RunUnit(const AttentionUnit& unit) {
+    LoadQueries(unit);
+    int at = unit.kv_begin / kTile * kTile;
+    bool is_first_node = true;
+#pragma unroll 1
+    for (int split = unit.split_begin; split < unit.split_end; ++split) {
+      const int end = min(unit.kv_end, (split + 1) * kSplit);
+      state_.Reset();
+#pragma unroll 1
+      do {  // once for rows without any key, too
+        RunTile(unit, at);
+        at += kTile;
+      } while (at < end);
+      state_.SumLanes();
+      FinishSplit(unit, split, &is_first_node);
+    }
+  }
+
+  __device__ __forceinline__ void FinishSplit(const AttentionUnit& unit,
+                                              int split, bool* is_first_node) {
+    if (unit.kind == kLeaf) {
+      FinishLeaf(unit, split);
+      return;
+    }
+    const int node = split / kNodeSplits;
+    const bool begins =
+        split == unit.split_begin || split == node * kNodeSplits;
+    const bool ends =
+        split + 1 == unit.split_end || split + 1 == (node + 1) * kNodeSplits;
+    if (!begins || !ends) {
+      const StoredState<kHeadDim> folded = {Scratch(0)};
+      folded.Add(state_, scale_, begins, lane_, unit.num_rows);
+      if (!ends) return;
+      folded.Load(lane_, unit.num_rows, &state_);
+      __syncwarp();
+    }
+    const int first_node = unit.rows_split_begin / kNodeSplits;
+    const bool is_only = (unit.rows_split_end - 1) / kNodeSplits == first_node;
+    if (is_only) {
+      Write(unit);
+    } else if (unit.kind == kFolded) {
+      const int64_t slot =
+          Slot(unit.node_slot + node - first_node, unit.kv_head);
+      StoredState<kHeadDim>{NodeState(slot)}.Store(state_, lane_,
+                                                   unit.num_rows);
+      FinishNode(unit);
+    } else {
+      const StoredState<kHeadDim> all = {Scratch(1)};
+      all.Add(state_, scale_, *is_first_node, lane_, unit.num_rows);
+      *is_first_node = false;
+      if (split + 1 == unit.split_end) {
+        all.Load(lane_, unit.num_rows, &state_);
+        __syncwarp();
+        Write(unit);
+      }
+    }
+  }
+
+  __device__ __forceinline__ void Write(const AttentionUnit& unit) {
+    WriteRows(p_, state_, unit.query_start, unit.row_begin, unit.num_rows,
+              unit.kv_head, lane_);
+  }
+
+  // Whether this warp is the last of `count` to come by; what the others wrote
+  // before they came is visible if so.
+  __device__ __forceinline__ bool Arrive(int32_t* arrivals, int count) {
+    int32_t before = 0;
+    __syncwarp();
+    if (lane_ == 0) {
+      __threadfence();
+      before = atomicAdd(arrivals, 1);
+      if (before == count - 1) *arrivals = 0;  // for the next layer
+      __threadfence();
+    }
+    return __shfl_sync(~0u, before, 0) == count - 1;
+  }
+
+  __device__ __forceinline__ void FinishLeaf(const AttentionUnit& unit,
+                                             int split) {
+    const int node = split / kNodeSplits;
+    const int begin = max(unit.rows_split_begin, node * kNodeSplits);
+    const int end = min(unit.rows_split_end, (node + 1) * kNodeSplits);
+    const int first = unit.leaf_slot - unit.rows_split_begin;
+    StoredState<kHeadDim>{LeafState(Slot(first + split, unit.kv_head))}.Store(
+        state_, lane_, unit.num_rows);
+    const int64_t slot = Slot(first + begin, unit.kv_head);
+    if (!Arrive(plan_.leaf_arrivals + slot, end - begin)) return;
+    if (unit.node_slot < 0) {
+      FoldStored<kHeadDim>(p_, plan_.state_floats, unit, LeafState(slot),
+                           end - begin, nullptr);
+    } else {
+      const int first_node = unit.rows_split_begin / kNodeSplits;
+      FoldStored<kHeadDim>(
+          p_, plan_.state_floats, unit, LeafState(slot), end - begin,
+          NodeState(Slot(unit.node_slot + node - first_node, unit.kv_head)));
+      FinishNode(unit);
+    }
+  }
+
+  // A node's state is stored.
+  __device__ __forceinline__ void FinishNode(const AttentionUnit& unit) {
+    const int nodes = (unit.rows_split_end - 1) / kNodeSplits -
+                      unit.rows_split_begin / kNodeSplits + 1;
+    const int64_t slot = Slot(unit.node_slot, unit.kv_head);
+    if (!Arrive(plan_.node_arrivals + slot, nodes)) return;
+    FoldStored<kHeadDim>(p_, plan_.state_floats, unit, NodeState(slot), nodes,
+                         nullptr);
+  }
+
+  const AttentionParams& p_;
+  const AttentionPlan& plan_;
+  Memory* memory_;
+  Copier<kHeadDim, kSlots> copier_;
+  const int lane_;
+  const int warp_;
+  const int group_;
+  const float scale_;
+  int slot_ = 0;
+  uint32_t q_[kHeadDim / 16][4];
+  RowRanges ranges_;
+  RowState<kHeadDim> state_;
+};
+
+template <int kHeadDim, int kWarps, int kSlots, bool kHigh>
+__global__ void __launch_bounds__(kWarps * 32, 1)
+    DecodeKernel(const __grid_constant__ AttentionParams p,
+                 const __grid_constant__ AttentionPlan plan) {
+  extern __shared__ __align__(16) uint8_t shared[];
+  using Memory = WarpMemory<kHeadDim, kSlots>;
+  const int lane = threadIdx.x % 32;
+  const int warp_in_block = threadIdx.x / 32;
+  Memory* memory = reinterpret_cast<Memory*>(shared) + warp_in_block;
+  // Neighbouring units go to different multiprocessors.
+  const int warp = warp_in_block * gridDim.x + blockIdx.x;
+  Consumer<kHeadDim, kSlots, kHigh>(p, plan, memory, lane, warp).Run();
+  if (lane == 0) {
+    const int32_t num_warps = gridDim.x * kWarps;
+    __threadfence();
+    if (atomicAdd(&plan.header->warps_done, 1) == num_warps - 1) {
+      plan.header->warps_done = 0;
+      plan.header->next_unit = num_warps;
+    }
+  }
+}
+
+template <int kHeadDim, int kWarps, int kSlots, bool kHigh>
+cudaError_t LaunchWith(const AttentionParams& params, const AttentionPlan& plan,
+                       int32_t num_sms, cudaStream_t stream) {
+  constexpr int kBytes = kWarps * sizeof(WarpMemory<kHeadDim, kSlots>);
+  static_assert(kBytes <= 227 * 1024);
+  const auto kernel = DecodeKernel<kHeadDim, kWarps, kSlots, kHigh>;
+  const cudaError_t error = cudaFuncSetAttribute(
+      kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);
+  if (error != cudaSuccess) return error;
+  kernel<<<num_sms, kWarps * 32, kBytes, stream>>>(params, plan);
+  return cudaGetLastError();
+}
+
+constexpr int kWarps = 4;
+
+// As many as fit: at least 64 KiB are in flight.
+template <int kHeadDim>
+constexpr int kSlots = kHeadDim > 128 ? 3 : 6;
+
+template <int kHeadDim>
+cudaError_t LaunchFor(const AttentionParams& params, const AttentionPlan& plan,
+                      int32_t num_sms, cudaStream_t stream) {
+  return plan.decode_rows > 8
+             ? LaunchWith<kHeadDim, kWarps, kSlots<kHeadDim>, true>(
+                   params, plan, num_sms, stream)
+             : LaunchWith<kHeadDim, kWarps, kSlots<kHeadDim>, false>(
+                   params, plan, num_sms, stream);
+}
+
+}  // namespace
+
+int32_t DecodeWarpsPerSm() { return kWarps; }
+
+cudaError_t LaunchDecode(const AttentionParams& params,
+                         const AttentionPlan& plan, int32_t num_sms,
+                         cudaStream_t stream) {
+  switch (params.cache.layout.head_dim) {
+    case 64:
+      return LaunchFor<64>(params, plan, num_sms, stream);
+    case 80:
+      return LaunchFor<80>(params, plan, num_sms, stream);
+    case 96:
+      return LaunchFor<96>(params, plan, num_sms, stream);
+    case 128:
+      return LaunchFor<128>(params, plan, num_sms, stream);
+    case 256:
+      return LaunchFor<256>(params, plan, num_sms, stream);
+    default:
+      return cudaErrorNotSupported;
+  }
+}
+
+}  // namespace quire::attention

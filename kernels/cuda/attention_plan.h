@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The device's plan of a step's attention, made once and read by every layer.
+//
+// A row is one query head of one new token; rows of a sequence are numbered
+// (token, head of the group), so that the heads that share keys are neighbours.
+// A row's keys are cut by position alone:
+//
+//   tile   64 positions: one update of the online softmax
+//   split  256 positions: one state (o, m, l), begun afresh
+//   node   16 splits: their states folded in order of position, and then the
+//          nodes' in order of position
+//
+// Whoever computes a row follows that order, so a row's bits depend on its
+// query and keys alone: not on the batch, the chunk, the block size or on which
+// kernel ran. What has no key for a row leaves its state as it was.
+#ifndef KERNELS_CUDA_ATTENTION_PLAN_H_
+#define KERNELS_CUDA_ATTENTION_PLAN_H_
+
+#include <cstdint>
+
+#include "cuda_runtime.h"
+#include "kernels/attention.h"
+
+namespace quire::attention {
+
+constexpr int32_t kTile = 64;
+constexpr int32_t kSplit = 256;
+constexpr int32_t kNodeSplits = 16;
+// Rows of a matrix instruction, the most of a decode tile.
+constexpr int32_t kMmaRows = 16;
+// Rows of a prefill tile.
+constexpr int32_t kPrefillRows = 128;
+// Sequences with more new tokens than this are prefills.
+constexpr int32_t kMaxDecodeTokens = 4;
+
+enum UnitKind : int32_t {
+  kLeaf,    // one split, whose state is stored
+  kFolded,  // the splits of one node, folded on the way
+  kSerial,  // all splits of the rows
+};
+
+// A decode's work for one warp: up to kMmaRows rows of a sequence against some
+// splits. Sixteen words, so that lanes fetch one each.
+struct AttentionUnit {
+  int32_t seq_slot;     // row of the block tables; negative: no more units
+  int32_t query_start;  // the sequence's first new token
+  int32_t position;     // of that token
+  int32_t row_begin;
+  int32_t num_rows;
+  int32_t kv_begin;  // positions of this unit, [kv_begin, kv_end)
+  int32_t kv_end;
+  int32_t split_begin;  // splits of this unit
+  int32_t split_end;
+  int32_t rows_split_begin;  // splits of all units of these rows
+  int32_t rows_split_end;
+  int32_t kind;
+  int32_t leaf_slot;  // of rows_split_begin, if kLeaf
+  int32_t node_slot;  // of the first node, if there are several
+  int32_t kv_head;    // filled in by whoever fetches the unit
+  int32_t unused;
+};
+
+// A prefill's work for one thread block, for each KV head.
+struct PrefillTile {
+  int32_t seq;
+  int32_t row_begin;
+};
+
+struct AttentionPlanHeader {
+  int32_t num_units;  // for each KV head
+  int32_t next_unit;  // of all KV heads; the last warp to leave resets both
+  int32_t warps_done;
+  int32_t num_tiles;
+  int32_t next_tile;
+  int32_t blocks_done;
+};
+
+// Where things lie in the workspace. States are [rows][head_dim + 4] floats per
+// slot and KV head: o, m, l and two of padding.
+struct AttentionPlan {
+  AttentionPlanHeader* header;
+  int32_t* decode_starts;   // [num_seqs + 1] prefix sums of decode tiles
+  int32_t* prefill_starts;  // [num_seqs + 1]
+  AttentionUnit* rows;      // [decode tiles]
+  AttentionUnit* units;     // [unit_capacity]
+  PrefillTile* tiles;       // [tile_capacity]
+  int32_t* leaf_arrivals;   // [leaf_capacity, Hkv] by the node's first leaf
+  int32_t* node_arrivals;   // [node_capacity, Hkv] by the rows' first node
+  float* leaf_states;       // [leaf_capacity, Hkv, state_floats]
+  float* node_states;       // [node_capacity, Hkv, state_floats]
+  float* warp_states;       // [decode warps, 2, state_floats]
+  float* block_states;      // [prefill blocks, 2, kPrefillRows, head_dim + 4]
+  int32_t leaf_capacity;
+  int32_t node_capacity;
+  int32_t unit_capacity;
+  int32_t decode_rows;   // rows of a decode tile
+  int32_t state_floats;  // decode_rows * (head_dim + 4)
+  int32_t num_warps;     // that run decodes
+  int32_t num_blocks;    // that run prefills
+  int32_t max_decode_tokens;
+};
+
+// Plans `params`' step: which warp does what is decided as they go.
+cudaError_t LaunchPlan(const AttentionParams& params, const AttentionPlan& plan,
+                       cudaStream_t stream);
+
+// Kernels for bfloat16 and head dims of 64, 80, 96, 128 and 256.
+cudaError_t LaunchDecode(const AttentionParams& params,
+                         const AttentionPlan& plan, int32_t num_sms,
+                         cudaStream_t stream);
+cudaError_t LaunchPrefill(const AttentionParams& params,
+                          const AttentionPlan& plan, cudaStream_t stream);
+// Warps per multiprocessor that LaunchDecode runs.
+int32_t DecodeWarpsPerSm();
+
+// For any head dim up to 256 and either dtype, without a plan: a thread block a
+// row. Its own order of sums, as independent of the batch.
+cudaError_t LaunchSimple(const AttentionParams& params, cudaStream_t stream);
+
+}  // namespace quire::attention
+
+#endif  // KERNELS_CUDA_ATTENTION_PLAN_H_

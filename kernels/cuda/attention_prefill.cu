@@ -1,0 +1,326 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Prefills. A thread block takes kPrefillRows rows of a sequence and one KV
+// head: a warp has 16 of them, and all warps share each tile of keys and values
+// in shared memory, copied one tile ahead. The order of arithmetic is that of
+// decodes (attention_plan.h).
+#include <cstdint>
+
+#include "kernels/cuda/attention_mma.cuh"
+#include "kernels/cuda/attention_plan.h"
+
+namespace quire::attention {
+namespace {
+
+constexpr int kWarps = kPrefillRows / kMmaRows;
+constexpr int kThreads = kWarps * 32;
+
+template <int kHeadDim>
+struct BlockMemory {
+  static constexpr int kStride = kHeadDim + kRowPadding;
+  alignas(16) __nv_bfloat16 keys[2][kTile][kStride];
+  alignas(16) __nv_bfloat16 values[2][kTile][kStride];
+  int32_t tile;
+};
+
+// The rows of one prefill tile.
+struct TileRows {
+  int32_t query_start;
+  int32_t position;  // of the sequence's first new token
+  int32_t row_begin;
+  int32_t num_rows;
+  int32_t kv_begin;
+  int32_t kv_end;
+  int32_t seq_slot;
+  int32_t kv_head;
+};
+
+__device__ TileRows DescribeTile(const AttentionParams& p,
+                                 const PrefillTile& tile, int group,
+                                 int kv_head) {
+  TileRows rows;
+  rows.query_start = p.query_start[tile.seq];
+  const int tokens = p.query_start[tile.seq + 1] - rows.query_start;
+  rows.position = p.context_lens[tile.seq] - tokens;
+  rows.row_begin = tile.row_begin;
+  rows.num_rows = min(kPrefillRows, tokens * group - tile.row_begin);
+  const int first = rows.position + tile.row_begin / group;
+  const int last = rows.position + (tile.row_begin + rows.num_rows - 1) / group;
+  rows.kv_begin =
+      p.sliding_window > 0 ? max(0, first + 1 - p.sliding_window) : 0;
+  rows.kv_end = max(rows.kv_begin, last + 1);
+  rows.seq_slot = p.seq_slots[tile.seq];
+  rows.kv_head = kv_head;
+  return rows;
+}
+
+// Copies the tile of keys and values at position `at`; what lies outside
+// [kv_begin, kv_end) becomes zeros.
+template <int kHeadDim>
+__device__ __forceinline__ void CopyTile(const AttentionParams& p,
+                                         const CacheRows& cache,
+                                         const TileRows& rows, int at,
+                                         int stage,
+                                         BlockMemory<kHeadDim>* memory) {
+  constexpr int kUnits = kHeadDim / 8;  // 16 bytes each, of a row
+  const __nv_bfloat16* base = static_cast<const __nv_bfloat16*>(p.cache.base);
+#pragma unroll
+  for (int i = 0; i < (kTile * kUnits + kThreads - 1) / kThreads; ++i) {
+    const int index = i * kThreads + threadIdx.x;
+    if ((kTile * kUnits) % kThreads != 0 && index >= kTile * kUnits) break;
+    const int row = index / kUnits, unit = index % kUnits;
+    const int position = at + row;
+    const bool is_valid = position >= rows.kv_begin && position < rows.kv_end;
+    const uint32_t from = is_valid ? cache.At(position) : 0;
+    const __nv_bfloat16* key = base + int64_t{from} * kHeadDim + unit * 8;
+    CopyAsync(SharedAddress(&memory->keys[stage][row][unit * 8]), key,
+              is_valid);
+    CopyAsync(SharedAddress(&memory->values[stage][row][unit * 8]),
+              is_valid ? key + int64_t{cache.to_values} * kHeadDim : base,
+              is_valid);
+  }
+}
+
+// A warp's 16 rows. kFoldInRegisters: the folded splits of a node stay in
+// registers, where they fit.
+template <int kHeadDim>
+class WarpRows {
+ public:
+  static constexpr bool kFoldInRegisters = kHeadDim <= 128;
+
+  __device__ __forceinline__ WarpRows(const AttentionParams& p,
+                                      const AttentionPlan& plan,
+                                      const TileRows& rows)
+      : p_(p),
+        rows_(rows),
+        lane_(threadIdx.x % 32),
+        group_(p.num_q_heads / p.cache.layout.num_kv_heads),
+        scale_(p.scale * kLog2E),
+        row_begin_(rows.row_begin + threadIdx.x / 32 * kMmaRows),
+        num_rows_(min(kMmaRows, rows.row_begin + rows.num_rows - row_begin_)) {
+    // One place per block for the nodes, and one for a node in work.
+    constexpr int64_t kFloats = int64_t{kMmaRows} * (kHeadDim + 4);
+    float* scratch =
+        plan.block_states +
+        (int64_t{blockIdx.x} * kWarps + threadIdx.x / 32) * 2 * kFloats;
+    node_ = {scratch};
+    all_ = {scratch + kFloats};
+    LoadQueries();
+    state_.Reset();
+    if constexpr (kFoldInRegisters) folded_.Reset();
+    const int first_end = rows.position + row_begin_ / group_ + 1;
+    begin_ = p.sliding_window > 0 ? first_end - p.sliding_window : 0;
+    end_ = rows.position + (row_begin_ + num_rows_ - 1) / group_ + 1;
+  }
+
+  __device__ __forceinline__ void RunTile(int at, int stage,
+                                          const BlockMemory<kHeadDim>& memory) {
+    // A tile without a key for any of the rows changes nothing.
+    if (num_rows_ <= 0 || at >= end_ || at + kTile <= begin_) return;
+    float s[8][4];
+#pragma unroll
+    for (int j = 0; j < 8; ++j) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) s[j][i] = 0.0f;
+    }
+    const uint32_t keys = SharedAddress(memory.keys[stage]);
+    const uint32_t values = SharedAddress(memory.values[stage]);
+    constexpr int kChunkBytes = kChunk * BlockMemory<kHeadDim>::kStride * 2;
+    ScoreChunk<kHeadDim>(q_, keys, lane_, s);
+    ScoreChunk<kHeadDim>(q_, keys + kChunkBytes, lane_, s + 4);
+    const bool is_whole = at >= max(ranges_.begin[0], ranges_.begin[1]) &&
+                          at + kTile <= min(ranges_.end[0], ranges_.end[1]);
+    if (!__all_sync(~0u, is_whole)) MaskTile(at, lane_, ranges_, s);
+    uint32_t weights[4][4];
+    SoftmaxTile<kHeadDim, true>(s, scale_, &state_, weights);
+    AccumulateChunk<kHeadDim>(weights, values, lane_, state_.o);
+    AccumulateChunk<kHeadDim>(weights + 2, values + kChunkBytes, lane_,
+                              state_.o);
+  }
+
+  // Ends the split whose last position is before `at`, and its node or the
+  // whole if they end there too.
+  __device__ __forceinline__ void EndSplit(int at, bool is_last) {
+    if (num_rows_ <= 0) return;
+    state_.SumLanes();
+    const bool ends_node = is_last || at % (kSplit * kNodeSplits) == 0;
+    if constexpr (kFoldInRegisters) {
+      FoldIntoRegisters();
+      state_.Reset();
+      if (!ends_node) return;
+      EndNode(folded_, is_last);
+      folded_.Reset();
+    } else {
+      node_.Add(state_, scale_, !has_split_, lane_, num_rows_);
+      has_split_ = true;
+      if (ends_node) {
+        node_.Load(lane_, num_rows_, &state_);
+        __syncwarp();
+        EndNode(state_, is_last);
+        has_split_ = false;
+      }
+      state_.Reset();
+    }
+  }
+
+ private:
+  __device__ __forceinline__ void LoadQueries() {
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      const int row = lane_ / 4 + 8 * i;
+      const bool is_valid = row < num_rows_;
+      const int in_seq = row_begin_ + (is_valid ? row : 0);
+      SetRange(p_, in_seq, group_, rows_.position, i, &ranges_);
+      const __nv_bfloat16* from =
+          static_cast<const __nv_bfloat16*>(p_.q) +
+          (rows_.query_start + in_seq / group_) * p_.q_stride +
+          int64_t{rows_.kv_head * group_ + in_seq % group_} * kHeadDim +
+          (lane_ & 3) * 2;
+#pragma unroll
+      for (int k = 0; k < kHeadDim / 16; ++k) {
+        const uint32_t* at = reinterpret_cast<const uint32_t*>(from + k * 16);
+        q_[k][i] = is_valid ? at[0] : 0;
+        q_[k][i + 2] = is_valid ? at[4] : 0;
+      }
+    }
+  }
+
+  __device__ __forceinline__ void FoldIntoRegisters() {
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      if (state_.m[i] == NegativeInfinity()) continue;
+      const Fold fold(folded_.m[i], state_.m[i], scale_);
+#pragma unroll
+      for (int j = 0; j < kHeadDim / 8; ++j) {
+        folded_.o[j][2 * i] = fold(folded_.o[j][2 * i], state_.o[j][2 * i]);
+        folded_.o[j][2 * i + 1] =
+            fold(folded_.o[j][2 * i + 1], state_.o[j][2 * i + 1]);
+      }
+      folded_.l[i] = fold(folded_.l[i], state_.l[i]);
+      folded_.m[i] = fold.m;
+    }
+  }
+
+  __device__ __forceinline__ void EndNode(RowState<kHeadDim>& node,
+                                          bool is_last) {
+    if (!is_last || has_node_) {
+      all_.Add(node, scale_, !has_node_, lane_, num_rows_);
+      has_node_ = true;
+      if (!is_last) return;
+      all_.Load(lane_, num_rows_, &node);
+      __syncwarp();
+    }
+    WriteRows(p_, node, rows_.query_start, row_begin_, num_rows_, rows_.kv_head,
+              lane_);
+  }
+
+  const AttentionParams& p_;
+  const TileRows& rows_;
+  const int lane_;
+  const int group_;
+  const float scale_;
+  const int row_begin_;
+  const int num_rows_;  // may be negative
+  int begin_, end_;     // positions that any of the rows attends to
+  StoredState<kHeadDim> node_, all_;
+  bool has_split_ = false;
+  bool has_node_ = false;
+  RowRanges ranges_;
+  uint32_t q_[kHeadDim / 16][4];
+  RowState<kHeadDim> state_;
+  RowState<kFoldInRegisters ? kHeadDim : 8> folded_;
+};
+
+template <int kHeadDim>
+__device__ __forceinline__ void RunRows(const AttentionParams& p,
+                                        const AttentionPlan& plan,
+                                        const TileRows& rows,
+                                        BlockMemory<kHeadDim>* memory) {
+  const CacheRows cache(p, rows.seq_slot, rows.kv_head);
+  int at = rows.kv_begin / kTile * kTile;
+  CopyTile<kHeadDim>(p, cache, rows, at, 0, memory);
+  CommitCopies();
+  WarpRows<kHeadDim> warp(p, plan, rows);
+  int stage = 0;
+#pragma unroll 1
+  while (true) {
+    WaitForCopies<0>();
+    __syncthreads();  // this tile is there; nobody reads the other stage
+    const int next = at + kTile;
+    const bool is_last = next >= rows.kv_end;
+    if (!is_last) {
+      CopyTile<kHeadDim>(p, cache, rows, next, stage ^ 1, memory);
+      CommitCopies();
+    }
+    warp.RunTile(at, stage, *memory);
+    if (is_last || next % kSplit == 0) warp.EndSplit(next, is_last);
+    if (is_last) break;
+    at = next;
+    stage ^= 1;
+  }
+}
+
+template <int kHeadDim>
+__global__ void __launch_bounds__(kThreads, 1)
+    PrefillKernel(const __grid_constant__ AttentionParams p,
+                  const __grid_constant__ AttentionPlan plan) {
+  extern __shared__ __align__(16) uint8_t shared[];
+  auto* memory = reinterpret_cast<BlockMemory<kHeadDim>*>(shared);
+  const int heads = p.cache.layout.num_kv_heads;
+  const int total = plan.header->num_tiles * heads;
+  const int group = p.num_q_heads / heads;
+#pragma unroll 1
+  while (true) {
+    __syncthreads();
+    if (threadIdx.x == 0) {
+      memory->tile = atomicAdd(&plan.header->next_tile, 1);
+    }
+    __syncthreads();
+    const int tile = memory->tile;
+    if (tile >= total) break;
+    const TileRows rows =
+        DescribeTile(p, plan.tiles[tile / heads], group, tile % heads);
+    RunRows<kHeadDim>(p, plan, rows, memory);
+  }
+  if (threadIdx.x == 0) {
+    __threadfence();
+    if (atomicAdd(&plan.header->blocks_done, 1) == gridDim.x - 1) {
+      plan.header->blocks_done = 0;
+      plan.header->next_tile = 0;
+    }
+  }
+}
+
+template <int kHeadDim>
+cudaError_t LaunchFor(const AttentionParams& params, const AttentionPlan& plan,
+                      cudaStream_t stream) {
+  constexpr int kBytes = sizeof(BlockMemory<kHeadDim>);
+  const auto kernel = PrefillKernel<kHeadDim>;
+  const cudaError_t error = cudaFuncSetAttribute(
+      kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);
+  if (error != cudaSuccess) return error;
+  kernel<<<plan.num_blocks, kThreads, kBytes, stream>>>(params, plan);
+  return cudaGetLastError();
+}
+
+}  // namespace
+
+cudaError_t LaunchPrefill(const AttentionParams& params,
+                          const AttentionPlan& plan, cudaStream_t stream) {
+  switch (params.cache.layout.head_dim) {
+    case 64:
+      return LaunchFor<64>(params, plan, stream);
+    case 80:
+      return LaunchFor<80>(params, plan, stream);
+    case 96:
+      return LaunchFor<96>(params, plan, stream);
+    case 128:
+      return LaunchFor<128>(params, plan, stream);
+    case 256:
+      return LaunchFor<256>(params, plan, stream);
+    default:
+      return cudaErrorNotSupported;
+  }
+}
+
+}  // namespace quire::attention

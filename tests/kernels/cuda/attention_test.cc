@@ -1,0 +1,250 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kernels/cuda/attention.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "gtest/gtest.h"
+#include "tests/kernels/cuda/attention_world.h"
+#include "tests/kernels/tensor.h"
+
+namespace quire {
+namespace {
+
+constexpr int32_t kNumSms = 132;
+
+class AttentionCudaTest : public testing::TestWithParam<DType> {};
+
+// Inputs are standard normal, so scores stay below 8 in magnitude: float sums
+// and exponentials err by less than 1e-5 of a weight, whichever their order.
+// On tensor cores each weight is rounded to bfloat16 before it multiplies a
+// value, which errs by up to u = 2^-8 of that product; so a result errs by up
+// to u times the sum of the products' magnitudes. One rounding to T at the end.
+void ExpectNear(const AttentionWorld& world,
+                const std::vector<StepSequence>& sequences, const Tensor& got) {
+  int64_t at = 0;
+  const double u = UnitRoundoff(got.dtype());
+  const double weight_error = got.dtype() == DType::kBf16 ? u : 0.0;
+  for (const StepSequence& sequence : sequences) {
+    for (const auto& want : world.Reference(sequence)) {
+      ASSERT_LT(at, got.size());
+      ASSERT_NEAR(got[at], want.value,
+                  (weight_error + 1e-5) * want.magnitude +
+                      u * std::abs(want.value) + 1e-6)
+          << "element " << at;
+      ++at;
+    }
+  }
+  ASSERT_EQ(at, got.size());
+}
+
+TEST_P(AttentionCudaTest, AgreesWithTheReferenceForEveryGroupAndHeadDim) {
+  const std::vector<int32_t> contexts = {1, 15, 16, 17, 33, 70, 300};
+  const std::vector<StepSequence> sequences = {
+      {1, 1, 0},  {15, 1, 1},  {16, 16, 2}, {17, 1, 3},
+      {33, 9, 4}, {70, 70, 5}, {300, 1, 6}};
+  for (int32_t head_dim : {64, 80, 96, 128, 256, 20, 72}) {
+    for (int32_t group : {1, 2, 3, 4, 5, 7, 8, 12, 16}) {
+      if (head_dim != 128 && group != 1 && group != 4 && group != 16) continue;
+      SCOPED_TRACE(testing::Message()
+                   << "head dim " << head_dim << " group " << group);
+      const AttentionShape shape = {group * 2, 2, head_dim};
+      const AttentionWorld world(GetParam(), shape, contexts);
+      ExpectNear(world, sequences, world.Attend(sequences));
+    }
+  }
+}
+
+TEST_P(AttentionCudaTest, AgreesWithTheReferenceAroundBlocksSplitsAndWindows) {
+  const std::vector<int32_t> contexts = {255, 256, 257, 513, 600};
+  const std::vector<StepSequence> sequences = {
+      {255, 1, 0}, {256, 2, 1}, {257, 1, 2}, {513, 40, 3}, {600, 3, 4}};
+  for (int32_t block_size : {16, 32, 64, 128, 256, 600, 5, 1}) {
+    for (int32_t window : {0, 1, 63, 100, 256, 599}) {
+      if (block_size != 16 && window != 0 && window != 100) continue;
+      SCOPED_TRACE(testing::Message()
+                   << "block size " << block_size << " window " << window);
+      const AttentionShape shape = {8, 2, 64, window};
+      const AttentionWorld world(GetParam(), shape, contexts);
+      ExpectNear(world, sequences,
+                 world.Attend(sequences, {.block_size = block_size}));
+    }
+  }
+}
+
+TEST_P(AttentionCudaTest, LongContextsAgreeWithTheReference) {
+  const AttentionShape shape = {4, 1, 64};
+  const AttentionWorld world(GetParam(), shape, {131072, 20000, 4097});
+  const std::vector<StepSequence> sequences = {
+      {131072, 1, 0}, {20000, 1, 1}, {4097, 1, 2}};
+  ExpectNear(world, sequences, world.Attend(sequences, {.say_decode = true}));
+  const std::vector<StepSequence> prefill = {{4097, 6, 2}, {20000, 33, 1}};
+  ExpectNear(world, prefill, world.Attend(prefill));
+}
+
+TEST_P(AttentionCudaTest, ARowWithoutKeysIsZero) {
+  const AttentionShape shape = {4, 2, 128};
+  const AttentionWorld world(GetParam(), shape, {40});
+  // Padding of a captured graph: a token of a sequence without context.
+  const Tensor out = world.Attend({{0, 1, 0}, {40, 1, 0}, {0, 1, 0}});
+  const int64_t row = world.row_size();
+  const Tensor alone = world.Attend({{40, 1, 0}});
+  for (int64_t i = 0; i < row; ++i) {
+    EXPECT_EQ(out[i], 0.0);
+    EXPECT_EQ(out[2 * row + i], 0.0);
+  }
+  EXPECT_TRUE(out.SameBits(row, alone, 0, row));
+}
+
+TEST_P(AttentionCudaTest, NothingToDoTouchesNothing) {
+  AttentionParams params = {};
+  params.cache.layout = {1, 1, 64, 16, GetParam()};
+  params.num_q_heads = 1;
+  EXPECT_EQ(LaunchAttentionCuda(params, {}, nullptr), cudaSuccess);
+}
+
+TEST_P(AttentionCudaTest, TooSmallAWorkspaceIsRefused) {
+  if (GetParam() == DType::kF32) GTEST_SKIP() << "needs no workspace";
+  AttentionParams params = {};
+  params.cache.layout = {1, 1, 64, 16, GetParam()};
+  params.num_q_heads = 1;
+  params.num_tokens = 1;
+  params.num_seqs = 1;
+  AttentionCudaOptions options = {};
+  options.num_sms = kNumSms;
+  options.workspace_bytes = 4096;
+  EXPECT_EQ(LaunchAttentionCuda(params, options, nullptr),
+            cudaErrorInvalidValue);
+}
+
+// What a sequence's rows are must not depend on how they came about.
+void ExpectSameBitsHowever(DType dtype, const AttentionShape& shape,
+                           int32_t length, const std::vector<int32_t>& chunks) {
+  const AttentionWorld world(dtype, shape, {length, 90, 700});
+  const int64_t row = world.row_size();
+  const Tensor whole = world.Attend({{length, length, 0}});
+  for (int32_t block_size : {16, 64, 256, 7, length}) {
+    SCOPED_TRACE(testing::Message() << "block size " << block_size);
+    const LaunchChoices choices = {.block_size = block_size};
+    EXPECT_TRUE(whole.SameBits(world.Attend({{length, length, 0}}, choices)));
+    for (int32_t context : {1, 63, 65, 256, 257, length - 1, length}) {
+      // A decode, alone and in company.
+      const int64_t at = (context - 1) * row;
+      EXPECT_TRUE(
+          world.Attend({{context, 1, 0}}, choices).SameBits(0, whole, at, row))
+          << "decode at " << context;
+      EXPECT_TRUE(
+          world.Attend({{90, 31, 1}, {context, 1, 0}, {700, 1, 2}}, choices)
+              .SameBits(31 * row, whole, at, row))
+          << "decode in company at " << context;
+    }
+    int32_t begin = 0;
+    for (int32_t chunk : chunks) {
+      const int32_t size = std::min(chunk, length - begin);
+      begin += size;
+      EXPECT_TRUE(world.Attend({{begin, size, 0}, {90, 7, 1}}, choices)
+                      .SameBits(0, whole, (begin - size) * row, size * row))
+          << size << " up to " << begin;
+    }
+  }
+}
+
+TEST_P(AttentionCudaTest, BlockSizeBatchAndChunksDoNotShow) {
+  const std::vector<int32_t> chunks = {5, 1, 250, 2, 17, 64, 3, 128, 999};
+  ExpectSameBitsHowever(GetParam(), {8, 2, 128}, 700, chunks);
+  ExpectSameBitsHowever(GetParam(), {2, 2, 64}, 700, chunks);
+  ExpectSameBitsHowever(GetParam(), {16, 1, 96}, 700, chunks);
+  ExpectSameBitsHowever(GetParam(), {6, 2, 80, 70}, 700, chunks);
+  ExpectSameBitsHowever(GetParam(), {4, 1, 256}, 300, chunks);
+}
+
+TEST_P(AttentionCudaTest, SplitsAndLoadDoNotShowInLongContexts) {
+  // Nodes end at 4096 and 8192; few sequences are split, many are not.
+  const AttentionShape shape = {4, 1, 128};
+  const AttentionWorld world(GetParam(), shape, {9000, 1000});
+  const int64_t row = world.row_size();
+  const Tensor chunk = world.Attend({{9000, 30, 0}});
+  const LaunchChoices decode = {.say_decode = true};
+  EXPECT_TRUE(
+      world.Attend({{9000, 1, 0}}, decode).SameBits(0, chunk, 29 * row, row));
+  std::vector<StepSequence> crowd(300, {1000, 1, 1});
+  crowd[150] = {9000, 1, 0};
+  crowd[7] = {8990, 1, 0};
+  crowd[8] = {999, 1, 1};
+  const Tensor together = world.Attend(crowd, decode);
+  EXPECT_TRUE(together.SameBits(150 * row, chunk, 29 * row, row));
+  EXPECT_TRUE(together.SameBits(7 * row, chunk, 19 * row, row));
+  const Tensor alone = world.Attend({{1000, 1, 1}});
+  for (int32_t seq : {0, 9, 149, 151, 299}) {
+    EXPECT_TRUE(together.SameBits(seq * row, alone, 0, row)) << seq;
+  }
+}
+
+TEST_P(AttentionCudaTest, LittleWorkspaceAndOtherLayersDoNotShow) {
+  const AttentionShape shape = {4, 1, 128};
+  const AttentionWorld world(GetParam(), shape, {9000, 3000});
+  const std::vector<StepSequence> sequences = {
+      {9000, 1, 0}, {3000, 1, 1}, {8000, 3, 0}, {500, 1, 1}, {4096, 1, 0}};
+  const Tensor usual = world.Attend(sequences);
+  ExpectNear(world, sequences, usual);
+  EXPECT_TRUE(usual.SameBits(world.Attend(sequences, {.repeats = 5})));
+  // A small device with little memory: not all that is split finds room.
+  for (int32_t num_sms : {1, 2, 132}) {
+    EXPECT_TRUE(usual.SameBits(
+        world.Attend(sequences, {.num_sms = num_sms, .least_workspace = true})))
+        << num_sms;
+  }
+}
+
+TEST_P(AttentionCudaTest, LargeScoresDoNotOverflow) {
+  // One key dwarfs the others: its value is the answer.
+  constexpr int32_t kDim = 64;
+  Tensor q(GetParam(), kDim), cache(GetParam(), 2 * 4 * kDim),
+      out(GetParam(), kDim);
+  for (int i = 0; i < kDim; ++i) q.Set(i, 100.0f);
+  for (int p = 0; p < 4; ++p) {
+    for (int i = 0; i < kDim; ++i) {
+      cache.Set(p * kDim + i, p == 2 ? 100.0f : -100.0f);
+      cache.Set(4 * kDim + p * kDim + i, p);
+    }
+  }
+  const DeviceCopy q_copy(q), cache_copy(cache), out_copy(out),
+      zero(std::vector<int32_t>{0}), starts(std::vector<int32_t>{0, 1}),
+      context(std::vector<int32_t>{4});
+  AttentionParams params = {};
+  params.q = q_copy.as<void>();
+  params.q_stride = kDim;
+  params.out = out_copy.as<void>();
+  params.cache = {cache_copy.as<void>(), {1, 1, kDim, 4, GetParam()}, 0, 1};
+  params.block_tables = zero.as<int32_t>();
+  params.seq_slots = zero.as<int32_t>();
+  params.query_start = starts.as<int32_t>();
+  params.context_lens = context.as<int32_t>();
+  params.max_blocks_per_seq = 1;
+  params.num_seqs = 1;
+  params.num_tokens = 1;
+  params.num_q_heads = 1;
+  params.scale = 1.0f;
+  AttentionCudaOptions options = {};
+  options.num_sms = kNumSms;
+  options.workspace_bytes = AttentionCudaWorkspaceBytes(1, 1, kDim, kNumSms);
+  const DeviceCopy workspace(options.workspace_bytes);
+  options.workspace = workspace.as<void>();
+  ASSERT_EQ(LaunchAttentionCuda(params, options, nullptr), cudaSuccess);
+  ASSERT_EQ(cudaMemcpy(out.data(), params.out, kDim * SizeOf(GetParam()),
+                       cudaMemcpyDeviceToHost),
+            cudaSuccess);
+  for (int i = 0; i < kDim; ++i) EXPECT_EQ(out[i], 2.0);
+}
+
+INSTANTIATE_TEST_SUITE_P(Dtypes, AttentionCudaTest,
+                         testing::Values(DType::kF32, DType::kBf16),
+                         [](const auto& info) {
+                           return std::string(Name(info.param));
+                         });
+
+}  // namespace
+}  // namespace quire
