@@ -10,7 +10,7 @@
 //
 // A worker applies a plan's parts in this order, all before any token runs:
 //   resync, released, forks, next_tokens, admitted, replaced, appended,
-//   swap_outs, swap_ins, copies
+//   mappings, swap_outs, swap_ins, copies
 // Plans run strictly in order, so a block that this plan takes from one slot
 // may be given to another in the same plan.
 #ifndef COMMON_STEP_PLAN_H_
@@ -100,6 +100,17 @@ struct BlockCopy {
   friend bool operator==(const BlockCopy&, const BlockCopy&) = default;
 };
 
+// From this plan on, memory lies behind the first `num_page_groups` page groups
+// of a cache row and behind no others (vAttention). A worker may put it there
+// before the step that needs it, but takes none away before the steps that came
+// earlier have run.
+struct RowMapping {
+  CacheRowId row;
+  int32_t num_page_groups = 0;
+
+  friend bool operator==(const RowMapping&, const RowMapping&) = default;
+};
+
 // Between the device pool and the host pool; the list it is in says which way.
 struct BlockSwap {
   BlockId device;
@@ -127,6 +138,7 @@ struct StepPlan {
   std::vector<AdmittedSlot> admitted;
   std::vector<ReplacedBlock> replaced;
   std::vector<AppendedBlock> appended;
+  std::vector<RowMapping> mappings;  // in order: groups are freed, then given
   std::vector<BlockSwap> swap_outs;
   std::vector<BlockSwap> swap_ins;
   std::vector<BlockCopy> copies;

@@ -290,7 +290,9 @@ absl::Status Coordinator::Impl::Listen() {
 
 void Coordinator::Impl::OnReady(const LaunchedGroup& group) {
   const int64_t num_tokens =
-      int64_t{group.ready.num_blocks} * options_.engine.block_size;
+      int64_t{group.ready.num_blocks} * (group.ready.block_size > 0
+                                             ? group.ready.block_size
+                                             : options_.engine.block_size);
   const int64_t request_tokens = std::min(4096, options_.max_model_len);
   LOG(INFO) << group.ready.num_blocks << " blocks, " << num_tokens
             << " tokens; " << num_tokens / request_tokens << " requests of "

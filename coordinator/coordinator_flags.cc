@@ -37,7 +37,10 @@ ABSL_FLAG(std::string, kv_manager, "paged",
           "How KV memory is managed: paged: blocks on demand; orca_max, "
           "orca_pow2, orca_oracle: reserved in a row at admission, for "
           "max_model_len, for the next power of two of max_tokens, for "
-          "max_tokens.");
+          "max_tokens; virtual: a row of addresses for each sequence, with "
+          "pages put behind it on demand.");
+ABSL_FLAG(int, virtual_page_size, 2 << 20,
+          "Bytes of a page under --kv_manager=virtual.");
 ABSL_FLAG(std::string, scheduling_policy, "paged_fcfs",
           "What decides the next step: paged_fcfs; orca: iteration by "
           "iteration, nobody preempted; static_batch: a new batch when the "
@@ -117,6 +120,9 @@ absl::Status CheckFlags() {
   QUIRE_RETURN_IF_ERROR(CheckRange("num_gpu_blocks_override",
                                    absl::GetFlag(FLAGS_num_gpu_blocks_override),
                                    0, 1 << 30));
+  QUIRE_RETURN_IF_ERROR(CheckRange("virtual_page_size",
+                                   absl::GetFlag(FLAGS_virtual_page_size), 4096,
+                                   1 << 30));
   QUIRE_RETURN_IF_ERROR(CheckRange(
       "max_model_len", absl::GetFlag(FLAGS_max_model_len), 0, 1 << 30));
   QUIRE_RETURN_IF_ERROR(
@@ -164,6 +170,9 @@ absl::StatusOr<CoordinatorOptions> OptionsFromFlags() {
   options.launch.memory_utilization = absl::GetFlag(FLAGS_memory_utilization);
   options.launch.num_blocks_override =
       absl::GetFlag(FLAGS_num_gpu_blocks_override);
+  if (options.engine.kv_manager == "virtual") {
+    options.launch.virtual_page_bytes = absl::GetFlag(FLAGS_virtual_page_size);
+  }
   options.flags = EffectiveFlags();
   return options;
 }

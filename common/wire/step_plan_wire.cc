@@ -309,6 +309,8 @@ void EncodeBlockChanges(const StepPlan& plan, v1::StepPlan* message) {
   }
   EncodePairs(plan.appended, &AppendedBlock::slot, &AppendedBlock::block,
               message->mutable_appended_blocks());
+  EncodePairs(plan.mappings, &RowMapping::row, &RowMapping::num_page_groups,
+              message->mutable_row_mappings());
   EncodePairs(plan.swap_outs, &BlockSwap::device, &BlockSwap::host,
               message->mutable_swap_outs());
   EncodePairs(plan.swap_ins, &BlockSwap::host, &BlockSwap::device,
@@ -323,6 +325,9 @@ absl::Status DecodeBlockChanges(const v1::StepPlan& message, StepPlan* plan) {
   QUIRE_RETURN_IF_ERROR(DecodePairs(
       "appended_blocks", message.appended_blocks(), &AppendedBlock::slot,
       &AppendedBlock::block, &plan->appended));
+  QUIRE_RETURN_IF_ERROR(
+      DecodePairs("row_mappings", message.row_mappings(), &RowMapping::row,
+                  &RowMapping::num_page_groups, &plan->mappings));
   QUIRE_RETURN_IF_ERROR(DecodePairs("swap_outs", message.swap_outs(),
                                     &BlockSwap::device, &BlockSwap::host,
                                     &plan->swap_outs));

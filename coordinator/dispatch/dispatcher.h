@@ -22,6 +22,9 @@ struct GroupReady {
   // What preemption costs, of the slowest rank; 0: unknown.
   double swap_blocks_per_second = 0;
   double prefill_tokens_per_second = 0;
+  // Tokens of a block, where the workers say it: of a page group of virtual
+  // memory. 0: what they were told.
+  int32_t block_size = 0;
 };
 
 // Called from the dispatcher's threads; implementations hand over and return.

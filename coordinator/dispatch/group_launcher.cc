@@ -85,6 +85,7 @@ class GroupLauncher::RankLaunch {
     request.set_max_model_len(options.max_model_len);
     request.set_block_size(options.block_size);
     request.set_seed(options.seed);
+    request.set_virtual_page_bytes(options.virtual_page_bytes);
     Calls::Scope call(calls_);
     const auto reader = stub_->Load(call.context(), request);
     v1::LoadProgress progress;
@@ -172,6 +173,15 @@ absl::Status GroupLauncher::RunParts(
     num_blocks =
         std::min(num_blocks, profile.kv_bytes() / profile.block_bytes());
     block_bytes += profile.block_bytes();
+    if (options_.virtual_page_bytes > 0) {
+      if (rank != ranks.front() &&
+          profile.block_tokens() != group->ready.block_size) {
+        return absl::InternalError(absl::StrCat(
+            "page groups hold ", group->ready.block_size, " tokens on rank 0, ",
+            profile.block_tokens(), " on another"));
+      }
+      group->ready.block_size = static_cast<int32_t>(profile.block_tokens());
+    }
     group->weight_bytes += profile.weight_bytes();
     group->largest_step =
         std::max(group->largest_step, absl::Microseconds(profile.step_us()));

@@ -39,6 +39,9 @@ struct LaunchOptions {
   uint64_t seed = 0;                // of dummy weights
   double memory_utilization = 0.9;  // (0, 1]
   int32_t num_blocks_override = 0;  // 0: what the memory holds
+  // 0: blocks of block_size. Else rows of virtual memory, with pages of so
+  // many bytes behind them.
+  int64_t virtual_page_bytes = 0;
 };
 
 struct LaunchedGroup {

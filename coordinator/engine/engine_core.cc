@@ -98,7 +98,7 @@ void EngineCore::AddRequest(RequestKey key, EngineRequest request,
   } else if (is_ready()) {
     const absl::Status fits =
         CheckFitsAlone(options_, kv_->Usage().num_blocks, seq.num_prompt_tokens,
-                       group->sampling.max_tokens);
+                       group->sampling.max_tokens, kv_->block_size());
     if (!fits.ok()) {
       EndGroup(group, FinishReason::kNone,
                absl::UnavailableError(std::string(fits.message())), now);
@@ -132,9 +132,11 @@ absl::Status EngineCore::OnGroupReady(const GroupReady& group, absl::Time now) {
     OnGroupLost(last_step_.group_epoch,
                 absl::UnavailableError("another group epoch began"), now);
   }
-  absl::StatusOr<std::unique_ptr<KvManager>> kv = MakeKvManager(
-      options_.kv_manager,
-      MakeKvOptions(options_, group.num_blocks, group.num_host_blocks));
+  KvOptions kv_options =
+      MakeKvOptions(options_, group.num_blocks, group.num_host_blocks);
+  if (group.block_size > 0) kv_options.block_size = group.block_size;
+  absl::StatusOr<std::unique_ptr<KvManager>> kv =
+      MakeKvManager(options_.kv_manager, kv_options);
   if (!kv.ok()) return absl::InternalError(std::string(kv.status().message()));
   kv_ = *std::move(kv);
   last_step_ = {.coordinator_epoch = group.coordinator_epoch,
@@ -153,7 +155,7 @@ absl::Status EngineCore::OnGroupReady(const GroupReady& group, absl::Time now) {
     SettleWaiting(waiting.get());
     const absl::Status fits = CheckFitsAlone(
         options_, group.num_blocks, waiting->sequences[0].num_prompt_tokens,
-        waiting->sampling.max_tokens);
+        waiting->sampling.max_tokens, kv_->block_size());
     if (!fits.ok()) misfits[waiting->arrival] = {waiting.get(), fits};
   }
   for (const auto& [arrival, misfit] : misfits) {

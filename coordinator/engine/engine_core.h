@@ -84,6 +84,8 @@ class EngineCore {
   }
   EngineStats Stats() const;
   bool is_ready() const { return kv_ != nullptr; }
+  // Tokens of a block. REQUIRES: is_ready().
+  int32_t block_size() const { return kv_->block_size(); }
   bool is_idle() const {
     return groups_.empty() && in_flight_.empty() && released_.empty();
   }
@@ -148,6 +150,7 @@ class EngineCore {
              InFlightStep* step, absl::Time now);
   void AddSlice(RunningSequence* running, int32_t num_tokens,
                 InFlightStep* step);
+  void MapAhead();
   void Seal(InFlightStep step, absl::Time now);
   InFlightStep NewStep();
 

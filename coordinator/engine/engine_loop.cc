@@ -285,7 +285,7 @@ void EngineLoop::PublishState() {
   stats_ = core_->Stats();
   idle_ = core_->is_idle();
   if (stats_.ready) {
-    intake_.Open(stats_.num_blocks);
+    intake_.Open(stats_.num_blocks, core_->block_size());
   } else if (intake_.is_open()) {
     intake_.Close(
         absl::UnavailableError("the workers were lost; retry in a moment"));

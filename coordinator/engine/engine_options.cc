@@ -36,10 +36,9 @@ absl::Status ValidateEngineOptions(const EngineOptions& options) {
   QUIRE_RETURN_IF_ERROR(
       CheckRange("max_queued_requests", options.max_queued_requests, 1, kMany));
   if (options.priority_ageing != absl::ZeroDuration()) {
-    QUIRE_RETURN_IF_ERROR(
-        CheckRange("priority_ageing",
-                   absl::ToDoubleSeconds(options.priority_ageing), 0.001,
-                   absl::ToDoubleSeconds(kMaxPriorityAgeing)));
+    QUIRE_RETURN_IF_ERROR(CheckRange(
+        "priority_ageing", absl::ToDoubleSeconds(options.priority_ageing),
+        0.001, absl::ToDoubleSeconds(kMaxPriorityAgeing)));
   }
   // A period of 1 would leave no step in which the preempted one runs.
   if (options.forced_preemption_period != 0) {
@@ -51,7 +50,8 @@ absl::Status ValidateEngineOptions(const EngineOptions& options) {
 }
 
 absl::Status CheckFitsAlone(const EngineOptions& options, int32_t num_blocks,
-                            int64_t num_prompt_tokens, int64_t max_tokens) {
+                            int64_t num_prompt_tokens, int64_t max_tokens,
+                            int32_t block_size) {
   const int64_t num_tokens = num_prompt_tokens + max_tokens;
   if (num_tokens > options.max_model_len) {
     return absl::InvalidArgumentError(absl::StrCat(
@@ -61,13 +61,14 @@ absl::Status CheckFitsAlone(const EngineOptions& options, int32_t num_blocks,
   }
   QUIRE_ASSIGN_OR_RETURN(
       const int64_t num_needed,
-      NumBlocksAlone(options.kv_manager,
-                     {.num_blocks = num_blocks,
-                      .block_size = options.block_size,
-                      .max_num_seqs = options.max_num_seqs,
-                      .max_model_len = options.max_model_len},
-                     static_cast<int32_t>(num_prompt_tokens),
-                     static_cast<int32_t>(num_tokens)));
+      NumBlocksAlone(
+          options.kv_manager,
+          {.num_blocks = num_blocks,
+           .block_size = block_size > 0 ? block_size : options.block_size,
+           .max_num_seqs = options.max_num_seqs,
+           .max_model_len = options.max_model_len},
+          static_cast<int32_t>(num_prompt_tokens),
+          static_cast<int32_t>(num_tokens)));
   if (num_needed > num_blocks) {
     return absl::InvalidArgumentError(
         absl::StrCat("prompt and max_tokens, ", num_tokens, " tokens, need ",

@@ -44,9 +44,11 @@ struct EngineOptions {
 absl::Status ValidateEngineOptions(const EngineOptions& options);
 
 // Whether a request could run with the workers to itself. InvalidArgument says
-// how much it needs and how much there is.
+// how much it needs and how much there is. `block_size` is that of the pool, if
+// it is not --block_size.
 absl::Status CheckFitsAlone(const EngineOptions& options, int32_t num_blocks,
-                            int64_t num_prompt_tokens, int64_t max_tokens);
+                            int64_t num_prompt_tokens, int64_t max_tokens,
+                            int32_t block_size = 0);
 
 }  // namespace quire
 

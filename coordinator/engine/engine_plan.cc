@@ -22,6 +22,7 @@ void ClearPlan(StepPlan* plan) {
   plan->admitted.clear();
   plan->replaced.clear();
   plan->appended.clear();
+  plan->mappings.clear();
   plan->swap_outs.clear();
   plan->swap_ins.clear();
   plan->copies.clear();
@@ -52,6 +53,7 @@ const StepPlan* EngineCore::Plan(absl::Time now) {
   PreemptDecided(now);
   RunDecided(&step);
   AdmitDecided(&step, now);
+  MapAhead();
   const bool runs = !plan_.decodes.empty() || !plan_.chunks.empty();
   // A plan that only gives slots back is worth sending to idle workers alone.
   const bool tidies =
@@ -252,6 +254,21 @@ bool EngineCore::Admit(SequenceGroup* group, const Admission& admission,
       });
   running_.insert(place, entry);
   return true;
+}
+
+// What the next step writes is readied while this one runs.
+void EngineCore::MapAhead() {
+  if (!kv_->maps_ahead() || (plan_.decodes.empty() && plan_.chunks.empty())) {
+    return;
+  }
+  for (const RunningSequence& entry : running_) {
+    if (entry.is_exhausted()) continue;
+    const int32_t num_left = entry.num_tokens - entry.num_computed_tokens;
+    kv_->MapAhead(entry.slot,
+                  entry.num_computed_tokens +
+                      std::min(num_left, options_.max_num_batched_tokens),
+                  &plan_);
+  }
 }
 
 EngineCore::InFlightStep EngineCore::NewStep() {

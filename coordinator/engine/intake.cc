@@ -17,7 +17,8 @@ absl::StatusOr<RequestKey> Intake::Accept(const EngineRequest& request) {
     return absl::InvalidArgumentError("the prompt has no tokens");
   }
   QUIRE_RETURN_IF_ERROR(CheckFitsAlone(options_, num_blocks_, num_tokens,
-                                       request.sampling.max_tokens));
+                                       request.sampling.max_tokens,
+                                       block_size_));
   if (num_queued_ >= options_.max_queued_requests) {
     return absl::ResourceExhaustedError(absl::StrCat(
         "the queue is full: ", num_queued_, " requests wait, the limit is ",
@@ -54,9 +55,10 @@ void Intake::Left(int32_t num_requests, int64_t num_tokens) {
   CHECK_GE(num_queued_tokens_, 0);
 }
 
-void Intake::Open(int32_t num_blocks) {
+void Intake::Open(int32_t num_blocks, int32_t block_size) {
   closed_ = absl::OkStatus();
   num_blocks_ = num_blocks;
+  block_size_ = block_size;
 }
 
 }  // namespace quire

@@ -33,8 +33,9 @@ class Intake {
   void Left(int32_t num_requests, int64_t num_tokens);
   void Ended(const std::string& request_id) { keys_.erase(request_id); }
 
-  // Workers are there, with so many blocks; or not, because of `why`.
-  void Open(int32_t num_blocks);
+  // Workers are there, with so many blocks, of so many tokens if that is not
+  // --block_size; or not, because of `why`.
+  void Open(int32_t num_blocks, int32_t block_size = 0);
   void Close(absl::Status why) { closed_ = std::move(why); }
   void BeginDrain() { draining_ = true; }
 
@@ -49,6 +50,7 @@ class Intake {
       absl::UnavailableError("no worker group is ready yet; retry in a moment");
   bool draining_ = false;
   int32_t num_blocks_ = 0;
+  int32_t block_size_ = 0;
   int32_t num_queued_ = 0;
   int64_t num_queued_tokens_ = 0;
   uint64_t last_key_ = 0;

@@ -145,6 +145,15 @@ class KvManager {
   virtual absl::Status Grow(SlotId slot, int32_t num_computed, int32_t num_new,
                             StepPlan* plan) = 0;
 
+  // Whether MapAhead does anything.
+  virtual bool maps_ahead() const { return false; }
+
+  // The steps after the plan being made will probably write the slot's tokens
+  // up to `num_tokens`: whatever can be readied for them without taking
+  // anything from those that run is. The slot holds no more than before.
+  virtual void MapAhead(SlotId /*slot*/, int32_t /*num_tokens*/,
+                        StepPlan* /*plan*/) {}
+
   // `child` shares what holds the first `num_tokens` tokens of `parent`.
   // The caller writes the SlotFork. REQUIRES: child holds nothing, parent
   // holds that much, and can_fork().

@@ -7,6 +7,7 @@
 #include "common/status_macros.h"
 #include "coordinator/kv/paged_manager.h"
 #include "coordinator/kv/reserved_manager.h"
+#include "coordinator/kv/virtual_manager.h"
 
 namespace quire {
 namespace {
@@ -20,6 +21,8 @@ struct Registration {
   // `max_num_tokens` long and alone.
   int64_t (*num_blocks_alone)(const KvOptions&, int32_t num_tokens,
                               int32_t max_num_tokens);
+  // Blocks are page groups, whose size is the workers' to say.
+  bool has_pages = false;
 };
 
 template <typename Manager>
@@ -54,6 +57,7 @@ constexpr Registration kManagers[] = {
      &BlocksReserved<LengthRule::kPow2>},
     {"orca_oracle", &MakeReserved<LengthRule::kOracle>,
      &BlocksReserved<LengthRule::kOracle>},
+    {"virtual", &Make<VirtualManager>, &BlocksOnDemand, /*has_pages=*/true},
 };
 
 absl::StatusOr<const Registration*> Find(std::string_view name) {
@@ -67,9 +71,11 @@ absl::StatusOr<const Registration*> Find(std::string_view name) {
       "--kv_manager=", std::string(name), " is unknown; known: ", known));
 }
 
-absl::Status CheckOptions(const KvOptions& options) {
+absl::Status CheckOptions(const Registration& registration,
+                          const KvOptions& options) {
   const int32_t size = options.block_size;
-  if (size < 1 || size > kMaxBlockSize || (size & (size - 1)) != 0) {
+  const bool is_block_size = size <= kMaxBlockSize && (size & (size - 1)) == 0;
+  if (size < 1 || (!registration.has_pages && !is_block_size)) {
     return absl::InvalidArgumentError(absl::StrCat(
         "--block_size=", size, ": want a power of two, 1 to ", kMaxBlockSize));
   }
@@ -85,8 +91,8 @@ absl::Status CheckOptions(const KvOptions& options) {
 
 absl::StatusOr<std::unique_ptr<KvManager>> MakeKvManager(
     std::string_view name, const KvOptions& options) {
-  QUIRE_RETURN_IF_ERROR(CheckOptions(options));
   QUIRE_ASSIGN_OR_RETURN(const Registration* registration, Find(name));
+  QUIRE_RETURN_IF_ERROR(CheckOptions(*registration, options));
   return registration->make(options);
 }
 

@@ -90,17 +90,23 @@ GroupReady SimulatedWorkerGroup::Begin(uint64_t group_epoch) {
                 .group_epoch = Epoch(group_epoch),
                 .step_id = StepId(0)};
   results_.clear();
+  rows_.clear();
   Clear();
   return {.coordinator_epoch = Epoch(1),
           .group_epoch = Epoch(group_epoch),
           .num_blocks = options_.num_blocks,
-          .num_host_blocks = 0};
+          .num_host_blocks = 0,
+          .block_size = options_.has_rows ? options_.block_size : 0};
 }
 
 void SimulatedWorkerGroup::Clear() {
   slots_.assign(options_.max_num_seqs, Slot());
   cache_.assign(int64_t{options_.num_blocks} * options_.block_size, 0);
   num_holders_.assign(options_.num_blocks, 0);
+  // Rows keep their memory, without its contents.
+  rows_.resize(options_.has_rows ? options_.max_num_seqs : 0);
+  for (std::vector<KvValue>& row : rows_) std::fill(row.begin(), row.end(), 0);
+  row_is_held_.assign(rows_.size(), false);
   digest_.Clear();
 }
 
@@ -157,6 +163,7 @@ void SimulatedWorkerGroup::Send(const StepPlan& plan) {
       Clear();
     }
     ApplyTables(plan);
+    MapRows(plan);
     ApplyCopies(plan);
     ran_.assign(options_.max_num_seqs, false);
     for (SlotId slot : plan.decodes) {
@@ -237,7 +244,40 @@ void SimulatedWorkerGroup::Release(SlotId slot_id) {
   for (size_t idx = 0; idx < slot->table.size(); ++idx) {
     Drop(slot_id, static_cast<int32_t>(idx), slot->table[idx]);
   }
+  if (slot->row.has_value()) {
+    row_is_held_[slot->row->value()] = false;
+    digest_.Toggle(slot_id, 0, slot->row->value());
+  }
   *slot = Slot();
+}
+
+void SimulatedWorkerGroup::TakeRow(SlotId slot_id, CacheRowId row) {
+  if (row.value() < 0 || row.value() >= static_cast<int32_t>(rows_.size()) ||
+      row_is_held_[row.value()]) {
+    Fail(absl::StrCat("row ", row.value(), " is not free"));
+    return;
+  }
+  row_is_held_[row.value()] = true;
+  slots_[slot_id.value()].row = row;
+  digest_.Toggle(slot_id, 0, row.value());
+}
+
+// Memory that comes holds nothing; what goes takes its contents along.
+void SimulatedWorkerGroup::MapRows(const StepPlan& plan) {
+  for (const RowMapping& mapping : plan.mappings) {
+    if (mapping.row.value() < 0 ||
+        mapping.row.value() >= static_cast<int32_t>(rows_.size())) {
+      Fail(absl::StrCat("row ", mapping.row.value(), " does not exist"));
+      continue;
+    }
+    rows_[mapping.row.value()].resize(
+        int64_t{mapping.num_page_groups} * options_.block_size, 0);
+    int64_t num_values = 0;
+    for (const std::vector<KvValue>& row : rows_) num_values += row.size();
+    if (num_values > int64_t{options_.num_blocks} * options_.block_size) {
+      Fail("more page groups are mapped than there are");
+    }
+  }
 }
 
 void SimulatedWorkerGroup::Fork(const SlotFork& fork) {
@@ -289,7 +329,13 @@ void SimulatedWorkerGroup::Admit(const AdmittedSlot& admitted) {
   slot->num_prompt_tokens = admitted.num_prompt_tokens;
   slot->num_computed = admitted.num_computed_tokens;
   slot->sampling = admitted.sampling;
-  slot->table = std::get<std::vector<BlockId>>(admitted.cache);
+  slot->table.clear();
+  slot->row.reset();
+  if (const auto* row = std::get_if<CacheRowId>(&admitted.cache)) {
+    TakeRow(admitted.slot, *row);
+  } else {
+    slot->table = std::get<std::vector<BlockId>>(admitted.cache);
+  }
   for (size_t idx = 0; idx < slot->table.size(); ++idx) {
     Hold(admitted.slot, static_cast<int32_t>(idx), slot->table[idx]);
     if (static_cast<int32_t>(idx) * options_.block_size >= slot->num_computed) {
@@ -343,6 +389,14 @@ void SimulatedWorkerGroup::ApplyCopies(const StepPlan& plan) {
 SimulatedWorkerGroup::KvValue* SimulatedWorkerGroup::Kv(const Slot& slot,
                                                         int32_t position) {
   static KvValue nowhere;
+  if (slot.row.has_value()) {
+    std::vector<KvValue>& row = rows_[slot.row->value()];
+    if (position < static_cast<int64_t>(row.size())) return &row[position];
+    Fail(absl::StrCat("position ", position, " of row ", slot.row->value(),
+                      " has no memory"));
+    nowhere = 0;
+    return &nowhere;
+  }
   const int32_t idx = position / options_.block_size;
   if (idx >= static_cast<int32_t>(slot.table.size())) {
     Fail(absl::StrCat("position ", position, " has no block"));

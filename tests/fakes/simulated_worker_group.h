@@ -29,8 +29,10 @@ inline constexpr int32_t kSimulatedVocabSize = 1000;
 
 struct SimulatedGroupOptions {
   int32_t num_blocks = 64;
-  int32_t block_size = 16;
+  int32_t block_size = 16;  // tokens of a block, or of a page group
   int32_t max_num_seqs = 64;
+  // Rows of virtual memory, whose page groups are what num_blocks counts.
+  bool has_rows = false;
 };
 
 // What a group must generate for this request: outputs up to and including the
@@ -85,7 +87,8 @@ class SimulatedWorkerGroup final : public Dispatcher {
     int32_t num_computed = 0;
     SlotSampling sampling;
     std::vector<BlockId> table;
-    std::vector<KvValue> written;  // [num_computed] what must be in the cache
+    std::optional<CacheRowId> row;  // in place of a table
+    std::vector<KvValue> written;   // [num_computed] what must be in the cache
   };
 
   void Fail(const std::string& what) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -101,6 +104,9 @@ class SimulatedWorkerGroup final : public Dispatcher {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Drop(SlotId slot_id, int32_t logical_idx, BlockId block)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void TakeRow(SlotId slot_id, CacheRowId row)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void MapRows(const StepPlan& plan) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Wipe(BlockId block) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void ApplyTables(const StepPlan& plan) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void ApplyCopies(const StepPlan& plan) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -118,6 +124,9 @@ class SimulatedWorkerGroup final : public Dispatcher {
   std::vector<Slot> slots_ ABSL_GUARDED_BY(mutex_);
   std::vector<KvValue> cache_ ABSL_GUARDED_BY(mutex_);
   std::vector<int32_t> num_holders_ ABSL_GUARDED_BY(mutex_);  // [num_blocks]
+  // By row: what lies in its memory, block_size values a page group.
+  std::vector<std::vector<KvValue>> rows_ ABSL_GUARDED_BY(mutex_);
+  std::vector<bool> row_is_held_ ABSL_GUARDED_BY(mutex_);
   std::vector<bool> ran_ ABSL_GUARDED_BY(mutex_);  // slots, in this step
   TableDigest digest_ ABSL_GUARDED_BY(mutex_);
   bool corrupt_next_ ABSL_GUARDED_BY(mutex_) = false;

@@ -36,6 +36,9 @@ class PlanMaker {
     Fill(&plan.appended, [&] {
       return AppendedBlock{SlotId(Number()), BlockId(Number())};
     });
+    Fill(&plan.mappings, [&] {
+      return RowMapping{CacheRowId(Number()), Number()};
+    });
     const auto swap = [&] {
       return BlockSwap{BlockId(Number()), HostBlockId(Number())};
     };
@@ -231,6 +234,7 @@ TEST(StepPlanWireTest, EveryMalformedFieldIsNamed) {
        [](auto& p) {
          for (int i = 0; i < 3; ++i) p.add_appended_blocks(i);
        }},
+      {"row_mappings", [](auto& p) { p.add_row_mappings(1); }},
       {"swap_outs", [](auto& p) { p.add_swap_outs(1); }},
       {"swap_ins", [](auto& p) { p.add_swap_ins(1); }},
       {"block_copies", [](auto& p) { p.add_block_copies(1); }},

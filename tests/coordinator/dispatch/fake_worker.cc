@@ -30,6 +30,7 @@ class FakeWorker::Service final : public v1::Worker::Service {
     {
       absl::MutexLock lock(&mutex_);
       load_called_ = true;
+      is_virtual_ = request->virtual_page_bytes() > 0;
       group_epoch_ = request->epoch().group_epoch();
     }
     v1::LoadProgress progress;
@@ -53,6 +54,9 @@ class FakeWorker::Service final : public v1::Worker::Service {
     response->set_kv_bytes(options_.kv_bytes);
     response->set_block_bytes(1000);
     response->set_step_us(1000);
+    absl::MutexLock lock(&mutex_);
+    response->set_block_tokens(is_virtual_ ? options_.group_tokens
+                                           : options_.block_size);
     return grpc::Status::OK;
   }
 
@@ -122,6 +126,7 @@ class FakeWorker::Service final : public v1::Worker::Service {
   bool ending ABSL_GUARDED_BY(mutex_) = false;
   bool stopping ABSL_GUARDED_BY(mutex_) = false;
   bool load_called_ ABSL_GUARDED_BY(mutex_) = false;
+  bool is_virtual_ ABSL_GUARDED_BY(mutex_) = false;
   absl::Status run_status ABSL_GUARDED_BY(mutex_);
   int64_t num_plans ABSL_GUARDED_BY(mutex_) = 0;
   int64_t num_answers ABSL_GUARDED_BY(mutex_) = 0;

@@ -16,6 +16,7 @@ namespace quire {
 struct FakeWorkerOptions {
   int32_t num_blocks = 64;
   int32_t block_size = 16;
+  int32_t group_tokens = 5;  // of a page group, if the cache is virtual
   absl::Status load_status;   // what Load ends with
   uint64_t kv_bytes = 64000;  // of blocks of 1000 bytes
   bool hang_in_load = false;  // until the worker is destroyed

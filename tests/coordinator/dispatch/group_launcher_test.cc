@@ -55,6 +55,29 @@ TEST(GroupLauncherTest, OverrideDecidesTheNumberOfBlocks) {
   EXPECT_EQ(group->ready.num_blocks, 7);
 }
 
+TEST(GroupLauncherTest, WorkersSayHowManyTokensAPageGroupHolds) {
+  FakeWorkerOptions five, six;
+  six.group_tokens = 6;
+  FakeWorker first(five), second(five), other(six);
+  LaunchOptions options;
+  GroupLauncher paged(options);
+  auto group = paged.Launch({first.address()}, kCoordinator, kGroup, {});
+  ASSERT_TRUE(group.ok()) << group.status();
+  EXPECT_EQ(group->ready.block_size, 0);
+  options.virtual_page_bytes = 4096;
+  GroupLauncher launcher(options);
+  group = launcher.Launch({first.address(), second.address()}, kCoordinator,
+                          kGroup, {});
+  ASSERT_TRUE(group.ok()) << group.status();
+  EXPECT_EQ(group->ready.block_size, 5);
+  EXPECT_EQ(launcher
+                .Launch({first.address(), other.address()}, kCoordinator,
+                        kGroup, {})
+                .status()
+                .message(),
+            "page groups hold 5 tokens on rank 0, 6 on another");
+}
+
 TEST(GroupLauncherTest, NoMemoryLeftIsAnError) {
   FakeWorkerOptions full;
   full.kv_bytes = 999;

@@ -24,7 +24,8 @@ EngineHarness::EngineHarness(const EngineOptions& options, int32_t num_blocks,
       intake_(options),
       workers_({.num_blocks = num_blocks,
                 .block_size = options.block_size,
-                .max_num_seqs = options.max_num_seqs}) {
+                .max_num_seqs = options.max_num_seqs,
+                .has_rows = options.kv_manager == "virtual"}) {
   if (ready) BeginGroup();
 }
 
@@ -32,7 +33,7 @@ void EngineHarness::BeginGroup() {
   const GroupReady group = workers_.Begin(++group_epoch_);
   const absl::Status status = core_->OnGroupReady(group, now_);
   CHECK(status.ok()) << status;
-  intake_.Open(group.num_blocks);
+  intake_.Open(group.num_blocks, group.block_size);
   TakeEffects();
 }
 

@@ -31,6 +31,14 @@ TEST(KvManagerRegistryTest, MakesTheReservingManagers) {
   EXPECT_FALSE((*MakeKvManager("paged", Options(16)))->reserves());
 }
 
+TEST(KvManagerRegistryTest, APageGroupHasAnyNumberOfTokens) {
+  const auto manager = MakeKvManager("virtual", Options(25));
+  ASSERT_TRUE(manager.ok()) << manager.status();
+  EXPECT_EQ((*manager)->block_size(), 25);
+  EXPECT_TRUE((*manager)->maps_ahead());
+  EXPECT_FALSE(MakeKvManager("virtual", Options(0)).ok());
+}
+
 TEST(KvManagerRegistryTest, KnowsWhatASequenceTakesAlone) {
   const KvOptions options = Options(4);
   // 5 known tokens and 12 to come; the last is never stored.
@@ -46,7 +54,7 @@ TEST(KvManagerRegistryTest, AnUnknownNameIsAnsweredWithTheKnownOnes) {
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
   EXPECT_EQ(status.message(),
             "--kv_manager=pagd is unknown; known: paged, orca_max, orca_pow2, "
-            "orca_oracle");
+            "orca_oracle, virtual");
   EXPECT_EQ(NumBlocksAlone("pagd", Options(16), 1, 2).status(), status);
 }
 
