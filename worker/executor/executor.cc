@@ -8,7 +8,9 @@
 #include "common/digest.h"
 #include "common/status_macros.h"
 #include "glog/logging.h"
+#include "worker/kv/kv_cache.h"
 #include "worker/kv/memory_profile.h"
+#include "worker/kv/virtual_kv_cache.h"
 
 namespace quire {
 
@@ -41,10 +43,36 @@ absl::StatusOr<MemoryProfile> Executor::Profile(double memory_utilization) {
   QUIRE_ASSIGN_OR_RETURN(
       profile.kv_bytes,
       KvBytesFor(memory, memory_utilization, parts_.num_local_ranks));
-  profile.block_bytes = parts_.model->kv_layout(parts_.block_size).BlockBytes();
+  profile.block_bytes =
+      parts_.virtual_page_bytes > 0
+          ? row_shape().GroupBytes()
+          : parts_.model->kv_layout(parts_.block_size).BlockBytes();
+  profile.block_tokens = block_tokens();
   profile.weight_bytes = parts_.model->weight_bytes();
   profile.activation_bytes = parts_.model->activation_bytes();
   return profile;
+}
+
+int32_t Executor::block_tokens() const {
+  return parts_.virtual_page_bytes > 0 ? row_shape().group_tokens
+                                       : parts_.block_size;
+}
+
+RowShape Executor::row_shape() const {
+  return MakeRowShape(parts_.model->kv_layout(parts_.block_size),
+                      parts_.virtual_page_bytes, parts_.limits.max_model_len);
+}
+
+absl::StatusOr<std::unique_ptr<KvStore>> Executor::CreateKv(
+    int32_t num_blocks, int32_t num_host_blocks) {
+  Backend* const backend = parts_.backend.get();
+  if (parts_.virtual_page_bytes > 0) {
+    return VirtualKvCache::Create(
+        backend, row_shape(), parts_.limits.max_num_seqs, num_blocks, clock_);
+  }
+  return PagedKvCache::Create(backend,
+                              parts_.model->kv_layout(parts_.block_size),
+                              num_blocks, num_host_blocks);
 }
 
 absl::Status Executor::AllocateKv(int32_t num_blocks, int32_t num_host_blocks) {
@@ -62,22 +90,25 @@ absl::Status Executor::AllocateKv(int32_t num_blocks, int32_t num_host_blocks) {
   limits.block_size = parts_.block_size;
   limits.num_blocks = num_blocks;
   limits.num_host_blocks = num_host_blocks;
+  if (parts_.virtual_page_bytes > 0) {
+    // A row is a table of one block.
+    limits.block_size = row_shape().layout.block_size;
+    limits.num_blocks = parts_.limits.max_num_seqs;
+    limits.num_host_blocks = 0;
+  }
   limits.vocab_size = parts_.vocab_size;
   slots_ = std::make_unique<SlotStates>(limits);
   QUIRE_ASSIGN_OR_RETURN(
       builder_, InputBuilder::Create(parts_.backend.get(), limits,
                                      parts_.limits.max_num_batched_tokens));
-  QUIRE_ASSIGN_OR_RETURN(
-      kv_, PagedKvCache::Create(parts_.backend.get(),
-                                parts_.model->kv_layout(parts_.block_size),
-                                num_blocks, num_host_blocks));
+  QUIRE_ASSIGN_OR_RETURN(kv_, CreateKv(num_blocks, num_host_blocks));
   return absl::OkStatus();
 }
 
 absl::Status Executor::Step(const StepPlan& plan, StepResult* result) {
   CHECK(has_kv());
   QUIRE_RETURN_IF_ERROR(slots_->Apply(plan));
-  QUIRE_RETURN_IF_ERROR(kv_->MoveBlocks(plan));
+  QUIRE_RETURN_IF_ERROR(kv_->Prepare(plan, *slots_));
   sampled_.tokens.clear();
   sampled_.logprobs.clear();
   if (!plan.decodes.empty() || !plan.chunks.empty()) {

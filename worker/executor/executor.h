@@ -17,7 +17,8 @@
 #include "worker/batch/input_builder.h"
 #include "worker/batch/slot_state.h"
 #include "worker/collective/collective.h"
-#include "worker/kv/kv_cache.h"
+#include "worker/kv/kv_store.h"
+#include "worker/kv/row_shape.h"
 #include "worker/model/model.h"
 #include "worker/sampler/sampler.h"
 
@@ -29,7 +30,10 @@ struct ExecutorParts {
   std::unique_ptr<Collective> collective;
   std::unique_ptr<Model> model;
   StepLimits limits;
-  int32_t block_size = 0;       // tokens
+  int32_t block_size = 0;  // tokens
+  // 0: the cache is blocks of block_size. Else it is rows of virtual memory on
+  // pages of so many bytes, and what is called a block below is a page group.
+  int64_t virtual_page_bytes = 0;
   int32_t vocab_size = 0;       // ids that a sequence may hold
   int32_t num_local_ranks = 1;  // that share the device's memory, this included
 };
@@ -37,6 +41,7 @@ struct ExecutorParts {
 struct MemoryProfile {
   int64_t kv_bytes = 0;     // that may hold KV blocks
   int64_t block_bytes = 0;  // of one
+  int32_t block_tokens = 0;
   int64_t weight_bytes = 0;
   int64_t activation_bytes = 0;
   absl::Duration largest_step;
@@ -66,15 +71,22 @@ class Executor {
   // and what Collective, Sampler and TokenCounts say of themselves.
   absl::Status Step(const StepPlan& plan, StepResult* result);
 
+  // Tokens of a block, or of a page group.
+  int32_t block_tokens() const;
   bool has_kv() const { return kv_ != nullptr; }
 
  private:
   Executor(ExecutorParts parts, const Clock* clock);
 
+  // REQUIRES: the cache is virtual.
+  RowShape row_shape() const;
+  absl::StatusOr<std::unique_ptr<KvStore>> CreateKv(int32_t num_blocks,
+                                                    int32_t num_host_blocks);
+
   ExecutorParts parts_;
   const Clock* const clock_;
   std::unique_ptr<Sampler> sampler_;
-  std::unique_ptr<PagedKvCache> kv_;
+  std::unique_ptr<KvStore> kv_;
   std::unique_ptr<SlotStates> slots_;
   std::unique_ptr<InputBuilder> builder_;
   SampledTokens sampled_;

@@ -34,6 +34,11 @@ absl::Status CheckSpec(const LoadSpec& spec) {
     return absl::InvalidArgumentError(
         absl::StrCat(size.name, " is ", size.value, "; it must be positive"));
   }
+  if (spec.virtual_page_bytes < 0 || spec.virtual_page_bytes % 64 != 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("virtual_page_bytes is ", spec.virtual_page_bytes,
+                     "; it must be a multiple of 64"));
+  }
   if (spec.rank >= 0 && spec.rank < spec.world_size) return absl::OkStatus();
   return absl::InvalidArgumentError(
       absl::StrCat("rank ", spec.rank, " of a group of ", spec.world_size));
@@ -134,6 +139,7 @@ absl::StatusOr<std::unique_ptr<Executor>> LoadExecutor(
                                *parts.collective, on_progress));
   parts.limits = spec.limits;
   parts.block_size = spec.block_size;
+  parts.virtual_page_bytes = spec.virtual_page_bytes;
   parts.vocab_size = config.vocab_size;
   return Executor::Create(std::move(parts), clock);
 }

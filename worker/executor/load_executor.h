@@ -37,6 +37,7 @@ struct LoadSpec {
   int32_t rank = 0;
   int32_t world_size = 1;
   int32_t block_size = 0;
+  int64_t virtual_page_bytes = 0;  // see ExecutorParts
   StepLimits limits;
 };
 

@@ -14,12 +14,13 @@
 #include "common/step_plan.h"
 #include "kernels/backend.h"
 #include "kernels/kv_layout.h"
+#include "worker/kv/kv_store.h"
 #include "worker/model/model.h"
 
 namespace quire {
 
 // Thread-compatible; the executor thread is the sole caller.
-class PagedKvCache {
+class PagedKvCache final : public KvStore {
  public:
   // ResourceExhausted if the memory is not there. `backend` must live longer.
   static absl::StatusOr<std::unique_ptr<PagedKvCache>> Create(
@@ -30,7 +31,12 @@ class PagedKvCache {
   // one call. REQUIRES: the numbers were checked (SlotStates::Apply).
   absl::Status MoveBlocks(const StepPlan& plan);
 
-  KvCache view() const;
+  absl::Status Prepare(const StepPlan& plan,
+                       const SlotStates& /*slots*/) override {
+    return MoveBlocks(plan);
+  }
+
+  KvCache view() const override;
   int32_t num_host_blocks() const { return num_host_blocks_; }
 
  private:

@@ -26,6 +26,7 @@ LoadSpec SpecOf(const v1::LoadRequest& request) {
   spec.rank = SizeOf(request.rank());
   spec.world_size = SizeOf(request.world_size());
   spec.block_size = SizeOf(request.block_size());
+  spec.virtual_page_bytes = SizeOf(request.virtual_page_bytes());
   spec.limits.max_num_seqs = SizeOf(request.max_num_seqs());
   spec.limits.max_num_batched_tokens = SizeOf(request.max_num_batched_tokens());
   spec.limits.max_model_len = SizeOf(request.max_model_len());

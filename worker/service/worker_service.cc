@@ -47,6 +47,7 @@ class WorkerServiceImpl final : public v1::Worker::CallbackService {
           if (profile.ok()) {
             response->set_kv_bytes(profile->kv_bytes);
             response->set_block_bytes(profile->block_bytes);
+            response->set_block_tokens(profile->block_tokens);
             response->set_weight_bytes(profile->weight_bytes);
             response->set_activation_bytes(profile->activation_bytes);
             response->set_step_us(

@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// This rank's bytes of the KV cache, whichever way memory is managed.
+#ifndef WORKER_KV_KV_STORE_H_
+#define WORKER_KV_KV_STORE_H_
+
+#include "absl/status/status.h"
+#include "common/step_plan.h"
+#include "worker/batch/slot_state.h"
+#include "worker/model/model.h"
+
+namespace quire {
+
+// Thread-compatible; the executor thread is the sole caller.
+class KvStore {
+ public:
+  virtual ~KvStore() = default;
+
+  // Does what the plan says of contents and of memory, so that its slices may
+  // run after what has been enqueued so far. REQUIRES: `slots` has applied the
+  // plan, and earlier plans have been synchronized with.
+  virtual absl::Status Prepare(const StepPlan& plan,
+                               const SlotStates& slots) = 0;
+
+  virtual KvCache view() const = 0;
+};
+
+}  // namespace quire
+
+#endif  // WORKER_KV_KV_STORE_H_
