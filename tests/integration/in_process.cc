@@ -62,6 +62,8 @@ EngineOptions EngineOptionsOf(const InProcessSetting& setting) {
   options.max_model_len = setting.max_model_len;
   options.block_size = setting.block_size;
   options.run_ahead_depth = setting.run_ahead_depth;
+  options.kv_manager = setting.kv_manager;
+  options.scheduling_policy = setting.scheduling_policy;
   options.forced_preemption_period = setting.forced_preemption_period;
   return options;
 }
@@ -76,6 +78,7 @@ LocalWorkerGroupOptions GroupOptionsOf(const InProcessSetting& setting) {
   options.limits.max_model_len = setting.max_model_len;
   options.block_size = setting.block_size;
   options.num_blocks = setting.num_blocks;
+  options.virtual_page_bytes = setting.virtual_page_bytes;
   return options;
 }
 

@@ -25,6 +25,9 @@ struct InProcessSetting {
   int32_t num_blocks = 4096;
   int32_t forced_preemption_period = 0;
   int32_t run_ahead_depth = 2;
+  std::string kv_manager = "paged";
+  std::string scheduling_policy = "paged_fcfs";
+  int64_t virtual_page_bytes = 0;  // of kv_manager "virtual"
 };
 
 struct InProcessRun {

@@ -101,6 +101,7 @@ absl::StatusOr<std::unique_ptr<Executor>> LocalWorkerGroup::LoadRank(
                                *parts.collective));
   parts.limits = options_.limits;
   parts.block_size = options_.block_size;
+  parts.virtual_page_bytes = options_.virtual_page_bytes;
   parts.vocab_size = config.vocab_size;
   parts.num_local_ranks = options_.tensor_parallel_size;
   return Executor::Create(std::move(parts), clock);
@@ -111,6 +112,9 @@ GroupReady LocalWorkerGroup::ready() const {
   group.coordinator_epoch = kEpoch;
   group.group_epoch = kEpoch;
   group.num_blocks = options_.num_blocks;
+  if (options_.virtual_page_bytes > 0) {
+    group.block_size = executors_[0]->block_tokens();
+  }
   return group;
 }
 
