@@ -45,6 +45,7 @@ struct SequenceOutput {
                                            // sample_idx counts within `tokens`
   FinishReason finish_reason = FinishReason::kNone;
   TokenId stop_token_id = -1;  // >= 0: the token that stopped it
+  // Of the prompt, found computed. In a sequence's first output only.
   int32_t num_cached_tokens = 0;
   // Not OK: the request failed and this is its last word. Unavailable (workers
   // lost, draining), DeadlineExceeded, Cancelled, Internal.
@@ -99,6 +100,12 @@ class EngineClient {
   // stop string was found (kStop; same). Unknown keys are ignored: the request
   // may just have finished.
   virtual void Finish(RequestKey request, FinishReason reason) = 0;
+
+  // Ends one sequence of a request early, because a stop string was found in
+  // it; no output of it follows, and that of its siblings goes on. The last one
+  // ends the request (kStop). Unknown and ended ones are ignored. REQUIRES: its
+  // outputs are not withheld (best_of > n) and it is no beam.
+  virtual void FinishSequence(RequestKey request, int32_t index) = 0;
 
   // The key of a running request. NotFound if there is none.
   virtual absl::StatusOr<RequestKey> Find(const std::string& request_id) = 0;

@@ -7,6 +7,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/status_macros.h"
+#include "coordinator/engine/best_of.h"
+#include "coordinator/engine/cache_scope.h"
 #include "coordinator/kv/kv_manager_registry.h"
 #include "coordinator/scheduler/policy_registry.h"
 #include "glog/logging.h"
@@ -23,7 +25,19 @@ KvOptions MakeKvOptions(const EngineOptions& options, int32_t num_blocks,
           .num_host_blocks = num_host_blocks};
 }
 
-std::unique_ptr<SequenceGroup> MakeGroup(RequestKey key,
+// A request that shares with nobody still has a scope if its own sequences can
+// find each other.
+CacheScope ScopeOf(const EngineOptions& options, const EngineRequest& request,
+                   RequestKey key) {
+  if (options.enable_prefix_caching && request.use_prefix_cache) {
+    return SharedScope(options.cache_salt_key, request.cache_salt.empty()
+                                                   ? request.tenant
+                                                   : request.cache_salt);
+  }
+  return NumSequences(request.sampling) > 1 ? PrivateScope(key) : 0;
+}
+
+std::unique_ptr<SequenceGroup> MakeGroup(RequestKey key, CacheScope scope,
                                          EngineRequest request) {
   auto group = std::make_unique<SequenceGroup>();
   group->key = key;
@@ -31,16 +45,28 @@ std::unique_ptr<SequenceGroup> MakeGroup(RequestKey key,
   group->priority = request.priority;
   group->sampling = std::move(request.sampling);
   group->deadline = request.deadline;
-  Sequence& seq = group->sequences.emplace_back();
-  seq.tokens = std::move(request.prompt);
+  group->cache_scope = scope;
   const std::vector<TokenId>& stops = group->sampling.stop_token_ids;
-  seq.stop_token_ids.assign(stops.begin(), stops.end());
-  std::sort(seq.stop_token_ids.begin(), seq.stop_token_ids.end());
-  seq.request = key;
-  seq.group = group.get();
-  seq.num_prompt_tokens = seq.num_tokens();
-  seq.min_tokens = group->sampling.slot.min_tokens;
-  seq.max_num_tokens = seq.num_tokens() + group->sampling.max_tokens;
+  const int32_t num_seqs = NumSequences(group->sampling);
+  group->sequences.resize(num_seqs);
+  for (int32_t index = 0; index < num_seqs; ++index) {
+    Sequence& seq = group->sequences[index];
+    if (index + 1 < num_seqs) {
+      seq.tokens = request.prompt;
+    } else {
+      seq.tokens = std::move(request.prompt);
+    }
+    seq.stop_token_ids.assign(stops.begin(), stops.end());
+    std::sort(seq.stop_token_ids.begin(), seq.stop_token_ids.end());
+    seq.request = key;
+    seq.group = group.get();
+    seq.index = index;
+    seq.num_prompt_tokens = seq.num_tokens();
+    seq.min_tokens = group->sampling.slot.min_tokens;
+    seq.max_num_tokens = seq.num_tokens() + group->sampling.max_tokens;
+    seq.publishes = scope != 0;
+  }
+  WithholdUnlessAllReturned(group.get());
   return group;
 }
 
@@ -77,14 +103,18 @@ EngineCore::~EngineCore() = default;
 
 void EngineCore::AddRequest(RequestKey key, EngineRequest request,
                             absl::Time now) {
+  const CacheScope scope = ScopeOf(options_, request, key);
   const std::string tenant = std::move(request.tenant);
-  std::unique_ptr<SequenceGroup> owned = MakeGroup(key, std::move(request));
+  std::unique_ptr<SequenceGroup> owned =
+      MakeGroup(key, scope, std::move(request));
   SequenceGroup* group = owned.get();
   group->arrival = ++last_arrival_;
   group->arrival_time = now;
-  Sequence& seq = group->sequences.front();
-  seq.id = SequenceId(++last_sequence_id_);
-  metrics_.counters.num_prompt_tokens += seq.num_prompt_tokens;
+  const Sequence& first = group->sequences.front();
+  for (Sequence& seq : group->sequences) {
+    seq.id = SequenceId(++last_sequence_id_);
+  }
+  metrics_.counters.num_prompt_tokens += first.num_prompt_tokens;
   CHECK(groups_.emplace(key, std::move(owned)).second);
   waiting_.Register(group, tenant, is_ready(), now);
   Requeue(group);
@@ -96,9 +126,15 @@ void EngineCore::AddRequest(RequestKey key, EngineRequest request,
     EndGroup(group, FinishReason::kNone,
              absl::UnavailableError("no worker group is ready; retry"), now);
   } else if (is_ready()) {
+<<<<<<< HEAD
+    const absl::Status fits = CheckFitsAlone(
+        options_, kv_->Usage().num_blocks, first.num_prompt_tokens,
+        group->sampling.max_tokens, NumSequences(group->sampling));
+=======
     const absl::Status fits =
         CheckFitsAlone(options_, kv_->Usage().num_blocks, seq.num_prompt_tokens,
                        group->sampling.max_tokens, kv_->block_size());
+>>>>>>> 3de211aa373ee7c0cae1d363fa5a00ad7dc0fec9
     if (!fits.ok()) {
       EndGroup(group, FinishReason::kNone,
                absl::UnavailableError(std::string(fits.message())), now);
@@ -112,6 +148,18 @@ void EngineCore::FinishRequest(RequestKey key, FinishReason reason,
   const auto it = groups_.find(key);
   if (it == groups_.end()) return;
   EndGroup(it->second.get(), reason, absl::OkStatus(), now);
+  SweepEnded();
+}
+
+void EngineCore::FinishSequence(RequestKey key, int32_t index, absl::Time now) {
+  const auto it = groups_.find(key);
+  if (it == groups_.end()) return;
+  std::vector<Sequence>& sequences = it->second->sequences;
+  if (index < 0 || index >= static_cast<int32_t>(sequences.size())) return;
+  Sequence* seq = &sequences[index];
+  if (seq->finished) return;
+  seq->finished = true;
+  EndSequence(seq, FinishReason::kStop, now);
   SweepEnded();
 }
 
@@ -132,13 +180,23 @@ absl::Status EngineCore::OnGroupReady(const GroupReady& group, absl::Time now) {
     OnGroupLost(last_step_.group_epoch,
                 absl::UnavailableError("another group epoch began"), now);
   }
+<<<<<<< HEAD
+  kv_options_ =
+      MakeKvOptions(options_, group.num_blocks, group.num_host_blocks);
+  absl::StatusOr<std::unique_ptr<KvManager>> kv =
+      MakeKvManager(options_.kv_manager, kv_options_);
+=======
   KvOptions kv_options =
       MakeKvOptions(options_, group.num_blocks, group.num_host_blocks);
   if (group.block_size > 0) kv_options.block_size = group.block_size;
   absl::StatusOr<std::unique_ptr<KvManager>> kv =
       MakeKvManager(options_.kv_manager, kv_options);
+>>>>>>> 3de211aa373ee7c0cae1d363fa5a00ad7dc0fec9
   if (!kv.ok()) return absl::InternalError(std::string(kv.status().message()));
   kv_ = *std::move(kv);
+  rates_ = {.swap_blocks = group.swap_blocks_per_second,
+            .prefill_tokens = group.prefill_tokens_per_second};
+  last_table_digest_ = kv_->table_digest();
   last_step_ = {.coordinator_epoch = group.coordinator_epoch,
                 .group_epoch = group.group_epoch,
                 .step_id = StepId(0)};
@@ -155,7 +213,11 @@ absl::Status EngineCore::OnGroupReady(const GroupReady& group, absl::Time now) {
     SettleWaiting(waiting.get());
     const absl::Status fits = CheckFitsAlone(
         options_, group.num_blocks, waiting->sequences[0].num_prompt_tokens,
+<<<<<<< HEAD
+        waiting->sampling.max_tokens, NumSequences(waiting->sampling));
+=======
         waiting->sampling.max_tokens, kv_->block_size());
+>>>>>>> 3de211aa373ee7c0cae1d363fa5a00ad7dc0fec9
     if (!fits.ok()) misfits[waiting->arrival] = {waiting.get(), fits};
   }
   for (const auto& [arrival, misfit] : misfits) {
@@ -185,6 +247,10 @@ void EngineCore::OnGroupLost(Epoch group_epoch, const absl::Status& cause,
   running_.clear();
   running_has_gaps_ = false;
   released_.clear();
+  forks_.clear();
+  late_released_.clear();
+  shrunk_.clear();
+  unplaced_.clear();
   resync_ = false;
   kv_.reset();
   if (options_.on_group_lost == OnGroupLostAction::kFail) {
@@ -204,7 +270,10 @@ void EngineCore::DropInFlight() {
   }
   in_flight_.clear();
   for (const auto& [key, group] : groups_) {
-    for (Sequence& seq : group->sequences) seq.num_in_flight = 0;
+    for (Sequence& seq : group->sequences) {
+      seq.num_in_flight = 0;
+      seq.parked = false;  // in a pool that is gone
+    }
     if (group->state == SequenceGroup::State::kWaiting) {
       SettleWaiting(group.get());
     }
@@ -217,41 +286,40 @@ void EngineCore::DropInFlight() {
 void EngineCore::ReleaseSlot(Sequence* seq) {
   if (!seq->has_slot) return;
   kv_->Release(seq->slot);
-  released_.push_back(seq->slot);
+  VacateSlot(seq);
+}
+
+void EngineCore::VacateSlot(Sequence* seq) {
+  // Workers do not know of a slot whose fork they were not told.
+  if (!CancelFork(seq->slot)) released_.push_back(seq->slot);
   free_slots_.push_back(seq->slot);
   slots_[seq->slot.value()] = nullptr;
   seq->has_slot = false;
   running_has_gaps_ = true;
+  hints_are_stale_ = true;
   for (const InFlightStep& step : in_flight_) {
     seq->num_in_flight +=
         std::count(step.samples.begin(), step.samples.end(), seq);
   }
 }
 
-void EngineCore::Requeue(SequenceGroup* group) {
-  group->state = SequenceGroup::State::kWaiting;
-  for (Sequence& seq : group->sequences) ReleaseSlot(&seq);
-  waiting_.Insert(*group,
-                  {.num_seqs = static_cast<int32_t>(group->sequences.size()),
-                   .preempted = group->was_scheduled()});
-  SettleWaiting(group);
+void EngineCore::ForgetParked(Sequence* seq) {
+  if (!seq->parked) return;
+  kv_->Forget(seq->id);
+  seq->parked = false;
+  hints_are_stale_ = true;
 }
 
-void EngineCore::SettleWaiting(SequenceGroup* group) {
-  WaitingGroup* waiting = waiting_.Find(*group);
-  CHECK(waiting != nullptr);
-  waiting->ready = group->num_in_flight() == 0;
-  waiting->num_tokens = 0;
-  waiting->num_wanted_blocks = 0;
-  for (const Sequence& seq : group->sequences) {
-    waiting->num_tokens += seq.num_tokens();
-    if (!is_ready()) continue;  // settled again when it is
-    const int32_t num_tokens =
-        std::max(seq.num_tokens(),
-                 kv_->AdmissionTokens(seq.num_tokens(), seq.max_num_tokens));
-    waiting->num_wanted_blocks +=
-        (num_tokens + kv_->block_size() - 1) / kv_->block_size();
-  }
+void EngineCore::DropReservedSlots(SequenceGroup* group) {
+  num_reserved_slots_ -= std::exchange(group->num_reserved_slots, 0);
+}
+
+void EngineCore::Requeue(SequenceGroup* group) {
+  group->state = SequenceGroup::State::kWaiting;
+  DropReservedSlots(group);
+  for (Sequence& seq : group->sequences) ReleaseSlot(&seq);
+  waiting_.Insert(*group, {.preempted = group->was_scheduled()});
+  SettleWaiting(group);
 }
 
 void EngineCore::LeaveQueue(SequenceGroup* group) {
@@ -268,9 +336,11 @@ void EngineCore::EndGroup(SequenceGroup* group, FinishReason reason,
   }
   waiting_.Unregister(*group, now);
   group->state = SequenceGroup::State::kEnded;
+  DropReservedSlots(group);
   for (Sequence& seq : group->sequences) {
     seq.finished = true;
     ReleaseSlot(&seq);
+    ForgetParked(&seq);
   }
   if (!status.ok()) {
     SequenceOutput& output = effects_.outputs.emplace_back();
@@ -305,13 +375,17 @@ void EngineCore::RecordEnd(const SequenceGroup& group, FinishReason reason,
     return;
   }
   const Sequence& seq = group.sequences[0];
+  int32_t num_output_tokens = 0;
+  for (const Sequence& each : group.sequences) {
+    num_output_tokens += each.num_output_tokens();
+  }
   metrics_.requests.push_back({.key = group.key,
                                .arrival = group.arrival_time,
                                .first_scheduled = group.first_scheduled_time,
                                .first_token = group.first_token_time,
                                .end = now,
                                .num_prompt_tokens = seq.num_prompt_tokens,
-                               .num_output_tokens = seq.num_output_tokens(),
+                               .num_output_tokens = num_output_tokens,
                                .num_preemptions = group.num_preemptions,
                                .finish_reason = reason,
                                .code = status.code()});

@@ -8,6 +8,11 @@
 // whose results are not known; Sequence holds those that are. Blocks and slots
 // of a sequence that ends come free at once and are in the next plan's
 // `released`: workers run plans in order, so that plan may give them away.
+//
+// A group of several sequences computes its prompt once, in its first
+// unfinished sequence; right after the plan with the prompt's last chunk is
+// sealed the siblings fork from it, and the next plan carries the SlotForks
+// (engine_forks.cc). Slots are kept for them from the group's admission on.
 #ifndef COORDINATOR_ENGINE_ENGINE_CORE_H_
 #define COORDINATOR_ENGINE_ENGINE_CORE_H_
 
@@ -29,6 +34,7 @@
 #include "coordinator/engine/engine_client.h"
 #include "coordinator/engine/engine_metrics.h"
 #include "coordinator/engine/engine_options.h"
+#include "coordinator/engine/preemption_mode.h"
 #include "coordinator/engine/sequence_group.h"
 #include "coordinator/engine/waiting_room.h"
 #include "coordinator/kv/kv_manager.h"
@@ -58,6 +64,9 @@ class EngineCore {
 
   // See EngineClient::Finish.
   void FinishRequest(RequestKey key, FinishReason reason, absl::Time now);
+
+  // See EngineClient::FinishSequence.
+  void FinishSequence(RequestKey key, int32_t index, absl::Time now);
 
   // Ends every request with `status`.
   void EndAll(const absl::Status& status, absl::Time now);
@@ -98,7 +107,7 @@ class EngineCore {
     return waiting_.timelines().Find(request_id, now);
   }
   // Of the tables after the last plan; see common/digest.h.
-  uint64_t table_digest() const { return kv_->table_digest(); }
+  uint64_t table_digest() const { return last_table_digest_; }
 
   // Internal, with numbers, if the books do not balance.
   absl::Status CheckInvariants() const;
@@ -110,6 +119,7 @@ class EngineCore {
     std::vector<Sequence*> samples;  // in the order of the result's tokens
     int32_t num_sequences = 0;
     int32_t num_tokens = 0;
+    int32_t num_chunk_tokens = 0;  // of them, of prompts
     absl::Time planned;
   };
 
@@ -122,11 +132,13 @@ class EngineCore {
   void RecordEnd(const SequenceGroup& group, FinishReason reason,
                  const absl::Status& status, absl::Time now);
   void LeaveQueue(SequenceGroup* group);
-  // Refreshes its entry in the queue from what is known of it.
-  void SettleWaiting(SequenceGroup* group);
   // Back to its place in the queue, without slots, with the tokens it has.
   void Requeue(SequenceGroup* group);
   void ReleaseSlot(Sequence* seq);
+  // The slot is free: the KV manager has everything back.
+  void VacateSlot(Sequence* seq);
+  void ForgetParked(Sequence* seq);
+  void DropReservedSlots(SequenceGroup* group);
   void SweepEnded();
   void DropInFlight();
 
@@ -137,28 +149,68 @@ class EngineCore {
   // One of its group is done; the last one ends the group.
   void EndSequence(Sequence* seq, FinishReason reason, absl::Time now);
   bool TakeStep(const StepResult& result, InFlightStep* step);
+  void NotePrefillRate(const InFlightStep& step, const StepResult& result);
 
   // engine_plan.cc
   void ExpireDeadlines(absl::Time now);
   void CompactRunning();
   void BeginResync(absl::Time now);
   View MakeView(absl::Time now);
-  void PreemptDecided(absl::Time now);
   void RunDecided(InFlightStep* step);
-  void AdmitDecided(InFlightStep* step, absl::Time now);
-  bool Admit(SequenceGroup* group, const Admission& admission,
-             InFlightStep* step, absl::Time now);
   void AddSlice(RunningSequence* running, int32_t num_tokens,
                 InFlightStep* step);
   void MapAhead();
   void Seal(InFlightStep step, absl::Time now);
   InFlightStep NewStep();
 
+  // engine_admission.cc: between the queue and the slots.
+  // Refreshes a waiting group's entry in the queue from what is known of it.
+  void SettleWaiting(SequenceGroup* group);
+  void Settle(const SequenceGroup& group, WaitingGroup* waiting) const;
+  // Settles the groups that may be admitted next, if what they would find of
+  // themselves may have changed. They keep their places in the view.
+  void RefreshHints(const View& view);
+  KvAdmission AdmissionOf(const Sequence& seq) const;
+  // Whether an admission of its group leaves it to fork.
+  bool ForksLater(const Sequence& seq) const;
+  void PreemptDecided(absl::Time now);
+  // Preempts the group that running_[begin, end) is.
+  void Preempt(size_t begin, size_t end);
+  void AdmitDecided(InFlightStep* step, absl::Time now);
+  // *budget: tokens that this step may compute for it.
+  bool Admit(SequenceGroup* group, int32_t* budget, InFlightStep* step,
+             absl::Time now);
+  // Gives a sequence a free slot and, of *budget, tokens to compute. False: the
+  // KV manager refused and nothing has changed.
+  bool Place(Sequence* seq, int32_t* budget, InFlightStep* step);
+  // Gives slots to siblings that the KV manager refused when their group came.
+  void PlaceLate(InFlightStep* step);
+
+  // engine_forks.cc: sequences of a running group that share.
+  void ForkSiblings(Sequence* parent);
+  // `child` goes on with the first `num_tokens` tokens of `parent`, from the
+  // next plan on. REQUIRES: parent has a slot, child has none, one is free.
+  void Fork(Sequence* parent, Sequence* child, int32_t num_tokens);
+  // Takes back a fork that no plan carries yet. False: there is none.
+  bool CancelFork(SlotId child);
+  bool IsForkParent(SlotId slot) const;
+  // [begin, end) of a group's entries in running_.
+  std::pair<size_t, size_t> GroupRange(const SequenceGroup& group) const;
+  RunningSequence* EntryOf(const Sequence& seq);
+  // Puts what running_[begin, end) holds alone into its first entry.
+  void RefreshPrivateBlocks(size_t begin, size_t end);
+  void RefreshShrunkGroups();
+  // Refreshes the groups that a policy may have to preempt.
+  void RefreshVictims(int32_t num_free_blocks, bool everyone);
+
   const EngineOptions options_;
   const std::unique_ptr<SchedulingPolicy> policy_;
 
   // The group epoch. kv_ is null while there is none.
   std::unique_ptr<KvManager> kv_;
+  KvOptions kv_options_;
+  PreemptionRates rates_;
+  uint64_t last_table_digest_ = 0;
   StepIdentity last_step_;  // the last planned one
   bool resync_ = false;     // drain, then restate everything
   std::deque<InFlightStep> in_flight_;
@@ -167,10 +219,18 @@ class EngineCore {
   // By slot, [max_num_seqs]. Null: free.
   std::vector<Sequence*> slots_;
   std::vector<SlotId> free_slots_;
-  std::vector<SlotId> released_;          // for the next plan
+  std::vector<SlotId> released_;  // for the next plan
+  std::vector<SlotFork> forks_;   // for the next plan
+  // Of sequences that ended while forks_ had them as parents: for the plan
+  // after the next.
+  std::vector<SlotId> late_released_;
+  int32_t num_reserved_slots_ = 0;        // of free_slots_, of all groups
   std::vector<RunningSequence> running_;  // by (rank, arrival)
   bool running_has_gaps_ = false;         // some have lost their slot
   WaitingRoom waiting_;
+  bool hints_are_stale_ = false;  // what waiting groups would find has changed
+  std::vector<RequestKey> shrunk_;  // running groups of which one has ended
+  std::vector<std::pair<RequestKey, int32_t>> unplaced_;  // (group, index)
 
   absl::flat_hash_map<RequestKey, std::unique_ptr<SequenceGroup>> groups_;
   // Ended, but results in flight still point at them.
@@ -184,6 +244,9 @@ class EngineCore {
   StepPlan plan_;
   Decision decision_;
   std::vector<Sequence*> chunk_samples_;
+  std::vector<Sequence*> prefilled_;  // whose siblings may fork after this step
+  std::vector<SlotId> group_slots_;
+  std::vector<SequenceOutput> withheld_;
 
   EngineEffects effects_;
   EngineMetrics metrics_;

@@ -107,6 +107,10 @@ void EngineLoop::Finish(RequestKey request, FinishReason reason) {
   Post(Ending{request, reason});
 }
 
+void EngineLoop::FinishSequence(RequestKey request, int32_t index) {
+  Post(Ending{request, FinishReason::kStop, index});
+}
+
 absl::StatusOr<RequestKey> EngineLoop::Find(const std::string& request_id) {
   absl::MutexLock lock(&mutex_);
   return intake_.Find(request_id);
@@ -213,7 +217,11 @@ void EngineLoop::Handle(Message message) {
                                      arrival.time);
                  },
                  [&](Ending& ending) {
-                   core_->FinishRequest(ending.key, ending.reason, now);
+                   if (ending.index >= 0) {
+                     core_->FinishSequence(ending.key, ending.index, now);
+                   } else {
+                     core_->FinishRequest(ending.key, ending.reason, now);
+                   }
                  },
                  [&](GroupReady& group) {
                    const absl::Status status = core_->OnGroupReady(group, now);
@@ -238,7 +246,11 @@ void EngineLoop::ShowObserver(const Message& message, absl::Time now) {
                                         arrival.time);
                  },
                  [&](const Ending& ending) {
-                   observer_->OnFinish(ending.key, ending.reason, now);
+                   if (ending.index >= 0) {
+                     observer_->OnFinishSequence(ending.key, ending.index, now);
+                   } else {
+                     observer_->OnFinish(ending.key, ending.reason, now);
+                   }
                  },
                  [&](const GroupReady& group) {
                    observer_->OnGroupReady(group, now);

@@ -66,6 +66,8 @@ class EngineLoop final : public EngineClient, public DispatchListener {
       ABSL_LOCKS_EXCLUDED(mutex_);
   void Finish(RequestKey request, FinishReason reason) override
       ABSL_LOCKS_EXCLUDED(mutex_);
+  void FinishSequence(RequestKey request, int32_t index) override
+      ABSL_LOCKS_EXCLUDED(mutex_);
   absl::StatusOr<RequestKey> Find(const std::string& request_id) override
       ABSL_LOCKS_EXCLUDED(mutex_);
   // Not to be called by the listener.
@@ -92,6 +94,7 @@ class EngineLoop final : public EngineClient, public DispatchListener {
   struct Ending {
     RequestKey key;
     FinishReason reason;
+    int32_t index = -1;  // >= 0: of this sequence alone
   };
   struct Loss {
     Epoch group_epoch;

@@ -37,6 +37,13 @@ struct EngineCounters {
   int64_t num_groups_lost = 0;
   int64_t num_requeued = 0;         // requests that outlived their group
   int64_t num_refused_growths = 0;  // the manager had less than it showed
+  int64_t num_refused_admissions = 0;  // a cached prefix was gone by then
+  // Prompt tokens looked for in the prefix cache, and found computed there.
+  int64_t num_cache_query_tokens = 0;
+  int64_t num_cache_hit_tokens = 0;
+  int64_t num_copied_blocks = 0;       // on write, between siblings
+  int64_t num_swapped_out_blocks = 0;  // to host memory
+  int64_t num_swapped_in_blocks = 0;
 };
 
 // A request that has ended.

@@ -23,6 +23,8 @@ class EngineObserver {
                          absl::Time now) = 0;
   virtual void OnFinish(RequestKey key, FinishReason reason,
                         absl::Time now) = 0;
+  virtual void OnFinishSequence(RequestKey key, int32_t index,
+                                absl::Time now) = 0;
   virtual void OnEndAll(const absl::Status& status, absl::Time now) = 0;
   virtual void OnGroupReady(const GroupReady& group, absl::Time now) = 0;
   virtual void OnStepResult(const StepResult& result, absl::Time now) = 0;

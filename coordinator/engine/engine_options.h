@@ -9,6 +9,8 @@
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
+#include "common/sampling_params.h"
+#include "coordinator/engine/preemption_mode.h"
 #include "coordinator/engine/tenant_config.h"
 
 namespace quire {
@@ -36,6 +38,12 @@ struct EngineOptions {
   absl::Duration priority_ageing = absl::ZeroDuration();
   TenantConfig tenants;
   OnGroupLostAction on_group_lost = OnGroupLostAction::kFail;
+  PreemptionMode preemption_mode = PreemptionMode::kAuto;
+  // Whether requests find prefixes of earlier ones, and leave theirs.
+  bool enable_prefix_caching = true;
+  // Of the hash that turns salts into scopes: secret, or clients could find
+  // salts that collide.
+  uint64_t cache_salt_key = 0;
   // For tests: preempt the last group every so many steps. 0: never.
   int32_t forced_preemption_period = 0;
 };
@@ -43,12 +51,26 @@ struct EngineOptions {
 // InvalidArgument names the flag, its value and its range.
 absl::Status ValidateEngineOptions(const EngineOptions& options);
 
+<<<<<<< HEAD
+// Sequences of a request's group: those it samples, or its beams.
+inline int32_t NumSequences(const SamplingParams& sampling) {
+  return sampling.beam_width > 0 ? sampling.beam_width : sampling.best_of;
+}
+
+// Whether a request of `num_seqs` sequences could run with the workers to
+// itself. InvalidArgument says how much it needs and how much there is. What
+// siblings share is not counted: after a preemption it may be shared no more.
+absl::Status CheckFitsAlone(const EngineOptions& options, int32_t num_blocks,
+                            int64_t num_prompt_tokens, int64_t max_tokens,
+                            int32_t num_seqs = 1);
+=======
 // Whether a request could run with the workers to itself. InvalidArgument says
 // how much it needs and how much there is. `block_size` is that of the pool, if
 // it is not --block_size.
 absl::Status CheckFitsAlone(const EngineOptions& options, int32_t num_blocks,
                             int64_t num_prompt_tokens, int64_t max_tokens,
                             int32_t block_size = 0);
+>>>>>>> 3de211aa373ee7c0cae1d363fa5a00ad7dc0fec9
 
 }  // namespace quire
 

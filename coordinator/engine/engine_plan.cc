@@ -41,6 +41,7 @@ const StepPlan* EngineCore::Plan(absl::Time now) {
   ClearPlan(&plan_);
   CompactRunning();
   if (resync_) BeginResync(now);
+  RefreshShrunkGroups();
   if (groups_.empty()) {
     CHECK_EQ(kv_->Usage().num_held, 0) << "KV blocks have leaked";
     if (released_.empty() && !plan_.resync) return nullptr;
@@ -52,12 +53,13 @@ const StepPlan* EngineCore::Plan(absl::Time now) {
   waiting_.TakeDecision(view, decision_, now);
   PreemptDecided(now);
   RunDecided(&step);
+  PlaceLate(&step);
   AdmitDecided(&step, now);
   MapAhead();
   const bool runs = !plan_.decodes.empty() || !plan_.chunks.empty();
   // A plan that only gives slots back is worth sending to idle workers alone.
-  const bool tidies =
-      plan_.resync || (in_flight_.empty() && !released_.empty());
+  const bool tidies = plan_.resync || !plan_.admitted.empty() ||
+                      (in_flight_.empty() && !released_.empty());
   if (!runs && !tidies) {
     spare_steps_.push_back(std::move(step));
     return nullptr;
@@ -102,6 +104,15 @@ void EngineCore::BeginResync(absl::Time now) {
     CompactRunning();
   }
   released_.clear();
+  late_released_.clear();
+  shrunk_.clear();
+  unplaced_.clear();
+  // Prefixes and parked blocks may be wrong too.
+  kv_->ForgetAll();
+  for (const auto& [key, group] : groups_) {
+    for (Sequence& seq : group->sequences) seq.parked = false;
+    SettleWaiting(group.get());
+  }
   plan_.resync = true;
   resync_ = false;
 }
@@ -114,7 +125,8 @@ View EngineCore::MakeView(absl::Time now) {
   view.num_free_blocks = usage.num_free + usage.num_cached;
   view.watermark_blocks =
       static_cast<int32_t>(options_.watermark * usage.num_blocks);
-  view.num_free_slots = static_cast<int32_t>(free_slots_.size());
+  view.num_free_slots =
+      static_cast<int32_t>(free_slots_.size()) - num_reserved_slots_;
   view.max_num_batched_tokens = options_.max_num_batched_tokens;
   const uint64_t step = last_step_.step_id.value() + 1;
   if (options_.forced_preemption_period > 0 &&
@@ -123,38 +135,41 @@ View EngineCore::MakeView(absl::Time now) {
     view.force_preemption = true;
     last_forced_step_ = step;
   }
+  RefreshVictims(view.num_free_blocks, view.force_preemption);
+  RefreshHints(view);
   return view;
-}
-
-void EngineCore::PreemptDecided(absl::Time now) {
-  for (size_t idx = 0; idx < decision_.preempted.size(); ++idx) {
-    const RunningSequence& entry = running_[decision_.preempted[idx]];
-    Sequence* seq = slots_[entry.slot.value()];
-    if (seq == nullptr) continue;  // went with its sibling
-    ++metrics_.counters.num_preemptions;
-    ++seq->group->num_preemptions;
-    waiting_.Preempt(*seq->group, decision_, idx, now);
-    Requeue(seq->group);
-  }
 }
 
 void EngineCore::RunDecided(InFlightStep* step) {
   const int32_t block_size = kv_->block_size();
+  const int32_t num_running = static_cast<int32_t>(running_.size());
   for (const ScheduledSlice& slice : decision_.slices) {
-    RunningSequence& entry = running_[slice.running_idx];
+    const int32_t idx = slice.running_idx;
+    RunningSequence& entry = running_[idx];
     const int32_t num_tokens = entry.num_computed_tokens + slice.num_tokens;
     if (num_tokens > entry.num_blocks * block_size || entry.shares_last_block) {
+      const bool copies = entry.shares_last_block &&
+                          kv_->MustCopy(entry.slot, entry.num_computed_tokens);
       const absl::Status status = kv_->Grow(
           entry.slot, entry.num_computed_tokens, slice.num_tokens, &plan_);
       if (!status.ok()) {
         ++metrics_.counters.num_refused_growths;
         continue;
       }
-      entry.num_blocks = kv_->NumBlocks(entry.slot);
-      entry.num_private_blocks = entry.num_blocks;
+      const int32_t num_blocks = kv_->NumBlocks(entry.slot);
+      entry.num_private_blocks += num_blocks - entry.num_blocks + copies;
+      entry.num_blocks = num_blocks;
       entry.shares_last_block = false;
     }
     AddSlice(&entry, slice.num_tokens, step);
+    // Siblings may share what it writes next. The first token after a fork
+    // rewrites what its parent wrote and copies nothing; this is when the
+    // second one's copy becomes due.
+    if ((idx > 0 && running_[idx - 1].arrival == entry.arrival) ||
+        (idx + 1 < num_running && running_[idx + 1].arrival == entry.arrival)) {
+      entry.shares_last_block =
+          kv_->MustCopy(entry.slot, entry.num_computed_tokens);
+    }
   }
   // Decodes of preempted ones kept their places until here.
   CompactRunning();
@@ -174,12 +189,23 @@ void EngineCore::AddSlice(RunningSequence* running, int32_t num_tokens,
   } else {
     plan_.chunks.push_back(
         {.slot = running->slot, .num_tokens = num_tokens, .sample = sample});
-    if (sample) chunk_samples_.push_back(slots_[running->slot.value()]);
+    Sequence* seq = slots_[running->slot.value()];
+    if (sample) chunk_samples_.push_back(seq);
+    if (seq->publishes) {
+      kv_->Publish(seq->slot, seq->tokens, running->num_computed_tokens);
+      hints_are_stale_ = true;
+    }
+    if (sample && seq->group->num_reserved_slots > 0) {
+      prefilled_.push_back(seq);
+    }
+    step->num_chunk_tokens += num_tokens;
     metrics_.counters.num_prefill_tokens += num_tokens;
   }
   running->num_tokens += sample;
 }
 
+<<<<<<< HEAD
+=======
 void EngineCore::AdmitDecided(InFlightStep* step, absl::Time now) {
   for (size_t idx = 0; idx < decision_.admissions.size(); ++idx) {
     SequenceGroup* group = groups_.at(waiting_.admission_key(idx)).get();
@@ -271,6 +297,7 @@ void EngineCore::MapAhead() {
   }
 }
 
+>>>>>>> 3de211aa373ee7c0cae1d363fa5a00ad7dc0fec9
 EngineCore::InFlightStep EngineCore::NewStep() {
   InFlightStep step;
   if (!spare_steps_.empty()) {
@@ -280,7 +307,9 @@ EngineCore::InFlightStep EngineCore::NewStep() {
   step.samples.clear();
   step.num_sequences = 0;
   step.num_tokens = 0;
+  step.num_chunk_tokens = 0;
   chunk_samples_.clear();
+  prefilled_.clear();
   return step;
 }
 
@@ -288,15 +317,28 @@ void EngineCore::Seal(InFlightStep step, absl::Time now) {
   last_step_.step_id = StepId(last_step_.step_id.value() + 1);
   plan_.identity = last_step_;
   std::swap(plan_.released, released_);
+  std::swap(plan_.forks, forks_);
   step.step_id = last_step_.step_id;
-  step.table_digest = kv_->table_digest();
+  step.table_digest = last_table_digest_ = kv_->table_digest();
   step.samples.insert(step.samples.end(), chunk_samples_.begin(),
                       chunk_samples_.end());
   step.planned = now;
-  ++metrics_.counters.num_steps;
-  metrics_.counters.num_decode_tokens +=
-      static_cast<int64_t>(plan_.decodes.size());
+  EngineCounters& counters = metrics_.counters;
+  ++counters.num_steps;
+  counters.num_decode_tokens += static_cast<int64_t>(plan_.decodes.size());
+  counters.num_copied_blocks += static_cast<int64_t>(plan_.copies.size());
+  counters.num_swapped_out_blocks +=
+      static_cast<int64_t>(plan_.swap_outs.size());
+  counters.num_swapped_in_blocks += static_cast<int64_t>(plan_.swap_ins.size());
   in_flight_.push_back(std::move(step));
+  // From here on changes are for the next plan.
+  for (SlotId slot : std::exchange(late_released_, {})) {
+    Sequence* seq = slots_[slot.value()];
+    if (seq == nullptr || !seq->finished) continue;  // it has gone already
+    ReleaseSlot(seq);
+    shrunk_.push_back(seq->request);
+  }
+  for (Sequence* seq : prefilled_) ForkSiblings(seq);
 }
 
 }  // namespace quire

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "coordinator/engine/best_of.h"
 #include "coordinator/engine/engine_core.h"
 #include "coordinator/engine/output_processor.h"
 #include "glog/logging.h"
@@ -57,6 +58,7 @@ void EngineCore::OnStepResult(StepResult result, absl::Time now) {
   } else {
     ++metrics_.num_dropped_samples;
   }
+  NotePrefillRate(step, result);
   if (!resync_ && result.table_digest != step.table_digest) {
     LOG(ERROR) << "block tables differ from step " << step.step_id
                << " on; restating them";
@@ -88,8 +90,25 @@ bool EngineCore::TakeStep(const StepResult& result, InFlightStep* step) {
   return true;
 }
 
+// Steps that are nearly full of prompts say what recomputing would cost here,
+// beside whom it would run.
+void EngineCore::NotePrefillRate(const InFlightStep& step,
+                                 const StepResult& result) {
+  constexpr double kNewShare = 0.2;  // of a measurement in the average
+  if (result.step_us <= 0 ||
+      2 * step.num_chunk_tokens < options_.max_num_batched_tokens) {
+    return;
+  }
+  const double rate = step.num_tokens * 1e6 / result.step_us;
+  rates_.prefill_tokens =
+      rates_.prefill_tokens <= 0
+          ? rate
+          : rates_.prefill_tokens + kNewShare * (rate - rates_.prefill_tokens);
+}
+
 void EngineCore::AcceptTokens(const InFlightStep& step, StepResult* result,
                               absl::Time now) {
+  const int32_t block_size = kv_->block_size();
   size_t next_logprobs = 0;
   effects_.outputs.reserve(effects_.outputs.size() + step.samples.size());
   for (size_t idx = 0; idx < step.samples.size(); ++idx) {
@@ -106,11 +125,28 @@ void EngineCore::AcceptTokens(const InFlightStep& step, StepResult* result,
       ++metrics_.counters.num_wasted_tokens;
       continue;
     }
-    AcceptToken(result->tokens[idx], logprobs, seq, &effects_.outputs);
+    std::vector<SequenceOutput>* outputs =
+        seq->withheld ? &withheld_ : &effects_.outputs;
+    AcceptToken(result->tokens[idx], logprobs, seq, outputs);
+    const FinishReason reason = outputs->back().finish_reason;
     ++metrics_.counters.num_generated_tokens;
-    if (seq->num_output_tokens() == 1) seq->group->first_token_time = now;
+    if (seq->num_output_tokens() == 1) {
+      outputs->back().num_cached_tokens = seq->group->num_cached_tokens;
+      if (seq->group->first_token_time == absl::InfinitePast()) {
+        seq->group->first_token_time = now;
+      }
+    }
+    if (seq->withheld) {
+      Hold(std::move(withheld_.back()), seq);
+      withheld_.clear();
+    }
+    // The last token is not computed yet; those before it are, and known.
+    if (seq->publishes && seq->has_slot &&
+        (seq->num_tokens() - 1) % block_size == 0) {
+      kv_->Publish(seq->slot, seq->tokens, seq->num_tokens() - 1);
+    }
     if (seq->finished) {
-      EndSequence(seq, effects_.outputs.back().finish_reason, now);
+      EndSequence(seq, reason, now);
     } else if (!seq->has_slot) {
       SettleWaiting(seq->group);
     }
@@ -120,11 +156,23 @@ void EngineCore::AcceptTokens(const InFlightStep& step, StepResult* result,
 void EngineCore::EndSequence(Sequence* seq, FinishReason reason,
                              absl::Time now) {
   SequenceGroup* group = seq->group;
-  if (std::all_of(group->sequences.begin(), group->sequences.end(),
-                  [](const Sequence& sibling) { return sibling.finished; })) {
+  if (group->num_unfinished() == 0) {
+    if (seq->withheld) ReleaseBest(group, &effects_.outputs);
     EndGroup(group, reason, absl::OkStatus(), now);
+  } else if (group->state == SequenceGroup::State::kWaiting) {
+    ForgetParked(seq);
+    SettleWaiting(group);
+  } else if (!seq->has_slot) {
+    ForgetParked(seq);
+    --group->num_reserved_slots;
+    --num_reserved_slots_;
+  } else if (IsForkParent(seq->slot)) {
+    // The plan that carries the fork must find the parent alive.
+    EntryOf(*seq)->awaits_result = true;
+    late_released_.push_back(seq->slot);
   } else {
     ReleaseSlot(seq);
+    shrunk_.push_back(group->key);
   }
 }
 

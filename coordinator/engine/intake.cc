@@ -18,7 +18,11 @@ absl::StatusOr<RequestKey> Intake::Accept(const EngineRequest& request) {
   }
   QUIRE_RETURN_IF_ERROR(CheckFitsAlone(options_, num_blocks_, num_tokens,
                                        request.sampling.max_tokens,
+<<<<<<< HEAD
+                                       NumSequences(request.sampling)));
+=======
                                        block_size_));
+>>>>>>> 3de211aa373ee7c0cae1d363fa5a00ad7dc0fec9
   if (num_queued_ >= options_.max_queued_requests) {
     return absl::ResourceExhaustedError(absl::StrCat(
         "the queue is full: ", num_queued_, " requests wait, the limit is ",

@@ -24,7 +24,10 @@ struct Sequence {
   int32_t max_num_tokens = 0;  // prompt and outputs
   int32_t index = 0;           // in its group
   bool has_slot = false;
-  bool finished = false;  // results still to come are dropped
+  bool finished = false;   // results still to come are dropped
+  bool withheld = false;   // its outputs wait for its siblings' (best_of.h)
+  bool publishes = false;  // others of its scope may find its full blocks
+  bool parked = false;     // the KV manager keeps what it has computed
   // Results still to come for one that no longer has its slot.
   int32_t num_in_flight = 0;
   // Sorted. A few lie in the sequence itself, so that a token is compared

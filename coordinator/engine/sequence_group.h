@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The sequences of one request: admitted and preempted together.
+// The sequences of one request: admitted and preempted together. One of them
+// computes the prompt; the others fork from it (engine_forks.cc).
 #ifndef COORDINATOR_ENGINE_SEQUENCE_GROUP_H_
 #define COORDINATOR_ENGINE_SEQUENCE_GROUP_H_
 
@@ -11,7 +12,9 @@
 #include "absl/time/time.h"
 #include "common/ids.h"
 #include "common/sampling_params.h"
+#include "coordinator/engine/held_output.h"
 #include "coordinator/engine/sequence.h"
+#include "coordinator/kv/kv_manager.h"
 
 namespace quire {
 
@@ -25,18 +28,24 @@ struct SequenceGroup {
 
   RequestKey key;
   std::string request_id;
-  int64_t arrival = 0;    // 1, 2, 3 ... of this engine
-  int64_t rank = 0;       // the lower goes first; see service_order.h
-  int32_t priority = 0;   // asked for by it and its tenant
-  int32_t tenant_idx = 0; // see waiting_room.h
+  int64_t arrival = 0;     // 1, 2, 3 ... of this engine
+  int64_t rank = 0;        // the lower goes first; see service_order.h
+  int32_t priority = 0;    // asked for by it and its tenant
+  int32_t tenant_idx = 0;  // see waiting_room.h
   State state = State::kWaiting;
   SamplingParams sampling;
-  std::vector<Sequence> sequences; // does not grow while one has a slot
+  std::vector<Sequence> sequences;  // does not grow while one has a slot
+  std::vector<HeldOutput> held;     // by index, if they are withheld
+  CacheScope cache_scope = 0;
+  // Slots kept for unfinished ones that have none, while it runs.
+  int32_t num_reserved_slots = 0;
+  // Of the prompt, found computed when it was first admitted.
+  int32_t num_cached_tokens = 0;
   absl::Time deadline = absl::InfiniteFuture();
 
   int32_t num_preemptions = 0;
   absl::Time arrival_time;
-  absl::Time first_scheduled_time = absl::InfinitePast(); // so: not yet
+  absl::Time first_scheduled_time = absl::InfinitePast();  // so: not yet
   absl::Time first_token_time = absl::InfinitePast();
 
   bool was_scheduled() const {
@@ -44,12 +53,24 @@ struct SequenceGroup {
   }
   int32_t num_in_flight() const {
     int32_t num = 0;
-    for (const Sequence &seq : sequences)
-      num += seq.num_in_flight;
+    for (const Sequence &seq : sequences) num += seq.num_in_flight;
+    return num;
+  }
+  // Results still to come that say how a waiting group goes on.
+  int32_t num_awaited() const {
+    int32_t num = 0;
+    for (const Sequence &seq : sequences) {
+      if (!seq.finished) num += seq.num_in_flight;
+    }
+    return num;
+  }
+  int32_t num_unfinished() const {
+    int32_t num = 0;
+    for (const Sequence &seq : sequences) num += seq.finished ? 0 : 1;
     return num;
   }
 };
 
-} // namespace quire
+}  // namespace quire
 
-#endif // COORDINATOR_ENGINE_SEQUENCE_GROUP_H_
+#endif  // COORDINATOR_ENGINE_SEQUENCE_GROUP_H_

@@ -147,6 +147,15 @@ void Recorder::OnFinish(RequestKey key, FinishReason reason, absl::Time now) {
   v1::RecordedFinish* message = record_->mutable_finish();
   message->set_key(key.value());
   message->set_reason(static_cast<int32_t>(reason));
+  message->clear_index();
+  Append(now);
+}
+
+void Recorder::OnFinishSequence(RequestKey key, int32_t index, absl::Time now) {
+  v1::RecordedFinish* message = record_->mutable_finish();
+  message->set_key(key.value());
+  message->set_reason(static_cast<int32_t>(FinishReason::kStop));
+  message->set_index(index);
   Append(now);
 }
 

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "coordinator/engine/preemption_mode.h"
 #include "coordinator/engine/tenant_config.h"
 #include "proto/recording.pb.h"
 
@@ -118,6 +119,8 @@ void EncodeOptions(const EngineOptions& options, v1::RecordedOptions* message) {
   message->set_requeue_on_group_lost(options.on_group_lost ==
                                      OnGroupLostAction::kRequeue);
   message->set_forced_preemption_period(options.forced_preemption_period);
+  message->set_preemption_mode(PreemptionModeName(options.preemption_mode));
+  message->set_enable_prefix_caching(options.enable_prefix_caching);
   message->set_priority_ageing_us(
       absl::ToInt64Microseconds(options.priority_ageing));
   EncodeTenants(options.tenants, message->mutable_tenants());
@@ -139,6 +142,11 @@ EngineOptions DecodeOptions(const v1::RecordedOptions& message) {
                               ? OnGroupLostAction::kRequeue
                               : OnGroupLostAction::kFail;
   options.forced_preemption_period = message.forced_preemption_period();
+  // The salts' key stays secret: decisions depend on which salts are equal.
+  options.preemption_mode =
+      ParsePreemptionMode(message.preemption_mode())
+          .value_or(PreemptionMode::kRecompute);
+  options.enable_prefix_caching = message.enable_prefix_caching();
   options.priority_ageing = absl::Microseconds(message.priority_ageing_us());
   options.tenants = DecodeTenants(message.tenants());
   return options;

@@ -31,8 +31,14 @@ struct SimulatedGroupOptions {
   int32_t num_blocks = 64;
   int32_t block_size = 16;  // tokens of a block, or of a page group
   int32_t max_num_seqs = 64;
+<<<<<<< HEAD
+  int32_t num_host_blocks = 0;
+  double swap_blocks_per_second = 0;
+  double prefill_tokens_per_second = 0;
+=======
   // Rows of virtual memory, whose page groups are what num_blocks counts.
   bool has_rows = false;
+>>>>>>> 3de211aa373ee7c0cae1d363fa5a00ad7dc0fec9
 };
 
 // What a group must generate for this request: outputs up to and including the
@@ -73,6 +79,7 @@ class SimulatedWorkerGroup final : public Dispatcher {
 
   int64_t num_plans() const;
   int64_t num_resyncs() const;
+  int64_t num_swaps() const;  // blocks, either way
   int32_t num_live_slots() const;
 
  private:
@@ -85,6 +92,7 @@ class SimulatedWorkerGroup final : public Dispatcher {
     std::vector<TokenId> tokens;
     int32_t num_prompt_tokens = 0;
     int32_t num_computed = 0;
+    StepId admitted_by;
     SlotSampling sampling;
     std::vector<BlockId> table;
     std::optional<CacheRowId> row;  // in place of a table
@@ -104,13 +112,24 @@ class SimulatedWorkerGroup final : public Dispatcher {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Drop(SlotId slot_id, int32_t logical_idx, BlockId block)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+<<<<<<< HEAD
+  int32_t NumFinders(BlockId block) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+=======
   void TakeRow(SlotId slot_id, CacheRowId row)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void MapRows(const StepPlan& plan) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+>>>>>>> 3de211aa373ee7c0cae1d363fa5a00ad7dc0fec9
   void Wipe(BlockId block) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void ApplyTables(const StepPlan& plan) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void ApplySwapOuts(const StepPlan& plan)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Where a block's values begin, or null if there is no such block.
+  KvValue* BlockBegin(BlockId block) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  KvValue* BlockBegin(HostBlockId block) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void ApplyCopies(const StepPlan& plan) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void RunSlice(const Slice& slice, bool is_decode, StepResult* result)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  bool IsExpected(const Slot* writer, int32_t position, KvValue value)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   KvValue* Kv(const Slot& slot, int32_t position)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -123,6 +142,7 @@ class SimulatedWorkerGroup final : public Dispatcher {
   StepIdentity last_step_ ABSL_GUARDED_BY(mutex_);
   std::vector<Slot> slots_ ABSL_GUARDED_BY(mutex_);
   std::vector<KvValue> cache_ ABSL_GUARDED_BY(mutex_);
+  std::vector<KvValue> host_cache_ ABSL_GUARDED_BY(mutex_);
   std::vector<int32_t> num_holders_ ABSL_GUARDED_BY(mutex_);  // [num_blocks]
   // By row: what lies in its memory, block_size values a page group.
   std::vector<std::vector<KvValue>> rows_ ABSL_GUARDED_BY(mutex_);
@@ -135,6 +155,7 @@ class SimulatedWorkerGroup final : public Dispatcher {
   absl::Status status_ ABSL_GUARDED_BY(mutex_);
   int64_t num_plans_ ABSL_GUARDED_BY(mutex_) = 0;
   int64_t num_resyncs_ ABSL_GUARDED_BY(mutex_) = 0;
+  int64_t num_swaps_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 
 }  // namespace quire

@@ -129,6 +129,11 @@ absl::Status Replayer::Apply(const v1::Record& record, absl::Time now) {
                         DecodeRequest(record.request()), now);
       break;
     case v1::Record::kFinish:
+      if (record.finish().has_index()) {
+        core_->FinishSequence(RequestKey(record.finish().key()),
+                              record.finish().index(), now);
+        break;
+      }
       core_->FinishRequest(RequestKey(record.finish().key()),
                            static_cast<FinishReason>(record.finish().reason()),
                            now);

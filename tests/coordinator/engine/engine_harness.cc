@@ -16,17 +16,36 @@ std::unique_ptr<EngineCore> MustCreate(const EngineOptions& options) {
   return *std::move(core);
 }
 
+SimulatedGroupOptions Sized(SimulatedGroupOptions group,
+                            const EngineOptions& options) {
+  group.block_size = options.block_size;
+  group.max_num_seqs = options.max_num_seqs;
+  return group;
+}
+
 }  // namespace
 
 EngineHarness::EngineHarness(const EngineOptions& options, int32_t num_blocks,
                              bool ready)
     : core_(MustCreate(options)),
       intake_(options),
+<<<<<<< HEAD
+      workers_(Sized({.num_blocks = num_blocks}, options)) {
+=======
       workers_({.num_blocks = num_blocks,
                 .block_size = options.block_size,
                 .max_num_seqs = options.max_num_seqs,
                 .has_rows = options.kv_manager == "virtual"}) {
+>>>>>>> 3de211aa373ee7c0cae1d363fa5a00ad7dc0fec9
   if (ready) BeginGroup();
+}
+
+EngineHarness::EngineHarness(const EngineOptions& options,
+                             SimulatedGroupOptions group)
+    : core_(MustCreate(options)),
+      intake_(options),
+      workers_(Sized(group, options)) {
+  BeginGroup();
 }
 
 void EngineHarness::BeginGroup() {
@@ -96,12 +115,13 @@ void EngineHarness::TakeEffects() {
   intake_.Left(effects.num_left_queue, effects.num_tokens_left_queue);
   for (const std::string& id : effects.ended_request_ids) intake_.Ended(id);
   for (SequenceOutput& output : effects.outputs) {
-    HeardStream& stream = streams_[output.request];
+    HeardStream& stream = streams_[{output.request, output.index}];
     EXPECT_EQ(stream.num_last_words, 0) << "news after the last word";
     EXPECT_EQ(output.token_offset, stream.tokens.size());
     stream.tokens.insert(stream.tokens.end(), output.tokens.begin(),
                          output.tokens.end());
     stream.num_logprobs += static_cast<int32_t>(output.logprobs.size());
+    stream.num_cached_tokens += output.num_cached_tokens;
     if (output.finish_reason != FinishReason::kNone || !output.status.ok()) {
       ++stream.num_last_words;
       stream.finish_reason = output.finish_reason;
@@ -122,6 +142,13 @@ void EngineHarness::ExpectClean() {
   const EngineStats stats = core_->Stats();
   EXPECT_EQ(stats.num_free_blocks + stats.num_cached_blocks, stats.num_blocks);
   EXPECT_EQ(core_->TakeMetrics().counters.num_refused_growths, 0);
+}
+
+std::vector<TokenId> ExpectedStream(const EngineRequest& request,
+                                    int32_t index) {
+  SamplingParams sampling = request.sampling;
+  sampling.slot.seed = SequenceSeed(sampling.slot.seed, index);
+  return SimulatedStream(request.prompt, sampling);
 }
 
 EngineRequest MakeRequest(const std::string& id, int32_t num_prompt_tokens,

@@ -8,6 +8,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -30,6 +31,7 @@ struct HeardStream {
   absl::Status status;
   int32_t num_last_words = 0;  // finish reasons and errors
   int32_t num_logprobs = 0;
+  int32_t num_cached_tokens = 0;
 };
 
 class EngineHarness {
@@ -37,6 +39,8 @@ class EngineHarness {
   // The group is ready at once unless `ready` is false.
   EngineHarness(const EngineOptions& options, int32_t num_blocks,
                 bool ready = true);
+  // With host blocks and rates; the sizes are those of `options`.
+  EngineHarness(const EngineOptions& options, SimulatedGroupOptions group);
 
   RequestKey MustSubmit(EngineRequest request);
   absl::StatusOr<RequestKey> Submit(EngineRequest request);
@@ -56,7 +60,9 @@ class EngineHarness {
   EngineCore& core() { return *core_; }
   SimulatedWorkerGroup& workers() { return workers_; }
   Intake& intake() { return intake_; }
-  const HeardStream& Heard(RequestKey key) { return streams_[key]; }
+  const HeardStream& Heard(RequestKey key, int32_t index = 0) {
+    return streams_[{key, index}];
+  }
   absl::Time now() const { return now_; }
   void Advance(absl::Duration duration) { now_ += duration; }
   const std::vector<StepPlan>& plans() const { return plans_; }
@@ -75,8 +81,12 @@ class EngineHarness {
   absl::Time now_ = absl::UnixEpoch();
   bool keep_plans_ = false;
   std::vector<StepPlan> plans_;
-  std::map<RequestKey, HeardStream> streams_;
+  std::map<std::pair<RequestKey, int32_t>, HeardStream> streams_;
 };
+
+// What the index-th sequence of the request must generate.
+std::vector<TokenId> ExpectedStream(const EngineRequest& request,
+                                    int32_t index = 0);
 
 // `num_prompt_tokens` tokens that follow from `seed`; no stop tokens.
 EngineRequest MakeRequest(const std::string& id, int32_t num_prompt_tokens,

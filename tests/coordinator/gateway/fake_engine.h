@@ -41,6 +41,11 @@ class FakeEngine final : public EngineClient {
     finished_[request.value()] = reason;
   }
 
+  void FinishSequence(RequestKey request, int32_t index) override {
+    absl::MutexLock lock(&mutex_);
+    finished_sequences_.push_back({request.value(), index});
+  }
+
   absl::StatusOr<RequestKey> Find(const std::string&) override {
     return absl::NotFoundError("not asked by the gateway");
   }
@@ -88,6 +93,16 @@ class FakeEngine final : public EngineClient {
     mutex_.Await(absl::Condition(&there));
     return finished_.at(number);
   }
+  // (request, index) of sequences that the gateway finished, in order.
+  std::vector<std::pair<uint64_t, int32_t>> AwaitFinishedSequences(
+      size_t number) const {
+    const auto there = [this, number]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+      return finished_sequences_.size() >= number;
+    };
+    absl::MutexLock lock(&mutex_);
+    mutex_.Await(absl::Condition(&there));
+    return finished_sequences_;
+  }
   size_t num_requests() const {
     absl::MutexLock lock(&mutex_);
     return requests_.size();
@@ -110,6 +125,8 @@ class FakeEngine final : public EngineClient {
   std::vector<SequenceOutput> early_ ABSL_GUARDED_BY(mutex_);
   std::vector<EngineRequest> requests_ ABSL_GUARDED_BY(mutex_);
   std::map<uint64_t, FinishReason> finished_ ABSL_GUARDED_BY(mutex_);
+  std::vector<std::pair<uint64_t, int32_t>> finished_sequences_
+      ABSL_GUARDED_BY(mutex_);
   EngineStats stats_ ABSL_GUARDED_BY(mutex_);
 };
 

@@ -1,0 +1,379 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Requests of several sequences: what they compute once, share, copy, return
+// and give back.
+#include <algorithm>
+#include <numeric>
+#include <random>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "coordinator/engine/engine_core.h"
+#include "gtest/gtest.h"
+#include "tests/coordinator/engine/engine_harness.h"
+
+namespace quire {
+namespace {
+
+EngineOptions Options() {
+  EngineOptions options;
+  options.max_num_seqs = 8;
+  options.max_num_batched_tokens = 64;
+  options.max_model_len = 256;
+  options.block_size = 4;
+  return options;
+}
+
+EngineRequest MakeGroup(const std::string& id, int32_t num_prompt_tokens,
+                        int32_t max_tokens, int32_t n, uint64_t seed = 1) {
+  EngineRequest request = MakeRequest(id, num_prompt_tokens, max_tokens, seed);
+  request.sampling.n = n;
+  request.sampling.best_of = n;
+  return request;
+}
+
+// About one token in `one_in` ends a sequence.
+void AddStops(int32_t one_in, EngineRequest* request) {
+  for (TokenId id = 3; id < kSimulatedVocabSize; id += one_in) {
+    request->sampling.stop_token_ids.push_back(id);
+  }
+}
+
+void ExpectAll(EngineHarness& engine, RequestKey key,
+               const EngineRequest& request) {
+  for (int32_t index = 0; index < request.sampling.n; ++index) {
+    const HeardStream& heard = engine.Heard(key, index);
+    EXPECT_EQ(heard.tokens, ExpectedStream(request, index))
+        << request.request_id << " sequence " << index;
+    EXPECT_EQ(heard.num_last_words, 1);
+  }
+}
+
+TEST(EngineGroupsTest, EachSequenceIsThatOfARequestWithItsSeed) {
+  for (int depth : {1, 2, 3}) {
+    // Around block limits, where what is shared changes.
+    for (int32_t num_prompt_tokens : {1, 2, 3, 4, 5, 7, 8, 9, 70}) {
+      EngineOptions options = Options();
+      options.run_ahead_depth = depth;
+      EngineHarness engine(options, 200);
+      EngineRequest request = MakeGroup("a", num_prompt_tokens, 20, 5);
+      AddStops(20, &request);
+      const RequestKey key = engine.MustSubmit(request);
+      engine.RunUntilIdle();
+      ExpectAll(engine, key, request);
+      engine.ExpectClean();
+    }
+  }
+}
+
+TEST(EngineGroupsTest, ThePromptIsComputedOnceAndItsBlocksAreShared) {
+  EngineHarness engine(Options(), 64);
+  engine.KeepPlans();
+  // Two full blocks and a half.
+  engine.MustSubmit(MakeGroup("a", 10, 6, 4));
+  engine.RunUntilIdle();
+  int64_t num_chunk_tokens = 0;
+  size_t num_admitted = 0;
+  for (const StepPlan& plan : engine.plans()) {
+    num_admitted += plan.admitted.size();
+    for (const Slice& slice : plan.chunks) num_chunk_tokens += slice.num_tokens;
+  }
+  EXPECT_EQ(num_chunk_tokens, 10);
+  EXPECT_EQ(num_admitted, 1);
+  ASSERT_EQ(engine.plans()[1].forks.size(), 3);
+  EXPECT_EQ(engine.plans()[1].forks[0],
+            (SlotFork{.parent = SlotId(0),
+                      .child = SlotId(1),
+                      .child_sequence_id = SequenceId(2),
+                      .child_seed = SequenceSeed(1, 1),
+                      .num_tokens = 10}));
+  // The parent writes into the half block at once, the children one step
+  // later; the last of the four may keep it.
+  EXPECT_EQ(engine.plans()[1].copies.size(), 1);
+  EXPECT_EQ(engine.plans()[2].copies.size(), 2);
+  EXPECT_EQ(engine.core().TakeMetrics().counters.num_copied_blocks, 3);
+  engine.ExpectClean();
+}
+
+TEST(EngineGroupsTest, APromptOfWholeBlocksIsSharedWithoutACopy) {
+  EngineHarness engine(Options(), 64);
+  engine.MustSubmit(MakeGroup("a", 8, 6, 4));
+  engine.RunUntilIdle(/*max_steps=*/2);
+  EXPECT_EQ(engine.core().TakeMetrics().counters.num_copied_blocks, 0);
+  // Two that are shared, and one each.
+  EXPECT_EQ(engine.core().Stats().num_free_blocks, 64 - 2 - 4);
+  engine.RunUntilIdle();
+  engine.ExpectClean();
+}
+
+TEST(EngineGroupsTest, AFinishedSequenceGivesBackItsSlotAndBlocksAtOnce) {
+  EngineOptions options = Options();
+  options.max_num_seqs = 3;
+  EngineHarness engine(options, 64);
+  EngineRequest request = MakeGroup("a", 8, 60, 3);
+  const std::vector<TokenId> second = ExpectedStream(request, 1);
+  request.sampling.stop_token_ids = {second[4]};
+  const RequestKey key = engine.MustSubmit(request);
+  // A slot is wanted by another.
+  const EngineRequest other = MakeRequest("b", 4, 5, 9);
+  const RequestKey other_key = engine.MustSubmit(other);
+  engine.RunUntilIdle(/*max_steps=*/20);
+  EXPECT_EQ(engine.Heard(key, 1).finish_reason, FinishReason::kStop);
+  EXPECT_EQ(engine.Heard(key, 0).num_last_words, 0);
+  EXPECT_EQ(engine.Heard(other_key).tokens, ExpectedStream(other));
+  engine.RunUntilIdle();
+  ExpectAll(engine, key, request);
+  engine.ExpectClean();
+}
+
+TEST(EngineGroupsTest, AFirstSequenceThatEndsBeforeItsSiblingsForkIsNoLoss) {
+  for (int depth : {1, 2}) {
+    EngineOptions options = Options();
+    options.run_ahead_depth = depth;
+    EngineHarness engine(options, 64);
+    engine.KeepPlans();
+    EngineRequest request = MakeGroup("a", 9, 12, 4);
+    request.sampling.stop_token_ids = {ExpectedStream(request, 0)[0]};
+    const RequestKey key = engine.MustSubmit(request);
+    const EngineRequest one_token = MakeGroup("b", 6, 1, 3, 7);
+    const RequestKey one_token_key = engine.MustSubmit(one_token);
+    engine.RunUntilIdle();
+    ExpectAll(engine, key, request);
+    ExpectAll(engine, one_token_key, one_token);
+    size_t num_admitted = 0;
+    for (const StepPlan& plan : engine.plans()) {
+      num_admitted += plan.admitted.size();
+    }
+    EXPECT_EQ(num_admitted, 2);
+    engine.ExpectClean();
+  }
+}
+
+TEST(EngineGroupsTest, AGroupWaitsForSlotsForAllOfIt) {
+  EngineOptions options = Options();
+  options.max_num_seqs = 4;
+  EngineHarness engine(options, 64);
+  const RequestKey single = engine.MustSubmit(MakeRequest("a", 4, 12));
+  const EngineRequest request = MakeGroup("b", 4, 5, 4, 2);
+  const RequestKey key = engine.MustSubmit(request);
+  engine.RunUntilIdle(/*max_steps=*/5);
+  EXPECT_EQ(engine.core().Stats().num_waiting, 1);
+  EXPECT_TRUE(engine.Heard(key).tokens.empty());
+  engine.RunUntilIdle();
+  EXPECT_EQ(engine.Heard(single).num_last_words, 1);
+  ExpectAll(engine, key, request);
+  engine.ExpectClean();
+}
+
+TEST(EngineGroupsTest, MoreSequencesThanSlotsOrBlocksAreRefusedAtOnce) {
+  EngineHarness engine(Options(), 20);
+  EXPECT_EQ(engine.Submit(MakeGroup("a", 4, 4, 9)).status().message(),
+            "the request runs 9 sequences at once; max_num_seqs is 8: lower n, "
+            "best_of or beam_width");
+  EXPECT_EQ(engine.Submit(MakeGroup("b", 8, 17, 4)).status().message(),
+            "prompt and max_tokens, 25 tokens in 4 sequences, need 24 KV "
+            "blocks; the pool has 20");
+  engine.ExpectClean();
+}
+
+TEST(EngineGroupsTest, OneSequenceMayBeFinishedWithoutTheOthers) {
+  EngineHarness engine(Options(), 64);
+  const EngineRequest request = MakeGroup("a", 10, 30, 3);
+  const RequestKey key = engine.MustSubmit(request);
+  engine.RunUntilIdle(/*max_steps=*/6);
+  engine.core().FinishSequence(key, 1, engine.now());
+  engine.core().FinishSequence(key, 1, engine.now());
+  engine.core().FinishSequence(key, 7, engine.now());
+  engine.RunUntilIdle(/*max_steps=*/3);
+  const size_t num_heard = engine.Heard(key, 1).tokens.size();
+  EXPECT_LT(num_heard, 10);
+  engine.core().FinishSequence(key, 0, engine.now());
+  engine.RunUntilIdle();
+  EXPECT_EQ(engine.Heard(key, 1).tokens.size(), num_heard);
+  EXPECT_EQ(engine.Heard(key, 2).tokens, ExpectedStream(request, 2));
+  engine.ExpectClean();
+}
+
+TEST(EngineGroupsTest, TheLastSequenceFinishedByAClientEndsTheRequest) {
+  EngineHarness engine(Options(), 64);
+  const RequestKey key = engine.MustSubmit(MakeGroup("a", 10, 100, 2));
+  engine.RunUntilIdle(/*max_steps=*/6);
+  engine.core().FinishSequence(key, 0, engine.now());
+  engine.core().FinishSequence(key, 1, engine.now());
+  engine.RunUntilIdle();
+  EXPECT_EQ(engine.core().Stats().num_finished, 1);
+  engine.ExpectClean();
+}
+
+// The simulated log probability of a token is minus its id.
+double Logprob(const std::vector<TokenId>& tokens) {
+  return -std::accumulate(tokens.begin(), tokens.end(), 0.0);
+}
+
+TEST(EngineGroupsTest, BestOfReturnsTheLikeliestBestFirstAtTheEnd) {
+  for (int32_t num_logprobs : {-1, 2}) {
+    EngineHarness engine(Options(), 64);
+    EngineRequest request = MakeGroup("a", 10, 12, 5);
+    request.sampling.n = 2;
+    request.sampling.slot.num_logprobs = num_logprobs;
+    AddStops(8, &request);
+    std::vector<std::vector<TokenId>> streams;
+    for (int index = 0; index < 5; ++index) {
+      streams.push_back(ExpectedStream(request, index));
+    }
+    std::sort(streams.begin(), streams.end(), [](const auto& a, const auto& b) {
+      return Logprob(a) > Logprob(b);
+    });
+    const RequestKey key = engine.MustSubmit(request);
+    engine.RunUntilIdle(/*max_steps=*/4);
+    EXPECT_TRUE(engine.Heard(key, 0).tokens.empty());
+    engine.RunUntilIdle();
+    for (int rank = 0; rank < 2; ++rank) {
+      const HeardStream& heard = engine.Heard(key, rank);
+      EXPECT_EQ(heard.tokens, streams[rank]);
+      EXPECT_EQ(heard.num_last_words, 1);
+      EXPECT_EQ(heard.num_logprobs, num_logprobs < 0 ? 0 : heard.tokens.size());
+      if (heard.finish_reason == FinishReason::kStop) {
+        EXPECT_EQ(heard.stop_token_id, heard.tokens.back());
+      }
+    }
+    EXPECT_EQ(engine.Heard(key, 2).num_last_words, 0);
+    engine.ExpectClean();
+  }
+}
+
+TEST(EngineGroupsTest, AGroupIsPreemptedWholeAndComesBackWhole) {
+  EngineOptions options = Options();
+  options.watermark = 0;
+  EngineHarness engine(options, /*num_blocks=*/24);
+  const EngineRequest a = MakeGroup("a", 8, 20, 3, 1);
+  const EngineRequest b = MakeGroup("b", 9, 20, 3, 2);
+  const RequestKey key_a = engine.MustSubmit(a);
+  const RequestKey key_b = engine.MustSubmit(b);
+  engine.RunUntilIdle();
+  EXPECT_GT(engine.core().Stats().num_preemptions, 0);
+  ExpectAll(engine, key_a, a);
+  ExpectAll(engine, key_b, b);
+  engine.ExpectClean();
+}
+
+TEST(EngineGroupsTest, ALostWorkerGroupIsOutlivedBySiblings) {
+  EngineOptions options = Options();
+  options.on_group_lost = OnGroupLostAction::kRequeue;
+  EngineHarness engine(options, 64);
+  EngineRequest request = MakeGroup("a", 9, 30, 4);
+  AddStops(30, &request);
+  const RequestKey key = engine.MustSubmit(request);
+  for (int loss = 0; loss < 5; ++loss) {
+    engine.RunUntilIdle(/*max_steps=*/loss);
+    engine.Plan();
+    engine.LoseGroup("rank 0 died");
+    engine.BeginGroup();
+  }
+  engine.RunUntilIdle();
+  ExpectAll(engine, key, request);
+  engine.ExpectClean();
+}
+
+TEST(EngineGroupsTest, TablesThatDisagreeAreRestatedForSiblingsToo) {
+  for (int num_steps = 1; num_steps < 8; ++num_steps) {
+    EngineHarness engine(Options(), 64);
+    const EngineRequest request = MakeGroup("a", 9, 30, 4);
+    const RequestKey key = engine.MustSubmit(request);
+    for (int times = 0; times < 3; ++times) {
+      engine.RunUntilIdle(num_steps);
+      engine.workers().CorruptNextDigest();
+    }
+    engine.RunUntilIdle();
+    ExpectAll(engine, key, request);
+    EXPECT_GE(engine.workers().num_resyncs(), 2);
+    engine.ExpectClean();
+  }
+}
+
+// Groups and single requests, of a few shared prefixes, cancelled and finished
+// at random times, in pools hardly larger than the largest alone.
+TEST(EngineGroupsTest, WhateverFitsAloneFinishesUnderAnyLoadAndMode) {
+  int64_t num_preemptions = 0;
+  int64_t num_swaps = 0;
+  int64_t num_hits = 0;
+  for (uint64_t seed = 1; seed <= 100; ++seed) {
+    std::mt19937_64 random(seed);
+    EngineOptions options;
+    options.block_size = 1 << random() % 6;
+    options.max_num_seqs = 4 + random() % 24;
+    options.max_num_batched_tokens = 1 + random() % 100;
+    options.max_model_len = 96;
+    options.run_ahead_depth = 1 + random() % 4;
+    options.watermark = random() % 3 * 0.05;
+    options.preemption_mode = static_cast<PreemptionMode>(random() % 3);
+    options.enable_prefix_caching = random() % 3 > 0;
+    if (random() % 3 == 0) options.forced_preemption_period = 2 + random() % 9;
+    const int32_t least =
+        4 * ((96 + options.block_size - 1) / options.block_size);
+    SimulatedGroupOptions group;
+    group.num_blocks = static_cast<int32_t>(least + random() % least);
+    group.num_host_blocks = random() % 3 == 0 ? 0 : random() % (2 * least);
+    group.swap_blocks_per_second = 1 + random() % 100;
+    group.prefill_tokens_per_second = 1 + random() % 100;
+    EngineHarness engine(options, group);
+    std::vector<EngineRequest> requests;
+    std::vector<RequestKey> keys;
+    std::vector<bool> cancelled;
+    const int num_requests = 10 + random() % 30;
+    while (keys.size() < num_requests) {
+      const int32_t num_prompt_tokens = 1 + random() % 95;
+      const int32_t max_tokens = 1 + random() % (96 - num_prompt_tokens);
+      EngineRequest request =
+          MakeGroup(absl::StrCat("r", keys.size()), num_prompt_tokens,
+                    max_tokens, 1 + random() % 4, 1 + random() % 5);
+      request.sampling.slot.seed = seed * 1000 + keys.size();
+      request.use_prefix_cache = random() % 4 > 0;
+      request.tenant = random() % 2 > 0 ? "one" : "other";
+      if (random() % 2 > 0) AddStops(20, &request);
+      requests.push_back(request);
+      keys.push_back(engine.MustSubmit(std::move(request)));
+      cancelled.push_back(false);
+      if (random() % 2 == 0) engine.RunUntilIdle(random() % 20);
+      if (random() % 8 == 0) {
+        const size_t victim = random() % keys.size();
+        cancelled[victim] = true;
+        engine.Finish(keys[victim], FinishReason::kCancelled);
+      }
+      ASSERT_TRUE(engine.core().CheckInvariants().ok())
+          << engine.core().CheckInvariants() << " seed " << seed;
+    }
+    // Far more than they take: only a livelock reaches it.
+    engine.RunUntilIdle(/*max_steps=*/200000);
+    for (size_t i = 0; i < keys.size(); ++i) {
+      for (int index = 0; index < requests[i].sampling.n; ++index) {
+        const std::vector<TokenId> expected =
+            ExpectedStream(requests[i], index);
+        const std::vector<TokenId>& heard = engine.Heard(keys[i], index).tokens;
+        if (!cancelled[i]) {
+          ASSERT_EQ(heard, expected)
+              << "seed " << seed << " request " << i << " sequence " << index;
+        } else {
+          ASSERT_LE(heard.size(), expected.size());
+          EXPECT_TRUE(std::equal(heard.begin(), heard.end(), expected.begin()));
+        }
+      }
+    }
+    num_preemptions += engine.core().Stats().num_preemptions;
+    num_swaps += engine.workers().num_swaps();
+    engine.ExpectClean();
+    num_hits += engine.core().TakeMetrics().counters.num_cache_hit_tokens;
+    if (testing::Test::HasFailure()) {
+      ADD_FAILURE() << "seed " << seed;
+      return;
+    }
+  }
+  EXPECT_GT(num_preemptions, 500);
+  RecordProperty("num_swaps", std::to_string(num_swaps));
+  RecordProperty("num_hits", std::to_string(num_hits));
+}
+
+}  // namespace
+}  // namespace quire
