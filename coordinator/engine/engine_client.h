@@ -17,6 +17,7 @@
 #include "common/ids.h"
 #include "common/sampling_params.h"
 #include "common/step_plan.h"
+#include "coordinator/engine/timeline.h"
 
 namespace quire {
 
@@ -109,6 +110,11 @@ class EngineClient {
 
   // The key of a running request. NotFound if there is none.
   virtual absl::StatusOr<RequestKey> Find(const std::string& request_id) = 0;
+
+  // Why a request has waited: one that runs, or one of the last to end.
+  // NotFound for others; Unavailable if the engine has stopped. Waits for the
+  // engine, a step at most.
+  virtual absl::StatusOr<Timeline> Explain(const std::string& request_id) = 0;
 
   virtual EngineInfo Info() const = 0;
   virtual EngineStats Stats() const = 0;

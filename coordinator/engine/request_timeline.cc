@@ -16,12 +16,6 @@ absl::Duration& At(WaitTotals* totals, WaitReason reason) {
 
 }  // namespace
 
-absl::Duration Timeline::waited() const {
-  absl::Duration sum;
-  for (const absl::Duration part : totals) sum += part;
-  return sum;
-}
-
 void RequestTimelines::Begin(int64_t arrival, const std::string& request_id,
                              int32_t tenant_idx, WaitReason reason,
                              absl::Time now) {

@@ -13,7 +13,6 @@
 #ifndef COORDINATOR_ENGINE_REQUEST_TIMELINE_H_
 #define COORDINATOR_ENGINE_REQUEST_TIMELINE_H_
 
-#include <array>
 #include <cstdint>
 #include <deque>
 #include <string>
@@ -22,38 +21,10 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "coordinator/engine/timeline.h"
 #include "coordinator/scheduler/wait_reason.h"
 
 namespace quire {
-
-using WaitTotals = std::array<absl::Duration, kNumWaitReasons>;
-
-struct WaitInterval {
-  absl::Time from;
-  absl::Time to;
-  WaitDetail why;     // with the numbers of its beginning
-  std::string other;  // request id of why.other_arrival, if it is known
-};
-
-enum class TimelineState { kWaiting, kRunning, kEnded };
-
-// What can be said of a request at a moment.
-struct Timeline {
-  std::string request_id;
-  TimelineState state = TimelineState::kWaiting;
-  absl::Time arrival;
-  absl::Time end;  // of the request if it has ended, else the moment
-  // The last kMaxWaitIntervals of them, oldest first; one that lasts ends at
-  // `end`. Waiting before those is in the totals only.
-  std::vector<WaitInterval> intervals;
-  absl::Duration unlisted;  // how much that is
-  WaitTotals totals = {};   // by reason, of the whole life
-  // What those before it waited for while it was kBehind; adds up to that.
-  WaitTotals behind_causes = {};
-  int32_t num_preemptions = 0;
-
-  absl::Duration waited() const;
-};
 
 inline constexpr int32_t kMaxWaitIntervals = 32;
 inline constexpr int32_t kMaxEndedTimelines = 1024;

@@ -23,8 +23,8 @@ struct SequenceGroup {
   enum class State { kWaiting, kRunning, kEnded };
 
   SequenceGroup() = default;
-  SequenceGroup(const SequenceGroup &) = delete;
-  SequenceGroup &operator=(const SequenceGroup &) = delete;
+  SequenceGroup(const SequenceGroup&) = delete;
+  SequenceGroup& operator=(const SequenceGroup&) = delete;
 
   RequestKey key;
   std::string request_id;
@@ -53,20 +53,20 @@ struct SequenceGroup {
   }
   int32_t num_in_flight() const {
     int32_t num = 0;
-    for (const Sequence &seq : sequences) num += seq.num_in_flight;
+    for (const Sequence& seq : sequences) num += seq.num_in_flight;
     return num;
   }
   // Results still to come that say how a waiting group goes on.
   int32_t num_awaited() const {
     int32_t num = 0;
-    for (const Sequence &seq : sequences) {
+    for (const Sequence& seq : sequences) {
       if (!seq.finished) num += seq.num_in_flight;
     }
     return num;
   }
   int32_t num_unfinished() const {
     int32_t num = 0;
-    for (const Sequence &seq : sequences) num += seq.finished ? 0 : 1;
+    for (const Sequence& seq : sequences) num += seq.finished ? 0 : 1;
     return num;
   }
 };

@@ -50,6 +50,13 @@ class FakeEngine final : public EngineClient {
     return absl::NotFoundError("not asked by the gateway");
   }
 
+  absl::StatusOr<Timeline> Explain(const std::string& request_id) override {
+    absl::MutexLock lock(&mutex_);
+    const auto it = timelines_.find(request_id);
+    if (it == timelines_.end()) return absl::NotFoundError("never heard of it");
+    return it->second;
+  }
+
   EngineInfo Info() const override {
     EngineInfo info;
     info.block_size = 16;
@@ -69,6 +76,10 @@ class FakeEngine final : public EngineClient {
   void AnswerInsideSubmit(SequenceOutput output) {
     absl::MutexLock lock(&mutex_);
     early_.push_back(std::move(output));
+  }
+  void SetTimeline(const Timeline& timeline) {
+    absl::MutexLock lock(&mutex_);
+    timelines_[timeline.request_id] = timeline;
   }
   void SetStats(const EngineStats& stats) {
     absl::MutexLock lock(&mutex_);
@@ -127,6 +138,7 @@ class FakeEngine final : public EngineClient {
   std::map<uint64_t, FinishReason> finished_ ABSL_GUARDED_BY(mutex_);
   std::vector<std::pair<uint64_t, int32_t>> finished_sequences_
       ABSL_GUARDED_BY(mutex_);
+  std::map<std::string, Timeline> timelines_ ABSL_GUARDED_BY(mutex_);
   EngineStats stats_ ABSL_GUARDED_BY(mutex_);
 };
 
