@@ -44,6 +44,17 @@ class Arena {
   int64_t used_ = 0;
 };
 
+// Division by a constant as multiplication (Granlund and Montgomery, PLDI'94),
+// right for numerators below 2^31.
+void SetBlockDivision(int32_t block_size, AttentionPlan* plan) {
+  int32_t bits = 0;  // ceil(log2(block_size))
+  while ((int64_t{1} << bits) < block_size) ++bits;
+  const uint64_t power = uint64_t{1} << (31 + bits);
+  plan->block_factor =
+      static_cast<uint32_t>((power + block_size - 1) / block_size);
+  plan->block_shift = bits - 1;
+}
+
 struct StepSize {
   int32_t num_tokens;
   int32_t num_seqs;
@@ -148,6 +159,7 @@ cudaError_t LaunchAttentionCuda(const AttentionParams& params,
                   &plan)) {
     return cudaErrorInvalidValue;
   }
+  SetBlockDivision(layout.block_size, &plan);
   cudaError_t error = cudaSuccess;
   if (!options.reuse_plan) {
     error = attention::LaunchPlan(params, plan, stream);

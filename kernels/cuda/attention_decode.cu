@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Decodes. A warp is its own worker: it fetches units (attention_plan.h) until
-// none is left, streams their keys and values through a ring of chunks in
-// shared memory that only it uses, and never waits for another warp. The copies
-// run ahead across units, so a warp always has most of its ring in flight.
-// Whoever completes the last split of some rows folds their states.
+// Decodes. Warps work in pairs: one copies, one computes. The copier fetches
+// units (attention_plan.h) until none is left and streams their keys and values
+// through a ring of chunks in shared memory that only the pair uses; it runs
+// ahead across units, so that most of the ring is always in flight. No pair
+// waits for another. Whoever completes the last split of some rows folds their
+// states.
 #include <cstdint>
 
 #include "kernels/cuda/attention_mma.cuh"
@@ -13,25 +14,42 @@
 namespace quire::attention {
 namespace {
 
-constexpr int kUnitRing = 8;  // units begun by the copies, not yet finished
+constexpr int kUnitRing = 8;  // units begun by the copier, not yet finished
 constexpr uint32_t kNoRow = ~0u;
 
 template <int kHeadDim, int kSlots>
-struct WarpMemory {
+struct PairMemory {
   static constexpr int kRowBytes = (kHeadDim + kRowPadding) * 2;
   static constexpr int kSlotBytes = kChunk * kRowBytes;
-  // Copies may begin kSlots / 2 units beyond the one in work.
+  // The copier may be kSlots / 2 units ahead of the one in work.
   static_assert(kSlots / 2 + 2 <= kUnitRing);
 
   alignas(16) uint8_t slots[kSlots][kSlotBytes];
   AttentionUnit units[kUnitRing];
+  uint64_t full[kSlots];      // the copies of a chunk have arrived
+  uint64_t empty[kSlots];     // and have been read
+  uint64_t ready[kUnitRing];  // a unit is known
 };
 
-// The half of a warp's work that copies. One step is one chunk.
+// A place in a ring of barriers.
+template <int kSize>
+struct RingPosition {
+  int at = 0;
+  int parity = 0;
+
+  __device__ __forceinline__ void Advance() {
+    if (++at == kSize) {
+      at = 0;
+      parity ^= 1;
+    }
+  }
+};
+
+// The half of a pair that copies.
 template <int kHeadDim, int kSlots>
 class Copier {
  public:
-  using Memory = WarpMemory<kHeadDim, kSlots>;
+  using Memory = PairMemory<kHeadDim, kSlots>;
 
   __device__ __forceinline__ Copier(const AttentionParams& p,
                                     const AttentionPlan& plan, Memory* memory,
@@ -40,20 +58,34 @@ class Copier {
         plan_(plan),
         memory_(memory),
         lane_(lane),
-        cache_(p, 0, 0),
+        cache_(p, plan, 0, 0),
         next_unit_(first_unit) {
     total_ = plan.header->num_units * p.cache.layout.num_kv_heads;
-    FetchUnit();
-    BeginUnit();
   }
 
-  __device__ __forceinline__ void Step() {
-    if (!done_) {
-      CopyChunk();
-      half_ += has_second_ ? 1 : 2;
-      if (half_ > 3) NextTile();
+  __device__ __forceinline__ void Run() {
+    FetchUnit();
+    while (BeginUnit()) {
+#pragma unroll 1
+      for (int at = begin_ / kTile * kTile;;) {
+        const uint32_t rows[2] = {next_rows_[0], next_rows_[1]};
+        const bool has_second = at + kChunk < end_;
+        const bool is_last = at + kTile >= end_;
+        if (is_last) {
+          FetchUnit();
+        } else {
+          LookUpRows(at + kTile);
+        }
+#pragma unroll 1
+        for (int half = 0; half < 4; half += has_second ? 1 : 2) {
+          CopyChunk(half & 1 ? rows[1] : rows[0],
+                    half > 1 ? cache_.to_values : 0);
+        }
+        if (is_last) break;
+        at += kTile;
+      }
     }
-    CommitCopies();
+    WaitForCopies<0>();
   }
 
  private:
@@ -69,21 +101,20 @@ class Copier {
     }
   }
 
-  __device__ __forceinline__ void BeginUnit() {
-    AttentionUnit* unit = &memory_->units[num_units_ % kUnitRing];
+  // Hands the fetched unit over; false if there was none.
+  __device__ __forceinline__ bool BeginUnit() {
+    AttentionUnit* unit = &memory_->units[units_.at];
     if (lane_ < 16) reinterpret_cast<int32_t*>(unit)[lane_] = word_;
     __syncwarp();
-    ++num_units_;
-    done_ = unit->seq_slot < 0;
-    if (done_) return;
+    if (lane_ == 0) Arrive(SharedAddress(&memory_->ready[units_.at]));
+    units_.Advance();
+    if (unit->seq_slot < 0) return false;
     if (lane_ == 0) next_unit_ = atomicAdd(&plan_.header->next_unit, 1);
-    is_fetched_ = false;
-    cache_ = CacheRows(p_, unit->seq_slot, unit->kv_head);
+    cache_ = CacheRows(p_, plan_, unit->seq_slot, unit->kv_head);
     begin_ = unit->kv_begin;
     end_ = unit->kv_end;
-    at_ = begin_ / kTile * kTile;
-    LookUpRows(at_);
-    BeginTile();
+    LookUpRows(begin_ / kTile * kTile);
+    return true;
   }
 
   // Looks up where the positions of a tile lie; used a tile later.
@@ -96,33 +127,12 @@ class Copier {
     }
   }
 
-  __device__ __forceinline__ void BeginTile() {
-    rows_[0] = next_rows_[0];
-    rows_[1] = next_rows_[1];
-    half_ = 0;
-    has_second_ = at_ + kChunk < end_;
-    if (at_ + kTile < end_) {
-      LookUpRows(at_ + kTile);
-    } else {
-      FetchUnit();
-    }
-  }
-
-  __device__ __forceinline__ void NextTile() {
-    at_ += kTile;
-    if (at_ < end_) {
-      BeginTile();
-    } else {
-      BeginUnit();
-    }
-  }
-
-  __device__ __forceinline__ void CopyChunk() {
+  // Lane i knows where the chunk's row i comes from.
+  __device__ __forceinline__ void CopyChunk(uint32_t own, uint32_t offset) {
     constexpr int kUnits = kHeadDim / 8;  // 16 bytes each, of a row
-    const uint32_t own = half_ & 1 ? rows_[1] : rows_[0];
-    const uint32_t offset = half_ > 1 ? cache_.to_values : 0;
-    const uint32_t to = SharedAddress(memory_->slots[slot_]);
-#pragma unroll 4
+    const uint32_t to = SharedAddress(memory_->slots[slots_.at]);
+    WaitForPhase(SharedAddress(&memory_->empty[slots_.at]), slots_.parity ^ 1);
+#pragma unroll
     for (int i = 0; i < kUnits; ++i) {
       const int index = i * 32 + lane_;
       const int row = index / kUnits, unit = index % kUnits;
@@ -134,7 +144,8 @@ class Copier {
                     source * (kHeadDim * 2) + unit * 16,
                 is_valid);
     }
-    slot_ = slot_ + 1 == kSlots ? 0 : slot_ + 1;
+    ArriveAfterCopies(SharedAddress(&memory_->full[slots_.at]));
+    slots_.Advance();
   }
 
   const AttentionParams& p_;
@@ -145,14 +156,9 @@ class Copier {
   int total_;      // units of all heads
   int next_unit_;  // lane 0's counts
   int32_t word_ = -1;
-  bool is_fetched_ = false;
-  bool done_ = false;
-  bool has_second_ = false;  // whether the tile has a second chunk
-  int num_units_ = 0;
-  int begin_ = 0, end_ = 0, at_ = 0;
-  int half_ = 0;  // keys, keys, values, values
-  int slot_ = 0;
-  uint32_t rows_[2];
+  int begin_ = 0, end_ = 0;
+  RingPosition<kUnitRing> units_;
+  RingPosition<kSlots> slots_;
   uint32_t next_rows_[2];
 };
 
@@ -226,7 +232,7 @@ __device__ __noinline__ void FoldStored(const AttentionParams& p,
 template <int kHeadDim, int kSlots, bool kHigh>
 class Consumer {
  public:
-  using Memory = WarpMemory<kHeadDim, kSlots>;
+  using Memory = PairMemory<kHeadDim, kSlots>;
 
   __device__ __forceinline__ Consumer(const AttentionParams& p,
                                       const AttentionPlan& plan, Memory* memory,
@@ -234,7 +240,6 @@ class Consumer {
       : p_(p),
         plan_(plan),
         memory_(memory),
-        copier_(p, plan, memory, lane, warp),
         lane_(lane),
         warp_(warp),
         group_(p.num_q_heads / p.cache.layout.num_kv_heads),
@@ -242,15 +247,12 @@ class Consumer {
 
   __device__ __forceinline__ void Run() {
 #pragma unroll 1
-    for (int i = 0; i < kSlots; ++i) copier_.Step();
-#pragma unroll 1
-    for (int i = 0;; ++i) {
-      __syncwarp();
-      const AttentionUnit& unit = memory_->units[i % kUnitRing];
+    for (RingPosition<kUnitRing> at;; at.Advance()) {
+      WaitForPhase(SharedAddress(&memory_->ready[at.at]), at.parity);
+      const AttentionUnit& unit = memory_->units[at.at];
       if (unit.seq_slot < 0) break;
       RunUnit(unit);
     }
-    WaitForCopies<0>();
   }
 
  private:
@@ -289,17 +291,16 @@ class Consumer {
     }
   }
 
-  // The next chunk has arrived.
+  // The next chunk, once it has arrived.
   __device__ __forceinline__ uint32_t Wait() {
-    WaitForCopies<kSlots - 1>();
-    __syncwarp();
-    return SharedAddress(memory_->slots[slot_]);
+    WaitForPhase(SharedAddress(&memory_->full[slots_.at]), slots_.parity);
+    return SharedAddress(memory_->slots[slots_.at]);
   }
   // And may be overwritten.
   __device__ __forceinline__ void Release() {
-    slot_ = slot_ + 1 == kSlots ? 0 : slot_ + 1;
     __syncwarp();
-    copier_.Step();
+    if (lane_ == 0) Arrive(SharedAddress(&memory_->empty[slots_.at]));
+    slots_.Advance();
   }
 
   __device__ __forceinline__ void RunTile(const AttentionUnit& unit, int at) {
@@ -394,7 +395,7 @@ class Consumer {
 
   // Whether this warp is the last of `count` to come by; what the others wrote
   // before they came is visible if so.
-  __device__ __forceinline__ bool Arrive(int32_t* arrivals, int count) {
+  __device__ __forceinline__ bool IsLastOf(int32_t* arrivals, int count) {
     int32_t before = 0;
     __syncwarp();
     if (lane_ == 0) {
@@ -415,7 +416,7 @@ class Consumer {
     StoredState<kHeadDim>{LeafState(Slot(first + split, unit.kv_head))}.Store(
         state_, lane_, unit.num_rows);
     const int64_t slot = Slot(first + begin, unit.kv_head);
-    if (!Arrive(plan_.leaf_arrivals + slot, end - begin)) return;
+    if (!IsLastOf(plan_.leaf_arrivals + slot, end - begin)) return;
     if (unit.node_slot < 0) {
       FoldStored<kHeadDim>(p_, plan_.state_floats, unit, LeafState(slot),
                            end - begin, nullptr);
@@ -433,7 +434,7 @@ class Consumer {
     const int nodes = (unit.rows_split_end - 1) / kNodeSplits -
                       unit.rows_split_begin / kNodeSplits + 1;
     const int64_t slot = Slot(unit.node_slot, unit.kv_head);
-    if (!Arrive(plan_.node_arrivals + slot, nodes)) return;
+    if (!IsLastOf(plan_.node_arrivals + slot, nodes)) return;
     FoldStored<kHeadDim>(p_, plan_.state_floats, unit, NodeState(slot), nodes,
                          nullptr);
   }
@@ -441,53 +442,65 @@ class Consumer {
   const AttentionParams& p_;
   const AttentionPlan& plan_;
   Memory* memory_;
-  Copier<kHeadDim, kSlots> copier_;
   const int lane_;
   const int warp_;
   const int group_;
   const float scale_;
-  int slot_ = 0;
+  RingPosition<kSlots> slots_;
   uint32_t q_[kHeadDim / 16][4];
   RowRanges ranges_;
   RowState<kHeadDim> state_;
 };
 
-template <int kHeadDim, int kWarps, int kSlots, bool kHigh>
-__global__ void __launch_bounds__(kWarps * 32, 1)
+template <int kHeadDim, int kPairs, int kSlots, bool kHigh>
+__global__ void __launch_bounds__(kPairs * 64, 1)
     DecodeKernel(const __grid_constant__ AttentionParams p,
                  const __grid_constant__ AttentionPlan plan) {
   extern __shared__ __align__(16) uint8_t shared[];
-  using Memory = WarpMemory<kHeadDim, kSlots>;
+  using Memory = PairMemory<kHeadDim, kSlots>;
   const int lane = threadIdx.x % 32;
-  const int warp_in_block = threadIdx.x / 32;
-  Memory* memory = reinterpret_cast<Memory*>(shared) + warp_in_block;
+  const int pair_in_block = threadIdx.x / 32 % kPairs;
+  const bool is_copier = threadIdx.x / 32 >= kPairs;
+  Memory* memory = reinterpret_cast<Memory*>(shared) + pair_in_block;
+  if (is_copier && lane < kSlots) {
+    InitBarrier(SharedAddress(&memory->full[lane]), 32);
+    InitBarrier(SharedAddress(&memory->empty[lane]), 1);
+  }
+  if (is_copier && lane < kUnitRing) {
+    InitBarrier(SharedAddress(&memory->ready[lane]), 1);
+  }
+  __syncthreads();
   // Neighbouring units go to different multiprocessors.
-  const int warp = warp_in_block * gridDim.x + blockIdx.x;
-  Consumer<kHeadDim, kSlots, kHigh>(p, plan, memory, lane, warp).Run();
+  const int pair = pair_in_block * gridDim.x + blockIdx.x;
+  if (!is_copier) {
+    Consumer<kHeadDim, kSlots, kHigh>(p, plan, memory, lane, pair).Run();
+    return;
+  }
+  Copier<kHeadDim, kSlots>(p, plan, memory, lane, pair).Run();
   if (lane == 0) {
-    const int32_t num_warps = gridDim.x * kWarps;
+    const int32_t num_pairs = gridDim.x * kPairs;
     __threadfence();
-    if (atomicAdd(&plan.header->warps_done, 1) == num_warps - 1) {
+    if (atomicAdd(&plan.header->warps_done, 1) == num_pairs - 1) {
       plan.header->warps_done = 0;
-      plan.header->next_unit = num_warps;
+      plan.header->next_unit = num_pairs;
     }
   }
 }
 
-template <int kHeadDim, int kWarps, int kSlots, bool kHigh>
+template <int kHeadDim, int kPairs, int kSlots, bool kHigh>
 cudaError_t LaunchWith(const AttentionParams& params, const AttentionPlan& plan,
                        int32_t num_sms, cudaStream_t stream) {
-  constexpr int kBytes = kWarps * sizeof(WarpMemory<kHeadDim, kSlots>);
+  constexpr int kBytes = kPairs * sizeof(PairMemory<kHeadDim, kSlots>);
   static_assert(kBytes <= 227 * 1024);
-  const auto kernel = DecodeKernel<kHeadDim, kWarps, kSlots, kHigh>;
+  const auto kernel = DecodeKernel<kHeadDim, kPairs, kSlots, kHigh>;
   const cudaError_t error = cudaFuncSetAttribute(
       kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);
   if (error != cudaSuccess) return error;
-  kernel<<<num_sms, kWarps * 32, kBytes, stream>>>(params, plan);
+  kernel<<<num_sms, kPairs * 64, kBytes, stream>>>(params, plan);
   return cudaGetLastError();
 }
 
-constexpr int kWarps = 4;
+constexpr int kPairs = 4;
 
 // As many as fit: at least 64 KiB are in flight.
 template <int kHeadDim>
@@ -497,15 +510,15 @@ template <int kHeadDim>
 cudaError_t LaunchFor(const AttentionParams& params, const AttentionPlan& plan,
                       int32_t num_sms, cudaStream_t stream) {
   return plan.decode_rows > 8
-             ? LaunchWith<kHeadDim, kWarps, kSlots<kHeadDim>, true>(
+             ? LaunchWith<kHeadDim, kPairs, kSlots<kHeadDim>, true>(
                    params, plan, num_sms, stream)
-             : LaunchWith<kHeadDim, kWarps, kSlots<kHeadDim>, false>(
+             : LaunchWith<kHeadDim, kPairs, kSlots<kHeadDim>, false>(
                    params, plan, num_sms, stream);
 }
 
 }  // namespace
 
-int32_t DecodeWarpsPerSm() { return kWarps; }
+int32_t DecodeWarpsPerSm() { return kPairs; }
 
 cudaError_t LaunchDecode(const AttentionParams& params,
                          const AttentionPlan& plan, int32_t num_sms,

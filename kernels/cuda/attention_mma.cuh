@@ -56,6 +56,45 @@ __device__ __forceinline__ void WaitForCopies() {
   asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
 }
 
+// Barriers between some warps, in shared memory. Phases alternate in parity.
+__device__ __forceinline__ void InitBarrier(uint32_t barrier, int arrivals) {
+  asm volatile("mbarrier.init.shared.b64 [%0], %1;" ::"r"(barrier),
+               "r"(arrivals)
+               : "memory");
+}
+
+__device__ __forceinline__ void Arrive(uint32_t barrier) {
+  asm volatile(
+      "{\n.reg .b64 state;\n"
+      "mbarrier.arrive.shared.b64 state, [%0];\n}" ::"r"(barrier)
+      : "memory");
+}
+
+// Arrives when this thread's copies so far are there.
+__device__ __forceinline__ void ArriveAfterCopies(uint32_t barrier) {
+  asm volatile("cp.async.mbarrier.arrive.noinc.shared.b64 [%0];" ::"r"(barrier)
+               : "memory");
+}
+
+// Waits for the end of the phase of that parity; the one before the first is
+// over.
+__device__ __forceinline__ void WaitForPhase(uint32_t barrier, int parity) {
+  uint32_t is_over;
+  do {
+    asm volatile(
+        "{\n.reg .pred p;\n"
+#if __CUDA_ARCH__ >= 900
+        "mbarrier.try_wait.parity.shared.b64 p, [%1], %2;\n"
+#else
+        "mbarrier.test_wait.parity.shared.b64 p, [%1], %2;\n"
+#endif
+        "selp.u32 %0, 1, 0, p;\n}"
+        : "=r"(is_over)
+        : "r"(barrier), "r"(parity)
+        : "memory");
+  } while (!is_over);
+}
+
 __device__ __forceinline__ void LoadMatrices(uint32_t address,
                                              uint32_t (&r)[4]) {
   asm volatile(
@@ -76,8 +115,7 @@ __device__ __forceinline__ void LoadMatricesTransposed(uint32_t address,
 
 __device__ __forceinline__ void Multiply(float (&c)[4], const uint32_t (&a)[4],
                                          uint32_t b0, uint32_t b1) {
-  asm volatile(
-      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
+  asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
       "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
       : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
@@ -379,16 +417,18 @@ struct CacheRows {
   uint32_t rows_per_block;
   uint32_t first_row;  // of this layer and head in a block
   uint32_t to_values;  // rows from a key to its value
+  uint32_t factor;
+  int32_t shift;
   int32_t block_size;
-  int32_t block_shift;  // log2(block_size), or -1
 
-  __device__ __forceinline__ CacheRows(const AttentionParams& p, int seq_slot,
+  __device__ __forceinline__ CacheRows(const AttentionParams& p,
+                                       const AttentionPlan& plan, int seq_slot,
                                        int kv_head) {
     const KvLayout& layout = p.cache.layout;
     table = p.block_tables + int64_t{seq_slot} * p.max_blocks_per_seq;
     block_size = layout.block_size;
-    block_shift =
-        (block_size & (block_size - 1)) == 0 ? 31 - __clz(block_size) : -1;
+    factor = plan.block_factor;
+    shift = plan.block_shift;
     to_values = layout.num_kv_heads * block_size;
     rows_per_block = layout.num_layers * 2 * to_values;
     first_row =
@@ -396,8 +436,8 @@ struct CacheRows {
   }
 
   __device__ __forceinline__ uint32_t At(int position) const {
-    const int block =
-        block_shift >= 0 ? position >> block_shift : position / block_size;
+    const int quotient = __umulhi(position, factor) >> (shift & 31);
+    const int block = block_size == 1 ? position : quotient;
     return static_cast<uint32_t>(__ldg(table + block)) * rows_per_block +
            first_row + (position - block * block_size);
   }

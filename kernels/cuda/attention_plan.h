@@ -99,6 +99,10 @@ struct AttentionPlan {
   int32_t num_warps;     // that run decodes
   int32_t num_blocks;    // that run prefills
   int32_t max_decode_tokens;
+  // position / block_size == __umulhi(position, block_factor) >> block_shift,
+  // for block sizes beyond 1.
+  uint32_t block_factor;
+  int32_t block_shift;
 };
 
 // Plans `params`' step: which warp does what is decided as they go.

@@ -54,32 +54,61 @@ __device__ TileRows DescribeTile(const AttentionParams& p,
   return rows;
 }
 
-// Copies the tile of keys and values at position `at`; what lies outside
-// [kv_begin, kv_end) becomes zeros.
+// This thread's share of copying tiles of keys and values.
 template <int kHeadDim>
-__device__ __forceinline__ void CopyTile(const AttentionParams& p,
-                                         const CacheRows& cache,
-                                         const TileRows& rows, int at,
-                                         int stage,
-                                         BlockMemory<kHeadDim>* memory) {
-  constexpr int kUnits = kHeadDim / 8;  // 16 bytes each, of a row
-  const __nv_bfloat16* base = static_cast<const __nv_bfloat16*>(p.cache.base);
+class TileCopier {
+ public:
+  __device__ __forceinline__ TileCopier(const AttentionParams& p,
+                                        const AttentionPlan& plan,
+                                        const TileRows& rows,
+                                        BlockMemory<kHeadDim>* memory)
+      : p_(p),
+        rows_(rows),
+        cache_(p, plan, rows.seq_slot, rows.kv_head),
+        memory_(memory) {}
+
+  // Looks up where the tile at position `at` lies; for the next Copy().
+  __device__ __forceinline__ void LookUp(int at) {
 #pragma unroll
-  for (int i = 0; i < (kTile * kUnits + kThreads - 1) / kThreads; ++i) {
-    const int index = i * kThreads + threadIdx.x;
-    if ((kTile * kUnits) % kThreads != 0 && index >= kTile * kUnits) break;
-    const int row = index / kUnits, unit = index % kUnits;
-    const int position = at + row;
-    const bool is_valid = position >= rows.kv_begin && position < rows.kv_end;
-    const uint32_t from = is_valid ? cache.At(position) : 0;
-    const __nv_bfloat16* key = base + int64_t{from} * kHeadDim + unit * 8;
-    CopyAsync(SharedAddress(&memory->keys[stage][row][unit * 8]), key,
-              is_valid);
-    CopyAsync(SharedAddress(&memory->values[stage][row][unit * 8]),
-              is_valid ? key + int64_t{cache.to_values} * kHeadDim : base,
-              is_valid);
+    for (int i = 0; i < kCopies; ++i) {
+      const int position = at + (i * kThreads + threadIdx.x) / kUnits;
+      // Some place that can be read, if no key of this tile's.
+      from_[i] = cache_.At(
+          max(rows_.kv_begin, min(position, max(rows_.kv_end, 1) - 1)));
+    }
   }
-}
+
+  // What lies outside [kv_begin, kv_end) becomes zeros.
+  __device__ __forceinline__ void Copy(int at, int stage) {
+    const __nv_bfloat16* base =
+        static_cast<const __nv_bfloat16*>(p_.cache.base);
+#pragma unroll
+    for (int i = 0; i < kCopies; ++i) {
+      const int index = i * kThreads + threadIdx.x;
+      if ((kTile * kUnits) % kThreads != 0 && index >= kTile * kUnits) break;
+      const int row = index / kUnits, unit = index % kUnits;
+      const int position = at + row;
+      const bool is_valid =
+          position >= rows_.kv_begin && position < rows_.kv_end;
+      const __nv_bfloat16* key = base + int64_t{from_[i]} * kHeadDim + unit * 8;
+      CopyAsync(SharedAddress(&memory_->keys[stage][row][unit * 8]), key,
+                is_valid);
+      CopyAsync(SharedAddress(&memory_->values[stage][row][unit * 8]),
+                key + int64_t{cache_.to_values} * kHeadDim, is_valid);
+    }
+    CommitCopies();
+  }
+
+ private:
+  static constexpr int kUnits = kHeadDim / 8;  // 16 bytes each, of a row
+  static constexpr int kCopies = (kTile * kUnits + kThreads - 1) / kThreads;
+
+  const AttentionParams& p_;
+  const TileRows& rows_;
+  const CacheRows cache_;
+  BlockMemory<kHeadDim>* memory_;
+  uint32_t from_[kCopies];
+};
 
 // A warp's 16 rows. kFoldInRegisters: the folded splits of a node stay in
 // registers, where they fit.
@@ -236,10 +265,11 @@ __device__ __forceinline__ void RunRows(const AttentionParams& p,
                                         const AttentionPlan& plan,
                                         const TileRows& rows,
                                         BlockMemory<kHeadDim>* memory) {
-  const CacheRows cache(p, rows.seq_slot, rows.kv_head);
   int at = rows.kv_begin / kTile * kTile;
-  CopyTile<kHeadDim>(p, cache, rows, at, 0, memory);
-  CommitCopies();
+  TileCopier<kHeadDim> copier(p, plan, rows, memory);
+  copier.LookUp(at);
+  copier.Copy(at, 0);
+  copier.LookUp(at + kTile);
   WarpRows<kHeadDim> warp(p, plan, rows);
   int stage = 0;
 #pragma unroll 1
@@ -249,8 +279,8 @@ __device__ __forceinline__ void RunRows(const AttentionParams& p,
     const int next = at + kTile;
     const bool is_last = next >= rows.kv_end;
     if (!is_last) {
-      CopyTile<kHeadDim>(p, cache, rows, next, stage ^ 1, memory);
-      CommitCopies();
+      copier.Copy(next, stage ^ 1);
+      copier.LookUp(next + kTile);
     }
     warp.RunTile(at, stage, *memory);
     if (is_last || next % kSplit == 0) warp.EndSplit(next, is_last);

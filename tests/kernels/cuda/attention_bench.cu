@@ -8,7 +8,8 @@
 //
 //   bazel run --config=opt --config=cuda90 //tests/kernels/cuda:attention_bench
 //
-// Arguments: any of decode, prefill, skew, blocks, dims; none: all.
+// Arguments: any of decode, prefill, skew, blocks, dims; none: all. Or "case"
+// with a batch, a context and the new tokens of each sequence.
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
@@ -367,6 +368,14 @@ void Bench(const std::string& what) {
   const auto wants = [&](const char* part) {
     return what.empty() || what.find(part) != std::string::npos;
   };
+  int batch = 0, context = 0, new_tokens = 0;
+  if (std::sscanf(what.c_str(), "case %d %d %d", &batch, &context,
+                  &new_tokens) == 3) {
+    const Case c = {32,        8, 128, 16, std::vector<int32_t>(batch, context),
+                    new_tokens};
+    std::printf("%.2f us\n", TimeCase(c, num_sms) * 1e6);
+    return;
+  }
   if (wants("decode")) BenchPlainDecodes(read, num_sms);
   if (wants("skew")) BenchSkew(read, num_sms);
   if (wants("blocks")) BenchBlocks(read, num_sms);
