@@ -126,15 +126,10 @@ void EngineCore::AddRequest(RequestKey key, EngineRequest request,
     EndGroup(group, FinishReason::kNone,
              absl::UnavailableError("no worker group is ready; retry"), now);
   } else if (is_ready()) {
-<<<<<<< HEAD
-    const absl::Status fits = CheckFitsAlone(
-        options_, kv_->Usage().num_blocks, first.num_prompt_tokens,
-        group->sampling.max_tokens, NumSequences(group->sampling));
-=======
     const absl::Status fits =
-        CheckFitsAlone(options_, kv_->Usage().num_blocks, seq.num_prompt_tokens,
-                       group->sampling.max_tokens, kv_->block_size());
->>>>>>> 3de211aa373ee7c0cae1d363fa5a00ad7dc0fec9
+        CheckFitsAlone(options_, kv_->Usage().num_blocks,
+                       first.num_prompt_tokens, group->sampling.max_tokens,
+                       NumSequences(group->sampling), kv_->block_size());
     if (!fits.ok()) {
       EndGroup(group, FinishReason::kNone,
                absl::UnavailableError(std::string(fits.message())), now);
@@ -180,18 +175,11 @@ absl::Status EngineCore::OnGroupReady(const GroupReady& group, absl::Time now) {
     OnGroupLost(last_step_.group_epoch,
                 absl::UnavailableError("another group epoch began"), now);
   }
-<<<<<<< HEAD
   kv_options_ =
       MakeKvOptions(options_, group.num_blocks, group.num_host_blocks);
+  if (group.block_size > 0) kv_options_.block_size = group.block_size;
   absl::StatusOr<std::unique_ptr<KvManager>> kv =
       MakeKvManager(options_.kv_manager, kv_options_);
-=======
-  KvOptions kv_options =
-      MakeKvOptions(options_, group.num_blocks, group.num_host_blocks);
-  if (group.block_size > 0) kv_options.block_size = group.block_size;
-  absl::StatusOr<std::unique_ptr<KvManager>> kv =
-      MakeKvManager(options_.kv_manager, kv_options);
->>>>>>> 3de211aa373ee7c0cae1d363fa5a00ad7dc0fec9
   if (!kv.ok()) return absl::InternalError(std::string(kv.status().message()));
   kv_ = *std::move(kv);
   rates_ = {.swap_blocks = group.swap_blocks_per_second,
@@ -213,11 +201,8 @@ absl::Status EngineCore::OnGroupReady(const GroupReady& group, absl::Time now) {
     SettleWaiting(waiting.get());
     const absl::Status fits = CheckFitsAlone(
         options_, group.num_blocks, waiting->sequences[0].num_prompt_tokens,
-<<<<<<< HEAD
-        waiting->sampling.max_tokens, NumSequences(waiting->sampling));
-=======
-        waiting->sampling.max_tokens, kv_->block_size());
->>>>>>> 3de211aa373ee7c0cae1d363fa5a00ad7dc0fec9
+        waiting->sampling.max_tokens, NumSequences(waiting->sampling),
+        kv_->block_size());
     if (!fits.ok()) misfits[waiting->arrival] = {waiting.get(), fits};
   }
   for (const auto& [arrival, misfit] : misfits) {

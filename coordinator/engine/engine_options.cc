@@ -51,11 +51,7 @@ absl::Status ValidateEngineOptions(const EngineOptions& options) {
 
 absl::Status CheckFitsAlone(const EngineOptions& options, int32_t num_blocks,
                             int64_t num_prompt_tokens, int64_t max_tokens,
-<<<<<<< HEAD
-                            int32_t num_seqs) {
-=======
-                            int32_t block_size) {
->>>>>>> 3de211aa373ee7c0cae1d363fa5a00ad7dc0fec9
+                            int32_t num_seqs, int32_t block_size) {
   const int64_t num_tokens = num_prompt_tokens + max_tokens;
   if (num_tokens > options.max_model_len) {
     return absl::InvalidArgumentError(absl::StrCat(
@@ -69,18 +65,7 @@ absl::Status CheckFitsAlone(const EngineOptions& options, int32_t num_blocks,
         options.max_num_seqs, ": lower n, best_of or beam_width"));
   }
   QUIRE_ASSIGN_OR_RETURN(
-<<<<<<< HEAD
       int64_t num_needed,
-      NumBlocksAlone(options.kv_manager,
-                     {.num_blocks = num_blocks,
-                      .block_size = options.block_size,
-                      .max_num_seqs = options.max_num_seqs,
-                      .max_model_len = options.max_model_len},
-                     static_cast<int32_t>(num_prompt_tokens),
-                     static_cast<int32_t>(num_tokens)));
-  num_needed *= num_seqs;
-=======
-      const int64_t num_needed,
       NumBlocksAlone(
           options.kv_manager,
           {.num_blocks = num_blocks,
@@ -89,7 +74,7 @@ absl::Status CheckFitsAlone(const EngineOptions& options, int32_t num_blocks,
            .max_model_len = options.max_model_len},
           static_cast<int32_t>(num_prompt_tokens),
           static_cast<int32_t>(num_tokens)));
->>>>>>> 3de211aa373ee7c0cae1d363fa5a00ad7dc0fec9
+  num_needed *= num_seqs;
   if (num_needed > num_blocks) {
     return absl::InvalidArgumentError(absl::StrCat(
         "prompt and max_tokens, ", num_tokens, " tokens",

@@ -51,7 +51,6 @@ struct EngineOptions {
 // InvalidArgument names the flag, its value and its range.
 absl::Status ValidateEngineOptions(const EngineOptions& options);
 
-<<<<<<< HEAD
 // Sequences of a request's group: those it samples, or its beams.
 inline int32_t NumSequences(const SamplingParams& sampling) {
   return sampling.beam_width > 0 ? sampling.beam_width : sampling.best_of;
@@ -60,17 +59,10 @@ inline int32_t NumSequences(const SamplingParams& sampling) {
 // Whether a request of `num_seqs` sequences could run with the workers to
 // itself. InvalidArgument says how much it needs and how much there is. What
 // siblings share is not counted: after a preemption it may be shared no more.
+// `block_size` is that of the pool, if it is not --block_size.
 absl::Status CheckFitsAlone(const EngineOptions& options, int32_t num_blocks,
                             int64_t num_prompt_tokens, int64_t max_tokens,
-                            int32_t num_seqs = 1);
-=======
-// Whether a request could run with the workers to itself. InvalidArgument says
-// how much it needs and how much there is. `block_size` is that of the pool, if
-// it is not --block_size.
-absl::Status CheckFitsAlone(const EngineOptions& options, int32_t num_blocks,
-                            int64_t num_prompt_tokens, int64_t max_tokens,
-                            int32_t block_size = 0);
->>>>>>> 3de211aa373ee7c0cae1d363fa5a00ad7dc0fec9
+                            int32_t num_seqs = 1, int32_t block_size = 0);
 
 }  // namespace quire
 

@@ -204,84 +204,6 @@ void EngineCore::AddSlice(RunningSequence* running, int32_t num_tokens,
   running->num_tokens += sample;
 }
 
-<<<<<<< HEAD
-=======
-void EngineCore::AdmitDecided(InFlightStep* step, absl::Time now) {
-  for (size_t idx = 0; idx < decision_.admissions.size(); ++idx) {
-    SequenceGroup* group = groups_.at(waiting_.admission_key(idx)).get();
-    const bool is_first = !group->was_scheduled();
-    if (!Admit(group, decision_.admissions[idx], step, now)) {
-      ++metrics_.counters.num_refused_growths;
-      break;
-    }
-    waiting_.Erase(*group);
-    const AdmittedSlot& admitted = plan_.admitted.back();
-    waiting_.Admit(*group,
-                   is_first ? std::min(decision_.admissions[idx].num_tokens,
-                                       admitted.num_prompt_tokens -
-                                           admitted.num_computed_tokens)
-                            : 0,
-                   now);
-  }
-}
-
-bool EngineCore::Admit(SequenceGroup* group, const Admission& admission,
-                       InFlightStep* step, absl::Time now) {
-  Sequence& seq = group->sequences.front();
-  CHECK_EQ(group->num_in_flight(), 0);
-  CHECK(!free_slots_.empty());
-  const SlotId slot = free_slots_.back();
-  AdmittedSlot admitted;
-  const absl::Status status = kv_->Admit(
-      slot,
-      {.sequence_id = seq.id,
-       .tokens = seq.tokens,
-       .num_new_tokens =
-           std::max(admission.num_tokens,
-                    kv_->AdmissionTokens(seq.num_tokens(), seq.max_num_tokens)),
-       .max_num_tokens = seq.max_num_tokens},
-      &admitted, &plan_);
-  if (!status.ok()) return false;
-  free_slots_.pop_back();
-  slots_[slot.value()] = &seq;
-  seq.slot = slot;
-  seq.has_slot = true;
-  LeaveQueue(group);
-  group->state = SequenceGroup::State::kRunning;
-  if (!group->was_scheduled()) group->first_scheduled_time = now;
-
-  admitted.slot = slot;
-  admitted.sequence_id = seq.id;
-  admitted.tokens = seq.tokens;
-  admitted.num_prompt_tokens = seq.num_prompt_tokens;
-  admitted.sampling = group->sampling.slot;
-  RunningSequence entry;
-  entry.arrival = group->arrival;
-  entry.rank = group->rank;
-  entry.priority = group->priority;
-  entry.tenant_idx = group->tenant_idx;
-  entry.num_group_preemptions = group->num_preemptions;
-  entry.slot = slot;
-  entry.num_tokens = seq.num_tokens();
-  entry.num_computed_tokens = admitted.num_computed_tokens;
-  entry.num_prefill_tokens = seq.num_tokens();
-  entry.max_num_tokens = seq.max_num_tokens;
-  entry.num_blocks = kv_->NumBlocks(slot);
-  entry.num_private_blocks = entry.num_blocks;
-  plan_.admitted.push_back(std::move(admitted));
-  AddSlice(&entry,
-           std::min(admission.num_tokens,
-                    entry.num_tokens - entry.num_computed_tokens),
-           step);
-  const auto place = std::upper_bound(
-      running_.begin(), running_.end(), entry,
-      [](const RunningSequence& a, const RunningSequence& b) {
-        return std::tie(a.rank, a.arrival) < std::tie(b.rank, b.arrival);
-      });
-  running_.insert(place, entry);
-  return true;
-}
-
 // What the next step writes is readied while this one runs.
 void EngineCore::MapAhead() {
   if (!kv_->maps_ahead() || (plan_.decodes.empty() && plan_.chunks.empty())) {
@@ -297,7 +219,6 @@ void EngineCore::MapAhead() {
   }
 }
 
->>>>>>> 3de211aa373ee7c0cae1d363fa5a00ad7dc0fec9
 EngineCore::InFlightStep EngineCore::NewStep() {
   InFlightStep step;
   if (!spare_steps_.empty()) {

@@ -95,14 +95,10 @@ GroupReady SimulatedWorkerGroup::Begin(uint64_t group_epoch) {
   return {.coordinator_epoch = Epoch(1),
           .group_epoch = Epoch(group_epoch),
           .num_blocks = options_.num_blocks,
-<<<<<<< HEAD
           .num_host_blocks = options_.num_host_blocks,
           .swap_blocks_per_second = options_.swap_blocks_per_second,
-          .prefill_tokens_per_second = options_.prefill_tokens_per_second};
-=======
-          .num_host_blocks = 0,
+          .prefill_tokens_per_second = options_.prefill_tokens_per_second,
           .block_size = options_.has_rows ? options_.block_size : 0};
->>>>>>> 3de211aa373ee7c0cae1d363fa5a00ad7dc0fec9
 }
 
 void SimulatedWorkerGroup::Clear() {

@@ -31,14 +31,11 @@ struct SimulatedGroupOptions {
   int32_t num_blocks = 64;
   int32_t block_size = 16;  // tokens of a block, or of a page group
   int32_t max_num_seqs = 64;
-<<<<<<< HEAD
   int32_t num_host_blocks = 0;
   double swap_blocks_per_second = 0;
   double prefill_tokens_per_second = 0;
-=======
   // Rows of virtual memory, whose page groups are what num_blocks counts.
   bool has_rows = false;
->>>>>>> 3de211aa373ee7c0cae1d363fa5a00ad7dc0fec9
 };
 
 // What a group must generate for this request: outputs up to and including the
@@ -112,13 +109,10 @@ class SimulatedWorkerGroup final : public Dispatcher {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Drop(SlotId slot_id, int32_t logical_idx, BlockId block)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-<<<<<<< HEAD
   int32_t NumFinders(BlockId block) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-=======
   void TakeRow(SlotId slot_id, CacheRowId row)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void MapRows(const StepPlan& plan) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
->>>>>>> 3de211aa373ee7c0cae1d363fa5a00ad7dc0fec9
   void Wipe(BlockId block) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void ApplyTables(const StepPlan& plan) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void ApplySwapOuts(const StepPlan& plan)

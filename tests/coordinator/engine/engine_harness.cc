@@ -20,6 +20,7 @@ SimulatedGroupOptions Sized(SimulatedGroupOptions group,
                             const EngineOptions& options) {
   group.block_size = options.block_size;
   group.max_num_seqs = options.max_num_seqs;
+  group.has_rows = options.kv_manager == "virtual";
   return group;
 }
 
@@ -29,14 +30,7 @@ EngineHarness::EngineHarness(const EngineOptions& options, int32_t num_blocks,
                              bool ready)
     : core_(MustCreate(options)),
       intake_(options),
-<<<<<<< HEAD
       workers_(Sized({.num_blocks = num_blocks}, options)) {
-=======
-      workers_({.num_blocks = num_blocks,
-                .block_size = options.block_size,
-                .max_num_seqs = options.max_num_seqs,
-                .has_rows = options.kv_manager == "virtual"}) {
->>>>>>> 3de211aa373ee7c0cae1d363fa5a00ad7dc0fec9
   if (ready) BeginGroup();
 }
 
