@@ -129,13 +129,36 @@ void EngineCore::AddRequest(RequestKey key, EngineRequest request,
     const absl::Status fits =
         CheckFitsAlone(options_, kv_->Usage().num_blocks,
                        first.num_prompt_tokens, group->sampling.max_tokens,
-                       NumSequences(group->sampling), kv_->block_size());
+                       kv_->block_size(), NumSequences(group->sampling));
+    const absl::Status in_time = CheckDeadline(*group, now);
     if (!fits.ok()) {
       EndGroup(group, FinishReason::kNone,
                absl::UnavailableError(std::string(fits.message())), now);
+    } else if (!in_time.ok()) {
+      EndGroup(group, FinishReason::kNone, in_time, now);
     }
   }
   SweepEnded();
+}
+
+absl::Status EngineCore::CheckDeadline(const SequenceGroup& group,
+                                       absl::Time now) {
+  if (group.deadline == absl::InfiniteFuture()) return absl::OkStatus();
+  // One that nothing can stop yields all that it may.
+  const SamplingParams& sampling = group.sampling;
+  const bool may_stop = !sampling.stop_token_ids.empty() ||
+                        !sampling.stop.empty() || sampling.beam_width > 0;
+  const int32_t num_outputs = may_stop ? std::max(1, sampling.slot.min_tokens)
+                                       : sampling.max_tokens;
+  const absl::Duration needed =
+      estimator_.LeastTime(waiting_.Find(group)->num_tokens, num_outputs);
+  if (now + needed <= group.deadline) return absl::OkStatus();
+  return absl::DeadlineExceededError(absl::StrCat(
+      "the request needs about ", absl::ToInt64Milliseconds(needed),
+      " ms alone (", group.sequences[0].num_prompt_tokens,
+      " prompt tokens, at least ", num_outputs, " output tokens) and has ",
+      std::max<int64_t>(0, absl::ToInt64Milliseconds(group.deadline - now)),
+      " ms; give it a later deadline or less to do"));
 }
 
 void EngineCore::FinishRequest(RequestKey key, FinishReason reason,
@@ -175,11 +198,11 @@ absl::Status EngineCore::OnGroupReady(const GroupReady& group, absl::Time now) {
     OnGroupLost(last_step_.group_epoch,
                 absl::UnavailableError("another group epoch began"), now);
   }
-  kv_options_ =
+  KvOptions kv_options =
       MakeKvOptions(options_, group.num_blocks, group.num_host_blocks);
-  if (group.block_size > 0) kv_options_.block_size = group.block_size;
+  if (group.block_size > 0) kv_options.block_size = group.block_size;
   absl::StatusOr<std::unique_ptr<KvManager>> kv =
-      MakeKvManager(options_.kv_manager, kv_options_);
+      MakeKvManager(options_.kv_manager, kv_options);
   if (!kv.ok()) return absl::InternalError(std::string(kv.status().message()));
   kv_ = *std::move(kv);
   rates_ = {.swap_blocks = group.swap_blocks_per_second,
@@ -201,8 +224,8 @@ absl::Status EngineCore::OnGroupReady(const GroupReady& group, absl::Time now) {
     SettleWaiting(waiting.get());
     const absl::Status fits = CheckFitsAlone(
         options_, group.num_blocks, waiting->sequences[0].num_prompt_tokens,
-        waiting->sampling.max_tokens, NumSequences(waiting->sampling),
-        kv_->block_size());
+        waiting->sampling.max_tokens, kv_->block_size(),
+        NumSequences(waiting->sampling));
     if (!fits.ok()) misfits[waiting->arrival] = {waiting.get(), fits};
   }
   for (const auto& [arrival, misfit] : misfits) {

@@ -36,6 +36,7 @@
 #include "coordinator/engine/engine_options.h"
 #include "coordinator/engine/preemption_mode.h"
 #include "coordinator/engine/sequence_group.h"
+#include "coordinator/engine/step_estimator.h"
 #include "coordinator/engine/waiting_room.h"
 #include "coordinator/kv/kv_manager.h"
 #include "coordinator/scheduler/policy.h"
@@ -132,6 +133,8 @@ class EngineCore {
   void RecordEnd(const SequenceGroup& group, FinishReason reason,
                  const absl::Status& status, absl::Time now);
   void LeaveQueue(SequenceGroup* group);
+  // DeadlineExceeded, with numbers, if a new one would be late even alone.
+  absl::Status CheckDeadline(const SequenceGroup& group, absl::Time now);
   // Back to its place in the queue, without slots, with the tokens it has.
   void Requeue(SequenceGroup* group);
   void ReleaseSlot(Sequence* seq);
@@ -208,7 +211,6 @@ class EngineCore {
 
   // The group epoch. kv_ is null while there is none.
   std::unique_ptr<KvManager> kv_;
-  KvOptions kv_options_;
   PreemptionRates rates_;
   uint64_t last_table_digest_ = 0;
   StepIdentity last_step_;  // the last planned one
@@ -228,6 +230,7 @@ class EngineCore {
   std::vector<RunningSequence> running_;  // by (rank, arrival)
   bool running_has_gaps_ = false;         // some have lost their slot
   WaitingRoom waiting_;
+  StepEstimator estimator_;
   bool hints_are_stale_ = false;  // what waiting groups would find has changed
   std::vector<RequestKey> shrunk_;  // running groups of which one has ended
   std::vector<std::pair<RequestKey, int32_t>> unplaced_;  // (group, index)

@@ -51,7 +51,7 @@ absl::Status ValidateEngineOptions(const EngineOptions& options) {
 
 absl::Status CheckFitsAlone(const EngineOptions& options, int32_t num_blocks,
                             int64_t num_prompt_tokens, int64_t max_tokens,
-                            int32_t num_seqs, int32_t block_size) {
+                            int32_t block_size, int32_t num_seqs) {
   const int64_t num_tokens = num_prompt_tokens + max_tokens;
   if (num_tokens > options.max_model_len) {
     return absl::InvalidArgumentError(absl::StrCat(

@@ -62,7 +62,7 @@ inline int32_t NumSequences(const SamplingParams& sampling) {
 // `block_size` is that of the pool, if it is not --block_size.
 absl::Status CheckFitsAlone(const EngineOptions& options, int32_t num_blocks,
                             int64_t num_prompt_tokens, int64_t max_tokens,
-                            int32_t num_seqs = 1, int32_t block_size = 0);
+                            int32_t block_size = 0, int32_t num_seqs = 1);
 
 }  // namespace quire
 

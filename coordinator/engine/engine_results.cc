@@ -49,6 +49,7 @@ void EngineCore::OnStepResult(StepResult result, absl::Time now) {
     OnGroupLost(last_step_.group_epoch, absl::InternalError(cause), now);
     return;
   }
+  estimator_.Record(step.num_sequences, step.num_tokens, result.step_us);
   if (metrics_.steps.size() < kMaxSamples) {
     metrics_.steps.push_back({.step_id = step.step_id,
                               .num_sequences = step.num_sequences,

@@ -16,9 +16,9 @@ absl::StatusOr<RequestKey> Intake::Accept(const EngineRequest& request) {
   if (num_tokens == 0) {
     return absl::InvalidArgumentError("the prompt has no tokens");
   }
-  QUIRE_RETURN_IF_ERROR(CheckFitsAlone(
-      options_, num_blocks_, num_tokens, request.sampling.max_tokens,
-      NumSequences(request.sampling), block_size_));
+  QUIRE_RETURN_IF_ERROR(CheckFitsAlone(options_, num_blocks_, num_tokens,
+                                       request.sampling.max_tokens, block_size_,
+                                       NumSequences(request.sampling)));
   if (num_queued_ >= options_.max_queued_requests) {
     return absl::ResourceExhaustedError(absl::StrCat(
         "the queue is full: ", num_queued_, " requests wait, the limit is ",

@@ -136,9 +136,9 @@ class FakeEngine final : public EngineClient {
   std::vector<SequenceOutput> early_ ABSL_GUARDED_BY(mutex_);
   std::vector<EngineRequest> requests_ ABSL_GUARDED_BY(mutex_);
   std::map<uint64_t, FinishReason> finished_ ABSL_GUARDED_BY(mutex_);
+  std::map<std::string, Timeline> timelines_ ABSL_GUARDED_BY(mutex_);
   std::vector<std::pair<uint64_t, int32_t>> finished_sequences_
       ABSL_GUARDED_BY(mutex_);
-  std::map<std::string, Timeline> timelines_ ABSL_GUARDED_BY(mutex_);
   EngineStats stats_ ABSL_GUARDED_BY(mutex_);
 };
 
