@@ -32,7 +32,8 @@ BeamGroup::BeamGroup(const SamplingParams& sampling)
       num_logprobs_(sampling.slot.num_logprobs),
       search_(SearchOptionsOf(sampling)),
       seq_of_(1, 0),
-      results_(1) {
+      results_(1),
+      sampled_(1) {
   CHECK_GT(sampling.beam_width, 0);
 }
 
@@ -52,10 +53,12 @@ bool BeamGroup::IsRunning(int32_t seq_idx) const {
   return std::find(seq_of_.begin(), seq_of_.end(), seq_idx) != seq_of_.end();
 }
 
-void BeamGroup::AddResult(int32_t seq_idx, SampledLogprobs logprobs) {
+void BeamGroup::AddResult(int32_t seq_idx, TokenId sampled,
+                          SampledLogprobs logprobs) {
   const auto it = std::find(seq_of_.begin(), seq_of_.end(), seq_idx);
   CHECK(it != seq_of_.end()) << "no beam runs in sequence " << seq_idx;
   CHECK(!logprobs.top.empty()) << "a beam without candidates";
+  sampled_[it - seq_of_.begin()] = sampled;
   std::vector<TopLogprob>& result = results_[it - seq_of_.begin()];
   num_missing_ -= result.empty() ? 1 : 0;
   result = std::move(logprobs.top);
@@ -83,7 +86,8 @@ absl::Span<const BeamGroup::Move> BeamGroup::Advance() {
     const int32_t parent_idx = seq_of_[beam.parent];
     moves_.push_back({.seq_idx = is_taken[parent_idx] ? -1 : parent_idx,
                       .parent_idx = parent_idx,
-                      .token = beam.token});
+                      .token = beam.token,
+                      .is_sampled = beam.token == sampled_[beam.parent]});
     is_taken[parent_idx] = true;
   }
   int32_t next = 0;
@@ -96,6 +100,7 @@ absl::Span<const BeamGroup::Move> BeamGroup::Advance() {
   seq_of_.clear();
   for (const Move& move : moves_) seq_of_.push_back(move.seq_idx);
   results_.assign(num_running(), {});
+  sampled_.assign(num_running(), 0);
   num_missing_ = num_running();
   return moves_;
 }

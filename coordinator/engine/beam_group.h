@@ -39,9 +39,9 @@ class BeamGroup {
   // Whether a beam runs in the sequence; at first only in sequence 0.
   bool IsRunning(int32_t seq_idx) const;
 
-  // The distribution after sequence `seq_idx` has come; the last word counts.
-  // REQUIRES: IsRunning(seq_idx).
-  void AddResult(int32_t seq_idx, SampledLogprobs logprobs);
+  // The distribution after sequence `seq_idx` has come, and what its ranks
+  // sampled; the last word counts. REQUIRES: IsRunning(seq_idx).
+  void AddResult(int32_t seq_idx, TokenId sampled, SampledLogprobs logprobs);
   // Results that have come will come again: all beams are computed anew.
   void DropResults();
   bool is_complete() const { return num_missing_ == 0; }
@@ -52,6 +52,7 @@ class BeamGroup {
     int32_t seq_idx = 0;
     int32_t parent_idx = 0;
     TokenId token = 0;
+    bool is_sampled = false;  // the parent's ranks know it already
 
     friend bool operator==(const Move&, const Move&) = default;
   };
@@ -79,6 +80,7 @@ class BeamGroup {
   std::vector<int32_t> seq_of_;  // [num_running] by rank
   // [num_running]; empty: has not come.
   std::vector<std::vector<TopLogprob>> results_;
+  std::vector<TokenId> sampled_;  // [num_running]
   int32_t num_missing_ = 1;
   std::vector<Move> moves_;
   // If logprobs were asked for: of every step and beam, the top that is told.

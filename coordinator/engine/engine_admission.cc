@@ -45,7 +45,7 @@ void EngineCore::Settle(const SequenceGroup& group,
   bool is_first = true;
   int32_t num_first_found = 0;  // tokens
   for (const Sequence& seq : group.sequences) {
-    if (seq.finished) continue;
+    if (!group.IsLive(seq)) continue;
     if (!is_ready()) {  // settled again when it is
       waiting->num_tokens += seq.num_tokens();
       continue;
@@ -162,17 +162,19 @@ bool EngineCore::Admit(SequenceGroup* group, int32_t* budget,
                        InFlightStep* step, absl::Time now) {
   CHECK_EQ(group->num_awaited(), 0);
   CHECK_LE(group->num_unfinished() + num_reserved_slots_, free_slots_.size());
+  if (group->beams != nullptr) group->beams->DropResults();
   const auto first =
       std::find_if(group->sequences.begin(), group->sequences.end(),
-                   [](const Sequence& seq) { return !seq.finished; });
+                   [group](const Sequence& seq) { return group->IsLive(seq); });
   CHECK(first != group->sequences.end());
   if (!Place(&*first, budget, step)) return false;
   LeaveQueue(group);
   group->state = SequenceGroup::State::kRunning;
   if (!group->was_scheduled()) group->first_scheduled_time = now;
-  for (auto seq = first + 1; seq < group->sequences.end(); ++seq) {
-    if (seq->finished) continue;
-    const bool forks_later = ForksLater(*seq);
+  for (auto seq = group->sequences.begin(); seq < group->sequences.end();
+       ++seq) {
+    if (seq->finished || seq == first) continue;
+    const bool forks_later = !group->IsLive(*seq) || ForksLater(*seq);
     if (!forks_later && Place(&*seq, budget, step)) continue;
     if (!forks_later) unplaced_.push_back({group->key, seq->index});
     ++group->num_reserved_slots;
@@ -234,7 +236,9 @@ bool EngineCore::Place(Sequence* seq, int32_t* budget, InFlightStep* step) {
   admitted.sequence_id = seq->id;
   admitted.tokens = seq->tokens;
   admitted.num_prompt_tokens = seq->num_prompt_tokens;
-  admitted.sampling = group->sampling.slot;
+  admitted.sampling = group->beams != nullptr
+                          ? BeamGroup::SlotSamplingOf(group->sampling)
+                          : group->sampling.slot;
   admitted.sampling.seed = SequenceSeed(group->sampling.slot.seed, seq->index);
   if (seq->withheld) {
     admitted.sampling.num_logprobs =

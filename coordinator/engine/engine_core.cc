@@ -49,6 +49,9 @@ std::unique_ptr<SequenceGroup> MakeGroup(RequestKey key, CacheScope scope,
   const std::vector<TokenId>& stops = group->sampling.stop_token_ids;
   const int32_t num_seqs = NumSequences(group->sampling);
   group->sequences.resize(num_seqs);
+  if (group->sampling.beam_width > 0) {
+    group->beams = std::make_unique<BeamGroup>(group->sampling);
+  }
   for (int32_t index = 0; index < num_seqs; ++index) {
     Sequence& seq = group->sequences[index];
     if (index + 1 < num_seqs) {
@@ -150,13 +153,17 @@ absl::Status EngineCore::CheckDeadline(const SequenceGroup& group,
                         !sampling.stop.empty() || sampling.beam_width > 0;
   const int32_t num_outputs = may_stop ? std::max(1, sampling.slot.min_tokens)
                                        : sampling.max_tokens;
-  const absl::Duration needed =
-      estimator_.LeastTime(waiting_.Find(group)->num_tokens, num_outputs);
+  // What it would find computed is left out, and a sequence's tokens are the
+  // least that it computes.
+  const int32_t num_tokens =
+      std::min(waiting_.Find(group)->num_tokens,
+               group.sequences.front().num_prompt_tokens);
+  const absl::Duration needed = estimator_.LeastTime(num_tokens, num_outputs);
   if (now + needed <= group.deadline) return absl::OkStatus();
   return absl::DeadlineExceededError(absl::StrCat(
       "the request needs about ", absl::ToInt64Milliseconds(needed),
-      " ms alone (", group.sequences[0].num_prompt_tokens,
-      " prompt tokens, at least ", num_outputs, " output tokens) and has ",
+      " ms alone (", num_tokens, " prompt tokens to compute, at least ",
+      num_outputs, " output tokens) and has ",
       std::max<int64_t>(0, absl::ToInt64Milliseconds(group.deadline - now)),
       " ms; give it a later deadline or less to do"));
 }
@@ -174,6 +181,7 @@ void EngineCore::FinishSequence(RequestKey key, int32_t index, absl::Time now) {
   if (it == groups_.end()) return;
   std::vector<Sequence>& sequences = it->second->sequences;
   if (index < 0 || index >= static_cast<int32_t>(sequences.size())) return;
+  if (it->second->beams != nullptr) return;  // they end together
   Sequence* seq = &sequences[index];
   if (seq->finished) return;
   seq->finished = true;
@@ -256,6 +264,7 @@ void EngineCore::OnGroupLost(Epoch group_epoch, const absl::Status& cause,
   running_has_gaps_ = false;
   released_.clear();
   forks_.clear();
+  next_tokens_.clear();
   late_released_.clear();
   shrunk_.clear();
   unplaced_.clear();
@@ -300,6 +309,10 @@ void EngineCore::ReleaseSlot(Sequence* seq) {
 void EngineCore::VacateSlot(Sequence* seq) {
   // Workers do not know of a slot whose fork they were not told.
   if (!CancelFork(seq->slot)) released_.push_back(seq->slot);
+  const auto is_its = [seq](const NextToken& n) { return n.slot == seq->slot; };
+  next_tokens_.erase(
+      std::remove_if(next_tokens_.begin(), next_tokens_.end(), is_its),
+      next_tokens_.end());
   free_slots_.push_back(seq->slot);
   slots_[seq->slot.value()] = nullptr;
   seq->has_slot = false;

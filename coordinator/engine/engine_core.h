@@ -28,9 +28,11 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "absl/types/span.h"
 #include "common/ids.h"
 #include "common/step_plan.h"
 #include "coordinator/dispatch/dispatcher.h"
+#include "coordinator/engine/beam_group.h"
 #include "coordinator/engine/engine_client.h"
 #include "coordinator/engine/engine_metrics.h"
 #include "coordinator/engine/engine_options.h"
@@ -206,6 +208,15 @@ class EngineCore {
   // Refreshes the groups that a policy may have to preempt.
   void RefreshVictims(int32_t num_free_blocks, bool everyone);
 
+  // engine_beams.cc: a beam search advances when all its results have come.
+  void AcceptBeam(Sequence* seq, TokenId sampled, SampledLogprobs* logprobs,
+                  absl::Time now);
+  void AdvanceBeams(SequenceGroup* group, absl::Time now);
+  void ReleaseMovedBeams(SequenceGroup* group,
+                         absl::Span<const BeamGroup::Move> moves);
+  void SettleBeams(SequenceGroup* group);
+  void CountBlocks();
+
   const EngineOptions options_;
   const std::unique_ptr<SchedulingPolicy> policy_;
 
@@ -221,8 +232,9 @@ class EngineCore {
   // By slot, [max_num_seqs]. Null: free.
   std::vector<Sequence*> slots_;
   std::vector<SlotId> free_slots_;
-  std::vector<SlotId> released_;  // for the next plan
-  std::vector<SlotFork> forks_;   // for the next plan
+  std::vector<SlotId> released_;        // for the next plan
+  std::vector<SlotFork> forks_;         // for the next plan
+  std::vector<NextToken> next_tokens_;  // for the next plan
   // Of sequences that ended while forks_ had them as parents: for the plan
   // after the next.
   std::vector<SlotId> late_released_;

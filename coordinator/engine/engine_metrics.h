@@ -37,6 +37,11 @@ struct EngineCounters {
   int64_t num_groups_lost = 0;
   int64_t num_requeued = 0;         // requests that outlived their group
   int64_t num_refused_growths = 0;  // the manager had less than it showed
+  // Summed over steps: blocks held by somebody, and entries of block tables,
+  // which is what would be held if nobody shared. 1 - held / tables is the
+  // memory that sharing saves (PagedAttention, SOSP'23, figure 15).
+  int64_t num_held_block_steps = 0;
+  int64_t num_table_block_steps = 0;
   int64_t num_refused_admissions = 0;  // a cached prefix was gone by then
   // Prompt tokens looked for in the prefix cache, and found computed there.
   int64_t num_cache_query_tokens = 0;

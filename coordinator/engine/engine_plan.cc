@@ -202,6 +202,9 @@ void EngineCore::AddSlice(RunningSequence* running, int32_t num_tokens,
     metrics_.counters.num_prefill_tokens += num_tokens;
   }
   running->num_tokens += sample;
+  if (sample && slots_[running->slot.value()]->group->beams != nullptr) {
+    running->awaits_result = true;
+  }
 }
 
 // What the next step writes is readied while this one runs.
@@ -239,6 +242,7 @@ void EngineCore::Seal(InFlightStep step, absl::Time now) {
   plan_.identity = last_step_;
   std::swap(plan_.released, released_);
   std::swap(plan_.forks, forks_);
+  std::swap(plan_.next_tokens, next_tokens_);
   step.step_id = last_step_.step_id;
   step.table_digest = last_table_digest_ = kv_->table_digest();
   step.samples.insert(step.samples.end(), chunk_samples_.begin(),
@@ -251,6 +255,7 @@ void EngineCore::Seal(InFlightStep step, absl::Time now) {
   counters.num_swapped_out_blocks +=
       static_cast<int64_t>(plan_.swap_outs.size());
   counters.num_swapped_in_blocks += static_cast<int64_t>(plan_.swap_ins.size());
+  CountBlocks();
   in_flight_.push_back(std::move(step));
   // From here on changes are for the next plan.
   for (SlotId slot : std::exchange(late_released_, {})) {

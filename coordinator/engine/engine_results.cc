@@ -126,6 +126,10 @@ void EngineCore::AcceptTokens(const InFlightStep& step, StepResult* result,
       ++metrics_.counters.num_wasted_tokens;
       continue;
     }
+    if (seq->group->beams != nullptr) {
+      AcceptBeam(seq, result->tokens[idx], logprobs, now);
+      continue;
+    }
     std::vector<SequenceOutput>* outputs =
         seq->withheld ? &withheld_ : &effects_.outputs;
     AcceptToken(result->tokens[idx], logprobs, seq, outputs);

@@ -6,12 +6,14 @@
 #define COORDINATOR_ENGINE_SEQUENCE_GROUP_H_
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "absl/time/time.h"
 #include "common/ids.h"
 #include "common/sampling_params.h"
+#include "coordinator/engine/beam_group.h"
 #include "coordinator/engine/held_output.h"
 #include "coordinator/engine/sequence.h"
 #include "coordinator/kv/kv_manager.h"
@@ -34,8 +36,9 @@ struct SequenceGroup {
   int32_t tenant_idx = 0;  // see waiting_room.h
   State state = State::kWaiting;
   SamplingParams sampling;
-  std::vector<Sequence> sequences;  // does not grow while one has a slot
-  std::vector<HeldOutput> held;     // by index, if they are withheld
+  std::vector<Sequence> sequences;   // does not grow while one has a slot
+  std::vector<HeldOutput> held;      // by index, if they are withheld
+  std::unique_ptr<BeamGroup> beams;  // null: its sequences sample
   CacheScope cache_scope = 0;
   // Slots kept for unfinished ones that have none, while it runs.
   int32_t num_reserved_slots = 0;
@@ -63,6 +66,11 @@ struct SequenceGroup {
       if (!seq.finished) num += seq.num_in_flight;
     }
     return num;
+  }
+  // Whether the sequence is to be computed: unlike one that has ended, or one
+  // whose beam is dead.
+  bool IsLive(const Sequence& seq) const {
+    return !seq.finished && (beams == nullptr || beams->IsRunning(seq.index));
   }
   int32_t num_unfinished() const {
     int32_t num = 0;

@@ -36,6 +36,7 @@ std::vector<SequenceOutput> RunSearch(const Tokens& prompt,
                                       std::mt19937* random) {
   BeamGroup group(sampling);
   std::vector<Tokens> sequences(sampling.beam_width);
+  std::vector<TokenId> sampled(sampling.beam_width);
   sequences[0] = prompt;
   while (!group.is_done()) {
     std::vector<int32_t> running;
@@ -45,7 +46,10 @@ std::vector<SequenceOutput> RunSearch(const Tokens& prompt,
     std::shuffle(running.begin(), running.end(), *random);
     for (int32_t seq_idx : running) {
       EXPECT_FALSE(group.is_complete());
-      group.AddResult(seq_idx, After(sequences[seq_idx], sampling));
+      // The ranks sample the likeliest token, or another one.
+      const SampledLogprobs logprobs = After(sequences[seq_idx], sampling);
+      sampled[seq_idx] = logprobs.top[(*random)() % 2].token_id;
+      group.AddResult(seq_idx, sampled[seq_idx], logprobs);
     }
     EXPECT_TRUE(group.is_complete());
     const std::vector<Tokens> before = sequences;
@@ -59,6 +63,7 @@ std::vector<SequenceOutput> RunSearch(const Tokens& prompt,
         // The better of two children has stayed in their parent's sequence.
         EXPECT_EQ(staying.count(move.parent_idx), 1);
       }
+      EXPECT_EQ(move.is_sampled, move.token == sampled[move.parent_idx]);
       sequences[move.seq_idx] = before[move.parent_idx];
       sequences[move.seq_idx].push_back(move.token);
     }
@@ -176,14 +181,14 @@ TEST(BeamGroupTest, ASlotReportsAsManyTokensAsTheSearchLooksAt) {
 TEST(BeamGroupTest, DroppedResultsMustComeAgain) {
   const SamplingParams sampling = Sampling(2, 5);
   BeamGroup group(sampling);
-  group.AddResult(0, After({1}, sampling));
+  group.AddResult(0, 0, After({1}, sampling));
   group.Advance();
-  group.AddResult(1, After({1, 2}, sampling));
+  group.AddResult(1, 0, After({1, 2}, sampling));
   group.DropResults();
-  group.AddResult(0, After({1, 3}, sampling));
+  group.AddResult(0, 0, After({1, 3}, sampling));
   EXPECT_FALSE(group.is_complete());
-  group.AddResult(1, After({1, 2}, sampling));
-  group.AddResult(1, After({1, 2}, sampling));  // said twice is said
+  group.AddResult(1, 0, After({1, 2}, sampling));
+  group.AddResult(1, 0, After({1, 2}, sampling));  // said twice is said
   EXPECT_TRUE(group.is_complete());
 }
 
