@@ -171,6 +171,8 @@ absl::Status Coordinator::Impl::InitEngine() {
   engine.on_group_lost = options_.reform_lost_groups
                              ? OnGroupLostAction::kRequeue
                              : OnGroupLostAction::kFail;
+  std::random_device entropy;
+  engine.cache_salt_key = uint64_t{entropy()} << 32 | entropy();
   QUIRE_RETURN_IF_ERROR(ValidateEngineOptions(engine));
   QUIRE_ASSIGN_OR_RETURN(engine_, EngineLoop::Create(engine, &router_, clock_));
   if (!options_.record.empty()) {

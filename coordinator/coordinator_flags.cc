@@ -10,6 +10,7 @@
 #include "absl/strings/str_join.h"
 #include "common/flags/parse_flags.h"
 #include "common/status_macros.h"
+#include "coordinator/engine/preemption_mode.h"
 
 ABSL_FLAG(std::string, model, "", "Hugging Face model folder.");
 ABSL_FLAG(std::string, served_model_name, "",
@@ -46,8 +47,13 @@ ABSL_FLAG(std::string, scheduling_policy, "paged_fcfs",
           "iteration, nobody preempted; static_batch: a new batch when the "
           "last one has wholly ended. The last two need memory that is "
           "reserved.");
-ABSL_FLAG(std::string, preemption_mode, "recompute",
-          "How blocks are taken back: recompute.");
+ABSL_FLAG(std::string, preemption_mode, "auto",
+          "How blocks are taken back: swap to host memory, recompute, or auto: "
+          "whichever is faster for each request by measured rates.");
+ABSL_FLAG(double, swap_space, 4,
+          "GiB of host memory of each worker to swap KV blocks to; 0: none.");
+ABSL_FLAG(bool, enable_prefix_caching, true,
+          "Let requests of equal salt reuse each other's prefixes.");
 ABSL_FLAG(int, run_ahead_depth, 2,
           "Steps sent before the first of them is known.");
 ABSL_FLAG(int, max_queued_requests, 1024,
@@ -75,6 +81,8 @@ ABSL_FLAG(bool, exit_with_parent, false,
 namespace quire {
 namespace {
 
+constexpr double kMaxSwapSpace = 1 << 20;  // GiB
+
 absl::Status CheckChoice(const std::string& flag, const std::string& value,
                          const std::vector<std::string>& choices) {
   if (absl::c_linear_search(choices, value)) return absl::OkStatus();
@@ -99,8 +107,10 @@ absl::Status CheckFlags() {
   QUIRE_RETURN_IF_ERROR(CheckChoice("load_format",
                                     absl::GetFlag(FLAGS_load_format),
                                     {"auto", "safetensors", "dummy"}));
-  QUIRE_RETURN_IF_ERROR(CheckChoice(
-      "preemption_mode", absl::GetFlag(FLAGS_preemption_mode), {"recompute"}));
+  QUIRE_RETURN_IF_ERROR(
+      ParsePreemptionMode(absl::GetFlag(FLAGS_preemption_mode)).status());
+  QUIRE_RETURN_IF_ERROR(CheckRange(
+      "swap_space", absl::GetFlag(FLAGS_swap_space), 0, kMaxSwapSpace));
   QUIRE_RETURN_IF_ERROR(CheckChoice(
       "on_group_lost", absl::GetFlag(FLAGS_on_group_lost), {"exit", "reform"}));
   const int block_size = absl::GetFlag(FLAGS_block_size);
@@ -162,6 +172,17 @@ absl::StatusOr<CoordinatorOptions> OptionsFromFlags() {
   options.engine.run_ahead_depth = absl::GetFlag(FLAGS_run_ahead_depth);
   options.engine.max_queued_requests = absl::GetFlag(FLAGS_max_queued_requests);
   options.engine.max_queued_tokens = absl::GetFlag(FLAGS_max_queued_tokens);
+  QUIRE_ASSIGN_OR_RETURN(
+      options.engine.preemption_mode,
+      ParsePreemptionMode(absl::GetFlag(FLAGS_preemption_mode)));
+  options.engine.enable_prefix_caching =
+      absl::GetFlag(FLAGS_enable_prefix_caching);
+  // Only blocks can be swapped.
+  if (options.engine.kv_manager == "paged" &&
+      absl::GetFlag(FLAGS_preemption_mode) != "recompute") {
+    options.launch.swap_space_bytes =
+        static_cast<int64_t>(absl::GetFlag(FLAGS_swap_space) * (1 << 30));
+  }
   options.engine.forced_preemption_period =
       absl::GetFlag(FLAGS_forced_preemption_period);
   options.launch.dtype = absl::GetFlag(FLAGS_dtype);

@@ -109,10 +109,11 @@ class GroupLauncher::RankLaunch {
     }
   }
 
-  void AllocateKv(int32_t num_blocks) {
+  void AllocateKv(int32_t num_blocks, int32_t num_host_blocks) {
     v1::AllocateKvRequest request;
     *request.mutable_epoch() = epoch_;
     request.set_num_blocks(num_blocks);
+    request.set_num_host_blocks(num_host_blocks);
     v1::AllocateKvResponse response;
     Calls::Scope call(calls_);
     Note(stub_->AllocateKv(call.context(), request, &response));
@@ -196,10 +197,36 @@ absl::Status GroupLauncher::RunParts(
   }
   group->kv_bytes = num_blocks * block_bytes;
   group->ready.num_blocks = static_cast<int32_t>(num_blocks);
+  MeasurePreemption(ranks, &group->ready);
   OnAllRanks(ranks, [&](RankLaunch* rank) {
-    rank->AllocateKv(group->ready.num_blocks);
+    rank->AllocateKv(group->ready.num_blocks, group->ready.num_host_blocks);
   });
   return calls->failure();
+}
+
+// Ranks swap and compute at the same time, so the slowest decides.
+void GroupLauncher::MeasurePreemption(
+    const std::vector<std::unique_ptr<RankLaunch>>& ranks, GroupReady* ready) {
+  const double step_tokens = std::min<double>(
+      options_.max_num_batched_tokens,
+      double{1} * options_.max_num_seqs * options_.max_model_len);
+  double least_swap = std::numeric_limits<double>::infinity();
+  double least_prefill = least_swap;
+  uint64_t num_host_blocks = std::numeric_limits<int32_t>::max();
+  for (const auto& rank : ranks) {
+    const v1::ProfileResponse& profile = rank->profile();
+    const double block_bytes = static_cast<double>(profile.block_bytes());
+    num_host_blocks = std::min(
+        num_host_blocks, options_.swap_space_bytes / profile.block_bytes());
+    least_swap =
+        std::min(least_swap, profile.swap_bytes_per_second() / block_bytes);
+    least_prefill = std::min(
+        least_prefill,
+        profile.step_us() == 0 ? 0 : step_tokens * 1e6 / profile.step_us());
+  }
+  ready->num_host_blocks = static_cast<int32_t>(num_host_blocks);
+  ready->swap_blocks_per_second = least_swap;
+  ready->prefill_tokens_per_second = least_prefill;
 }
 
 absl::StatusOr<LaunchedGroup> GroupLauncher::Launch(

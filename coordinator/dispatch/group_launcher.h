@@ -39,6 +39,7 @@ struct LaunchOptions {
   uint64_t seed = 0;                // of dummy weights
   double memory_utilization = 0.9;  // (0, 1]
   int32_t num_blocks_override = 0;  // 0: what the memory holds
+  int64_t swap_space_bytes = 0;     // of host memory, of each rank
   // 0: blocks of block_size. Else rows of virtual memory, with pages of so
   // many bytes behind them.
   int64_t virtual_page_bytes = 0;
@@ -85,6 +86,9 @@ class GroupLauncher {
   absl::Status RunParts(const std::vector<std::unique_ptr<RankLaunch>>& ranks,
                         Calls* calls, const LaunchObserver& observer,
                         LaunchedGroup* group);
+  // Host blocks, and how fast ranks swap and compute.
+  void MeasurePreemption(const std::vector<std::unique_ptr<RankLaunch>>& ranks,
+                         GroupReady* ready);
 
   const LaunchOptions options_;
   absl::Mutex mutex_;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "coordinator/gateway/generate_session.h"
 
+#include <algorithm>
 #include <chrono>
 #include <utility>
 
@@ -68,12 +69,16 @@ absl::Status GenerateSession::Validate(const v1::GenerateRequest& request) {
   if (!valid_.has_seed) valid_.sampling.slot.seed = MixBits(random);
   encode_options_.add_special_tokens =
       !request.has_add_special_tokens() || request.add_special_tokens();
-  QUIRE_ASSIGN_OR_RETURN(
-      SequenceStream stream,
-      SequenceStream::Create(gateway_->tokenizer, valid_.sampling));
+  std::vector<SequenceStream> streams;
+  for (int32_t index = 0; index < valid_.sampling.n; ++index) {
+    QUIRE_ASSIGN_OR_RETURN(
+        SequenceStream stream,
+        SequenceStream::Create(gateway_->tokenizer, valid_.sampling, index));
+    streams.push_back(std::move(stream));
+  }
   {
     absl::MutexLock lock(&mutex_);
-    stream_ = std::move(stream);
+    streams_ = std::move(streams);
   }
   QUIRE_RETURN_IF_ERROR(gateway_->sessions->Add(request_id_, self_));
   is_in_table_ = true;
@@ -123,6 +128,10 @@ absl::Status GenerateSession::FitAndSubmit() {
   request.request_id = request_id_;
   request.prompt = std::move(valid_.prompt);
   request.sampling = valid_.sampling;
+  request.priority = valid_.priority;
+  request.tenant = valid_.tenant;
+  request.use_prefix_cache = valid_.use_prefix_cache;
+  request.cache_salt = valid_.cache_salt;
   request.deadline = deadline_;
   QUIRE_ASSIGN_OR_RETURN(
       const RequestKey key,
@@ -155,20 +164,44 @@ absl::Status GenerateSession::TakeOutput(const SequenceOutput& output) {
     engine_done_ = true;
     return output.status;
   }
-  if (stream_->is_finished()) return absl::OkStatus();
-  num_cached_tokens_ = output.num_cached_tokens;
-  const int64_t num_before = stream_->num_tokens();
-  QUIRE_RETURN_IF_ERROR(stream_->Append(output));
-  NoteTokens(stream_->num_tokens() - num_before);
-  if (output.finish_reason != FinishReason::kNone) engine_done_ = true;
-  if (stream_->stopped_by_string()) StopEngine(FinishReason::kStop);
+  if (output.index < 0 || output.index >= streams_.size()) {
+    return absl::InternalError(absl::StrCat("output of sequence ", output.index,
+                                            " of ", streams_.size()));
+  }
+  SequenceStream& stream = streams_[output.index];
+  if (stream.is_finished()) return absl::OkStatus();
+  num_cached_tokens_ = std::max(num_cached_tokens_, output.num_cached_tokens);
+  const int64_t num_before = stream.num_tokens();
+  QUIRE_RETURN_IF_ERROR(stream.Append(output));
+  NoteTokens(stream.num_tokens() - num_before);
+  if (output.finish_reason == FinishReason::kNone) {
+    if (stream.stopped_by_string()) StopSequence(output.index);
+  } else if (IsFinished()) {
+    engine_done_ = true;
+  }
   return absl::OkStatus();
+}
+
+bool GenerateSession::IsFinished() const {
+  return std::all_of(
+      streams_.begin(), streams_.end(),
+      [](const SequenceStream& stream) { return stream.is_finished(); });
+}
+
+void GenerateSession::StopSequence(int32_t index) {
+  if (streams_.size() == 1) {
+    StopEngine(FinishReason::kStop);
+  } else if (!engine_done_) {
+    gateway_->engine->FinishSequence(*key_, index);
+    engine_done_ = IsFinished();
+  }
 }
 
 void GenerateSession::NoteTokens(int64_t num_tokens) {
   if (num_tokens == 0) return;
   const absl::Time now = gateway_->clock->Now();
-  if (stream_->num_tokens() == num_tokens) {
+  num_tokens_ += num_tokens;
+  if (num_tokens_ == num_tokens) {
     first_token_ = now;
     gateway_->metrics->ObserveFirstToken(now - arrival_);
   } else {
@@ -179,14 +212,18 @@ void GenerateSession::NoteTokens(int64_t num_tokens) {
 
 void GenerateSession::Pump() {
   if (writing_ || ended_) return;
-  if (stream_->has_chunk()) {
+  // In turn, so that none of them has to wait for a talkative sibling.
+  for (size_t i = 0; i < streams_.size(); ++i) {
+    SequenceStream& stream = streams_[next_stream_];
+    next_stream_ = (next_stream_ + 1) % streams_.size();
+    if (!stream.has_chunk()) continue;
     response_.set_request_id(request_id_);
-    *response_.mutable_chunk() = stream_->TakeChunk();
+    *response_.mutable_chunk() = stream.TakeChunk();
     writing_ = true;
     StartWrite(&response_);
-  } else if (stream_->is_finished()) {
-    WriteComplete();
+    return;
   }
+  if (IsFinished()) WriteComplete();
 }
 
 void GenerateSession::WriteComplete() {
@@ -194,7 +231,7 @@ void GenerateSession::WriteComplete() {
   v1::Complete* complete = response_.mutable_complete();
   v1::Usage* usage = complete->mutable_usage();
   usage->set_prompt_tokens(static_cast<uint32_t>(num_prompt_tokens_));
-  usage->set_output_tokens(static_cast<uint32_t>(stream_->num_tokens()));
+  usage->set_output_tokens(static_cast<uint32_t>(num_tokens_));
   usage->set_cached_tokens(static_cast<uint32_t>(num_cached_tokens_));
   complete->set_seed(static_cast<int64_t>(valid_.sampling.slot.seed));
   ended_ = true;
@@ -265,9 +302,9 @@ void GenerateSession::OnDone() {
     if (key_.has_value()) gateway_->router->Remove(*key_);
     outcome.code = absl::StatusCodeToString(status_.code());
     const FinishReason reason =
-        stream_.has_value() ? stream_->finish_reason() : FinishReason::kNone;
+        streams_.empty() ? FinishReason::kNone : streams_[0].finish_reason();
     outcome.finish_reason = std::string(ReasonName(reason, status_));
-    outcome.num_output_tokens = stream_.has_value() ? stream_->num_tokens() : 0;
+    outcome.num_output_tokens = num_tokens_;
     if (outcome.num_output_tokens > 1) {
       outcome.decode = last_token_ - first_token_;
     }

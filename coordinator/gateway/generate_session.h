@@ -66,6 +66,10 @@ class GenerateSession final
 
   absl::Status TakeOutput(const SequenceOutput& output)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Whether no stream has more to come.
+  bool IsFinished() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // A stop string was found in this sequence.
+  void StopSequence(int32_t index) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void NoteTokens(int64_t num_tokens) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Writes what there is to write, if no write is under way.
   void Pump() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -91,7 +95,9 @@ class GenerateSession final
   absl::Mutex mutex_;
   std::optional<RequestKey> key_ ABSL_GUARDED_BY(mutex_);
   bool engine_done_ ABSL_GUARDED_BY(mutex_) = false;
-  std::optional<SequenceStream> stream_ ABSL_GUARDED_BY(mutex_);
+  std::vector<SequenceStream> streams_ ABSL_GUARDED_BY(mutex_);  // [n]
+  size_t next_stream_ ABSL_GUARDED_BY(mutex_) = 0;  // to be written from
+  int64_t num_tokens_ ABSL_GUARDED_BY(mutex_) = 0;  // of all streams
   int64_t num_prompt_tokens_ ABSL_GUARDED_BY(mutex_) = 0;
   int32_t num_cached_tokens_ ABSL_GUARDED_BY(mutex_) = 0;
   v1::GenerateResponse response_;  // being written while `writing_`

@@ -41,18 +41,19 @@ void FillLogprobs(TokenId token, const SampledLogprobs& sampled,
 }  // namespace
 
 absl::StatusOr<SequenceStream> SequenceStream::Create(
-    const Tokenizer* tokenizer, const SamplingParams& sampling) {
+    const Tokenizer* tokenizer, const SamplingParams& sampling, int32_t index) {
   QUIRE_ASSIGN_OR_RETURN(
       StopStringMatcher matcher,
       StopStringMatcher::Create(sampling.stop,
                                 sampling.include_stop_str_in_output));
-  return SequenceStream(tokenizer, sampling, std::move(matcher));
+  return SequenceStream(tokenizer, sampling, index, std::move(matcher));
 }
 
 SequenceStream::SequenceStream(const Tokenizer* tokenizer,
-                               const SamplingParams& sampling,
+                               const SamplingParams& sampling, int32_t index,
                                StopStringMatcher matcher)
-    : decoder_(tokenizer, sampling.skip_special_tokens),
+    : index_(index),
+      decoder_(tokenizer, sampling.skip_special_tokens),
       matcher_(std::move(matcher)),
       wants_logprobs_(sampling.slot.num_logprobs >= 0),
       include_stop_(sampling.include_stop_str_in_output) {}
@@ -92,7 +93,6 @@ absl::Status SequenceStream::Append(const SequenceOutput& output) {
 void SequenceStream::AppendToken(const SequenceOutput& output,
                                  size_t token_idx) {
   if (chunk_.token_ids().empty()) chunk_.set_token_offset(num_tokens_);
-  chunk_.set_index(output.index);
   chunk_.add_token_ids(output.tokens[token_idx]);
   ++num_tokens_;
   has_chunk_ = true;
@@ -123,6 +123,7 @@ void SequenceStream::Finish(FinishReason reason) {
 
 v1::Chunk SequenceStream::TakeChunk() {
   has_chunk_ = false;
+  chunk_.set_index(static_cast<uint32_t>(index_));
   return std::exchange(chunk_, v1::Chunk());
 }
 

@@ -23,8 +23,10 @@ namespace quire {
 class SequenceStream {
  public:
   // InvalidArgument when a stop string is not one. `tokenizer` is borrowed.
+  // `index` is the sequence's in its request.
   static absl::StatusOr<SequenceStream> Create(const Tokenizer* tokenizer,
-                                               const SamplingParams& sampling);
+                                               const SamplingParams& sampling,
+                                               int32_t index = 0);
 
   // Takes news; ignored once the sequence has ended. Tokens after the one that
   // completed a stop string are dropped. Internal when tokens are missing.
@@ -43,12 +45,13 @@ class SequenceStream {
 
  private:
   SequenceStream(const Tokenizer* tokenizer, const SamplingParams& sampling,
-                 StopStringMatcher matcher);
+                 int32_t index, StopStringMatcher matcher);
 
   void AppendToken(const SequenceOutput& output, size_t token_idx);
   void AppendText(const StopStringMatcher::Output& output);
   void Finish(FinishReason reason);
 
+  int32_t index_;
   StreamDecoder decoder_;
   StopStringMatcher matcher_;
   bool wants_logprobs_;

@@ -13,7 +13,8 @@
 namespace quire {
 namespace {
 
-constexpr int kMaxRequestIdBytes = 128;
+constexpr int kMaxNameBytes = 128;  // of a request or a tenant
+constexpr int kMaxSaltBytes = 1024;
 constexpr int kMaxStops = 16;
 constexpr size_t kMaxStopBytes = 256;
 constexpr uint32_t kMaxStopTokenIds = 1024;
@@ -62,21 +63,130 @@ bool IsWithin(float value, float least, float most) {
   return value >= least && value <= most;  // false for NaN
 }
 
-void CheckRequestId(const std::string& request_id, Violations* violations) {
-  if (request_id.size() > kMaxRequestIdBytes) {
-    violations->Add(
-        "request_id",
-        absl::StrCat("request_id has ", request_id.size(),
-                     " characters; it may have at most ", kMaxRequestIdBytes));
+void CheckName(const std::string& field, const std::string& value,
+               Violations* violations) {
+  if (value.size() > kMaxNameBytes) {
+    violations->Add(field, absl::StrCat(field, " has ", value.size(),
+                                        " characters; it may have at most ",
+                                        kMaxNameBytes));
     return;
   }
-  for (const char c : request_id) {
+  for (const char c : value) {
     if (c >= 0x20 && c <= 0x7e) continue;
-    violations->Add("request_id",
-                    "request_id has a character that is not printable ASCII; "
-                    "use letters, digits and dashes");
+    violations->Add(field,
+                    absl::StrCat(field,
+                                 " has a character that is not printable "
+                                 "ASCII; use letters, digits and dashes"));
     return;
   }
+}
+
+void ReadService(const v1::GenerateRequest& request, ValidatedRequest* valid,
+                 Violations* violations) {
+  CheckName("request_id", request.request_id(), violations);
+  valid->request_id = request.request_id();
+  CheckName("tenant", request.tenant(), violations);
+  valid->tenant = request.tenant();
+  valid->priority = request.priority();
+  valid->use_prefix_cache =
+      !request.has_use_prefix_cache() || request.use_prefix_cache();
+  if (request.cache_salt().size() > kMaxSaltBytes) {
+    violations->Add(
+        "cache_salt",
+        absl::StrCat("cache_salt has ", request.cache_salt().size(),
+                     " bytes; it may have at most ", kMaxSaltBytes));
+  }
+  valid->cache_salt = request.cache_salt();
+}
+
+// How many sequences are sampled, and returned.
+void ReadSequences(const v1::SamplingParams& params, SamplingParams* sampling,
+                   Violations* violations) {
+  const uint32_t n = params.has_n() ? params.n() : 1;
+  violations->CheckRange("n", n, n >= 1 && n <= kMaxSequencesPerGroup,
+                         absl::StrCat("1 to ", kMaxSequencesPerGroup));
+  const uint32_t best_of = params.has_best_of() ? params.best_of() : n;
+  if (params.has_best_of() &&
+      (best_of > kMaxSequencesPerGroup || best_of < n)) {
+    violations->Add(
+        "sampling.best_of",
+        absl::StrCat("best_of=", best_of, " is out of range; it must be n=", n,
+                     " to ", kMaxSequencesPerGroup,
+                     ", or unset to return all n"));
+  } else if (best_of > n && params.stop_size() > 0) {
+    violations->Add(
+        "sampling.best_of",
+        absl::StrCat("best_of=", best_of, " above n=", n,
+                     " ranks whole sequences, which stop strings would cut; "
+                     "use stop_token_ids, or best_of=n"));
+  }
+  sampling->n = static_cast<int32_t>(std::min<uint32_t>(n, 16));
+  sampling->best_of = static_cast<int32_t>(std::min<uint32_t>(best_of, 16));
+}
+
+void ReadBeams(const v1::SamplingParams& params, SamplingParams* sampling,
+               Violations* violations) {
+  const uint32_t width = params.has_beam_width() ? params.beam_width() : 0;
+  violations->CheckRange("beam_width", width,
+                         width == 0 || (width >= 2 && width <= kMaxBeamWidth),
+                         "2 to 16, or 0 for no beam search");
+  sampling->length_penalty =
+      params.has_length_penalty() ? params.length_penalty() : 1;
+  violations->CheckRange("length_penalty", sampling->length_penalty,
+                         std::isfinite(sampling->length_penalty), "finite");
+  switch (params.early_stopping()) {
+    case v1::EARLY_STOPPING_TRUE:
+      sampling->early_stopping = EarlyStopping::kTrue;
+      break;
+    case v1::EARLY_STOPPING_NEVER:
+      sampling->early_stopping = EarlyStopping::kNever;
+      break;
+    case v1::EARLY_STOPPING_UNSPECIFIED:
+    case v1::EARLY_STOPPING_FALSE:
+      sampling->early_stopping = EarlyStopping::kFalse;
+      break;
+    default:
+      violations->Add("sampling.early_stopping",
+                      absl::StrCat("early_stopping=", params.early_stopping(),
+                                   " is unknown; it must be FALSE, TRUE or "
+                                   "NEVER"));
+  }
+  if (width == 0) {
+    if (params.has_length_penalty() || params.has_early_stopping()) {
+      violations->Add(
+          "sampling.beam_width",
+          "length_penalty and early_stopping are beam search's; set "
+          "beam_width, or leave them out");
+    }
+    return;
+  }
+  sampling->beam_width =
+      static_cast<int32_t>(std::min<uint32_t>(width, kMaxBeamWidth));
+  const auto refuse = [&](bool is_set, const std::string& name,
+                          absl::string_view remedy) {
+    if (!is_set) return;
+    violations->Add("sampling." + name,
+                    absl::StrCat(name, " has no meaning for beam_width=", width,
+                                 "; ", remedy));
+  };
+  refuse(params.has_temperature() && params.temperature() >= kGreedyBelow,
+         "temperature", "leave it out or set it to 0");
+  refuse(params.has_top_p(), "top_p", "leave it out");
+  refuse(params.has_top_k(), "top_k", "leave it out");
+  refuse(params.has_min_p(), "min_p", "leave it out");
+  refuse(params.has_presence_penalty(), "presence_penalty", "leave it out");
+  refuse(params.has_frequency_penalty(), "frequency_penalty", "leave it out");
+  refuse(params.has_repetition_penalty(), "repetition_penalty", "leave it out");
+  refuse(params.has_best_of() && params.best_of() != params.n(), "best_of",
+         "the best n of the beams are returned");
+  refuse(params.stop_size() > 0, "stop", "use stop_token_ids");
+  if (params.has_n() && params.n() > width) {
+    violations->Add("sampling.n", absl::StrCat("n=", params.n(),
+                                               " is above beam_width=", width,
+                                               "; lower it or widen the beam"));
+  }
+  // Beams are ranked by the model's own probabilities.
+  sampling->slot.temperature = 0;
 }
 
 void ReadDistribution(const v1::SamplingParams& params, SlotSampling* slot,
@@ -248,8 +358,7 @@ absl::StatusOr<ValidatedRequest> ValidateGenerate(
   const v1::SamplingParams& params = request.sampling();
   ValidatedRequest valid;
   Violations violations;
-  CheckRequestId(request.request_id(), &violations);
-  valid.request_id = request.request_id();
+  ReadService(request, &valid, &violations);
   SamplingParams* sampling = &valid.sampling;
   ReadDistribution(params, &sampling->slot, &violations);
   ReadPenalties(params, &sampling->slot, &violations);
@@ -262,12 +371,8 @@ absl::StatusOr<ValidatedRequest> ValidateGenerate(
     sampling->slot.num_logprobs =
         static_cast<int32_t>(std::min(params.logprobs(), kMaxLogprobs));
   }
-  if (params.has_n() && params.n() != 1) {
-    violations.Add("sampling.n",
-                   absl::StrCat("n=", params.n(),
-                                " is not supported; it must be 1: send one "
-                                "request per sequence, each with its seed"));
-  }
+  ReadSequences(params, sampling, &violations);
+  ReadBeams(params, sampling, &violations);
   valid.has_seed = params.has_seed();
   sampling->slot.seed = static_cast<uint64_t>(params.seed());
   switch (request.input_case()) {

@@ -41,6 +41,10 @@ struct ValidatedRequest {
   bool has_max_tokens = false;
   int64_t max_tokens = 0;  // as asked for, or the default
   int64_t min_tokens = 0;
+  int32_t priority = 0;
+  std::string tenant;
+  bool use_prefix_cache = true;
+  std::string cache_salt;  // "": the tenant
 };
 
 // InvalidArgument lists every violated field in BadRequest, reason

@@ -34,6 +34,12 @@ absl::StatusOr<MemoryProfile> Executor::Profile(double memory_utilization) {
       profile.largest_step,
       RunLargestStep(parts_.backend.get(), parts_.model.get(), parts_.limits,
                      parts_.block_size, parts_.vocab_size, *clock_));
+  if (parts_.virtual_page_bytes == 0) {
+    QUIRE_ASSIGN_OR_RETURN(
+        profile.swap_bytes_per_second,
+        MeasureSwap(parts_.backend.get(),
+                    parts_.model->kv_layout(parts_.block_size), *clock_));
+  }
   // Every rank has its weights and has met its largest step before any looks,
   // and all look before any goes on to allocate.
   QUIRE_RETURN_IF_ERROR(parts_.collective->Barrier());

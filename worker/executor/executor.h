@@ -45,6 +45,7 @@ struct MemoryProfile {
   int64_t weight_bytes = 0;
   int64_t activation_bytes = 0;
   absl::Duration largest_step;
+  int64_t swap_bytes_per_second = 0;  // see MeasureSwap; 0: unknown
 };
 
 // Thread-compatible: the executor thread calls everything. All ranks of a group

@@ -74,6 +74,37 @@ absl::StatusOr<absl::Duration> RunLargestStep(Backend* backend, Model* model,
   return clock.Now() - start;
 }
 
+absl::StatusOr<int64_t> MeasureSwap(Backend* backend, const KvLayout& layout,
+                                    const Clock& clock) {
+  // Enough for the links of today to reach their rate.
+  constexpr int64_t kTrialBytes = int64_t{32} << 20;
+  const int32_t num_blocks = static_cast<int32_t>(
+      std::max<int64_t>(1, kTrialBytes / layout.BlockBytes()));
+  const auto cache =
+      PagedKvCache::Create(backend, layout, num_blocks, num_blocks);
+  if (absl::IsResourceExhausted(cache.status())) return 0;
+  QUIRE_RETURN_IF_ERROR(cache.status());
+  StepPlan out, in;
+  for (int32_t i = 0; i < num_blocks; ++i) {
+    out.swap_outs.push_back({BlockId(i), HostBlockId(i)});
+    in.swap_ins.push_back({BlockId(i), HostBlockId(i)});
+  }
+  absl::Duration slowest;
+  // The first round touches the memory.
+  for (int round = 0; round < 2; ++round) {
+    slowest = absl::ZeroDuration();
+    for (const StepPlan* plan : {&out, &in}) {
+      const absl::Time start = clock.Now();
+      QUIRE_RETURN_IF_ERROR((*cache)->MoveBlocks(*plan));
+      QUIRE_RETURN_IF_ERROR(backend->Synchronize());
+      slowest = std::max(slowest, clock.Now() - start);
+    }
+  }
+  if (slowest <= absl::ZeroDuration()) return 0;
+  return static_cast<int64_t>(num_blocks * layout.BlockBytes() /
+                              absl::ToDoubleSeconds(slowest));
+}
+
 absl::StatusOr<int64_t> KvBytesFor(const MemoryInfo& memory,
                                    double memory_utilization,
                                    int32_t num_sharers) {

@@ -12,6 +12,7 @@
 #include "common/clock.h"
 #include "common/step_plan.h"
 #include "kernels/backend.h"
+#include "kernels/kv_layout.h"
 #include "worker/model/model.h"
 
 namespace quire {
@@ -28,6 +29,12 @@ absl::StatusOr<absl::Duration> RunLargestStep(Backend* backend, Model* model,
                                               int32_t block_size,
                                               int32_t vocab_size,
                                               const Clock& clock);
+
+// Bytes a second between device blocks and host blocks, the slower direction:
+// what PagedKvCache::MoveBlocks reaches with some tens of MiB at once. 0 if the
+// clock is too coarse, or there is no memory to try it with.
+absl::StatusOr<int64_t> MeasureSwap(Backend* backend, const KvLayout& layout,
+                                    const Clock& clock);
 
 // Bytes that this rank's cache may take: what `memory_utilization` of the
 // device leaves beside everything that is in use now, shared evenly by the

@@ -52,6 +52,7 @@ class WorkerServiceImpl final : public v1::Worker::CallbackService {
             response->set_activation_bytes(profile->activation_bytes);
             response->set_step_us(
                 absl::ToInt64Microseconds(profile->largest_step));
+            response->set_swap_bytes_per_second(profile->swap_bytes_per_second);
           }
           reactor->Finish(ToGrpcStatus(profile.status()));
         });

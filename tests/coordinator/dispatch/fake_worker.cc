@@ -52,6 +52,7 @@ class FakeWorker::Service final : public v1::Worker::Service {
   grpc::Status Profile(grpc::ServerContext*, const v1::ProfileRequest*,
                        v1::ProfileResponse* response) override {
     response->set_kv_bytes(options_.kv_bytes);
+    response->set_swap_bytes_per_second(options_.swap_bytes_per_second);
     response->set_block_bytes(1000);
     response->set_step_us(1000);
     absl::MutexLock lock(&mutex_);
@@ -65,6 +66,7 @@ class FakeWorker::Service final : public v1::Worker::Service {
                           v1::AllocateKvResponse*) override {
     absl::MutexLock lock(&mutex_);
     num_allocated_blocks = request->num_blocks();
+    num_allocated_host_blocks = request->num_host_blocks();
     return grpc::Status::OK;
   }
 
@@ -131,6 +133,7 @@ class FakeWorker::Service final : public v1::Worker::Service {
   int64_t num_plans ABSL_GUARDED_BY(mutex_) = 0;
   int64_t num_answers ABSL_GUARDED_BY(mutex_) = 0;
   int32_t num_allocated_blocks ABSL_GUARDED_BY(mutex_) = 0;
+  int32_t num_allocated_host_blocks ABSL_GUARDED_BY(mutex_) = 0;
 
  private:
   // False when the stream is to end.
@@ -223,6 +226,11 @@ void FakeWorker::AwaitPlans(int64_t num_plans) const {
                           };
   absl::MutexLock lock(&service_->mutex_);
   service_->mutex_.Await(absl::Condition(&enough));
+}
+
+int32_t FakeWorker::num_allocated_host_blocks() const {
+  absl::MutexLock lock(&service_->mutex_);
+  return service_->num_allocated_host_blocks;
 }
 
 int32_t FakeWorker::num_allocated_blocks() const {

@@ -19,6 +19,7 @@ struct FakeWorkerOptions {
   int32_t group_tokens = 5;  // of a page group, if the cache is virtual
   absl::Status load_status;   // what Load ends with
   uint64_t kv_bytes = 64000;  // of blocks of 1000 bytes
+  uint64_t swap_bytes_per_second = 0;
   bool hang_in_load = false;  // until the worker is destroyed
 };
 
@@ -46,6 +47,7 @@ class FakeWorker {
   void AwaitPlans(int64_t num_plans) const;
   // Blocks of AllocateKv; 0 before.
   int32_t num_allocated_blocks() const;
+  int32_t num_allocated_host_blocks() const;
   // Waits until Load has been called.
   void AwaitLoad() const;
 

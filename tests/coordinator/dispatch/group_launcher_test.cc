@@ -45,6 +45,28 @@ TEST(GroupLauncherTest, CacheIsAsLargeAsThePoorestRankHolds) {
   EXPECT_THAT(phases[1], testing::ElementsAre("weights", "done"));
 }
 
+TEST(GroupLauncherTest, EveryRankGetsItsSwapSpaceAndTheSlowestSetsTheRates) {
+  FakeWorkerOptions fast, slow;
+  fast.swap_bytes_per_second = 9'000'000;
+  slow.swap_bytes_per_second = 2'500'000;
+  FakeWorker first(fast), second(slow);
+  LaunchOptions options;
+  options.swap_space_bytes = 12'999;
+  options.max_num_batched_tokens = 100;
+  options.max_num_seqs = 10;
+  options.max_model_len = 50;
+  GroupLauncher launcher(options);
+  auto group = launcher.Launch({first.address(), second.address()},
+                               kCoordinator, kGroup, {});
+  ASSERT_TRUE(group.ok()) << group.status();
+  EXPECT_EQ(group->ready.num_host_blocks, 12);
+  EXPECT_EQ(first.num_allocated_host_blocks(), 12);
+  EXPECT_EQ(second.num_allocated_host_blocks(), 12);
+  EXPECT_EQ(group->ready.swap_blocks_per_second, 2500);
+  // 100 tokens in a millisecond.
+  EXPECT_EQ(group->ready.prefill_tokens_per_second, 100'000);
+}
+
 TEST(GroupLauncherTest, OverrideDecidesTheNumberOfBlocks) {
   FakeWorker worker;
   LaunchOptions options;
@@ -70,12 +92,12 @@ TEST(GroupLauncherTest, WorkersSayHowManyTokensAPageGroupHolds) {
                           kGroup, {});
   ASSERT_TRUE(group.ok()) << group.status();
   EXPECT_EQ(group->ready.block_size, 5);
-  EXPECT_EQ(launcher
-                .Launch({first.address(), other.address()}, kCoordinator,
-                        kGroup, {})
-                .status()
-                .message(),
-            "page groups hold 5 tokens on rank 0, 6 on another");
+  EXPECT_EQ(
+      launcher
+          .Launch({first.address(), other.address()}, kCoordinator, kGroup, {})
+          .status()
+          .message(),
+      "page groups hold 5 tokens on rank 0, 6 on another");
 }
 
 TEST(GroupLauncherTest, NoMemoryLeftIsAnError) {

@@ -141,6 +141,48 @@ class InferenceServiceTest : public testing::Test {
   std::unique_ptr<v1::Inference::Stub> stub_;
 };
 
+TEST_F(InferenceServiceTest, SiblingsAreStreamedEachUnderItsIndex) {
+  grpc::ClientContext rpc;
+  v1::GenerateRequest asked = Request("hello");
+  asked.mutable_sampling()->set_n(2);
+  asked.mutable_sampling()->add_stop("zz");
+  asked.set_priority(-3);
+  asked.set_tenant("acme");
+  asked.set_use_prefix_cache(false);
+  asked.set_cache_salt("salt");
+  auto reader = stub_->Generate(&rpc, asked);
+  const EngineRequest request = engine_.AwaitRequest(1);
+  EXPECT_EQ(request.sampling.n, 2);
+  EXPECT_EQ(request.sampling.best_of, 2);
+  EXPECT_EQ(request.priority, -3);
+  EXPECT_EQ(request.tenant, "acme");
+  EXPECT_FALSE(request.use_prefix_cache);
+  EXPECT_EQ(request.cache_salt, "salt");
+  SequenceOutput first = Output(1, 0, "ab", FinishReason::kLength);
+  first.num_cached_tokens = 3;
+  engine_.Emit(first);
+  SequenceOutput second = Output(1, 0, "czz");
+  second.index = 1;
+  engine_.Emit(second);
+  // The stop string ends its sequence alone, and with it the request.
+  EXPECT_THAT(engine_.AwaitFinishedSequences(1),
+              ElementsAre(std::pair<uint64_t, int32_t>(1, 1)));
+  std::string texts[2];
+  v1::GenerateResponse response;
+  v1::Complete complete;
+  while (reader->Read(&response)) {
+    if (response.has_complete()) complete = response.complete();
+    if (!response.has_chunk()) continue;
+    ASSERT_LT(response.chunk().index(), 2);
+    texts[response.chunk().index()] += response.chunk().text();
+  }
+  EXPECT_TRUE(reader->Finish().ok());
+  EXPECT_EQ(texts[0], "ab");
+  EXPECT_EQ(texts[1], "c");
+  EXPECT_EQ(complete.usage().output_tokens(), 5);
+  EXPECT_EQ(complete.usage().cached_tokens(), 3);
+}
+
 TEST_F(InferenceServiceTest, StreamsTokensAsTheyCome) {
   grpc::ClientContext rpc;
   auto reader = stub_->Generate(&rpc, Request("hello"));

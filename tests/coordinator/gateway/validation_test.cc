@@ -55,6 +55,79 @@ struct FloatCase {
   std::vector<float> invalid;
 };
 
+TEST(ValidationTest, MessagesOfSequencesNameValueAndRemedy) {
+  v1::GenerateRequest request = Request();
+  request.mutable_sampling()->set_n(4);
+  request.mutable_sampling()->set_best_of(3);
+  EXPECT_EQ(ValidateGenerate(request, Limits()).status().message(),
+            "best_of=3 is out of range; it must be n=4 to 16, or unset to "
+            "return all n");
+  request.mutable_sampling()->set_best_of(5);
+  request.mutable_sampling()->add_stop("x");
+  EXPECT_EQ(ValidateGenerate(request, Limits()).status().message(),
+            "best_of=5 above n=4 ranks whole sequences, which stop strings "
+            "would cut; use stop_token_ids, or best_of=n");
+  request.mutable_sampling()->clear_stop();
+  const auto valid = ValidateGenerate(request, Limits());
+  ASSERT_TRUE(valid.ok()) << valid.status();
+  EXPECT_EQ(valid->sampling.n, 4);
+  EXPECT_EQ(valid->sampling.best_of, 5);
+}
+
+TEST(ValidationTest, BeamSearchTakesNothingOfSampling) {
+  v1::GenerateRequest request = Request();
+  v1::SamplingParams* params = request.mutable_sampling();
+  params->set_beam_width(4);
+  params->set_n(2);
+  params->set_length_penalty(-0.5f);
+  params->set_early_stopping(v1::EARLY_STOPPING_NEVER);
+  params->set_temperature(0);
+  const auto valid = ValidateGenerate(request, Limits());
+  ASSERT_TRUE(valid.ok()) << valid.status();
+  EXPECT_EQ(valid->sampling.beam_width, 4);
+  EXPECT_EQ(valid->sampling.n, 2);
+  EXPECT_EQ(valid->sampling.length_penalty, -0.5f);
+  EXPECT_EQ(valid->sampling.early_stopping, EarlyStopping::kNever);
+  EXPECT_EQ(valid->sampling.slot.temperature, 0);
+  params->set_temperature(0.5f);
+  params->set_top_k(3);
+  params->set_n(5);
+  params->add_stop("x");
+  EXPECT_THAT(Violated(request),
+              ElementsAre("sampling.temperature", "sampling.top_k",
+                          "sampling.stop", "sampling.n"));
+  params->Clear();
+  params->set_length_penalty(2);
+  EXPECT_THAT(Violated(request), ElementsAre("sampling.beam_width"));
+  params->set_beam_width(2);
+  params->set_length_penalty(std::numeric_limits<float>::infinity());
+  EXPECT_THAT(Violated(request), ElementsAre("sampling.length_penalty"));
+  params->clear_length_penalty();
+  params->set_early_stopping(static_cast<v1::EarlyStopping>(9));
+  EXPECT_THAT(Violated(request), ElementsAre("sampling.early_stopping"));
+}
+
+TEST(ValidationTest, WhoAsksAndWithWhomItSharesIsTaken) {
+  v1::GenerateRequest request = Request();
+  EXPECT_TRUE(ValidateGenerate(request, Limits())->use_prefix_cache);
+  request.set_priority(-7);
+  request.set_tenant("acme");
+  request.set_use_prefix_cache(false);
+  request.set_cache_salt("salt");
+  const auto valid = ValidateGenerate(request, Limits());
+  ASSERT_TRUE(valid.ok()) << valid.status();
+  EXPECT_EQ(valid->priority, -7);
+  EXPECT_EQ(valid->tenant, "acme");
+  EXPECT_FALSE(valid->use_prefix_cache);
+  EXPECT_EQ(valid->cache_salt, "salt");
+  request.set_tenant(std::string(129, 'x'));
+  request.set_cache_salt(std::string(1025, 'x'));
+  EXPECT_THAT(Violated(request), ElementsAre("tenant", "cache_salt"));
+  request.set_tenant("tab\t");
+  request.clear_cache_salt();
+  EXPECT_THAT(Violated(request), ElementsAre("tenant"));
+}
+
 TEST(ValidationTest, FloatsAreHeldToTheirRanges) {
   constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
   constexpr float kInf = std::numeric_limits<float>::infinity();
@@ -134,8 +207,16 @@ TEST(ValidationTest, IntegersAreHeldToTheirRanges) {
        {21, kMaxU32}},
       {"n",
        [](Params* params, int64_t value) { params->set_n(value); },
-       {1},
-       {0, 2, kMaxU32}},
+       {1, 16},
+       {0, 17, kMaxU32}},
+      {"best_of",
+       [](Params* params, int64_t value) { params->set_best_of(value); },
+       {1, 16},
+       {0, 17, kMaxU32}},
+      {"beam_width",
+       [](Params* params, int64_t value) { params->set_beam_width(value); },
+       {0, 2, 16},
+       {1, 17, kMaxU32}},
       {"seed",
        [](Params* params, int64_t value) { params->set_seed(value); },
        {0, -1, std::numeric_limits<int64_t>::min(),
