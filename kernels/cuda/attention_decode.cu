@@ -59,9 +59,7 @@ class Copier {
         memory_(memory),
         lane_(lane),
         cache_(p, plan, 0, 0),
-        next_unit_(first_unit) {
-    total_ = plan.header->num_units * p.cache.layout.num_kv_heads;
-  }
+        next_unit_(first_unit) {}
 
   __device__ __forceinline__ void Run() {
     FetchUnit();
@@ -72,7 +70,7 @@ class Copier {
         const bool has_second = at + kChunk < end_;
         const bool is_last = at + kTile >= end_;
         if (is_last) {
-          FetchUnit();
+          ReserveUnit();
         } else {
           LookUpRows(at + kTile);
         }
@@ -84,20 +82,32 @@ class Copier {
         if (is_last) break;
         at += kTile;
       }
+      FetchUnit();
     }
     WaitForCopies<0>();
   }
 
  private:
-  // This lane's word of the unit that comes next, on its way.
+  // As late as hides it: a unit reserved is one that others cannot begin, and
+  // when few are left they would wait for this pair.
+  __device__ __forceinline__ void ReserveUnit() {
+    if (lane_ == 0) next_unit_ = atomicAdd(&plan_.header->next_unit, 1);
+  }
+
+  // Fetches this lane's word of the reserved unit.
   __device__ __forceinline__ void FetchUnit() {
     const int unit = __shfl_sync(~0u, next_unit_, 0);
     const int heads = p_.cache.layout.num_kv_heads;
+    const int entry = unit / heads;
     word_ = -1;
-    if (unit < total_ && lane_ < 16) {
-      word_ = __ldcg(
-          reinterpret_cast<const int32_t*>(plan_.units + unit / heads) + lane_);
-      if (lane_ == 14) word_ = unit % heads;  // kv_head
+    if (lane_ < 16) {
+      // Does not wait to know how many units there are.
+      const AttentionUnit* from =
+          plan_.units + min(entry, plan_.unit_capacity - 1);
+      const int32_t word =
+          __ldcg(reinterpret_cast<const int32_t*>(from) + lane_);
+      if (entry < __ldcg(&plan_.header->num_units)) word_ = word;
+      if (lane_ == 14) word_ = unit - entry * heads;  // kv_head
     }
   }
 
@@ -109,7 +119,6 @@ class Copier {
     if (lane_ == 0) Arrive(SharedAddress(&memory_->ready[units_.at]));
     units_.Advance();
     if (unit->seq_slot < 0) return false;
-    if (lane_ == 0) next_unit_ = atomicAdd(&plan_.header->next_unit, 1);
     cache_ = CacheRows(p_, plan_, unit->seq_slot, unit->kv_head);
     begin_ = unit->kv_begin;
     end_ = unit->kv_end;
@@ -153,7 +162,6 @@ class Copier {
   Memory* memory_;
   const int lane_;
   CacheRows cache_;
-  int total_;      // units of all heads
   int next_unit_;  // lane 0's counts
   int32_t word_ = -1;
   int begin_ = 0, end_ = 0;
@@ -164,67 +172,112 @@ class Copier {
 
 // Folds `count` states, a slot apart, into `folded` or, if that is null, into
 // the result. A lane takes four elements of a row at a time.
+// States to fold: `count` of them, `apart` floats from one to the next.
+struct StateRun {
+  const float* first;
+  int64_t apart;
+  int count;
+};
+
+// Four elements of a row, as they are folded.
+struct FoldedPiece {
+  float4 o = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+  float m = NegativeInfinity();
+  float l = 0.0f;
+
+  __device__ __forceinline__ void Add(float4 later, float2 ml, float scale) {
+    if (ml.x == NegativeInfinity()) return;
+    const Fold fold(m, ml.x, scale);
+    o.x = fold(o.x, later.x);
+    o.y = fold(o.y, later.y);
+    o.z = fold(o.z, later.z);
+    o.w = fold(o.w, later.w);
+    l = fold(l, ml.y);
+    m = fold.m;
+  }
+};
+
 template <int kHeadDim>
+__device__ __forceinline__ void StorePiece(const AttentionParams& p,
+                                           const AttentionUnit& unit, int item,
+                                           const FoldedPiece& piece,
+                                           float* folded) {
+  constexpr int kPieces = kHeadDim / 4;
+  const int row = item / kPieces, at = item % kPieces;
+  if (folded != nullptr) {
+    float* to = folded + row * (kHeadDim + 4);
+    __stcg(reinterpret_cast<float4*>(to) + at, piece.o);
+    if (at == 0) {
+      __stcg(reinterpret_cast<float2*>(to + kHeadDim),
+             make_float2(piece.m, piece.l));
+    }
+    return;
+  }
+  const int group = p.num_q_heads / p.cache.layout.num_kv_heads;
+  const int in_seq = unit.row_begin + row;
+  const int64_t token = unit.query_start + in_seq / group;
+  const int head = unit.kv_head * group + in_seq % group;
+  const float normalizer = Normalizer(piece.l);
+  uint2 packed;
+  packed.x = PackBf16(Normalize(piece.o.x, normalizer),
+                      Normalize(piece.o.y, normalizer));
+  packed.y = PackBf16(Normalize(piece.o.z, normalizer),
+                      Normalize(piece.o.w, normalizer));
+  reinterpret_cast<uint2*>(static_cast<__nv_bfloat16*>(p.out) +
+                           (token * p.num_q_heads + head) * kHeadDim)[at] =
+      packed;
+}
+
+// A warp folds states into `folded` or, if that is null, into the result. A
+// lane has kItems pieces in hand and loads kBatch states of each at once.
+template <int kHeadDim, int kItems, int kBatch>
 __device__ __noinline__ void FoldStored(const AttentionParams& p,
-                                        int state_floats,
-                                        const AttentionUnit& unit,
-                                        const float* states, int count,
+                                        const AttentionUnit& unit, StateRun run,
                                         float* folded) {
   constexpr int kPieces = kHeadDim / 4;
-  constexpr int kStride = kHeadDim + 4;
-  constexpr int kBatch = 16;
-  const int lane = threadIdx.x % 32;
-  const int group = p.num_q_heads / p.cache.layout.num_kv_heads;
   const float scale = p.scale * kLog2E;
-  const int64_t apart = int64_t{p.cache.layout.num_kv_heads} * state_floats;
+  const int items = unit.num_rows * kPieces;
 #pragma unroll 1
-  for (int item = lane; item < unit.num_rows * kPieces; item += 32) {
-    const int row = item / kPieces, piece = item % kPieces;
-    const float* from = states + row * kStride;
-    float4 o = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-    float m = NegativeInfinity(), l = 0.0f;
-#pragma unroll 1
-    for (int base = 0; base < count; base += kBatch) {
-      float4 later[kBatch];
-      float2 ml[kBatch];
+  for (int first = threadIdx.x % 32; first < items; first += 32 * kItems) {
+    FoldedPiece pieces[kItems];
+    // Those beyond the last item repeat it, and are not stored.
+    const float* from[kItems];
+    int at[kItems];
 #pragma unroll
-      for (int i = 0; i < kBatch; ++i) {
-        if (base + i >= count) break;
-        const float* at = from + (base + i) * apart;
-        ml[i] = __ldcg(reinterpret_cast<const float2*>(at + kHeadDim));
-        later[i] = __ldcg(reinterpret_cast<const float4*>(at) + piece);
+    for (int i = 0; i < kItems; ++i) {
+      const int item = min(first + i * 32, items - 1);
+      from[i] = run.first + item / kPieces * (kHeadDim + 4);
+      at[i] = item % kPieces;
+    }
+#pragma unroll 1
+    for (int base = 0; base < run.count; base += kBatch) {
+      float4 later[kItems][kBatch];
+      float2 ml[kItems][kBatch];
+#pragma unroll
+      for (int b = 0; b < kBatch; ++b) {
+        const int64_t offset = min(base + b, run.count - 1) * run.apart;
+#pragma unroll
+        for (int i = 0; i < kItems; ++i) {
+          const float* state = from[i] + offset;
+          ml[i][b] = __ldcg(reinterpret_cast<const float2*>(state + kHeadDim));
+          later[i][b] = __ldcg(reinterpret_cast<const float4*>(state) + at[i]);
+        }
       }
 #pragma unroll
-      for (int i = 0; i < kBatch; ++i) {
-        if (base + i >= count) break;
-        if (ml[i].x == NegativeInfinity()) continue;
-        const Fold fold(m, ml[i].x, scale);
-        o.x = fold(o.x, later[i].x);
-        o.y = fold(o.y, later[i].y);
-        o.z = fold(o.z, later[i].z);
-        o.w = fold(o.w, later[i].w);
-        l = fold(l, ml[i].y);
-        m = fold.m;
+      for (int b = 0; b < kBatch; ++b) {
+        if (base + b >= run.count) break;
+#pragma unroll
+        for (int i = 0; i < kItems; ++i) {
+          pieces[i].Add(later[i][b], ml[i][b], scale);
+        }
       }
     }
-    if (folded != nullptr) {
-      float* to = folded + row * kStride;
-      __stcg(reinterpret_cast<float4*>(to) + piece, o);
-      if (piece == 0) {
-        __stcg(reinterpret_cast<float2*>(to + kHeadDim), make_float2(m, l));
+#pragma unroll
+    for (int i = 0; i < kItems; ++i) {
+      if (first + i * 32 < items) {
+        StorePiece<kHeadDim>(p, unit, first + i * 32, pieces[i], folded);
       }
-      continue;
     }
-    const int in_seq = unit.row_begin + row;
-    const int64_t token = unit.query_start + in_seq / group;
-    const int head = unit.kv_head * group + in_seq % group;
-    const float normalizer = Normalizer(l);
-    uint2 packed;
-    packed.x = PackBf16(Normalize(o.x, normalizer), Normalize(o.y, normalizer));
-    packed.y = PackBf16(Normalize(o.z, normalizer), Normalize(o.w, normalizer));
-    reinterpret_cast<uint2*>(static_cast<__nv_bfloat16*>(p.out) +
-                             (token * p.num_q_heads + head) * kHeadDim)[piece] =
-        packed;
   }
 }
 
@@ -418,12 +471,11 @@ class Consumer {
     const int64_t slot = Slot(first + begin, unit.kv_head);
     if (!IsLastOf(plan_.leaf_arrivals + slot, end - begin)) return;
     if (unit.node_slot < 0) {
-      FoldStored<kHeadDim>(p_, plan_.state_floats, unit, LeafState(slot),
-                           end - begin, nullptr);
+      FoldRun(unit, LeafState(slot), end - begin, nullptr);
     } else {
       const int first_node = unit.rows_split_begin / kNodeSplits;
-      FoldStored<kHeadDim>(
-          p_, plan_.state_floats, unit, LeafState(slot), end - begin,
+      FoldRun(
+          unit, LeafState(slot), end - begin,
           NodeState(Slot(unit.node_slot + node - first_node, unit.kv_head)));
       FinishNode(unit);
     }
@@ -435,8 +487,20 @@ class Consumer {
                       unit.rows_split_begin / kNodeSplits + 1;
     const int64_t slot = Slot(unit.node_slot, unit.kv_head);
     if (!IsLastOf(plan_.node_arrivals + slot, nodes)) return;
-    FoldStored<kHeadDim>(p_, plan_.state_floats, unit, NodeState(slot), nodes,
-                         nullptr);
+    FoldRun(unit, NodeState(slot), nodes, nullptr);
+  }
+
+  __device__ __forceinline__ void FoldRun(const AttentionUnit& unit,
+                                          const float* states, int count,
+                                          float* folded) {
+    const StateRun run = {
+        states, int64_t{p_.cache.layout.num_kv_heads} * plan_.state_floats,
+        count};
+    if (unit.num_rows * kHeadDim <= 32 * 4 || count > 8) {
+      FoldStored<kHeadDim, 1, 16>(p_, unit, run, folded);
+    } else {
+      FoldStored<kHeadDim, 4, 4>(p_, unit, run, folded);
+    }
   }
 
   const AttentionParams& p_;

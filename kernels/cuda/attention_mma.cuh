@@ -38,11 +38,12 @@ __device__ __forceinline__ uint32_t SharedAddress(const void* p) {
   return static_cast<uint32_t>(__cvta_generic_to_shared(p));
 }
 
-// Copies 16 bytes, or zeros if not `valid`; `src` is readable in either case.
+// Copies 16 bytes, or zeros if not `valid`. Prefetching 256 bytes at a time
+// read more than was used: 4% slower.
 __device__ __forceinline__ void CopyAsync(uint32_t dst, const void* src,
                                           bool valid) {
   asm volatile(
-      "cp.async.cg.shared.global.L2::256B [%0], [%1], 16, %2;" ::"r"(dst),
+      "cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(dst),
       "l"(src), "r"(valid ? 16 : 0)
       : "memory");
 }

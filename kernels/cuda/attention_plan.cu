@@ -13,8 +13,9 @@ constexpr int kWarps = kThreads / 32;
 constexpr int kUnitBuckets = kNodeSplits + 2;
 constexpr int kTileBuckets = 64;
 // Rows are folded by one warp if that is at most this part of a warp's average
-// share of the step: a longer run would be waited for at the end.
-constexpr int kFoldShare = 4;
+// share of the step: a longer run would be waited for at the end. On an H200,
+// 16 is up to 8% faster than 4 with 40 KV heads, and as fast with 8.
+constexpr int kFoldShare = 16;
 
 struct Shared {
   uint64_t warp_sums[kWarps];
