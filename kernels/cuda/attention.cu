@@ -94,8 +94,6 @@ AttentionPlan TakeFixed(const StepSize& size, Arena* arena) {
 int64_t BlockStateBytes(const StepSize& size) {
   return int64_t{size.num_sms} * 2 * kPrefillRows * (size.head_dim + 4) * 4;
 }
-*kPrefillBlocks * 2 * kPrefillRows*(size.head_dim + 4) * 4;
-}
 
 // Cuts what is left of the workspace into states. Prefills and decodes run one
 // after the other and share it.
