@@ -3,6 +3,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/status_macros.h"
+#include "coordinator/kv/kv_manager_registry.h"
 #include "glog/logging.h"
 
 namespace quire {
@@ -15,6 +16,14 @@ absl::StatusOr<RequestKey> Intake::Accept(const EngineRequest& request) {
   const int64_t num_tokens = static_cast<int64_t>(request.prompt.size());
   if (num_tokens == 0) {
     return absl::InvalidArgumentError("the prompt has no tokens");
+  }
+  if (request.sampling.beam_width > 0) {
+    QUIRE_ASSIGN_OR_RETURN(const bool can_fork, CanFork(options_.kv_manager));
+    if (!can_fork) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "beams share memory, which --kv_manager=", options_.kv_manager,
+          " does not; paged does"));
+    }
   }
   QUIRE_RETURN_IF_ERROR(CheckFitsAlone(options_, num_blocks_, num_tokens,
                                        request.sampling.max_tokens, block_size_,

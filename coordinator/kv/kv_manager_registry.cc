@@ -23,6 +23,7 @@ struct Registration {
                               int32_t max_num_tokens);
   // Blocks are page groups, whose size is the workers' to say.
   bool has_pages = false;
+  bool can_fork = false;  // as its managers say
 };
 
 template <typename Manager>
@@ -45,12 +46,13 @@ int64_t BlocksOnDemand(const KvOptions& options, int32_t /*num_tokens*/,
 template <LengthRule rule>
 int64_t BlocksReserved(const KvOptions& options, int32_t num_tokens,
                        int32_t max_num_tokens) {
-  return ReservedManager::NumRangeBlocks(options, rule, num_tokens,
-                                         max_num_tokens);
+  return ReservedManager::MostRangeBlocks(options, rule, num_tokens,
+                                          max_num_tokens);
 }
 
 constexpr Registration kManagers[] = {
-    {"paged", &Make<PagedManager>, &BlocksOnDemand},
+    {"paged", &Make<PagedManager>, &BlocksOnDemand, /*has_pages=*/false,
+     /*can_fork=*/true},
     {"orca_max", &MakeReserved<LengthRule::kMax>,
      &BlocksReserved<LengthRule::kMax>},
     {"orca_pow2", &MakeReserved<LengthRule::kPow2>,
@@ -94,6 +96,11 @@ absl::StatusOr<std::unique_ptr<KvManager>> MakeKvManager(
   QUIRE_ASSIGN_OR_RETURN(const Registration* registration, Find(name));
   QUIRE_RETURN_IF_ERROR(CheckOptions(*registration, options));
   return registration->make(options);
+}
+
+absl::StatusOr<bool> CanFork(std::string_view name) {
+  QUIRE_ASSIGN_OR_RETURN(const Registration* registration, Find(name));
+  return registration->can_fork;
 }
 
 absl::StatusOr<int64_t> NumBlocksAlone(std::string_view name,

@@ -18,6 +18,10 @@ namespace quire {
 absl::StatusOr<std::unique_ptr<KvManager>> MakeKvManager(
     std::string_view name, const KvOptions& options);
 
+// Whether managers of that name let sequences share memory. InvalidArgument for
+// an unknown name. Thread-safe.
+absl::StatusOr<bool> CanFork(std::string_view name);
+
 // Blocks that a sequence of `num_tokens` known tokens takes of an otherwise
 // empty pool until it is `max_num_tokens` long. It runs alone exactly if the
 // pool has so many. InvalidArgument for an unknown name. Thread-safe.

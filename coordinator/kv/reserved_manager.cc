@@ -57,6 +57,22 @@ int32_t ReservedManager::NumRangeBlocks(const KvOptions& options,
       TableBlocks(options, rule, num_tokens, max_num_tokens));
 }
 
+int32_t ReservedManager::MostRangeBlocks(const KvOptions& options,
+                                         LengthRule rule, int32_t num_tokens,
+                                         int32_t max_num_tokens) {
+  int32_t most = NumRangeBlocks(options, rule, num_tokens, max_num_tokens);
+  if (rule != LengthRule::kPow2) return most;
+  // What is reserved in excess is largest with one token more than a power of
+  // two to come.
+  const int64_t num_left = int64_t{max_num_tokens} - num_tokens;
+  for (int64_t power = 1; power + 1 <= num_left; power *= 2) {
+    const auto num_known = static_cast<int32_t>(max_num_tokens - power - 1);
+    most = std::max(most,
+                    NumRangeBlocks(options, rule, num_known, max_num_tokens));
+  }
+  return most;
+}
+
 int32_t ReservedManager::AdmissionTokens(int32_t num_tokens,
                                          int32_t max_num_tokens) const {
   return NumRangeBlocks(options_, rule_, num_tokens, max_num_tokens) *

@@ -39,9 +39,15 @@ class ReservedManager final : public KvManager {
 
   // Blocks of the range for a sequence of `num_tokens` known tokens that may
   // become `max_num_tokens` long. An empty pool has such a range exactly if it
-  // has so many blocks.
+  // has so many blocks, and n of them if it has n times as many.
   static int32_t NumRangeBlocks(const KvOptions& options, LengthRule rule,
                                 int32_t num_tokens, int32_t max_num_tokens);
+
+  // The most that this comes to for one that has `num_tokens` known tokens or
+  // more: one that starts anew with what it has may be given a larger range
+  // than at first, because the next power of two is another.
+  static int32_t MostRangeBlocks(const KvOptions& options, LengthRule rule,
+                                 int32_t num_tokens, int32_t max_num_tokens);
 
   int32_t block_size() const override { return options_.block_size; }
   bool reserves() const override { return true; }

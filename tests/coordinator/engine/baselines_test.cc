@@ -135,6 +135,53 @@ TEST_P(BaselinesTest, AScatteredPoolMakesTheHeadWaitAndStarvesNobody) {
   ExpectServed(&engine, requests, keys);
 }
 
+TEST_P(BaselinesTest, SiblingsHaveMemoryOfTheirOwn) {
+  // Three of the longest reservations, and a rest.
+  EngineHarness engine(Options(GetParam()), /*num_blocks=*/3 * 64 + 5);
+  std::vector<RequestKey> keys;
+  for (int i = 0; i < 6; ++i) {
+    EngineRequest request = MakeRequest(absl::StrCat("r", i), 30, 20, i);
+    request.sampling.n = 3;
+    request.sampling.best_of = 3;
+    keys.push_back(engine.MustSubmit(std::move(request)));
+  }
+  engine.RunUntilIdle();
+  for (RequestKey key : keys) {
+    for (int32_t index = 0; index < 3; ++index) {
+      EXPECT_EQ(engine.Heard(key, index).tokens.size(), 20);
+    }
+  }
+  ExpectServed(&engine, {}, {});
+}
+
+TEST_P(BaselinesTest, BeamsAreRefused) {
+  EngineHarness engine(Options(GetParam()), /*num_blocks=*/256);
+  EngineRequest request = MakeRequest("beams", 30, 20);
+  request.sampling.beam_width = 2;
+  EXPECT_EQ(engine.Submit(request).status().message(),
+            absl::StrCat("beams share memory, which --kv_manager=",
+                         GetParam().kv_manager, " does not; paged does"));
+}
+
+TEST_P(BaselinesTest, ALostGroupsRequestsFitTheNextOne) {
+  EngineOptions options = Options(GetParam());
+  options.on_group_lost = OnGroupLostAction::kRequeue;
+  EngineHarness engine(options, /*num_blocks=*/64);
+  std::vector<EngineRequest> requests;
+  std::vector<RequestKey> keys;
+  for (int i = 0; i < 12; ++i) {
+    requests.push_back(MakeRequest(absl::StrCat("r", i), 20 + i, 40 + i, i));
+    keys.push_back(engine.MustSubmit(requests.back()));
+  }
+  for (int life = 0; life < 5; ++life) {
+    engine.RunUntilIdle(/*max_steps=*/13);
+    engine.LoseGroup("a rank died");
+    engine.BeginGroup();
+  }
+  engine.RunUntilIdle();
+  ExpectServed(&engine, requests, keys);
+}
+
 std::string Name(const testing::TestParamInfo<Baseline>& info) {
   return absl::StrCat(info.param.kv_manager, "_", info.param.scheduling_policy);
 }

@@ -39,6 +39,15 @@ TEST(KvManagerRegistryTest, APageGroupHasAnyNumberOfTokens) {
   EXPECT_FALSE(MakeKvManager("virtual", Options(0)).ok());
 }
 
+TEST(KvManagerRegistryTest, KnowsWhoseMemoryIsShared) {
+  for (const char* name :
+       {"paged", "orca_max", "orca_pow2", "orca_oracle", "virtual"}) {
+    EXPECT_EQ(*CanFork(name), (*MakeKvManager(name, Options(16)))->can_fork())
+        << name;
+  }
+  EXPECT_FALSE(CanFork("pagd").ok());
+}
+
 TEST(KvManagerRegistryTest, KnowsWhatASequenceTakesAlone) {
   const KvOptions options = Options(4);
   // 5 known tokens and 12 to come; the last is never stored.
@@ -47,6 +56,8 @@ TEST(KvManagerRegistryTest, KnowsWhatASequenceTakesAlone) {
   EXPECT_EQ(*NumBlocksAlone("orca_oracle", options, 5, 16), 4);
   EXPECT_EQ(*NumBlocksAlone("orca_pow2", options, 5, 14), 8);
   EXPECT_EQ(*NumBlocksAlone("orca_max", options, 1, 2), 16);
+  // 16 to come need 4 blocks; started anew with 7, 9 to come reserve 16.
+  EXPECT_EQ(*NumBlocksAlone("orca_pow2", options, 0, 16), 8);
 }
 
 TEST(KvManagerRegistryTest, AnUnknownNameIsAnsweredWithTheKnownOnes) {

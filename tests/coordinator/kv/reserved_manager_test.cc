@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "coordinator/kv/reserved_manager.h"
 
+#include <algorithm>
 #include <map>
 #include <random>
 #include <set>
@@ -101,6 +102,25 @@ TEST(ReservedManagerTest, WhoeverFitsAloneFitsAnEmptyPool) {
                     ReservedManager::NumRangeBlocks(options, rule, num_tokens,
                                                     longest) <= num_blocks);
         }
+      }
+    }
+  }
+}
+
+TEST(ReservedManagerTest, WhoeverFitsAloneFitsAgainWithTheTokensItHas) {
+  const KvOptions options = Options(/*num_blocks=*/64);
+  for (LengthRule rule :
+       {LengthRule::kMax, LengthRule::kPow2, LengthRule::kOracle}) {
+    for (int32_t first = 1; first < 63; ++first) {
+      for (int32_t longest = first + 1; longest <= 64; ++longest) {
+        int32_t most = 0;
+        for (int32_t known = first; known < longest; ++known) {
+          most = std::max(most, ReservedManager::NumRangeBlocks(
+                                    options, rule, known, longest));
+        }
+        EXPECT_EQ(
+            ReservedManager::MostRangeBlocks(options, rule, first, longest),
+            most);
       }
     }
   }
