@@ -70,6 +70,10 @@ class Chain {
     Add(appended.slot);
     Add(appended.block);
   }
+  void Add(const RowMapping& mapping) {
+    Add(mapping.row);
+    Add(mapping.num_page_groups);
+  }
   void Add(const BlockSwap& swap) {
     Add(swap.device);
     Add(swap.host);
@@ -98,8 +102,8 @@ class Chain {
 }  // namespace
 
 const std::array<const char*, kNumPlanParts> kPlanPartNames = {
-    "released",  "forks",    "next_tokens", "admitted", "replaced", "appended",
-    "swap_outs", "swap_ins", "copies",      "decodes",  "chunks"};
+    "released", "forks",     "next_tokens", "admitted", "replaced", "appended",
+    "mappings", "swap_outs", "swap_ins",    "copies",   "decodes",  "chunks"};
 
 uint64_t PlanDigest(const StepPlan& plan) {
   Chain chain;
@@ -113,6 +117,7 @@ uint64_t PlanDigest(const StepPlan& plan) {
   chain.AddAll(plan.admitted);
   chain.AddAll(plan.replaced);
   chain.AddAll(plan.appended);
+  chain.AddAll(plan.mappings);
   chain.AddAll(plan.swap_outs);
   chain.AddAll(plan.swap_ins);
   chain.AddAll(plan.copies);
@@ -125,10 +130,10 @@ std::array<uint32_t, kNumPlanParts> PlanPartSizes(const StepPlan& plan) {
   const auto size = [](const auto& list) {
     return static_cast<uint32_t>(list.size());
   };
-  return {size(plan.released),  size(plan.forks),    size(plan.next_tokens),
-          size(plan.admitted),  size(plan.replaced), size(plan.appended),
-          size(plan.swap_outs), size(plan.swap_ins), size(plan.copies),
-          size(plan.decodes),   size(plan.chunks)};
+  return {size(plan.released), size(plan.forks),     size(plan.next_tokens),
+          size(plan.admitted), size(plan.replaced),  size(plan.appended),
+          size(plan.mappings), size(plan.swap_outs), size(plan.swap_ins),
+          size(plan.copies),   size(plan.decodes),   size(plan.chunks)};
 }
 
 }  // namespace quire

@@ -205,6 +205,7 @@ void EncodeGroup(const GroupReady& group, v1::RecordedGroup* message) {
   message->set_num_host_blocks(group.num_host_blocks);
   message->set_swap_blocks_per_second(group.swap_blocks_per_second);
   message->set_prefill_tokens_per_second(group.prefill_tokens_per_second);
+  message->set_block_size(group.block_size);
 }
 
 GroupReady DecodeGroup(const v1::RecordedGroup& message) {
@@ -213,7 +214,8 @@ GroupReady DecodeGroup(const v1::RecordedGroup& message) {
           .num_blocks = message.num_blocks(),
           .num_host_blocks = message.num_host_blocks(),
           .swap_blocks_per_second = message.swap_blocks_per_second(),
-          .prefill_tokens_per_second = message.prefill_tokens_per_second()};
+          .prefill_tokens_per_second = message.prefill_tokens_per_second(),
+          .block_size = message.block_size()};
 }
 
 void EncodeLoss(const absl::Status& cause, v1::RecordedLoss* message) {

@@ -28,7 +28,7 @@ TEST(PlanDigestTest, EqualPlansAreEqual) {
 }
 
 TEST(PlanDigestTest, EveryPartCounts) {
-  std::vector<StepPlan> plans(16, Plan());
+  std::vector<StepPlan> plans(17, Plan());
   plans[1].identity.step_id = StepId(4);
   plans[2].resync = true;
   plans[3].released = {SlotId(9)};
@@ -44,6 +44,7 @@ TEST(PlanDigestTest, EveryPartCounts) {
   plans[13].copies = {{BlockId(1), BlockId(2)}};
   plans[14].decodes = {SlotId(1)};
   plans[15].chunks[0].sample = false;
+  plans[16].mappings = {{CacheRowId(1), 2}};
   std::set<uint64_t> digests;
   for (const StepPlan& plan : plans) digests.insert(PlanDigest(plan));
   EXPECT_EQ(digests.size(), plans.size());
@@ -52,7 +53,7 @@ TEST(PlanDigestTest, EveryPartCounts) {
 TEST(PlanDigestTest, SizesFollowTheOrderOfTheParts) {
   const auto sizes = PlanPartSizes(Plan());
   EXPECT_EQ(sizes, (std::array<uint32_t, kNumPlanParts>{0, 0, 0, 1, 0, 1, 0, 0,
-                                                        0, 1, 1}));
+                                                        0, 0, 1, 1}));
 }
 
 }  // namespace
