@@ -1,0 +1,95 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# Runs every GPU test and bench of a bundle (tools/bundle.sh) on this machine
+# and prints one table last. Needs nothing but the bundle, a driver and cuBLAS.
+#
+# Usage: gpu_check.sh BUNDLE [LOG_FOLDER] [--quick] [--sanitize]
+#   --quick     benches on fewer sizes
+#   --sanitize  tests again under compute-sanitizer, memcheck and racecheck
+# Exit 1 if a test failed.
+set -uo pipefail
+
+die() {
+  echo "gpu_check: $*" >&2
+  exit 2
+}
+
+# cuBLASLt of a Python package, where no toolkit is installed.
+find_cublaslt() {
+  [[ -n ${QUIRE_CUBLASLT:-} ]] && return
+  ldconfig -p 2>/dev/null | grep -q libcublasLt.so.13 && return
+  [[ -f /usr/local/cuda/lib64/libcublasLt.so.13 ]] && return
+  local found
+  found=$(python3 -c 'import importlib.util as u, os
+s = u.find_spec("nvidia.cu13")
+print(os.path.join(list(s.submodule_search_locations)[0], "lib"))' 2>/dev/null)
+  if [[ -f $found/libcublasLt.so.13 ]]; then
+    export QUIRE_CUBLASLT=$found/libcublasLt.so.13
+  fi
+}
+
+sanitizer() {
+  command -v compute-sanitizer || ls /usr/local/cuda/bin/compute-sanitizer \
+    /opt/nvidia/*/compute-sanitizer 2>/dev/null | head -1
+}
+
+bundle='' logs='' quick='' sanitize=''
+for arg in "$@"; do
+  case $arg in
+    --quick) quick=--quick ;;
+    --sanitize) sanitize=1 ;;
+    -*) die "unknown option $arg" ;;
+    *) if [[ -z $bundle ]]; then bundle=$arg; else logs=$arg; fi ;;
+  esac
+done
+[[ -d $bundle/bin ]] || die "usage: gpu_check.sh BUNDLE [LOG_FOLDER]"
+logs=${logs:-$(mktemp -d)}
+# Where tests look for their data; the bundle keeps it.
+TEST_SRCDIR=$(cd "$bundle" && pwd)/data
+export TEST_SRCDIR
+mkdir -p "$logs"
+command -v nvidia-smi >/dev/null || die "no nvidia-smi: is there a driver?"
+nvidia-smi --query-gpu=name,driver_version,clocks.sm,clocks.mem,temperature.gpu \
+  --format=csv,noheader | head -1
+find_cublaslt
+
+table=() failed=0
+# Runs "$2"... into a log named $1 and notes the outcome.
+run() {
+  local name=$1 start=$SECONDS status=ok note
+  shift
+  "$@" >"$logs/$name.log" 2>&1 || { status=FAIL failed=1; }
+  note=$(grep -E '^\[  (PASSED|FAILED)  \] [0-9]+ tests?' "$logs/$name.log" |
+    tail -1 | sed 's/^\[  \([A-Z]*\)  \] /\1 /')
+  [[ -n $note ]] || note=$(grep 'ERROR SUMMARY' "$logs/$name.log" | tail -1)
+  if [[ $status == FAIL ]]; then
+    grep -vE '^\[ RUN|^\[       OK' "$logs/$name.log" | tail -30
+  fi
+  table+=("$(printf '%-34s %-5s %4d s  %s' "$name" "$status" \
+    $((SECONDS - start)) "$note")")
+}
+
+for program in "$bundle"/bin/*_test; do
+  [[ -e $program ]] || continue
+  name=$(basename "$program")
+  run "$name" timeout 300 "$program" --gtest_brief=0
+  if [[ -n $sanitize ]]; then
+    tool=$(sanitizer)
+    [[ -n $tool ]] || die "no compute-sanitizer"
+    for kind in memcheck racecheck; do
+      run "$name.$kind" timeout 600 "$tool" --tool "$kind" --error-exitcode 1 \
+        "$program" --gtest_filter='-*Death*:*Follow*'
+    done
+  fi
+done
+for program in "$bundle"/bin/*_bench; do
+  [[ -e $program ]] || continue
+  name=$(basename "$program")
+  # shellcheck disable=SC2086
+  run "$name" timeout 600 "$program" $quick
+  cat "$logs/$name.log"
+done
+echo
+printf '%s\n' "${table[@]}"
+exit "$failed"
