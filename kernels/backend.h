@@ -6,7 +6,7 @@
 //   A row's result never depends on the other rows of the call, nor on how many
 //   there are: bitwise. Reductions run in a fixed order over fixed tiles, so a
 //   token computed in a prefill chunk, in a decode or again after preemption is
-//   the same token.
+//   the same token. (cuda: products keep to it in its deterministic mode only.)
 //
 // Operations are enqueued in order and may return before they ran; buffers must
 // live until Synchronize(). Thread-compatible: one executor thread calls it.

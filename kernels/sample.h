@@ -54,8 +54,10 @@ struct ShardSummary {
   float best_raw_logit;   // its raw logit
 };
 
+// Rows, their lists, summaries and candidates are host memory on every device,
+// and the results are there when the call returns.
 struct SampleShardParams {
-  const float* logits;  // [num_rows, num_vocab]
+  const float* logits;  // [num_rows, num_vocab], device memory
   int32_t first_id;     // token id of column 0
   int32_t num_vocab;    // columns; padding beyond the vocabulary excluded
   int32_t num_rows;

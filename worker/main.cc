@@ -40,7 +40,11 @@ ABSL_FLAG(std::string, host, "127.0.0.1",
           "reach; also the one listened on.");
 ABSL_FLAG(int32_t, port, 0, "gRPC port to listen on; 0 takes a free one.");
 ABSL_FLAG(int32_t, rank, -1, "The rank wanted; -1: any that is free.");
-ABSL_FLAG(std::string, device, "cpu", "What computes: cpu.");
+ABSL_FLAG(std::string, device, "cpu", "What computes: cpu or cuda.");
+ABSL_FLAG(bool, deterministic, false,
+          "On cuda: a token never depends on its batch, as on cpu; slower.");
+ABSL_FLAG(std::string, gemm_cache, "",
+          "On cuda: a file to keep the fastest matrix products in.");
 ABSL_FLAG(
     int32_t, num_threads, 0,
     "Threads that compute; 0 shares the machine's cores among its ranks.");
@@ -127,6 +131,8 @@ DeviceOptions DeviceFromFlags() {
   DeviceOptions device;
   device.device = absl::GetFlag(FLAGS_device);
   device.num_threads = absl::GetFlag(FLAGS_num_threads);
+  device.deterministic = absl::GetFlag(FLAGS_deterministic);
+  device.gemm_cache = absl::GetFlag(FLAGS_gemm_cache);
   device.collective = absl::GetFlag(FLAGS_collective);
   device.host = absl::GetFlag(FLAGS_host);
   device.connect_timeout = absl::GetFlag(FLAGS_join_timeout);

@@ -24,7 +24,7 @@ struct CudaBackendOptions {
   bool is_deterministic = false;
   // Products: LtGemmOptions.
   bool is_tuned = true;
-  std::string gemm_cache_path;
+  std::string gemm_cache_path = "";
 };
 
 // Whether this build has the CUDA backend: --config=cuda.

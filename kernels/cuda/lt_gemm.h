@@ -33,7 +33,7 @@ struct LtGemmOptions {
   bool is_tuned = true;
   // Where choices are kept for the next process, or empty. Lines of another
   // library version or device are passed over.
-  std::string cache_path;
+  std::string cache_path = "";
 };
 
 // m up to the returned number share an algorithm.

@@ -39,8 +39,8 @@ exports_files(["version.txt"])
 cc_library(
     name = "headers",
     hdrs = glob(
-        ["include/*.h", "include/*.hpp", "include/crt/*",
-         "include/nccl_device/**"],
+        ["include/*.h", "include/*.hpp", "include/crt/*", "include/nv/**",
+         "include/cccl/nv/**", "include/nccl_device/**"],
         allow_empty = True,
     ),
     includes = ["include"],

@@ -10,6 +10,7 @@
 #include "common/model_config.h"
 #include "common/status_macros.h"
 #include "kernels/cpu/cpu_backend.h"
+#include "kernels/cuda/cuda_backend.h"
 #include "worker/collective/machine.h"
 #include "worker/collective/registry.h"
 #include "worker/model/registry.h"
@@ -67,6 +68,11 @@ int32_t NumCores() {
 
 absl::StatusOr<std::unique_ptr<Backend>> CreateBackend(
     const DeviceOptions& device, DType dtype, int32_t num_local_ranks) {
+  if (device.device == "cuda") {
+    return CreateCudaBackend({.dtype = dtype,
+                              .is_deterministic = device.deterministic,
+                              .gemm_cache_path = device.gemm_cache});
+  }
   CpuBackendOptions options;
   options.dtype = dtype;
   options.num_threads = device.num_threads > 0
@@ -91,9 +97,13 @@ absl::StatusOr<std::unique_ptr<Collective>> JoinGroup(
 }  // namespace
 
 absl::Status CheckDeviceOptions(const DeviceOptions& options) {
-  if (options.device != "cpu") {
+  const bool is_known =
+      options.device == "cpu" || (options.device == "cuda" && HasCudaBackend());
+  if (!is_known) {
     return absl::InvalidArgumentError(absl::StrCat(
-        "--device=", options.device, ": this build knows the device cpu"));
+        "--device=", options.device, ": this build knows the device cpu",
+        HasCudaBackend() ? " and cuda"
+                         : "; one built with --config=cuda, cuda too"));
   }
   if (options.num_threads < 0) {
     return absl::InvalidArgumentError(
@@ -109,6 +119,10 @@ absl::StatusOr<std::unique_ptr<Executor>> LoadExecutor(
     const DeviceOptions& device, const LoadSpec& spec, KeyBoard* board,
     const Clock* clock, const LoadObserver& observer) {
   QUIRE_RETURN_IF_ERROR(CheckSpec(spec));
+  if (device.device == "cuda" && spec.world_size > 1) {
+    return absl::UnimplementedError(
+        "--device=cuda takes part in groups of one rank only");
+  }
   // What is wrong with the model shows on every rank alike, before any waits
   // for another.
   QUIRE_ASSIGN_OR_RETURN(const ModelConfig config,

@@ -20,8 +20,12 @@ namespace quire {
 
 // Of this process: its command line.
 struct DeviceOptions {
-  std::string device = "cpu";
-  int32_t num_threads = 0;  // 0: this machine's cores shared by its ranks
+  std::string device = "cpu";  // or "cuda", in builds that have it
+  int32_t num_threads = 0;     // 0: this machine's cores shared by its ranks
+  // On CUDA: rows do not depend on the batch, as they never do on the CPU.
+  bool deterministic = false;
+  // On CUDA: where timed choices of products are kept, or empty.
+  std::string gemm_cache = "";
   std::string collective = "auto";
   std::string host = "127.0.0.1";  // where the peers reach this process
   absl::Duration connect_timeout = absl::Seconds(60);

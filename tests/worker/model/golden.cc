@@ -20,6 +20,7 @@
 #include "common/status_macros.h"
 #include "glog/logging.h"
 #include "kernels/cpu/cpu_backend.h"
+#include "kernels/cuda/cuda_backend.h"
 #include "nlohmann/json.hpp"
 #include "worker/collective/local.h"
 #include "worker/model/registry.h"
@@ -51,7 +52,10 @@ class GoldenRank {
     QUIRE_ASSIGN_OR_RETURN(const ModelConfig config,
                            ModelConfig::FromFolder(folder));
     QUIRE_ASSIGN_OR_RETURN(
-        backend_, CpuBackend::Create({.dtype = run_.dtype, .num_threads = 1}));
+        backend_,
+        run_.on_cuda
+            ? CreateCudaBackend({.dtype = run_.dtype, .is_deterministic = true})
+            : CpuBackend::Create({.dtype = run_.dtype, .num_threads = 1}));
     QUIRE_ASSIGN_OR_RETURN(auto source, OpenWeights({.folder = folder}));
     const int32_t num_seqs = static_cast<int32_t>(golden_.prompts.size());
     QUIRE_ASSIGN_OR_RETURN(
@@ -94,29 +98,47 @@ class GoldenRank {
     batch.num_tokens = static_cast<int32_t>(token_ids_.size());
     batch.num_seqs = static_cast<int32_t>(seq_slots_.size());
     batch.num_samples = static_cast<int32_t>(sample_rows_.size());
-    batch.token_ids = token_ids_.data();
-    batch.positions = positions_.data();
-    batch.slot_mapping = slot_mapping_.data();
-    batch.query_start = query_start_.data();
-    batch.context_lens = context_lens_.data();
-    batch.seq_slots = seq_slots_.data();
-    batch.sample_rows = sample_rows_.data();
-    batch.block_tables = block_tables_.data();
+    for (const auto& [list, array] :
+         {std::pair(&token_ids_, &batch.token_ids),
+          std::pair(&positions_, &batch.positions),
+          std::pair(&slot_mapping_, &batch.slot_mapping),
+          std::pair(&query_start_, &batch.query_start),
+          std::pair(&context_lens_, &batch.context_lens),
+          std::pair(&seq_slots_, &batch.seq_slots),
+          std::pair(&sample_rows_, &batch.sample_rows),
+          std::pair(&block_tables_, &batch.block_tables)}) {
+      QUIRE_ASSIGN_OR_RETURN(*array, Upload(*list));
+    }
     batch.max_blocks_per_seq = blocks_per_seq_;
     QUIRE_ASSIGN_OR_RETURN(const float* logits, model_->Forward(batch, cache_));
-    QUIRE_RETURN_IF_ERROR(backend_->Synchronize());
     // Each rank writes its own columns; the columns are disjoint.
     const VocabShard shard = model_->vocab_shard();
+    std::vector<float> rows(sampled_.size() * shard.num_ids);
+    QUIRE_RETURN_IF_ERROR(backend_->CopyToHost(
+        logits, rows.data(),
+        static_cast<int64_t>(rows.size() * sizeof(float))));
+    QUIRE_RETURN_IF_ERROR(backend_->Synchronize());
+    uploaded_.clear();
     for (size_t r = 0; r < sampled_.size(); ++r) {
       const auto [seq_idx, step] = sampled_[r];
-      const float* row = logits + static_cast<int64_t>(r) * shard.num_ids;
-      std::copy_n(row, shard.num_ids,
+      std::copy_n(rows.begin() + static_cast<int64_t>(r) * shard.num_ids,
+                  shard.num_ids,
                   (*logits_)[seq_idx][step].begin() + shard.first_id);
     }
     return absl::OkStatus();
   }
 
  private:
+  // Device memory that lives until the step is done.
+  absl::StatusOr<const int32_t*> Upload(const std::vector<int32_t>& list) {
+    const int64_t bytes = static_cast<int64_t>(list.size() * sizeof(int32_t));
+    QUIRE_ASSIGN_OR_RETURN(auto buffer, backend_->Allocate(bytes));
+    QUIRE_RETURN_IF_ERROR(
+        backend_->CopyToDevice(list.data(), buffer->data(), bytes));
+    uploaded_.push_back(std::move(buffer));
+    return uploaded_.back()->as<const int32_t>();
+  }
+
   // All but the last golden token are fed.
   int32_t NumTokens(size_t seq_idx) const {
     const GoldenPrompt& prompt = golden_.prompts[seq_idx];
@@ -168,6 +190,7 @@ class GoldenRank {
   std::unique_ptr<Backend> backend_;
   std::unique_ptr<Model> model_;
   std::unique_ptr<DeviceBuffer> cache_buffer_;
+  std::vector<std::unique_ptr<DeviceBuffer>> uploaded_;
   KvCache cache_;
   int32_t blocks_per_seq_ = 0;
   std::vector<int32_t> num_computed_;  // [num_seqs]

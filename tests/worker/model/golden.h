@@ -37,6 +37,7 @@ std::string GoldenFolder(const std::string& name);
 
 struct GoldenRun {
   DType dtype = DType::kF32;
+  bool on_cuda = false;  // on the first GPU; one rank, deterministic
   int32_t world_size = 1;
   int32_t chunk_size = 512;  // tokens of a prompt in one step
   int32_t block_size = 16;

@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Models on a GPU against Hugging Face transformers; see
+// tests/golden/make_models.py.
+#include <string>
+
+#include "gtest/gtest.h"
+#include "tests/worker/model/golden_checks.h"
+
+namespace quire {
+namespace {
+
+// As on the CPU (llama_golden_test.cc, opt_golden_test.cc).
+constexpr float kF32Tolerance = 1e-4f;
+
+class CudaGoldenTest : public testing::TestWithParam<const char*> {};
+
+TEST_P(CudaGoldenTest, WholePrompts) {
+  ExpectGolden(GetParam(), {.on_cuda = true}, kF32Tolerance);
+}
+
+TEST_P(CudaGoldenTest, ChunkedPrompts) {
+  ExpectGolden(GetParam(), {.on_cuda = true, .chunk_size = 5, .block_size = 4},
+               kF32Tolerance);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    AllShapes, CudaGoldenTest,
+    testing::Values("llama_gqa", "llama_mqa", "llama_tied", "llama_linear_rope",
+                    "llama3_rope", "llama_odd_head_dim", "llama_biases",
+                    "llama_fp16", "opt_pre_norm", "opt_350m",
+                    "opt_no_final_norm", "opt_no_bias"),
+    [](const auto& info) { return std::string(info.param); });
+
+class CudaGoldenBf16Test : public testing::TestWithParam<const char*> {};
+
+TEST_P(CudaGoldenBf16Test, AgreesWhenComputedInFloat) {
+  ExpectGolden(GetParam(), {.on_cuda = true}, kF32Tolerance);
+}
+
+TEST_P(CudaGoldenBf16Test, RoundsNoWorseThanItsFormat) {
+  ExpectGoldenRounded(GetParam(), {.dtype = DType::kBf16, .on_cuda = true});
+}
+
+TEST_P(CudaGoldenBf16Test, RoundsNoWorseThanItsFormatInChunks) {
+  ExpectGoldenRounded(GetParam(), {.dtype = DType::kBf16,
+                                   .on_cuda = true,
+                                   .chunk_size = 5,
+                                   .block_size = 16});
+}
+
+INSTANTIATE_TEST_SUITE_P(AllFamilies, CudaGoldenBf16Test,
+                         testing::Values("llama_bf16", "opt_bf16"),
+                         [](const auto& info) {
+                           return std::string(info.param);
+                         });
+
+}  // namespace
+}  // namespace quire
