@@ -39,7 +39,9 @@ void RequestTimelines::Open(Life* life, const WaitDetail& why, absl::Time now) {
   timeline.intervals.push_back({.from = now,
                                 .to = absl::InfiniteFuture(),
                                 .why = why,
-                                .other = IdOf(why.other_arrival)});
+                                .other = why.other_arrival == life->preemptor
+                                             ? life->preemptor_id
+                                             : IdOf(why.other_arrival)});
   life->is_waiting = true;
   if (why.reason == WaitReason::kBehind) {
     life->behind_since = BehindTotals(life->tenant_idx, now);
@@ -102,21 +104,26 @@ void RequestTimelines::Interrupt(int64_t arrival, const WaitDetail& why,
   Life& life = live_.at(arrival);
   CHECK(!life.is_waiting);
   ++life.timeline.num_preemptions;
+  if (why.reason == WaitReason::kPreemptedBy) {
+    life.preemptor = why.other_arrival;
+    life.preemptor_id = IdOf(why.other_arrival);
+  }
   Open(&life, why, now);
   unexplained_.push_back(arrival);
 }
 
-void RequestTimelines::Waits(int64_t arrival, const WaitDetail& why,
+void RequestTimelines::Waits(int64_t arrival, const WaitDetail& reason,
                              absl::Time now) {
   Life& life = live_.at(arrival);
   CHECK(life.is_waiting);
+  WaitDetail why = reason;
+  // Who took its blocks is the reason that there are none.
+  if (life.preemptor != 0 && why.reason == WaitReason::kNeedsBlocks) {
+    why.reason = WaitReason::kPreemptedBy;
+    why.other_arrival = life.preemptor;
+  }
   const WaitDetail& last = life.timeline.intervals.back().why;
   if (last.reason == why.reason && last.other_arrival == why.other_arrival) {
-    return;
-  }
-  // Who took its blocks is still the reason that there are none.
-  if (last.reason == WaitReason::kPreemptedBy &&
-      why.reason == WaitReason::kNeedsBlocks) {
     return;
   }
   Close(&life, now);
@@ -133,6 +140,8 @@ void RequestTimelines::Run(int64_t arrival, absl::Time now) {
   CHECK(life.is_waiting);
   Close(&life, now);
   life.timeline.state = TimelineState::kRunning;
+  life.preemptor = 0;
+  life.preemptor_id.clear();
 }
 
 void RequestTimelines::End(int64_t arrival, absl::Time now) {

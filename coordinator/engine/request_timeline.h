@@ -79,6 +79,9 @@ class RequestTimelines {
     int32_t tenant_idx = 0;
     // Of timeline.intervals.back(), while it waits.
     bool is_waiting = false;
+    // Who took its blocks, until it runs again; 0: nobody.
+    int64_t preemptor = 0;
+    std::string preemptor_id;
     // Behind: the tenant's totals when that began.
     WaitTotals behind_since = {};
   };

@@ -136,7 +136,7 @@ absl::StatusOr<TenantConfig> ParseTenantConfig(absl::string_view json,
   QUIRE_RETURN_IF_ERROR(
       CheckNames(root, file,
                  {"tenants", "default", "max_tracked", "idle_expiry_s",
-                  "prompt_token_cost", "output_token_cost"}));
+                  "prompt_token_cost", "output_token_cost", "burst_tokens"}));
   const JsonFields fields(root, file);
   TenantConfig config;
   if (const Json* list = fields.Find("tenants")) {
@@ -160,6 +160,8 @@ absl::StatusOr<TenantConfig> ParseTenantConfig(absl::string_view json,
                          fields.Number("prompt_token_cost", 0.001, 1000, 1));
   QUIRE_ASSIGN_OR_RETURN(config.output_token_cost,
                          fields.Number("output_token_cost", 0.001, 1000, 2));
+  QUIRE_ASSIGN_OR_RETURN(config.burst_tokens,
+                         fields.Int("burst_tokens", 0, kMany, 8192));
   return config;
 }
 

@@ -9,7 +9,7 @@
 //     ],
 //     "default": {"weight": 1, "max_kv": 0.5},
 //     "max_tracked": 1024, "idle_expiry_s": 600,
-//     "prompt_token_cost": 1, "output_token_cost": 2
+//     "prompt_token_cost": 1, "output_token_cost": 2, "burst_tokens": 8192
 //   }
 //
 // Shares of KV memory are fractions of the pool (guaranteed_kv, max_kv) or
@@ -55,6 +55,10 @@ struct TenantConfig {
   absl::Duration idle_expiry = absl::Minutes(10);
   double prompt_token_cost = 1;  // (0, 1000], of a computed prompt token
   double output_token_cost = 2;  // (0, 1000], of an output token
+  // What a tenant that took less than its share may be behind those that wait
+  // when it begins to wait itself, in prompt tokens at weight 1: so much it
+  // gets ahead of everyone. VTC has 0.
+  int32_t burst_tokens = 8192;
 
   // The entry of `name`, or the default one.
   const TenantLimits& Of(const std::string& name) const;

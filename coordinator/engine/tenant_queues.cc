@@ -122,7 +122,7 @@ void TenantQueues::Forget(absl::Time now) {
   }
 }
 
-// Who has not been waiting is owed nothing by those who have.
+// Who has not been waiting is owed little by those who have.
 void TenantQueues::Lift(Tenant* tenant) const {
   int64_t least = -1;
   for (const auto& [name, idx] : by_name_) {
@@ -131,7 +131,9 @@ void TenantQueues::Lift(Tenant* tenant) const {
     if (least < 0 || other.counter < least) least = other.counter;
   }
   if (least < 0 && by_name_.size() == 1) least = last_counter_;
-  tenant->counter = std::max(tenant->counter, least);
+  const int64_t burst = Cost(config_.prompt_token_cost, 1) *
+                        static_cast<int64_t>(config_.burst_tokens);
+  tenant->counter = std::max(tenant->counter, least - burst);
 }
 
 void TenantQueues::Insert(int32_t tenant_idx, const WaitingGroup& group) {

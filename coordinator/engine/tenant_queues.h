@@ -3,7 +3,8 @@
 // Tenants: whose groups wait in which order, what each has been served, and
 // what each may hold. Counters follow VTC (Sheng et al., OSDI'24): served
 // tokens over the tenant's weight, and who begins to wait is lifted to the
-// least counter of those that wait, so that idling saves nothing up. Unlike
+// least counter of those that wait, less a bounded burst: who takes less than
+// its share is served at once, and idling saves up no more than that. Unlike
 // there, a prompt counts as its chunks are planned and not all at once, so that
 // a long one shares its steps with others; what the prefix cache had of it, and
 // what is computed anew after a preemption, count for nothing. An output token
@@ -67,6 +68,10 @@ class TenantQueues {
   int32_t TenantOf(int32_t view_tenant_idx) const {
     return sole_ >= 0 ? sole_ : view_tenant_idx;
   }
+  // Whose queue its groups wait in.
+  int32_t QueueOf(int32_t tenant_idx) const {
+    return by_tenant_ ? tenant_idx : 0;
+  }
   // Counts the bypasses of the first `num_admitted` admissions.
   void CountBypasses(const Decision& decision, int32_t num_admitted);
   void ChargeOutputs(int32_t tenant_idx, int64_t num_tokens);
@@ -100,10 +105,10 @@ class TenantQueues {
   };
 
   WaitingQueue& queue(int32_t tenant_idx) {
-    return tenants_[by_tenant_ ? tenant_idx : 0].waiting;
+    return tenants_[QueueOf(tenant_idx)].waiting;
   }
   const WaitingQueue& queue(int32_t tenant_idx) const {
-    return tenants_[by_tenant_ ? tenant_idx : 0].waiting;
+    return tenants_[QueueOf(tenant_idx)].waiting;
   }
   int32_t TakeIndex();
   void Open(const std::string& name, int32_t tenant_idx, absl::Time now);

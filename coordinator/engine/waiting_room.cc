@@ -26,10 +26,10 @@ void WaitingRoom::Register(SequenceGroup* group, const std::string& tenant,
   group->priority = AddPriorities(group->priority,
                                   queues_.limits(group->tenant_idx).priority);
   group->rank = order_.Rank(group->priority, group->arrival_time);
-  places_[group->arrival] = {.tenant_idx = group->tenant_idx,
-                             .rank = group->rank};
+  const int32_t queue_idx = queues_.QueueOf(group->tenant_idx);
+  places_[group->arrival] = {.tenant_idx = queue_idx, .rank = group->rank};
   timelines_.Begin(
-      group->arrival, group->request_id, group->tenant_idx,
+      group->arrival, group->request_id, queue_idx,
       has_workers ? WaitReason::kNextStep : WaitReason::kNoWorkerGroup,
       group->arrival_time);
 }
@@ -135,7 +135,7 @@ void WaitingRoom::Explain(const View& view, const Decision& decision,
     looked_at_.push_back(
         queues_.At(admission.tenant_idx, admission.waiting_idx).arrival);
   }
-  ExplainRest(now);
+  ExplainRest(decision, now);
 }
 
 // A policy that explains nothing: what its view says of the first that stays.
@@ -162,7 +162,16 @@ void WaitingRoom::ExplainHead(const View& view, const Decision& decision,
 }
 
 // Newcomers, and those that were looked at and are no more, are behind.
-void WaitingRoom::ExplainRest(absl::Time now) {
+void WaitingRoom::ExplainRest(const Decision& decision, absl::Time now) {
+  // Those that go are before nobody.
+  const auto count_admitted = [&](int32_t by) {
+    for (const Admission& admission : decision.admissions) {
+      const size_t tenant_idx = queues_.TenantOf(admission.tenant_idx);
+      if (tenant_idx >= num_going_.size()) num_going_.resize(tenant_idx + 1);
+      num_going_[tenant_idx] += by;
+    }
+  };
+  count_admitted(1);
   std::vector<int64_t> others = timelines_.TakeUnexplained();
   others.insert(others.end(), looked_at_before_.begin(),
                 looked_at_before_.end());
@@ -173,8 +182,10 @@ void WaitingRoom::ExplainRest(absl::Time now) {
       continue;
     }
     const Place& place = places_.at(arrival);
+    const int32_t num_going =
+        place.tenant_idx < num_going_.size() ? num_going_[place.tenant_idx] : 0;
     const int32_t num_ahead =
-        queues_.Position(place.tenant_idx, place.rank, arrival);
+        queues_.Position(place.tenant_idx, place.rank, arrival) - num_going;
     if (num_ahead > 0) {
       timelines_.WaitsBehind(arrival, num_ahead, now);
     } else {
@@ -182,6 +193,7 @@ void WaitingRoom::ExplainRest(absl::Time now) {
       timelines_.Waits(arrival, {.reason = WaitReason::kTenantTurn}, now);
     }
   }
+  count_admitted(-1);
   timelines_.Recycle(std::move(others));
 }
 

@@ -80,7 +80,7 @@ class WaitingRoom {
   void Charge(const View& view, const Decision& decision);
   void Explain(const View& view, const Decision& decision, absl::Time now);
   void ExplainHead(const View& view, const Decision& decision, absl::Time now);
-  void ExplainRest(absl::Time now);
+  void ExplainRest(const Decision& decision, absl::Time now);
 
   const ServiceOrder order_;
   TenantQueues queues_;
@@ -92,6 +92,7 @@ class WaitingRoom {
   // By tenant: the last decision that said why its first one waits.
   std::vector<int64_t> cause_set_by_;
   int64_t num_decisions_ = 0;
+  std::vector<int32_t> num_going_;  // by tenant; 0 between decisions
   absl::flat_hash_map<int64_t, Place> places_;  // of all, by arrival
 };
 
