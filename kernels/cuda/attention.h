@@ -30,7 +30,7 @@ struct AttentionCudaOptions {
   // The plan that the previous launch left in the workspace holds for this one:
   // the same step in another layer, where only q, out, cache.base and
   // cache.layer_idx differ (and nothing that query_start, context_lens and
-  // seq_slots point to). Saves about 5 us a layer.
+  // seq_slots point to). Saves a kernel a layer.
   bool reuse_plan;
 };
 

@@ -168,9 +168,6 @@ class Copier {
   uint32_t next_rows_[2];
 };
 
-// Folds `count` states, a slot apart, into `folded` or, if that is null, into
-// the result. A lane takes four elements of a row at a time.
-
 }  // namespace quire::attention
 
 #endif  // KERNELS_CUDA_ATTENTION_COPIER_CUH_
