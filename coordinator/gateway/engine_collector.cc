@@ -116,6 +116,19 @@ void EngineCollector::AddCounters(const EngineCounters& counters,
       counters.num_generated_tokens);
   add("quire_preemptions_total", "Sequence groups that lost their blocks.",
       counters.num_preemptions);
+  add("quire_prefix_cache_query_tokens_total",
+      "Prompt tokens looked for in the prefix cache.",
+      counters.num_cache_query_tokens);
+  add("quire_prefix_cache_hit_tokens_total",
+      "Prompt tokens found computed in the prefix cache.",
+      counters.num_cache_hit_tokens);
+  add("quire_copied_blocks_total",
+      "KV blocks copied because a sibling shared them.",
+      counters.num_copied_blocks);
+  add("quire_swapped_out_blocks_total", "KV blocks moved to host memory.",
+      counters.num_swapped_out_blocks);
+  add("quire_swapped_in_blocks_total", "KV blocks moved back from it.",
+      counters.num_swapped_in_blocks);
   add("quire_steps_total", "Steps planned.", counters.num_steps);
   add("quire_wasted_tokens_total",
       "Tokens sampled after their sequence had ended.",

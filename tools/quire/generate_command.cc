@@ -3,6 +3,7 @@
 #include <grpcpp/client_context.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <iostream>
 #include <iterator>
@@ -66,7 +67,7 @@ std::string ReadStandardInput() {
 absl::Status Stream(const std::shared_ptr<grpc::Channel>& channel,
                     const v1::GenerateRequest& request, const Flags& flags,
                     const Clock& clock, grpc::ClientContext* context,
-                    Generation* generation) {
+                    std::vector<Generation>* answers) {
   if (flags.timeout_s > 0) {
     context->set_deadline(
         absl::ToChronoTime(absl::Now() + absl::Seconds(flags.timeout_s)));
@@ -76,8 +77,11 @@ absl::Status Stream(const std::shared_ptr<grpc::Channel>& channel,
   v1::GenerateResponse response;
   absl::Status bad_stream;
   while (bad_stream.ok() && reader->Read(&response)) {
-    bad_stream = generation->Add(response, clock.Now());
-    if (!flags.json && response.has_chunk()) {
+    for (Generation& answer : *answers) {
+      bad_stream.Update(answer.Add(response, clock.Now()));
+    }
+    // Several at once would be a jumble.
+    if (!flags.json && response.has_chunk() && answers->size() == 1) {
       std::cout << response.chunk().text() << std::flush;
     }
   }
@@ -85,7 +89,26 @@ absl::Status Stream(const std::shared_ptr<grpc::Channel>& channel,
   const absl::Status status = FromGrpcStatus(reader->Finish());
   if (!bad_stream.ok()) return bad_stream;
   if (!status.ok()) return status;
-  return generation->CheckComplete();
+  return answers->front().CheckComplete();
+}
+
+void Print(const std::vector<Generation>& answers, bool as_json) {
+  if (as_json && answers.size() == 1) {
+    std::cout << answers[0].ToJson().dump(2) << "\n";
+  } else if (as_json) {
+    nlohmann::ordered_json all = nlohmann::ordered_json::array();
+    for (const Generation& answer : answers) all.push_back(answer.ToJson());
+    std::cout << all.dump(2) << "\n";
+  } else if (answers.size() == 1) {
+    if (!answers[0].text().empty()) std::cout << std::endl;  // it was streamed
+  } else {
+    for (size_t i = 0; i < answers.size(); ++i) {
+      std::cout << "--- answer " << i + 1 << " of " << answers.size() << " ("
+                << answers[i].FinishReason() << ")\n"
+                << answers[i].text() << "\n";
+    }
+    std::cout << std::flush;
+  }
 }
 
 int Generate(const v1::GenerateRequest& request, const Flags& flags) {
@@ -94,7 +117,7 @@ int Generate(const v1::GenerateRequest& request, const Flags& flags) {
   grpc::ClientContext context;
   std::atomic<int> interrupted = 0;
   RealClock clock;
-  Generation generation(clock.Now());
+  std::vector<Generation> answers;
   absl::Status status;
   {
     // Ctrl-C ends the request, not the connection: the server hears of it.
@@ -105,14 +128,14 @@ int Generate(const v1::GenerateRequest& request, const Flags& flags) {
     status = WaitForServer(channel.get(), flags.target,
                            absl::Seconds(flags.connect_timeout_s));
     if (status.ok() && interrupted == 0) {
-      generation = Generation(clock.Now());
-      status = Stream(channel, request, flags, clock, &context, &generation);
+      const uint32_t n = std::max<uint32_t>(1, request.sampling().n());
+      for (uint32_t i = 0; i < n; ++i) answers.emplace_back(clock.Now(), i);
+      status = Stream(channel, request, flags, clock, &context, &answers);
     }
   }
-  if (flags.json && status.ok()) {
-    std::cout << generation.ToJson().dump(2) << "\n";
-  } else if (!generation.text().empty() && !flags.json) {
-    std::cout << std::endl;
+  // Of one that broke off, the terminal shows what was streamed.
+  if (status.ok() || (!flags.json && answers.size() == 1)) {
+    Print(answers, flags.json);
   }
   if (interrupted != 0) {
     std::cerr << "quire generate: cancelled\n";
@@ -122,7 +145,9 @@ int Generate(const v1::GenerateRequest& request, const Flags& flags) {
     std::cerr << "quire generate: " << DescribeStatus(status) << "\n";
     return 1;
   }
-  if (isatty(STDERR_FILENO) == 1) std::cerr << generation.Summary() << "\n";
+  if (isatty(STDERR_FILENO) == 1) {
+    std::cerr << answers.front().Summary() << "\n";
+  }
   return 0;
 }
 

@@ -30,7 +30,7 @@ absl::Status Generation::Add(const v1::GenerateResponse& response,
     is_complete_ = true;
     complete_ = response.complete();
   }
-  if (!response.has_chunk() || response.chunk().index() != 0) {
+  if (!response.has_chunk() || response.chunk().index() != index_) {
     return absl::OkStatus();
   }
   const v1::Chunk& chunk = response.chunk();

@@ -13,18 +13,22 @@
 
 namespace quire {
 
-// Copyable value. Holds the request's first sequence.
+// Copyable value. Holds one sequence of the request.
 class Generation {
  public:
-  explicit Generation(absl::Time start) : start_(start) {}
+  explicit Generation(absl::Time start, uint32_t index = 0)
+      : start_(start), index_(index) {}
 
-  // Takes the next message. DataLoss if a token was lost or came twice.
+  // Takes the next message; chunks of other sequences are none of its. DataLoss
+  // if a token was lost or came twice.
   absl::Status Add(const v1::GenerateResponse& response, absl::Time now);
 
   // DataLoss if the stream ended without saying so.
   absl::Status CheckComplete() const;
 
   const std::string& text() const { return text_; }
+  // "stop", "length" ...
+  std::string FinishReason() const;
 
   // Text, token ids, log probabilities if there are any, usage, timing.
   nlohmann::ordered_json ToJson() const;
@@ -33,9 +37,9 @@ class Generation {
 
  private:
   double TokensPerSecond() const;
-  std::string FinishReason() const;
 
   absl::Time start_;
+  uint32_t index_;
   absl::Time first_token_ = absl::InfinitePast();
   absl::Time last_token_ = absl::InfinitePast();
   std::string request_id_;

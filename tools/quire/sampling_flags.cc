@@ -47,6 +47,16 @@ absl::Status SetIntegers(const SamplingFlags& sampling,
                            Narrow<uint32_t>("logprobs", *sampling.logprobs));
     params->set_logprobs(logprobs);
   }
+  if (sampling.n) {
+    QUIRE_ASSIGN_OR_RETURN(const uint32_t n,
+                           Narrow<uint32_t>("n", *sampling.n));
+    params->set_n(n);
+  }
+  if (sampling.best_of) {
+    QUIRE_ASSIGN_OR_RETURN(const uint32_t best_of,
+                           Narrow<uint32_t>("best_of", *sampling.best_of));
+    params->set_best_of(best_of);
+  }
   if (sampling.beam_width) {
     QUIRE_ASSIGN_OR_RETURN(
         const uint32_t beam_width,
@@ -118,6 +128,10 @@ void AddSamplingFlags(SamplingFlags* sampling, FlagSet* flags) {
              "keep the stop text in the output");
   flags->Add("skip_special_tokens", &sampling->skip_special_tokens,
              "leave special tokens out of the text");
+  flags->Add("n", &sampling->n, "answers to return, 1 to 16");
+  flags->Add("best_of", &sampling->best_of,
+             "answers to sample, of which the n likeliest are returned, best "
+             "first");
   flags->Add("beam_width", &sampling->beam_width,
              "2..16; search for the likeliest output with this many beams "
              "instead of sampling");

@@ -32,6 +32,8 @@ struct SamplingFlags {
   std::optional<int64_t> logprobs;
   std::optional<bool> include_stop_str_in_output;
   std::optional<bool> skip_special_tokens;
+  std::optional<int64_t> n;
+  std::optional<int64_t> best_of;
   std::optional<int64_t> beam_width;
   std::optional<double> length_penalty;
   std::string early_stopping;  // "true", "false", "never"; empty: unset

@@ -40,6 +40,8 @@ TEST(EngineCollectorTest, SamplesAddUpOverScrapes) {
   FakeEngine engine;
   EngineMetrics metrics;
   metrics.counters.num_generated_tokens = 9;
+  metrics.counters.num_cache_query_tokens = 60;
+  metrics.counters.num_cache_hit_tokens = 40;
   RequestSample sample;
   sample.arrival = absl::UnixEpoch();
   sample.first_scheduled = sample.arrival + absl::Seconds(1);
@@ -55,6 +57,10 @@ TEST(EngineCollectorTest, SamplesAddUpOverScrapes) {
       prometheus::TextSerializer().Serialize(collector.Collect());
   EXPECT_THAT(
       text, HasSubstr("quire_generation_tokens_total{model_name=\"tiny\"} 9"));
+  EXPECT_THAT(text, HasSubstr("quire_prefix_cache_query_tokens_total{"
+                              "model_name=\"tiny\"} 60"));
+  EXPECT_THAT(text, HasSubstr("quire_prefix_cache_hit_tokens_total{"
+                              "model_name=\"tiny\"} 40"));
   EXPECT_THAT(text, HasSubstr("quire_queue_seconds_count{model_name=\"tiny\"} "
                               "2"));
   EXPECT_THAT(text,

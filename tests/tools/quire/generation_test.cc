@@ -35,6 +35,19 @@ TEST(GenerationTest, PutsTheStreamTogether) {
             "[3 tokens, 10.0 tokens/s, first after 100 ms, finish: length]");
 }
 
+TEST(GenerationTest, EachAnswerTakesItsOwnChunks) {
+  Generation first(kStart), second(kStart, /*index=*/1);
+  v1::GenerateResponse other = ChunkResponse(0, {7});
+  other.mutable_chunk()->set_index(1);
+  for (const v1::GenerateResponse& response :
+       {ChunkResponse(0, {5}), other, ChunkResponse(1, {6})}) {
+    EXPECT_TRUE(first.Add(response, kStart).ok());
+    EXPECT_TRUE(second.Add(response, kStart).ok());
+  }
+  EXPECT_EQ(first.text(), "5 6 ");
+  EXPECT_EQ(second.text(), "7 ");
+}
+
 TEST(GenerationTest, ALostTokenIsDataLoss) {
   Generation generation(kStart);
   ASSERT_TRUE(generation.Add(ChunkResponse(0, {5}), kStart).ok());
