@@ -239,6 +239,7 @@ absl::StatusOr<std::unique_ptr<DeviceBuffer>> CudaBackend::AllocateHost(
 absl::Status CudaBackend::CopyToDevice(const void* host, void* device,
                                        int64_t bytes) {
   QUIRE_RETURN_IF_ERROR(Begin());
+  has_plan_ = false;  // it may be the plan's arrays that change
   return Keep(CudaStatus(
       cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, stream_),
       "copy to the device"));
@@ -316,6 +317,11 @@ absl::Status CudaBackend::RopeWriteKv(const RopeWriteKvParams& params) {
 absl::Status CudaBackend::Attention(const AttentionParams& params) {
   DCHECK(params.cache.layout.dtype == options_.dtype);
   if (params.num_tokens <= 0) return absl::OkStatus();
+  if (params.cache.layout.order != KvOrder::kHeads ||
+      params.cache.layout.block_padding != 0) {
+    return absl::UnimplementedError(
+        "attention on cuda reads blocks in the order of heads only");
+  }
   QUIRE_RETURN_IF_ERROR(Begin());
   QUIRE_RETURN_IF_ERROR(WaitForSwaps());
   const int64_t bytes =
@@ -327,10 +333,7 @@ absl::Status CudaBackend::Attention(const AttentionParams& params) {
     QUIRE_RETURN_IF_ERROR(Synchronize());
     QUIRE_RETURN_IF_ERROR(
         GrowBuffer(bytes, AllocateCuda, &attention_workspace_));
-    QUIRE_RETURN_IF_ERROR(
-        Keep(CudaStatus(cudaMemsetAsync(attention_workspace_->data(), 0,
-                                        attention_workspace_->bytes(), stream_),
-                        "attention")));
+    has_plan_ = false;
   }
   AttentionCudaOptions options = {};
   options.workspace = attention_workspace_->data();

@@ -152,6 +152,17 @@ cudaError_t Cast(const void* in, void* out, int64_t n, cudaStream_t stream) {
   return cudaGetLastError();
 }
 
+__global__ void __launch_bounds__(kThreads)
+    ReadKernel(const uint4* data, int64_t items, uint32_t* sink) {
+  uint32_t bits = 0;
+  QUIRE_FOR_EACH(i, items) {
+    const uint4 value = data[i];
+    bits |= value.x ^ value.y ^ value.z ^ value.w;
+  }
+  // Never so, but only the data could tell.
+  if (bits == 0x5ca1ab1eu) *sink = bits;
+}
+
 template <typename Y, typename B>
 __global__ void __launch_bounds__(kThreads)
     AddBiasKernel(Y* y, int64_t y_stride, const B* bias, int32_t width,
@@ -201,6 +212,15 @@ cudaError_t LaunchCastCuda(const void* in, DType in_dtype, void* out,
   }
   return in_dtype == DType::kF32 ? Cast<float, Bf16>(in, out, n, stream)
                                  : Cast<Bf16, float>(in, out, n, stream);
+}
+
+cudaError_t LaunchReadCuda(const void* data, int64_t bytes, uint32_t* sink,
+                           cudaStream_t stream) {
+  const int64_t items = bytes / static_cast<int64_t>(sizeof(uint4));
+  if (items == 0) return cudaSuccess;
+  ReadKernel<<<GridFor(items), kThreads, 0, stream>>>(
+      static_cast<const uint4*>(data), items, sink);
+  return cudaGetLastError();
 }
 
 cudaError_t LaunchAddBiasCuda(void* y, DType y_dtype, int64_t y_stride,

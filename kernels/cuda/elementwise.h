@@ -26,6 +26,11 @@ cudaError_t LaunchAddCuda(const AddParams& params, DType dtype,
 cudaError_t LaunchCastCuda(const void* in, DType in_dtype, void* out,
                            DType out_dtype, int64_t n, cudaStream_t stream);
 
+// Reads `bytes` (a multiple of 16), so that the device's cache holds them and
+// nothing that came before. `sink` is a word of device memory.
+cudaError_t LaunchReadCuda(const void* data, int64_t bytes, uint32_t* sink,
+                           cudaStream_t stream);
+
 // y[row][i] += bias[i]; y is [num_rows, width] with `y_stride` elements from
 // row to row, bias [width] in `bias_dtype`.
 cudaError_t LaunchAddBiasCuda(void* y, DType y_dtype, int64_t y_stride,

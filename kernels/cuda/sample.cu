@@ -131,8 +131,10 @@ __device__ float Penalised(const CudaSampleParams& params,
   return logit / row.divisor;
 }
 
+// exp(value - max) by the special function unit: within 1e-6 of itself for
+// shares that count.
 __device__ __forceinline__ float SumShare(float value, float max) {
-  return max == -INFINITY ? 0.0f : expf(value - max);
+  return max == -INFINITY ? 0.0f : __expf(value - max);
 }
 
 // Marks the columns that a row's lists name. One block a row.
@@ -266,33 +268,36 @@ __device__ __forceinline__ void LoadUniforms(const CudaSampleRow& row,
 }
 
 // Largest logit + noise of the block's columns: approximately for all, then
-// exactly for the few that come near.
+// exactly for the few that come near. `raw` is -infinity for listed columns.
 __device__ Best FindBest(const CudaSampleRow& row, int32_t first_id, int piece,
-                         const float (&logits)[kPerThread],
+                         float inverse, const float (&raw)[kPerThread],
                          PieceShared* shared) {
-  float u[kPerThread];
-  float bar = -INFINITY;
-  if (!row.is_greedy) {
-    LoadUniforms(row, first_id, piece, u);
-#pragma unroll
-    for (int i = 0; i < kPerThread; ++i) {
-      bar = fmaxf(bar, logits[i] + FastGumbel(u[i]));
-    }
-    bar = cuda::BlockMax(bar, shared->floats);
-    // What is lost in rounding a sum of this size comes on top.
-    bar -= kGumbelMargin + 1e-6f * fabsf(bar);
-  }
   Best best = {-INFINITY, -1};
+  const auto consider = [&](int i, float value) {
+    const Best mine = {value, first_id + ColumnOf(piece, i / 4) + i % 4};
+    if (value > -INFINITY && IsBetter(mine, best)) best = mine;
+  };
+  if (row.is_greedy) {
+#pragma unroll
+    for (int i = 0; i < kPerThread; ++i) consider(i, raw[i]);
+    return BlockBest(best, shared->best);
+  }
+  float u[kPerThread], noisy[kPerThread];
+  LoadUniforms(row, first_id, piece, u);
+  float bar = -INFINITY;
 #pragma unroll
   for (int i = 0; i < kPerThread; ++i) {
-    if (logits[i] == -INFINITY) continue;
-    float value = logits[i];
-    if (!row.is_greedy) {
-      if (!(value + FastGumbel(u[i]) >= bar)) continue;
-      value += Gumbel(u[i]);
+    noisy[i] = fmaf(raw[i], inverse, FastGumbel(u[i]));
+    bar = fmaxf(bar, noisy[i]);
+  }
+  bar = cuda::BlockMax(bar, shared->floats);
+  // What is lost in rounding values of this size comes on top.
+  bar -= kGumbelMargin + 1e-6f * fabsf(bar);
+#pragma unroll
+  for (int i = 0; i < kPerThread; ++i) {
+    if (noisy[i] >= bar && raw[i] > -INFINITY) {
+      consider(i, raw[i] / row.divisor + Gumbel(u[i]));
     }
-    const Best mine = {value, first_id + ColumnOf(piece, i / 4) + i % 4};
-    if (IsBetter(mine, best)) best = mine;
   }
   return BlockBest(best, shared->best);
 }
@@ -317,16 +322,16 @@ __global__ void __launch_bounds__(kThreads)
       logits, piece, params.num_vocab,
       has_lists ? work.listed + row_idx * work.bitmap_words : nullptr);
   PieceSummary summary;
+  const float inverse = 1.0f / row.divisor;
   float raw_max = -INFINITY, max = -INFINITY;
-  float adjusted[kPerThread];
+  float kept[kPerThread];  // raw, but for listed columns
 #pragma unroll
   for (int i = 0; i < kPerThread; ++i) {
     raw_max = fmaxf(raw_max, columns.raw[i]);
-    adjusted[i] =
-        columns.not_listed >> i & 1 ? columns.raw[i] / row.divisor : -INFINITY;
-    max = fmaxf(max, adjusted[i]);
+    kept[i] = columns.not_listed >> i & 1 ? columns.raw[i] : -INFINITY;
+    max = fmaxf(max, kept[i]);
   }
-  *maximum = KeyOf(max);
+  *maximum = KeyOf(max / row.divisor);  // division keeps the order
   if (__syncthreads_or(columns.is_bad)) {
     if (threadIdx.x == 0) {
       *out = {NAN, NAN, NAN, NAN, {-INFINITY, -1}};
@@ -334,16 +339,28 @@ __global__ void __launch_bounds__(kThreads)
     return;
   }
   summary.raw_max = cuda::BlockMax(raw_max, shared.floats);
-  summary.max = cuda::BlockMax(max, shared.floats);
-  float raw_sum = 0.0f, sum = 0.0f;
+  float raw_sum = 0.0f;
 #pragma unroll
   for (int i = 0; i < kPerThread; ++i) {
     raw_sum += SumShare(columns.raw[i], summary.raw_max);
-    sum += SumShare(adjusted[i], summary.max);
   }
   summary.raw_sum = cuda::BlockSum(raw_sum, shared.floats);
-  summary.sum = cuda::BlockSum(sum, shared.floats);
-  summary.best = FindBest(row, params.first_id, piece, adjusted, &shared);
+  if (has_lists || row.divisor != 1.0f) {
+    const float kept_max = cuda::BlockMax(max, shared.floats);
+    float sum = 0.0f;
+    if (kept_max > -INFINITY) {
+#pragma unroll
+      for (int i = 0; i < kPerThread; ++i) {
+        sum += __expf((kept[i] - kept_max) * inverse);
+      }
+    }
+    summary.max = kept_max / row.divisor;
+    summary.sum = cuda::BlockSum(sum, shared.floats);
+  } else {
+    summary.max = summary.raw_max;
+    summary.sum = summary.raw_sum;
+  }
+  summary.best = FindBest(row, params.first_id, piece, inverse, kept, &shared);
   if (threadIdx.x == 0) *out = summary;
 }
 
@@ -507,22 +524,36 @@ __global__ void __launch_bounds__(kTopThreads)
     const bool has_lists = row.num_seen + row.num_masked > 0;
     const uint32_t* listed =
         has_lists ? work.listed + row_idx * work.bitmap_words : nullptr;
+    // What a product falls short of a quotient by, and more.
+    const float inverse = 1.0f / row.divisor;
+    const float bar_value = OfKey(bar);
+    const float near = bar_value - 1e-6f * fabsf(bar_value) - 1e-30f;
     const auto gather = [&](int i, float logit) {
+      if (logit * inverse < near) return;
       if (listed != nullptr && listed[i / 32] >> (i % 32) & 1) return;
       Gather(logit / row.divisor, i, bar, &shared);
     };
-    // Four at a time from where their address allows it.
+    // Sixteen at a time, four next to each other, from where their address
+    // allows it; all loads before the first look.
     const int head = static_cast<int>(
         (16 - reinterpret_cast<uintptr_t>(logits) % 16) % 16 / sizeof(float));
     const int begin = head < params.num_vocab ? head : params.num_vocab;
-    const int end = begin + (params.num_vocab - begin) / 4 * 4;
+    constexpr int kStep = 16 * kTopThreads;
+    const int end = begin + (params.num_vocab - begin) / kStep * kStep;
     for (int i = threadIdx.x; i < begin; i += kTopThreads) gather(i, logits[i]);
-#pragma unroll 2
-    for (int i = begin + 4 * threadIdx.x; i < end; i += 4 * kTopThreads) {
-      float v[4];
-      cuda::Load(logits + i, v);
+    for (int i = begin + 4 * threadIdx.x; i < end; i += kStep) {
+      float v[4][4];
 #pragma unroll
-      for (int j = 0; j < 4; ++j) gather(i + j, v[j]);
+      for (int quad = 0; quad < 4; ++quad) {
+        cuda::Load(logits + i + quad * 4 * kTopThreads, v[quad]);
+      }
+#pragma unroll
+      for (int quad = 0; quad < 4; ++quad) {
+#pragma unroll
+        for (int j = 0; j < 4; ++j) {
+          gather(i + quad * 4 * kTopThreads + j, v[quad][j]);
+        }
+      }
     }
     for (int i = end + threadIdx.x; i < params.num_vocab; i += kTopThreads) {
       gather(i, logits[i]);

@@ -180,6 +180,79 @@ TEST(SampleShardTest, PenaltiesAndMasksChangeJustTheirTokens) {
   EXPECT_EQ(out.summaries[0].raw_max, 4);  // raw is as the model gave it
 }
 
+// Every row its own lists, over more columns than a device takes at a time.
+TEST(SampleShardTest, ListsOfManyTokensChangeJustTheirTokens) {
+  const int32_t n = 20'003, num_rows = 5, k = 100;
+  const std::vector<float> logits = RandomLogits(int64_t{num_rows} * n, 5);
+  std::mt19937_64 random(6);
+  std::vector<std::vector<SeenToken>> seen(num_rows);
+  std::vector<std::vector<int32_t>> masked(num_rows);
+  std::vector<SampleRow> rows;
+  std::vector<float> adjusted = logits;
+  for (int32_t r = 0; r < num_rows; ++r) {
+    SampleRow row = Row(r % 2 == 0 ? 0 : 0.5f, /*seed=*/r);
+    float* const own = adjusted.data() + int64_t{r} * n;
+    for (int32_t i = 0; i < n; ++i) own[i] /= r % 2 == 0 ? 1 : 0.5f;
+    if (r != 3) {  // one row has no lists
+      row.repetition_penalty = 1.25f;
+      row.frequency_penalty = 0.5f;
+      row.presence_penalty = 0.25f;
+      for (int32_t id = random() % 40; id < n; id += 1 + random() % 40) {
+        seen[r].push_back({id, static_cast<int32_t>(random() % 3)});
+        float logit = logits[int64_t{r} * n + id];
+        logit = logit > 0 ? logit / 1.25f : logit * 1.25f;
+        logit -= 0.5f * seen[r].back().output_count;
+        if (seen[r].back().output_count > 0) logit -= 0.25f;
+        own[id] = logit / (r % 2 == 0 ? 1 : 0.5f);
+      }
+      // Likely ones, some of them seen.
+      for (int32_t i = 0; i < 20; ++i) {
+        const int32_t id = std::max_element(own, own + n) - own;
+        masked[r].push_back(id);
+        own[id] = -kInf;
+      }
+    }
+    row.seen = seen[r].data();
+    row.num_seen = static_cast<int32_t>(seen[r].size());
+    row.masked = masked[r].data();
+    row.num_masked = static_cast<int32_t>(masked[r].size());
+    rows.push_back(row);
+  }
+  const Output out = Sample(logits, rows, k);
+  for (int32_t r = 0; r < num_rows; ++r) {
+    SCOPED_TRACE(testing::Message() << "row " << r);
+    const float* const own = adjusted.data() + int64_t{r} * n;
+    const ShardSummary& summary = out.summaries[r];
+    const float max = *std::max_element(own, own + n);
+    double sum = 0, best = -kInf;
+    int32_t best_id = -1;
+    std::vector<int32_t> order;
+    for (int32_t i = 0; i < n; ++i) {
+      if (own[i] == -kInf) continue;
+      sum += std::exp(double{own[i]} - max);
+      order.push_back(i);
+      const double noisy =
+          own[i] + (r % 2 == 0 ? 0 : ReferenceNoise(rows[r], i));
+      if (noisy > best) {
+        best = noisy;
+        best_id = i;
+      }
+    }
+    // One rounding where a compiler fuses a product and a difference.
+    EXPECT_NEAR(summary.max, max, 1e-6 * std::abs(max));
+    EXPECT_NEAR(summary.sum / sum, 1, 2e-5);
+    EXPECT_EQ(summary.best_token_id, best_id);
+    std::partial_sort(order.begin(), order.begin() + k, order.end(),
+                      [&](int32_t a, int32_t b) { return own[a] > own[b]; });
+    for (int32_t i = 0; i < k; ++i) {
+      const Candidate& candidate = out.candidates[int64_t{r} * k + i];
+      EXPECT_NEAR(candidate.logit, own[order[i]], 1e-5);
+      EXPECT_EQ(candidate.raw_logit,
+                logits[int64_t{r} * n + candidate.token_id]);
+    }
+  }
+}
+
 TEST(SampleShardTest, ImpossibleTokensAreNeverBest) {
   std::vector<float> logits(100, -kInf);
   logits[42] = -1e30f;
