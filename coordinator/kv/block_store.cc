@@ -14,6 +14,40 @@ HashKey HashKeyOf(const KvOptions& options) {
                                               : options.prefix_hash_key;
 }
 
+// Looks a sequence's full blocks up, each once at most.
+class PrefixWalk {
+ public:
+  PrefixWalk(const PrefixIndex& index, const KvAdmission& admission,
+             int32_t block_size)
+      : index_(index), tokens_(admission.tokens), block_size_(block_size) {
+    cursor_.scope = admission.scope;
+    is_known_ = admission.scope != 0;
+  }
+
+  // Where block `idx` is. REQUIRES: the sequence fills it, and `idx` grows.
+  BlockPlace Find(int32_t idx) {
+    while (is_known_ && cursor_.num_blocks <= idx) {
+      const PrefixNodeId node =
+          index_.Find(cursor_.scope, cursor_.node,
+                      tokens_.subspan(int64_t{cursor_.num_blocks} * block_size_,
+                                      block_size_));
+      is_known_ = node != PrefixIndex::kNoNode;
+      if (is_known_) cursor_ = {cursor_.scope, node, cursor_.num_blocks + 1};
+    }
+    return is_known_ ? index_.place(cursor_.node) : BlockPlace();
+  }
+
+  // The last node that was found.
+  const PrefixCursor& cursor() const { return cursor_; }
+
+ private:
+  const PrefixIndex& index_;
+  const absl::Span<const TokenId> tokens_;
+  const int32_t block_size_;
+  PrefixCursor cursor_;
+  bool is_known_ = false;  // the sequence up to the cursor
+};
+
 }  // namespace
 
 BlockStore::BlockStore(const KvOptions& options)
@@ -120,72 +154,59 @@ void BlockStore::PrepareWrite(BlockId block, int32_t offset) {
   }
 }
 
-bool BlockStore::IsWhole(const ParkedSequence& parked) const {
-  return std::none_of(
-      parked.blocks.begin(), parked.blocks.end(),
+const ParkedSequence* BlockStore::FindParked(const KvAdmission& admission,
+                                             int32_t max_computed) const {
+  const ParkedSequence* parked = parked_.Find(admission.sequence_id);
+  if (parked == nullptr || parked->first_idx == 0) return parked;
+  // Behind a window there is no going back to an earlier token.
+  const bool is_whole = std::none_of(
+      parked->blocks.begin(), parked->blocks.end(),
       [this](ParkedBlockId id) { return parked_.place(id).is_nowhere(); });
+  return is_whole && parked->num_computed <= max_computed ? parked : nullptr;
 }
 
 template <typename Visit>
 ReusableBlocks BlockStore::Walk(const KvAdmission& admission,
                                 const Visit& visit) const {
-  const int32_t block_size = options_.block_size;
   // The last token is always computed, since it yields the next one.
   const int32_t max_computed =
       static_cast<int32_t>(admission.tokens.size()) - 1;
   ReusableBlocks found;
   found.cursor.scope = admission.scope;
   if (max_computed <= 0) return found;
-  const ParkedSequence* parked = parked_.Find(admission.sequence_id);
-  if (parked != nullptr && parked->first_idx > 0) {
-    // Behind a window there is no going back to an earlier token.
-    if (parked->num_computed > max_computed || !IsWhole(*parked)) {
-      parked = nullptr;
-    } else {
-      for (int32_t i = 0; i < parked->first_idx; ++i) visit(BlockPlace());
-      found.num_dropped = found.num_blocks = parked->first_idx;
-    }
-  }
+  const ParkedSequence* parked = FindParked(admission, max_computed);
   const int32_t num_parked =
       parked == nullptr ? 0 : std::min(parked->num_computed, max_computed);
-  const int32_t num_hashable = max_computed / block_size;
-  PrefixCursor walker = found.cursor;
-  bool is_known = admission.scope != 0;  // the prefix up to `walker`
-  const auto find_prefix = [&](int32_t idx) {
-    while (is_known && walker.num_blocks <= idx) {
-      const PrefixNodeId node =
-          index_.Find(walker.scope, walker.node,
-                      admission.tokens.subspan(
-                          int64_t{walker.num_blocks} * block_size, block_size));
-      is_known = node != kNoNode;
-      if (is_known) walker = {walker.scope, node, walker.num_blocks + 1};
-    }
-    return is_known ? index_.place(walker.node) : BlockPlace();
-  };
-  const auto note = [&](int32_t idx) {
-    return parked_.place(parked->blocks[idx - parked->first_idx]);
-  };
-  for (int32_t& idx = found.num_blocks;; ++idx) {
-    BlockPlace place;
-    const bool is_noted = (idx + 1) * block_size <= num_parked;
-    if (is_noted) place = note(idx);
-    if (place.is_nowhere() && idx < num_hashable) place = find_prefix(idx);
-    if (place.is_nowhere()) {
-      found.num_computed = idx * block_size;
-      // A partly filled block is the last.
-      if (!is_noted && idx * block_size < num_parked) {
-        place = note(idx);
-        if (!place.is_nowhere()) {
-          visit(place);
-          ++found.num_blocks;
-          found.num_computed = num_parked;
-        }
-      }
-      return found;
-    }
-    visit(place);
-    if (walker.num_blocks == idx + 1) found.cursor = walker;
+  int32_t& idx = found.num_blocks;
+  if (parked != nullptr) {
+    for (; idx < parked->first_idx; ++idx) visit(BlockPlace());
+    found.num_dropped = idx;
   }
+  const int32_t block_size = options_.block_size;
+  PrefixWalk prefixes(index_, admission, block_size);
+  for (;; ++idx) {
+    const int32_t end = (idx + 1) * block_size;
+    BlockPlace place;
+    if (end <= num_parked) place = NotedPlace(*parked, idx);
+    if (place.is_nowhere() && end <= max_computed) place = prefixes.Find(idx);
+    if (place.is_nowhere()) break;
+    visit(place);
+    if (prefixes.cursor().num_blocks == idx + 1) {
+      found.cursor = prefixes.cursor();
+    }
+  }
+  found.num_computed = idx * block_size;
+  // A partly filled block is the last.
+  if (num_parked > found.num_computed &&
+      num_parked < found.num_computed + block_size) {
+    const BlockPlace place = NotedPlace(*parked, idx);
+    if (!place.is_nowhere()) {
+      visit(place);
+      ++idx;
+      found.num_computed = num_parked;
+    }
+  }
+  return found;
 }
 
 ReusableBlocks BlockStore::FindReusable(const KvAdmission& admission,
@@ -283,6 +304,7 @@ void BlockStore::Park(SequenceId sequence, int32_t num_computed,
                            .blocks = {}};
   const int32_t num_blocks = BlocksFor(num_computed);
   CHECK_LE(num_blocks, table.num_blocks());
+  if (num_blocks <= parked.first_idx) return;  // nothing is left to note
   for (int32_t idx = parked.first_idx; idx < num_blocks; ++idx) {
     const BlockId block = table.block(idx);
     const int32_t num_rows =

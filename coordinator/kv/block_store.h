@@ -144,12 +144,19 @@ class BlockStore {
   BlockId SwapIn(HostBlockId host, StepPlan* plan);
   void Register(PrefixNodeId node, BlockId block);
   void DropNote(ParkedBlockId block);
-  bool IsWhole(const ParkedSequence& parked) const;
+  // The notes of a sequence that may count `max_computed` tokens as computed,
+  // or null if it has none that help.
+  const ParkedSequence* FindParked(const KvAdmission& admission,
+                                   int32_t max_computed) const;
+  BlockPlace NotedPlace(const ParkedSequence& parked, int32_t idx) const {
+    return parked_.place(parked.blocks[idx - parked.first_idx]);
+  }
 
   template <typename Visit>
   ReusableBlocks Walk(const KvAdmission& admission, const Visit& visit) const;
 
   absl::Status CheckContents() const;
+  absl::Status CheckPlaces() const;
 
   const KvOptions options_;
   BlockPool pool_;

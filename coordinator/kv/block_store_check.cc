@@ -1,24 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // What must hold of a BlockStore between any two calls.
-#include <string>
-
 #include "absl/strings/str_cat.h"
 #include "common/status_macros.h"
 #include "coordinator/kv/block_store.h"
 
 namespace quire {
-namespace {
-
-std::string Describe(BlockPlace place) {
-  if (place.is_nowhere()) return "nowhere";
-  return place.is_device()
-             ? absl::StrCat("in KV block ", place.device().value())
-             : absl::StrCat("in host block ", place.host().value());
-}
-
-}  // namespace
-
 absl::Status BlockStore::CheckInvariants(
     absl::Span<const int32_t> num_owners,
     absl::Span<const PrefixCursor> cursors) const {
@@ -53,66 +40,66 @@ absl::Status BlockStore::CheckInvariants(
 
 // Nodes, parked blocks and blocks of both pools name each other.
 absl::Status BlockStore::CheckContents() const {
-  const auto agrees = [this](const Contents& contents, BlockPlace place) {
-    const bool node_agrees =
-        contents.node == kNoNode || (index_.is_alive(contents.node) &&
-                                     index_.place(contents.node) == place);
-    const bool parked_agrees = contents.parked == kNotParked ||
-                               (parked_.num_notes(contents.parked) > 0 &&
-                                parked_.place(contents.parked) == place);
-    return node_agrees && parked_agrees;
-  };
-  int32_t num_nodes = 0;
-  int32_t num_parked = 0;
-  const auto count = [&](const Contents& contents) {
-    num_nodes += contents.node != kNoNode;
-    num_parked += contents.parked != kNotParked;
-  };
   for (int32_t i = 0; i < pool_.num_blocks(); ++i) {
     const BlockId block(i);
     const Contents& contents = device_[i];
-    count(contents);
     const bool is_free = pool_.num_refs(block) == 0 && !pool_.is_cached(block);
-    if (!agrees(contents, BlockPlace(block)) ||
-        (is_free && contents.is_wanted()) ||
-        (contents.is_wanted() &&
-         contents.generation != pool_.generation(block)) ||
+    const bool is_well_cached = contents.is_wanted() && !is_free &&
+                                contents.generation == pool_.generation(block);
+    if (contents.is_wanted() != is_well_cached ||
         (pool_.is_cached(block) &&
-         (!contents.is_wanted() || pool_.rank(block) != contents.rank()))) {
+         (!is_well_cached || pool_.rank(block) != contents.rank()))) {
       return absl::InternalError(
-          absl::StrCat("KV block ", i, " is kept by what is elsewhere"));
+          absl::StrCat("KV block ", i, " is kept for nothing, or not kept"));
     }
   }
   for (int32_t i = 0; i < host_pool_.num_blocks(); ++i) {
     const HostBlockId block(i);
-    count(host_[i]);
-    if (!agrees(host_[i], BlockPlace(block)) ||
-        host_[i].is_wanted() == host_pool_.is_free(block) ||
-        host_pool_.is_free(block) == host_pool_.is_listed(block)) {
+    if (host_[i].is_wanted() == host_pool_.is_free(block) ||
+        host_[i].is_wanted() != host_pool_.is_listed(block)) {
       return absl::InternalError(
-          absl::StrCat("host block ", i, " is kept by what is elsewhere"));
+          absl::StrCat("host block ", i, " is kept for nothing, or not kept"));
     }
   }
-  // As many the other way round: nothing has a place that does not know of it.
+  return CheckPlaces();
+}
+
+absl::Status BlockStore::CheckPlaces() const {
+  const auto at = [this](BlockPlace place) {
+    return place.is_device() ? device_[place.device().value()]
+                             : host_[place.host().value()];
+  };
+  int32_t num_placed = 0;
   for (int32_t i = 0; i < index_.max_nodes(); ++i) {
     const PrefixNodeId node(i);
-    if (!index_.is_alive(node)) continue;
-    num_nodes -= !index_.place(node).is_nowhere();
+    if (!index_.is_alive(node) || index_.place(node).is_nowhere()) continue;
+    ++num_placed;
+    if (at(index_.place(node)).node != node) {
+      return absl::InternalError(
+          absl::StrCat("prefix node ", i, " is not where it should be"));
+    }
   }
   for (int32_t i = 0; i < parked_.max_blocks(); ++i) {
     const ParkedBlockId block(i);
-    if (parked_.num_notes(block) == 0) continue;
-    const BlockPlace place = parked_.place(block);
-    num_parked -= !place.is_nowhere();
-    if (num_parked < 0) {
-      return absl::InternalError(absl::StrCat("parked block ", i, " is ",
-                                              Describe(place), " by mistake"));
+    if (parked_.num_notes(block) == 0 || parked_.place(block).is_nowhere()) {
+      continue;
+    }
+    ++num_placed;
+    if (at(parked_.place(block)).parked != block) {
+      return absl::InternalError(
+          absl::StrCat("parked block ", i, " is not where it should be"));
     }
   }
-  if (num_nodes != 0 || num_parked != 0) {
+  // As many the other way round, so that no block names what is elsewhere.
+  for (const auto* all : {&device_, &host_}) {
+    for (const Contents& contents : *all) {
+      num_placed -= contents.node != kNoNode;
+      num_placed -= contents.parked != kNotParked;
+    }
+  }
+  if (num_placed != 0) {
     return absl::InternalError(
-        absl::StrCat(num_nodes, " prefix nodes and ", num_parked,
-                     " parked blocks more are named by blocks than name them"));
+        absl::StrCat(-num_placed, " block contents are elsewhere"));
   }
   return absl::OkStatus();
 }

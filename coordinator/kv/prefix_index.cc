@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "glog/logging.h"
@@ -17,6 +18,8 @@ PrefixIndex::PrefixIndex(int32_t block_size, int32_t num_blocks,
       buckets_(std::bit_ceil(static_cast<uint32_t>(2 * num_blocks + 1)),
                kNoNode) {
   CHECK_GT(block_size, 0);
+  nodes_.reserve(num_blocks);
+  tokens_.reserve(int64_t{num_blocks} * block_size);
 }
 
 BlockKey PrefixIndex::KeyOf(CacheScope scope, PrefixNodeId parent,
@@ -41,18 +44,37 @@ PrefixNodeId PrefixIndex::FindByKey(const BlockKey& key, CacheScope scope,
   return kNoNode;
 }
 
+PrefixNodeId PrefixIndex::FindLikely(PrefixNodeId parent,
+                                     absl::Span<const TokenId> tokens) const {
+  if (parent == kNoNode) return kNoNode;
+  const PrefixNodeId child = At(parent).child;
+  if (child == kNoNode ||
+      !std::equal(tokens.begin(), tokens.end(), Tokens(child).begin())) {
+    return kNoNode;
+  }
+  return child;
+}
+
 PrefixNodeId PrefixIndex::Find(CacheScope scope, PrefixNodeId parent,
                                absl::Span<const TokenId> tokens) const {
   DCHECK_EQ(tokens.size(), block_size_);
+  const PrefixNodeId likely = FindLikely(parent, tokens);
+  if (likely != kNoNode) return likely;
   return FindByKey(KeyOf(scope, parent, tokens), scope, parent, tokens);
 }
 
 PrefixNodeId PrefixIndex::FindOrInsert(CacheScope scope, PrefixNodeId parent,
                                        absl::Span<const TokenId> tokens) {
   CHECK_EQ(tokens.size(), block_size_);
+  const PrefixNodeId likely = FindLikely(parent, tokens);
+  if (likely != kNoNode) {
+    Pin(likely);
+    return likely;
+  }
   const BlockKey key = KeyOf(scope, parent, tokens);
   const PrefixNodeId found = FindByKey(key, scope, parent, tokens);
   if (found != kNoNode) {
+    if (parent != kNoNode) At(parent).child = found;
     Pin(found);
     return found;
   }
@@ -72,10 +94,12 @@ PrefixNodeId PrefixIndex::FindOrInsert(CacheScope scope, PrefixNodeId parent,
             .scope = scope,
             .parent = parent,
             .next = bucket,
+            .child = kNoNode,
             .place = BlockPlace(),
             .num_pins = 1};
   bucket = id;
   Pin(parent);
+  if (parent != kNoNode) At(parent).child = id;
   return id;
 }
 
@@ -119,8 +143,10 @@ void PrefixIndex::EraseUnkept(PrefixNodeId id) {
     node.num_pins = kDead;
     dead_ = id;
     --num_nodes_;
-    id = node.parent;
-    if (id != kNoNode) --At(id).num_pins;
+    const PrefixNodeId child = std::exchange(id, node.parent);
+    if (id == kNoNode) return;
+    if (At(id).child == child) At(id).child = kNoNode;
+    --At(id).num_pins;
   }
 }
 
@@ -150,9 +176,13 @@ absl::Status PrefixIndex::CheckInvariants(
       return absl::InternalError(absl::StrCat("nothing keeps prefix node ", i));
     }
     const PrefixNodeId id(i);
-    if (Find(node.scope, node.parent, Tokens(id)) != id) {
-      return absl::InternalError(
-          absl::StrCat("prefix node ", i, " is not found by its tokens"));
+    const bool child_is_one =
+        node.child == kNoNode ||
+        (is_alive(node.child) && At(node.child).parent == id);
+    if (!child_is_one || FindByKey(KeyOf(node.scope, node.parent, Tokens(id)),
+                                   node.scope, node.parent, Tokens(id)) != id) {
+      return absl::InternalError(absl::StrCat(
+          "prefix node ", i, " is not found, or has a wrong child"));
     }
   }
   return absl::OkStatus();

@@ -72,6 +72,9 @@ class PrefixIndex {
     CacheScope scope = 0;
     PrefixNodeId parent = kNoNode;
     PrefixNodeId next = kNoNode;  // in its bucket, or among the dead
+    // Any child, the likeliest to be asked for: one that was asked for last.
+    // Found by its tokens alone, without a hash.
+    PrefixNodeId child = kNoNode;
     BlockPlace place;
     int32_t num_pins = kDead;  // children too
   };
@@ -84,6 +87,9 @@ class PrefixIndex {
     return {&tokens_[int64_t{node.value()} * block_size_],
             static_cast<size_t>(block_size_)};
   }
+  // The parent's likely child, if that has these tokens.
+  PrefixNodeId FindLikely(PrefixNodeId parent,
+                          absl::Span<const TokenId> tokens) const;
   BlockKey KeyOf(CacheScope scope, PrefixNodeId parent,
                  absl::Span<const TokenId> tokens) const;
   PrefixNodeId FindByKey(const BlockKey& key, CacheScope scope,
