@@ -150,7 +150,8 @@ std::vector<InProcessSetting> Settings() {
   // Room for little more than the largest search alone.
   add([](InProcessSetting& s) {
     s.block_size = 4;
-    s.num_blocks = 200;
+    s.num_blocks = 300;
+    s.max_num_seqs = 250;
   });
   return settings;
 }

@@ -20,39 +20,47 @@ class Collector final : public OutputListener {
   void OnOutputs(std::vector<SequenceOutput> outputs) override {
     absl::MutexLock lock(&mutex_);
     for (SequenceOutput& output : outputs) {
-      Stream& stream = streams_[output.request.value()];
-      EXPECT_TRUE(output.status.ok()) << output.status;
-      EXPECT_EQ(output.token_offset,
-                static_cast<int64_t>(stream.tokens.size()));
-      stream.tokens.insert(stream.tokens.end(), output.tokens.begin(),
-                           output.tokens.end());
-      if (output.finish_reason != FinishReason::kNone || !output.status.ok()) {
-        stream.finish_reason = output.finish_reason;
+      std::vector<HeardSequence>& sequences = requests_[output.request.value()];
+      if (output.index >= static_cast<int32_t>(sequences.size())) {
+        sequences.resize(output.index + 1);
+      }
+      HeardSequence& heard = sequences[output.index];
+      EXPECT_EQ(output.token_offset, static_cast<int64_t>(heard.tokens.size()));
+      heard.tokens.insert(heard.tokens.end(), output.tokens.begin(),
+                          output.tokens.end());
+      for (const SampledLogprobs& logprobs : output.logprobs) {
+        heard.logprobs.push_back(logprobs.logprob);
+      }
+      if (output.finish_reason != FinishReason::kNone) {
+        heard.finish_reason = output.finish_reason;
         ++num_finished_;
       }
+      has_failed_ |= !output.status.ok();
     }
   }
 
-  void Await(const std::vector<RequestKey>& keys, InProcessRun* run) {
+  void Await(const std::vector<RequestKey>& keys, int64_t num_sequences,
+             InProcessRun* run) {
     absl::MutexLock lock(&mutex_);
     const auto done = [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-      return num_finished_ >= static_cast<int>(keys.size());
+      return has_failed_ || num_finished_ >= num_sequences;
     };
     mutex_.Await(absl::Condition(&done));
     for (RequestKey key : keys) {
-      run->streams.push_back(streams_[key.value()].tokens);
-      run->finish_reasons.push_back(streams_[key.value()].finish_reason);
+      run->sequences.push_back(requests_[key.value()]);
+      if (run->sequences.back().empty()) run->sequences.back().emplace_back();
+      run->streams.push_back(run->sequences.back().front().tokens);
+      run->finish_reasons.push_back(
+          run->sequences.back().front().finish_reason);
     }
   }
 
  private:
-  struct Stream {
-    std::vector<TokenId> tokens;
-    FinishReason finish_reason = FinishReason::kNone;
-  };
   absl::Mutex mutex_;
-  std::map<uint64_t, Stream> streams_ ABSL_GUARDED_BY(mutex_);
-  int num_finished_ ABSL_GUARDED_BY(mutex_) = 0;
+  std::map<uint64_t, std::vector<HeardSequence>> requests_
+      ABSL_GUARDED_BY(mutex_);
+  int64_t num_finished_ ABSL_GUARDED_BY(mutex_) = 0;
+  bool has_failed_ ABSL_GUARDED_BY(mutex_) = false;
 };
 
 EngineOptions EngineOptionsOf(const InProcessSetting& setting) {
@@ -102,12 +110,14 @@ InProcessRun RunInProcess(const InProcessSetting& setting,
   EXPECT_TRUE((*engine)->AwaitReady(absl::InfiniteFuture()));
 
   std::vector<RequestKey> keys;
+  int64_t num_sequences = 0;
   for (EngineRequest& request : requests) {
+    num_sequences += request.sampling.n;
     const auto key = (*engine)->Submit(std::move(request));
     EXPECT_TRUE(key.ok()) << key.status();
     if (key.ok()) keys.push_back(*key);
   }
-  collector.Await(keys, &run);
+  collector.Await(keys, num_sequences, &run);
   (*engine)->Drain(absl::InfiniteFuture());
   const EngineStats stats = (*engine)->Stats();
   EXPECT_EQ(stats.num_free_blocks + stats.num_cached_blocks,

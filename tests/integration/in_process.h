@@ -30,14 +30,23 @@ struct InProcessSetting {
   int64_t virtual_page_bytes = 0;  // of kv_manager "virtual"
 };
 
+// What a client hears of one sequence.
+struct HeardSequence {
+  std::vector<TokenId> tokens;
+  std::vector<float> logprobs;  // one per token, if they were asked for
+  FinishReason finish_reason = FinishReason::kNone;
+};
+
 struct InProcessRun {
-  std::vector<std::vector<TokenId>> streams;  // in the order of the requests
+  // In the order of the requests: each one's first sequence, then all.
+  std::vector<std::vector<TokenId>> streams;
   std::vector<FinishReason> finish_reasons;
+  std::vector<std::vector<HeardSequence>> sequences;
   int64_t num_preemptions = 0;
 };
 
-// Submits all requests at once and waits for the last. Reports a test failure
-// if one fails, if a stream has a gap, or if a block is not given back.
+// Submits all requests at once and waits for the last sequence. Reports a test
+// failure if one fails, if a stream has a gap, or if a block is not given back.
 InProcessRun RunInProcess(const InProcessSetting& setting,
                           std::vector<EngineRequest> requests);
 
