@@ -23,6 +23,8 @@
 ABSL_FLAG(std::string, model, "tools/bench/llama_3_2_1b",
           "folder whose config.json gives the shape");
 ABSL_FLAG(int, num_threads, 2, "threads of the worker");
+ABSL_FLAG(int, virtual_page_size, 0,
+          "bytes of a page of a virtual cache; 0: a paged cache");
 
 namespace quire {
 namespace {
@@ -44,6 +46,7 @@ class Worker {
     spec.dtype = "bfloat16";
     spec.load_format = "dummy";
     spec.block_size = kBlockSize;
+    spec.virtual_page_bytes = absl::GetFlag(FLAGS_virtual_page_size);
     spec.limits.max_num_batched_tokens = kPrefillTokens;
     spec.limits.max_num_seqs = kMaxBatch;
     spec.limits.max_model_len = 1024;
@@ -51,7 +54,12 @@ class Worker {
                                  [](const char*, int64_t, int64_t) {});
     CHECK(executor.ok()) << executor.status();
     executor_ = *std::move(executor);
-    const absl::Status allocated = executor_->AllocateKv(kNumBlocks, 0);
+    group_tokens_ = executor_->block_tokens();
+    // As many tokens as blocks hold, and a group for each row to round up.
+    const int32_t num_blocks =
+        is_virtual() ? kNumBlocks * kBlockSize / group_tokens_ + kMaxBatch
+                     : kNumBlocks;
+    const absl::Status allocated = executor_->AllocateKv(num_blocks, 0);
     CHECK(allocated.ok()) << allocated;
   }
 
@@ -76,17 +84,30 @@ class Worker {
     }
     admitted.sampling.temperature = 0;
     const int32_t num_blocks = num_tokens / kBlockSize + 64 / kBlockSize;
-    std::vector<BlockId> blocks;
-    for (int32_t i = 0; i < num_blocks; ++i) {
-      blocks.push_back(BlockId(slot * num_blocks + i));
+    if (is_virtual()) {
+      admitted.cache = CacheRowId(slot);
+      plan->mappings.push_back(
+          {.row = CacheRowId(slot),
+           .num_page_groups =
+               (num_blocks * kBlockSize - 1) / group_tokens_ + 1});
+    } else {
+      std::vector<BlockId> blocks;
+      for (int32_t i = 0; i < num_blocks; ++i) {
+        blocks.push_back(BlockId(slot * num_blocks + i));
+      }
+      admitted.cache = blocks;
     }
-    admitted.cache = blocks;
     plan->admitted.push_back(admitted);
     plan->chunks.push_back({SlotId(slot), num_tokens, /*sample=*/true});
   }
 
  private:
+  static bool is_virtual() {
+    return absl::GetFlag(FLAGS_virtual_page_size) > 0;
+  }
+
   std::unique_ptr<Executor> executor_;
+  int32_t group_tokens_ = 0;
   std::mt19937 random_;
   StepResult result_;
   uint64_t step_ = 0;
