@@ -185,6 +185,17 @@ void ReadBeams(const v1::SamplingParams& params, SamplingParams* sampling,
                                                " is above beam_width=", width,
                                                "; lower it or widen the beam"));
   }
+  // A slot reports its likeliest tokens; engine/beam_search.h says how many of
+  // them a search needs.
+  const size_t num_stops = sampling->stop_token_ids.size();
+  if (sampling->beam_width + num_stops > kMaxSlotLogprobs) {
+    violations->Add("sampling.stop_token_ids",
+                    absl::StrCat(num_stops,
+                                 " stop tokens, the model's own included, and "
+                                 "beam_width=",
+                                 width, " together are above ",
+                                 kMaxSlotLogprobs, "; lower either"));
+  }
   // Beams are ranked by the model's own probabilities.
   sampling->slot.temperature = 0;
 }

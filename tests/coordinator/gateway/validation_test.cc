@@ -107,6 +107,22 @@ TEST(ValidationTest, BeamSearchTakesNothingOfSampling) {
   EXPECT_THAT(Violated(request), ElementsAre("sampling.early_stopping"));
 }
 
+TEST(ValidationTest, ABeamSearchHasRoomForItsStopTokens) {
+  v1::GenerateRequest request;
+  request.mutable_token_ids()->add_ids(1);
+  v1::SamplingParams* params = request.mutable_sampling();
+  params->set_ignore_eos(true);
+  params->set_beam_width(16);
+  for (uint32_t id = 0; id < 16; ++id) params->add_stop_token_ids(id);
+  EXPECT_TRUE(ValidateGenerate(request, Limits()).ok());
+  params->add_stop_token_ids(15);  // said twice is said once
+  EXPECT_TRUE(ValidateGenerate(request, Limits()).ok());
+  params->add_stop_token_ids(16);
+  EXPECT_THAT(Violated(request), ElementsAre("sampling.stop_token_ids"));
+  params->set_beam_width(15);
+  EXPECT_TRUE(ValidateGenerate(request, Limits()).ok());
+}
+
 TEST(ValidationTest, WhoAsksAndWithWhomItSharesIsTaken) {
   v1::GenerateRequest request = Request();
   EXPECT_TRUE(ValidateGenerate(request, Limits())->use_prefix_cache);
