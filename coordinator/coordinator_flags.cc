@@ -8,9 +8,11 @@
 #include "absl/flags/flag.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/time/time.h"
 #include "common/flags/parse_flags.h"
 #include "common/status_macros.h"
 #include "coordinator/engine/preemption_mode.h"
+#include "coordinator/engine/tenant_config.h"
 
 ABSL_FLAG(std::string, model, "", "Hugging Face model folder.");
 ABSL_FLAG(std::string, served_model_name, "",
@@ -60,6 +62,11 @@ ABSL_FLAG(int, max_queued_requests, 1024,
           "Waiting requests; more are refused.");
 ABSL_FLAG(int64_t, max_queued_tokens, 1 << 22,
           "Prompt tokens of waiting requests; more are refused.");
+ABSL_FLAG(absl::Duration, priority_ageing, absl::ZeroDuration(),
+          "A waiting request gains a level of priority each so long, such as "
+          "5s; 0: never.");
+ABSL_FLAG(std::string, tenants, "",
+          "JSON file of tenants' weights and KV quotas; empty: all are equal.");
 ABSL_FLAG(std::string, host, "127.0.0.1", "Address to listen on.");
 ABSL_FLAG(int, port, 8001, "Public gRPC port; 0: any.");
 ABSL_FLAG(int, control_port, 9000, "gRPC port for workers; 0: any.");
@@ -172,6 +179,11 @@ absl::StatusOr<CoordinatorOptions> OptionsFromFlags() {
   options.engine.run_ahead_depth = absl::GetFlag(FLAGS_run_ahead_depth);
   options.engine.max_queued_requests = absl::GetFlag(FLAGS_max_queued_requests);
   options.engine.max_queued_tokens = absl::GetFlag(FLAGS_max_queued_tokens);
+  options.engine.priority_ageing = absl::GetFlag(FLAGS_priority_ageing);
+  const std::string tenants = absl::GetFlag(FLAGS_tenants);
+  if (!tenants.empty()) {
+    QUIRE_ASSIGN_OR_RETURN(options.engine.tenants, ReadTenantConfig(tenants));
+  }
   QUIRE_ASSIGN_OR_RETURN(
       options.engine.preemption_mode,
       ParsePreemptionMode(absl::GetFlag(FLAGS_preemption_mode)));

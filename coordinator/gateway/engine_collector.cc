@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/metrics/buckets.h"
+#include "coordinator/scheduler/wait_reason.h"
 
 namespace quire {
 namespace {
@@ -62,6 +63,7 @@ std::vector<MetricFamily> EngineCollector::Collect() const {
   const EngineMetrics metrics = take_metrics_();
   AddGauges(&families);
   AddCounters(metrics.counters, &families);
+  AddWaits(metrics, &families);
   AddHistograms(metrics, &families);
   return families;
 }
@@ -137,6 +139,29 @@ void EngineCollector::AddCounters(const EngineCounters& counters,
       counters.num_stale_results);
   add("quire_resyncs_total", "Times that block tables had to be restated.",
       counters.num_resyncs);
+}
+
+void EngineCollector::AddWaits(const EngineMetrics& metrics,
+                               std::vector<MetricFamily>* families) const {
+  Family waits("quire_request_wait_seconds_total",
+               "Time that requests have waited, by reason.",
+               MetricType::Counter, model_name_);
+  for (int32_t reason = 0; reason < kNumWaitReasons; ++reason) {
+    waits.Add(absl::ToDoubleSeconds(metrics.waited[reason]),
+              {{"reason",
+                std::string(WaitReasonName(static_cast<WaitReason>(reason)))}});
+  }
+  families->push_back(waits.Take());
+  Family served("quire_tenant_tokens_total",
+                "Tokens that tenants were served, first computed or sampled.",
+                MetricType::Counter, model_name_);
+  for (const TenantServed& tenant : metrics.tenants) {
+    served.Add(static_cast<double>(tenant.num_prompt_tokens),
+               {{"tenant", tenant.label}, {"kind", "prompt"}});
+    served.Add(static_cast<double>(tenant.num_output_tokens),
+               {{"tenant", tenant.label}, {"kind", "output"}});
+  }
+  families->push_back(served.Take());
 }
 
 void EngineCollector::AddHistograms(const EngineMetrics& metrics,

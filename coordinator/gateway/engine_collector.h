@@ -32,6 +32,8 @@ class EngineCollector final : public prometheus::Collectable {
   void AddGauges(std::vector<prometheus::MetricFamily>* families) const;
   void AddCounters(const EngineCounters& counters,
                    std::vector<prometheus::MetricFamily>* families) const;
+  void AddWaits(const EngineMetrics& metrics,
+                std::vector<prometheus::MetricFamily>* families) const;
   void AddHistograms(const EngineMetrics& metrics,
                      std::vector<prometheus::MetricFamily>* families) const;
 

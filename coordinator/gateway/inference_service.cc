@@ -13,6 +13,7 @@
 #include "absl/status/status.h"
 #include "common/status_macros.h"
 #include "common/wire/status_wire.h"
+#include "coordinator/gateway/explain_response.h"
 #include "coordinator/gateway/generate_session.h"
 #include "coordinator/gateway/public_error.h"
 #include "coordinator/gateway/validation.h"
@@ -74,6 +75,20 @@ class InferenceService final : public v1::Inference::CallbackService {
                                    const v1::CancelRequest* request,
                                    v1::CancelResponse*) override {
     return Answer(rpc, gateway_->sessions->Cancel(request->request_id()));
+  }
+
+  // The engine answers between two steps; nobody waits for it on a gRPC thread.
+  grpc::ServerUnaryReactor* Explain(grpc::CallbackServerContext* rpc,
+                                    const v1::ExplainRequest* request,
+                                    v1::ExplainResponse* response) override {
+    return AnswerLater(rpc, /*is_short=*/false,
+                       [this, request, response]() -> absl::Status {
+                         QUIRE_ASSIGN_OR_RETURN(
+                             const Timeline timeline,
+                             gateway_->engine->Explain(request->request_id()));
+                         FillExplainResponse(timeline, response);
+                         return absl::OkStatus();
+                       });
   }
 
   grpc::ServerUnaryReactor* ListModels(

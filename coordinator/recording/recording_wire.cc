@@ -88,6 +88,7 @@ void EncodeTenants(const TenantConfig& from, v1::RecordedTenants* to) {
   to->set_idle_expiry_us(absl::ToInt64Microseconds(from.idle_expiry));
   to->set_prompt_token_cost(from.prompt_token_cost);
   to->set_output_token_cost(from.output_token_cost);
+  to->set_burst_tokens(from.burst_tokens);
 }
 
 TenantConfig DecodeTenants(const v1::RecordedTenants& from) {
@@ -100,6 +101,7 @@ TenantConfig DecodeTenants(const v1::RecordedTenants& from) {
   to.idle_expiry = absl::Microseconds(from.idle_expiry_us());
   to.prompt_token_cost = from.prompt_token_cost();
   to.output_token_cost = from.output_token_cost();
+  to.burst_tokens = from.burst_tokens();
   return to;
 }
 

@@ -45,11 +45,18 @@ TEST_F(CoordinatorFlagsTest, DefaultsAreThoseUsersKnow) {
   EXPECT_EQ(options->flags.at("model"), "/m");
 }
 
+TEST_F(CoordinatorFlagsTest, ATenantsFileThatIsNotThereIsNamed) {
+  const absl::Status status = Parse({"--tenants=/no/such/file"}).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kNotFound);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("/no/such/file"));
+}
+
 TEST_F(CoordinatorFlagsTest, ValuesReachTheirRooms) {
   auto options = Parse({"--max_model_len=100", "--num_gpu_blocks_override=9",
                         "--load_format=dummy", "--on_group_lost=reform",
                         "--step_timeout=1.5", "--dtype=float32",
-                        "--forced_preemption_period=5"});
+                        "--forced_preemption_period=5",
+                        "--priority_ageing=5s"});
   ASSERT_TRUE(options.ok()) << options.status();
   EXPECT_EQ(options->max_model_len, 100);
   EXPECT_EQ(options->launch.num_blocks_override, 9);
@@ -58,6 +65,7 @@ TEST_F(CoordinatorFlagsTest, ValuesReachTheirRooms) {
   EXPECT_TRUE(options->reform_lost_groups);
   EXPECT_EQ(options->watchdog.fixed, absl::Milliseconds(1500));
   EXPECT_EQ(options->engine.forced_preemption_period, 5);
+  EXPECT_EQ(options->engine.priority_ageing, absl::Seconds(5));
 }
 
 TEST_F(CoordinatorFlagsTest, BadValuesNameTheFlagAndItsRange) {

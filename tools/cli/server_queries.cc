@@ -15,12 +15,13 @@ template <typename Service, typename Request, typename Response>
 absl::StatusOr<Response> Ask(
     const std::shared_ptr<grpc::Channel>& channel, absl::Duration timeout,
     grpc::Status (Service::Stub::*method)(grpc::ClientContext*, const Request&,
-                                          Response*)) {
+                                          Response*),
+    const Request& request = {}) {
   grpc::ClientContext context;
   context.set_deadline(absl::ToChronoTime(absl::Now() + timeout));
   Response response;
   typename Service::Stub stub(channel);
-  const grpc::Status status = (stub.*method)(&context, Request(), &response);
+  const grpc::Status status = (stub.*method)(&context, request, &response);
   if (!status.ok()) return FromGrpcStatus(status);
   return response;
 }
@@ -36,6 +37,15 @@ absl::StatusOr<v1::GetServerInfoResponse> GetServerInfo(
     const std::shared_ptr<grpc::Channel>& channel, absl::Duration timeout) {
   return Ask<v1::Inference>(channel, timeout,
                             &v1::Inference::Stub::GetServerInfo);
+}
+
+absl::StatusOr<v1::ExplainResponse> ExplainRequest(
+    const std::shared_ptr<grpc::Channel>& channel,
+    const std::string& request_id, absl::Duration timeout) {
+  v1::ExplainRequest request;
+  request.set_request_id(request_id);
+  return Ask<v1::Inference>(channel, timeout, &v1::Inference::Stub::Explain,
+                            request);
 }
 
 absl::StatusOr<v1::ListModelsResponse> ListModels(

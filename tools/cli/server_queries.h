@@ -6,6 +6,7 @@
 #define TOOLS_CLI_SERVER_QUERIES_H_
 
 #include <memory>
+#include <string>
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
@@ -22,6 +23,10 @@ absl::StatusOr<v1::StatusResponse> GetClusterStatus(
 // On the public port.
 absl::StatusOr<v1::GetServerInfoResponse> GetServerInfo(
     const std::shared_ptr<grpc::Channel>& channel, absl::Duration timeout);
+// NotFound if the server does not remember the request.
+absl::StatusOr<v1::ExplainResponse> ExplainRequest(
+    const std::shared_ptr<grpc::Channel>& channel,
+    const std::string& request_id, absl::Duration timeout);
 absl::StatusOr<v1::ListModelsResponse> ListModels(
     const std::shared_ptr<grpc::Channel>& channel, absl::Duration timeout);
 

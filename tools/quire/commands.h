@@ -20,6 +20,9 @@ int GenerateCommand(const std::vector<std::string>& args);
 // Shows a cluster's groups, ranks and blocks.
 int StatusCommand(const std::vector<std::string>& args);
 
+// Shows why a request has waited.
+int ExplainCommand(const std::vector<std::string>& args);
+
 }  // namespace quire
 
 #endif  // TOOLS_QUIRE_COMMANDS_H_

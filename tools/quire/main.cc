@@ -25,6 +25,8 @@ usage: quire COMMAND [flags]
       stream a continuation to the terminal
   quire status [--target=localhost:9000]
       show workers, epochs and block use
+  quire explain REQUEST_ID [--target=localhost:8001]
+      show why a request has waited
 
 `quire COMMAND --help` lists a command's flags.
 )";
@@ -47,6 +49,7 @@ int main(int argc, char** argv) {
       {"serve", quire::ServeCommand},
       {"generate", quire::GenerateCommand},
       {"status", quire::StatusCommand},
+      {"explain", quire::ExplainCommand},
   };
   const std::string wanted = argc > 1 ? argv[1] : "";
   if (wanted == "--help" || wanted == "-h" || wanted == "help") {

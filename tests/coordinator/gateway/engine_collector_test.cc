@@ -36,6 +36,27 @@ TEST(EngineCollectorTest, ReportsBlocksByWhatTheyHold) {
               HasSubstr("quire_kv_cache_usage_ratio{model_name=\"tiny\"} 0.2"));
 }
 
+TEST(EngineCollectorTest, WaitsAreByReasonAndTokensByTenant) {
+  FakeEngine engine;
+  EngineMetrics metrics;
+  metrics.waited[static_cast<int>(WaitReason::kNeedsBlocks)] =
+      absl::Milliseconds(1500);
+  metrics.tenants = {
+      {.label = "other"},
+      {.label = "a", .num_prompt_tokens = 7, .num_output_tokens = 8}};
+  EngineCollector collector("tiny", &engine, [&] { return metrics; });
+  const std::string text =
+      prometheus::TextSerializer().Serialize(collector.Collect());
+  EXPECT_THAT(text, HasSubstr("quire_request_wait_seconds_total{reason=\"needs_"
+                              "blocks\",model_name=\"tiny\"} 1.5"));
+  EXPECT_THAT(text, HasSubstr("quire_request_wait_seconds_total{reason="
+                              "\"resync\",model_name=\"tiny\"} 0"));
+  EXPECT_THAT(text, HasSubstr("quire_tenant_tokens_total{tenant=\"a\",kind="
+                              "\"prompt\",model_name=\"tiny\"} 7"));
+  EXPECT_THAT(text, HasSubstr("quire_tenant_tokens_total{tenant=\"a\",kind="
+                              "\"output\",model_name=\"tiny\"} 8"));
+}
+
 TEST(EngineCollectorTest, SamplesAddUpOverScrapes) {
   FakeEngine engine;
   EngineMetrics metrics;

@@ -467,6 +467,60 @@ TEST_F(InferenceServiceTest, TokenizeAndDetokenizeAgree) {
   EXPECT_EQ(tokens.token_ids_size(), 50'000);
 }
 
+TEST_F(InferenceServiceTest, ExplainsWhyARequestWaits) {
+  const absl::Time arrival = absl::FromUnixMicros(1700000000000000);
+  const auto at = [&](int ms) { return arrival + absl::Milliseconds(ms); };
+  Timeline timeline;
+  timeline.request_id = "a";
+  timeline.state = TimelineState::kRunning;
+  timeline.arrival = arrival;
+  timeline.end = at(9);
+  timeline.unlisted = absl::Milliseconds(1);
+  timeline.num_preemptions = 1;
+  timeline.intervals = {
+      {.from = at(1),
+       .to = at(4),
+       .why = {.reason = WaitReason::kNeedsBlocks,
+               .num_needed = 7,
+               .num_available = 2},
+       .other = ""},
+      {.from = at(6),
+       .to = at(8),
+       .why = {.reason = WaitReason::kPreemptedBy, .other_arrival = 3},
+       .other = "b"}};
+  const auto total = [&](WaitReason reason) -> absl::Duration& {
+    return timeline.totals[static_cast<int>(reason)];
+  };
+  total(WaitReason::kNextStep) = absl::Milliseconds(1);
+  total(WaitReason::kNeedsBlocks) = absl::Milliseconds(3);
+  total(WaitReason::kPreemptedBy) = absl::Milliseconds(2);
+  engine_.SetTimeline(timeline);
+  v1::ExplainRequest request;
+  v1::ExplainResponse explained;
+  request.set_request_id("a");
+  grpc::ClientContext rpc, unknown_rpc;
+  ASSERT_TRUE(stub_->Explain(&rpc, request, &explained).ok());
+  EXPECT_EQ(explained.request_id(), "a");
+  EXPECT_EQ(explained.state(), v1::ExplainResponse::STATE_RUNNING);
+  EXPECT_EQ(explained.arrival_unix_us(), 1700000000000000);
+  EXPECT_EQ(explained.elapsed_ns(), 9000000);
+  EXPECT_EQ(explained.waited_ns(), 6000000);
+  EXPECT_EQ(explained.unlisted_ns(), 1000000);
+  EXPECT_EQ(explained.num_preemptions(), 1);
+  ASSERT_EQ(explained.intervals_size(), 2);
+  EXPECT_EQ(explained.intervals(0).from_ns(), 1000000);
+  EXPECT_EQ(explained.intervals(0).to_ns(), 4000000);
+  EXPECT_EQ(explained.intervals(0).reason(), v1::WAIT_REASON_NEEDS_BLOCKS);
+  EXPECT_EQ(explained.intervals(0).num_needed(), 7);
+  EXPECT_EQ(explained.intervals(0).num_available(), 2);
+  EXPECT_EQ(explained.intervals(1).reason(), v1::WAIT_REASON_PREEMPTED_BY);
+  EXPECT_EQ(explained.intervals(1).other(), "b");
+  EXPECT_EQ(explained.totals_size(), 3);
+  request.set_request_id("never");
+  EXPECT_EQ(stub_->Explain(&unknown_rpc, request, &explained).error_code(),
+            grpc::StatusCode::NOT_FOUND);
+}
+
 TEST_F(InferenceServiceTest, InfoAndModelsDescribeTheServer) {
   EngineStats stats;
   stats.ready = true;
