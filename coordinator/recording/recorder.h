@@ -3,8 +3,8 @@
 // Writes what an engine hears and plans to a file (proto/recording.proto), from
 // which tools/replay decides the same again.
 //
-// The engine thread encodes a record, one or two microseconds, and leaves its
-// bytes for a thread that writes. It never waits for the disk: when more than
+// The engine thread encodes a record and leaves its bytes for a thread that
+// writes. It never waits for the disk: when more than
 // max_buffered_bytes wait to be written, recording ends there and the file says
 // so.
 #ifndef COORDINATOR_RECORDING_RECORDER_H_

@@ -51,6 +51,8 @@ absl::Status ReadDevice(const JsonFields& fields, CostModel* model) {
                          fields.Number("bandwidth_bytes_per_s", 1, kMuch));
   QUIRE_ASSIGN_OR_RETURN(model->peak_flops,
                          fields.Number("flops_per_s", 1, kMuch));
+  QUIRE_ASSIGN_OR_RETURN(model->memory_bytes,
+                         fields.Number("memory_bytes", 0, kMuch, 0));
   QUIRE_ASSIGN_OR_RETURN(model->kv_bytes, fields.Number("kv_bytes", 0, kMuch));
   QUIRE_ASSIGN_OR_RETURN(model->kv_slots,
                          fields.Int("kv_slots", 0, 1 << 30, 0));

@@ -38,7 +38,8 @@ struct CostModel {
   // Device.
   double bandwidth = 0;        // bytes/s that kernels reach
   double peak_flops = 0;       // FLOP/s that GEMMs reach
-  double kv_bytes = 0;         // memory for the pool
+  double memory_bytes = 0;     // of the device; 0: not known
+  double kv_bytes = 0;         // of it, for the pool
   int32_t kv_slots = 0;        // tokens of the pool; 0: kv_bytes decides
   double step_overhead_s = 0;  // of the device, between steps
 

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tools/simulator/engine_flags.h"
 
+#include "common/status_macros.h"
+#include "coordinator/engine/preemption_mode.h"
+
 namespace quire {
 
 void AddEngineFlags(EngineFlags* engine_flags, FlagSet* flags) {
@@ -16,9 +19,12 @@ void AddEngineFlags(EngineFlags* engine_flags, FlagSet* flags) {
              "Steps sent before the first of them is known.");
   flags->Add("watermark", &engine_flags->watermark,
              "Part of the pool that an admission leaves free.");
+  flags->Add("preemption_mode", &engine_flags->preemption_mode,
+             "How blocks are taken back: swap, recompute or auto.");
 }
 
-void ApplyEngineFlags(const EngineFlags& engine_flags, EngineOptions* options) {
+absl::Status ApplyEngineFlags(const EngineFlags& engine_flags,
+                              EngineOptions* options) {
   options->max_num_seqs = static_cast<int32_t>(engine_flags.max_num_seqs);
   options->max_num_batched_tokens =
       static_cast<int32_t>(engine_flags.max_num_batched_tokens);
@@ -26,6 +32,9 @@ void ApplyEngineFlags(const EngineFlags& engine_flags, EngineOptions* options) {
   options->block_size = static_cast<int32_t>(engine_flags.block_size);
   options->run_ahead_depth = static_cast<int32_t>(engine_flags.run_ahead_depth);
   options->watermark = engine_flags.watermark;
+  QUIRE_ASSIGN_OR_RETURN(options->preemption_mode,
+                         ParsePreemptionMode(engine_flags.preemption_mode));
+  return absl::OkStatus();
 }
 
 }  // namespace quire

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <string>
 
+#include "absl/status/status.h"
 #include "coordinator/engine/engine_options.h"
 #include "tools/cli/flag_set.h"
 
@@ -20,13 +21,15 @@ struct EngineFlags {
   int64_t block_size = 16;
   int64_t run_ahead_depth = 2;
   double watermark = 0.01;
+  std::string preemption_mode = "auto";
 };
 
 // `engine_flags` is borrowed.
 void AddEngineFlags(EngineFlags* engine_flags, FlagSet* flags);
 
-// Sets what the flags say; the rest stays.
-void ApplyEngineFlags(const EngineFlags& engine_flags, EngineOptions* options);
+// Sets what the flags say; the rest stays. InvalidArgument names the flag.
+absl::Status ApplyEngineFlags(const EngineFlags& engine_flags,
+                              EngineOptions* options);
 
 }  // namespace quire
 

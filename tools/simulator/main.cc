@@ -75,7 +75,7 @@ absl::StatusOr<SimulationResult> Run(const Flags& flags) {
   }
   QUIRE_ASSIGN_OR_RETURN(const ServingSystem system,
                          FindServingSystem(flags.system));
-  ApplyEngineFlags(flags.engine, &options.engine);
+  QUIRE_RETURN_IF_ERROR(ApplyEngineFlags(flags.engine, &options.engine));
   ApplyServingSystem(system, &options);
   options.prefix_cache = flags.prefix_cache;
   QUIRE_ASSIGN_OR_RETURN(const std::vector<RequestLengths> lengths,

@@ -38,19 +38,22 @@ void RunMeans::Add(double seconds, const EngineStats& stats,
   const double num_slots = static_cast<double>(stats.num_blocks) * block_size_;
   const double num_held =
       stats.num_blocks - stats.num_free_blocks - stats.num_cached_blocks;
-  // Siblings share full blocks, so what is saved is full of tokens. A row's
-  // blocks are not in tables: nothing is shared then.
+  // Siblings share full blocks, so what is saved is full of tokens.
   const double num_saved = std::max(0.0, totals.num_blocks - num_held);
+  // What an allocator adds to a reservation to make its size even. The paper
+  // counts it as external.
+  const double num_rounding = std::max(0.0, num_held - totals.num_blocks);
   const double num_tokens =
       totals.num_computed_tokens - num_saved * block_size_;
   const double num_future = static_cast<double>(totals.num_future_tokens);
-  const double num_internal =
-      std::max(0.0, num_held * block_size_ - num_tokens - num_future);
+  const double num_internal = std::max(
+      0.0, (num_held - num_rounding) * block_size_ - num_tokens - num_future);
   kv_.token_states += seconds * num_tokens / num_slots;
   kv_.reserved += seconds * num_future / num_slots;
   kv_.internal += seconds * num_internal / num_slots;
   kv_.cached += seconds * stats.num_cached_blocks / stats.num_blocks;
-  kv_.free += seconds * stats.num_free_blocks / stats.num_blocks;
+  kv_.free +=
+      seconds * (stats.num_free_blocks + num_rounding) / stats.num_blocks;
   held_share_ += seconds * num_held / stats.num_blocks;
   max_token_share_ = std::max(max_token_share_, num_tokens / num_slots);
   logical_blocks_ += seconds * std::max<double>(totals.num_blocks, num_held);

@@ -29,7 +29,9 @@ ModelledWorkers::ModelledWorkers(const std::vector<SimulatedRequest>* requests,
       candidates_(candidates),
       slots_(max_num_seqs) {
   for (size_t idx = 0; idx < requests_.size(); ++idx) {
-    for (int32_t i = 1; i < requests_[idx].num_sequences; ++i) {
+    const int32_t num_sequences =
+        std::max(requests_[idx].num_sequences, requests_[idx].beam_width);
+    for (int32_t i = 1; i < num_sequences; ++i) {
       siblings_.emplace(SequenceSeed(idx, i), static_cast<int32_t>(idx));
     }
   }

@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tools/simulator/model_cost.h"
+
+#include "gtest/gtest.h"
+
+namespace quire {
+namespace {
+
+ModelConfig Llama8b() {
+  ModelConfig config;
+  config.num_layers = 32;
+  config.hidden_size = 4096;
+  config.intermediate_size = 14336;
+  config.num_q_heads = 32;
+  config.num_kv_heads = 8;
+  config.head_dim = 128;
+  config.vocab_size = 128256;
+  return config;
+}
+
+CostModel Device(double memory_bytes) {
+  CostModel cost;
+  cost.name = "device";
+  cost.memory_bytes = memory_bytes;
+  cost.bandwidth = 1;
+  cost.peak_flops = 1;
+  return cost;
+}
+
+// 8.03e9 parameters, of which the input embeddings (0.525e9) are looked up.
+TEST(ModelCostTest, AnEightBillionModelReadsFifteenGigabytes) {
+  CostModel cost = Device(141e9);
+  ASSERT_TRUE(PutModel(Llama8b(), 1, 0.9, &cost).ok());
+  EXPECT_NEAR(cost.weight_bytes, 15.01e9, 0.01e9);
+  EXPECT_EQ(cost.kv_bytes_per_token, 131072);
+  EXPECT_NEAR(cost.kv_bytes, 0.9 * 141e9 - 16.06e9 - 4e9, 0.01e9);
+}
+
+TEST(ModelCostTest, RanksShareWeightsAndHeads) {
+  CostModel one = Device(141e9);
+  CostModel two = Device(141e9);
+  ASSERT_TRUE(PutModel(Llama8b(), 1, 0.9, &one).ok());
+  ASSERT_TRUE(PutModel(Llama8b(), 2, 0.9, &two).ok());
+  EXPECT_DOUBLE_EQ(two.weight_bytes, one.weight_bytes / 2);
+  EXPECT_DOUBLE_EQ(two.kv_bytes_per_token, one.kv_bytes_per_token / 2);
+  EXPECT_EQ(two.num_ranks, 2);
+  EXPECT_GT(two.all_reduce_s, 0);
+}
+
+TEST(ModelCostTest, SaysWhenTheWeightsFillTheMemory) {
+  CostModel cost = Device(16e9);
+  EXPECT_EQ(PutModel(Llama8b(), 1, 0.9, &cost).code(),
+            absl::StatusCode::kInvalidArgument);
+}
+
+}  // namespace
+}  // namespace quire
