@@ -3,8 +3,9 @@
 // The promise itself, on a real model: a request's token ids are a function of
 // the request, bitwise, whatever else is in the batch, however prompts are cut,
 // however large blocks are, whoever is preempted, however far the engine runs
-// ahead. (tests/coordinator/engine/exactness_test.cc holds the engine alone to
-// it, over many more schedules.)
+// ahead, whom it shares a prefix with, or whether it is one of n.
+// (tests/coordinator/engine/exactness_test.cc holds the engine alone to it,
+// over many more schedules.)
 #include <map>
 #include <random>
 #include <string>
@@ -24,14 +25,18 @@ constexpr int kVocabSize = 4096;
 
 using Streams = std::vector<std::vector<TokenId>>;
 
-// Half of them greedy, the others through every filter of the sampler.
+// Half of them greedy, the others through every filter of the sampler. A third
+// begin alike, and every eighth asks for three answers.
 std::vector<EngineRequest> Requests() {
   std::mt19937 random(20230906);
   std::vector<EngineRequest> requests(kNumPrompts);
   for (int i = 0; i < kNumPrompts; ++i) {
     EngineRequest& request = requests[i];
     request.request_id = absl::StrCat("r", i);
-    const int num_prompt_tokens = 1 + static_cast<int>(random() % 120);
+    if (i % 3 == 0) {
+      for (int t = 0; t < 40; ++t) request.prompt.push_back(100 + t);
+    }
+    const int num_prompt_tokens = 1 + static_cast<int>(random() % 80);
     for (int t = 0; t < num_prompt_tokens; ++t) {
       request.prompt.push_back(static_cast<TokenId>(random() % kVocabSize));
     }
@@ -45,8 +50,24 @@ std::vector<EngineRequest> Requests() {
     if (i % 6 == 1) sampling.slot.presence_penalty = 0.5f;
     if (i % 6 == 2) sampling.slot.repetition_penalty = 1.2f;
     if (i % 6 == 3) sampling.slot.frequency_penalty = 0.3f;
+    if (i % 8 == 5) sampling.n = sampling.best_of = 3;
   }
   return requests;
+}
+
+// A request of its own for each sequence.
+std::vector<EngineRequest> Singles() {
+  std::vector<EngineRequest> singles;
+  for (const EngineRequest& request : Requests()) {
+    for (int32_t index = 0; index < request.sampling.n; ++index) {
+      EngineRequest& single = singles.emplace_back(request);
+      single.request_id = absl::StrCat(request.request_id, "-", index);
+      single.sampling.n = single.sampling.best_of = 1;
+      single.sampling.slot.seed =
+          SequenceSeed(request.sampling.slot.seed, index);
+    }
+  }
+  return singles;
 }
 
 // Runs all requests under a setting.
@@ -66,7 +87,9 @@ const Streams& Alone(int32_t tensor_parallel_size, DType dtype) {
     alone.dtype = dtype;
     alone.max_num_seqs = 1;
     alone.run_ahead_depth = 1;
-    streams = RunAll(alone).streams;
+    alone.enable_prefix_caching = false;
+    alone.model = ModelFolder("tools/demo_model/model");
+    streams = RunInProcess(alone, Singles()).streams;
   }
   return streams;
 }
@@ -77,14 +100,22 @@ TEST_P(ExactnessTest, EveryStreamIsThatOfTheRequestAlone) {
   const InProcessSetting& setting = GetParam();
   const Streams& expected = Alone(setting.tensor_parallel_size, setting.dtype);
   const InProcessRun run = RunAll(setting);
-  ASSERT_EQ(run.streams.size(), expected.size());
-  for (int i = 0; i < kNumPrompts; ++i) {
-    EXPECT_FALSE(run.streams[i].empty());
-    EXPECT_EQ(run.streams[i], expected[i]) << "request " << i;
+  Streams streams;
+  for (const std::vector<HeardSequence>& request : run.sequences) {
+    for (const HeardSequence& seq : request) streams.push_back(seq.tokens);
+  }
+  ASSERT_EQ(streams.size(), expected.size());
+  for (size_t i = 0; i < streams.size(); ++i) {
+    EXPECT_FALSE(streams[i].empty());
+    EXPECT_EQ(streams[i], expected[i]) << "sequence " << i << " of all";
   }
   const bool must_preempt =
       setting.forced_preemption_period > 0 || setting.num_blocks < 4096;
   EXPECT_EQ(run.num_preemptions > 0, must_preempt);
+  EXPECT_EQ(run.num_cache_hit_tokens > 0, setting.enable_prefix_caching &&
+                                              setting.kv_manager == "paged" &&
+                                              setting.block_size <= 32);
+  EXPECT_EQ(run.num_swapped_blocks > 0, setting.num_host_blocks > 0);
 }
 
 std::vector<InProcessSetting> Settings() {
@@ -97,7 +128,7 @@ std::vector<InProcessSetting> Settings() {
       settings.push_back(setting);
     }
   };
-  for (int32_t batch : {2, 3, 8, 64}) {
+  for (int32_t batch : {3, 8, 64}) {
     add([&](InProcessSetting& s) { s.max_num_seqs = batch; });
   }
   for (int32_t chunk : {16, 64, 512}) {
@@ -115,8 +146,19 @@ std::vector<InProcessSetting> Settings() {
   });
   // Too few blocks for everybody: preemption by need.
   add([](InProcessSetting& s) {
-    s.num_blocks = 24;
+    s.num_blocks = 30;
     s.max_num_seqs = 32;
+  });
+  add([](InProcessSetting& s) {
+    s.num_blocks = 30;
+    s.max_num_seqs = 32;
+    s.preemption_mode = PreemptionMode::kSwap;
+    s.num_host_blocks = 40;
+  });
+  add([](InProcessSetting& s) {
+    s.num_blocks = 30;
+    s.max_num_seqs = 32;
+    s.enable_prefix_caching = false;
   });
   add([](InProcessSetting& s) {
     s.dtype = DType::kF32;
@@ -130,7 +172,9 @@ std::string Name(const testing::TestParamInfo<InProcessSetting>& info) {
   return absl::StrCat("tp", s.tensor_parallel_size, Name(s.dtype), "seqs",
                       s.max_num_seqs, "tokens", s.max_num_batched_tokens,
                       "block", s.block_size, "of", s.num_blocks, "force",
-                      s.forced_preemption_period, "ahead", s.run_ahead_depth);
+                      s.forced_preemption_period, "ahead", s.run_ahead_depth,
+                      "host", s.num_host_blocks,
+                      s.enable_prefix_caching ? "" : "uncached");
 }
 
 INSTANTIATE_TEST_SUITE_P(Schedules, ExactnessTest,

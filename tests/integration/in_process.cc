@@ -73,6 +73,8 @@ EngineOptions EngineOptionsOf(const InProcessSetting& setting) {
   options.kv_manager = setting.kv_manager;
   options.scheduling_policy = setting.scheduling_policy;
   options.forced_preemption_period = setting.forced_preemption_period;
+  options.preemption_mode = setting.preemption_mode;
+  options.enable_prefix_caching = setting.enable_prefix_caching;
   return options;
 }
 
@@ -86,6 +88,7 @@ LocalWorkerGroupOptions GroupOptionsOf(const InProcessSetting& setting) {
   options.limits.max_model_len = setting.max_model_len;
   options.block_size = setting.block_size;
   options.num_blocks = setting.num_blocks;
+  options.num_host_blocks = setting.num_host_blocks;
   options.virtual_page_bytes = setting.virtual_page_bytes;
   return options;
 }
@@ -123,6 +126,10 @@ InProcessRun RunInProcess(const InProcessSetting& setting,
   EXPECT_EQ(stats.num_free_blocks + stats.num_cached_blocks,
             setting.num_blocks);
   run.num_preemptions = stats.num_preemptions;
+  const EngineCounters counters = (*engine)->TakeMetrics().counters;
+  run.num_cache_hit_tokens = counters.num_cache_hit_tokens;
+  run.num_swapped_blocks =
+      counters.num_swapped_out_blocks + counters.num_swapped_in_blocks;
   (*engine)->Stop();
   return run;
 }

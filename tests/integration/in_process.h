@@ -10,6 +10,7 @@
 
 #include "common/ids.h"
 #include "coordinator/engine/engine_client.h"
+#include "coordinator/engine/preemption_mode.h"
 #include "kernels/dtype.h"
 
 namespace quire {
@@ -23,7 +24,10 @@ struct InProcessSetting {
   int32_t max_num_batched_tokens = 256;
   int32_t block_size = 16;
   int32_t num_blocks = 4096;
+  int32_t num_host_blocks = 0;
   int32_t forced_preemption_period = 0;
+  PreemptionMode preemption_mode = PreemptionMode::kRecompute;
+  bool enable_prefix_caching = true;
   int32_t run_ahead_depth = 2;
   std::string kv_manager = "paged";
   std::string scheduling_policy = "paged_fcfs";
@@ -43,6 +47,8 @@ struct InProcessRun {
   std::vector<FinishReason> finish_reasons;
   std::vector<std::vector<HeardSequence>> sequences;
   int64_t num_preemptions = 0;
+  int64_t num_cache_hit_tokens = 0;
+  int64_t num_swapped_blocks = 0;  // either way
 };
 
 // Submits all requests at once and waits for the last sequence. Reports a test

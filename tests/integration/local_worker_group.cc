@@ -52,7 +52,7 @@ absl::StatusOr<std::unique_ptr<LocalWorkerGroup>> LocalWorkerGroup::Create(
       auto executor = group->LoadRank(rank, clock);
       if (executor.ok()) {
         loaded[rank] = (*executor)->AllocateKv(options.num_blocks,
-                                               /*num_host_blocks=*/0);
+                                               options.num_host_blocks);
         group->executors_[rank] = *std::move(executor);
       } else {
         loaded[rank] = executor.status();
@@ -112,6 +112,7 @@ GroupReady LocalWorkerGroup::ready() const {
   group.coordinator_epoch = kEpoch;
   group.group_epoch = kEpoch;
   group.num_blocks = options_.num_blocks;
+  group.num_host_blocks = options_.num_host_blocks;
   if (options_.virtual_page_bytes > 0) {
     group.block_size = executors_[0]->block_tokens();
   }

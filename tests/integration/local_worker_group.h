@@ -31,6 +31,7 @@ struct LocalWorkerGroupOptions {
   StepLimits limits;
   int32_t block_size = 16;  // tokens
   int32_t num_blocks = 0;
+  int32_t num_host_blocks = 0;
   int64_t virtual_page_bytes = 0;  // see ExecutorParts
 };
 
