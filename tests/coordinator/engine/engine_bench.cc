@@ -23,7 +23,12 @@ constexpr int32_t kMaxTokens = 4000;
 // whatever was asked.
 class Bench {
  public:
-  explicit Bench(int32_t num_running) : num_running_(num_running) { Fill(); }
+  // With several tenants, all have a maximum that they do not reach, and two
+  // more requests each that wait for a slot.
+  explicit Bench(int32_t num_running, int32_t num_tenants = 1)
+      : num_running_(num_running), num_tenants_(num_tenants) {
+    Fill();
+  }
 
   // A new engine, so that no sequence comes to its end in a timed step.
   void Fill() {
@@ -32,6 +37,7 @@ class Bench {
     options.max_num_batched_tokens = 8192;
     options.max_model_len = 8192;
     options.max_queued_requests = num_running_;
+    if (num_tenants_ > 1) options.tenants.unlisted.max_kv = 0.999;
     auto core = EngineCore::Create(options);
     CHECK(core.ok()) << core.status();
     core_ = *std::move(core);
@@ -45,9 +51,11 @@ class Bench {
                    .num_host_blocks = 0},
                   now_)
               .ok());
-    for (int32_t i = 0; i < num_running_; ++i) {
+    const int32_t num_waiting = num_tenants_ > 1 ? 2 * num_tenants_ : 0;
+    for (int32_t i = 0; i < num_running_ + num_waiting; ++i) {
       EngineRequest request;
       request.request_id = absl::StrCat(i);
+      request.tenant = absl::StrCat(i % num_tenants_);
       // Lengths apart, so that blocks are not all taken in the same step.
       request.prompt.assign(kNumPromptTokens - i % 16, 1);
       request.sampling.max_tokens = kMaxTokens;
@@ -86,6 +94,7 @@ class Bench {
 
  private:
   const int32_t num_running_;
+  const int32_t num_tenants_;
   const absl::Time now_ = absl::UnixEpoch();
   std::unique_ptr<EngineCore> core_;
   std::deque<StepResult> results_;
@@ -106,7 +115,27 @@ void BM_Plan(benchmark::State& state) {
 }
 BENCHMARK(BM_Plan)->Arg(32)->Arg(256)->Arg(2048)->Unit(benchmark::kMicrosecond);
 
-// The same, with the last step's tokens and the news of them.
+// The same among tenants with quotas.
+void BM_PlanAmongTenants(benchmark::State& state) {
+  Bench bench(static_cast<int32_t>(state.range(0)),
+              static_cast<int32_t>(state.range(1)));
+  for (auto _ : state) {
+    state.PauseTiming();
+    if (bench.IsWorn()) bench.Fill();
+    bench.Deliver();
+    bench.HandOver();
+    state.ResumeTiming();
+    CHECK_EQ(bench.Plan(), state.range(0));
+  }
+}
+BENCHMARK(BM_PlanAmongTenants)
+    ->Args({256, 8})
+    ->Args({256, 200})
+    ->Args({2048, 8})
+    ->Args({2048, 200})
+    ->Unit(benchmark::kMicrosecond);
+
+// As BM_Plan, with the last step's tokens and the news of them.
 void BM_PlanAndResult(benchmark::State& state) {
   Bench bench(static_cast<int32_t>(state.range(0)));
   for (auto _ : state) {
