@@ -57,7 +57,7 @@ int32_t TenantQueues::Enter(const std::string& tenant, absl::Time now) {
     Forget(now);
     const auto num_open = static_cast<int32_t>(by_name_.size());
     if (num_open >= config_.max_tracked) {
-      name = kOverflowName;
+      name = std::string(kOverflowName);
       it = by_name_.find(name);
     }
   }
