@@ -148,8 +148,7 @@ void EngineCore::RunDecided(InFlightStep* step) {
     RunningSequence& entry = running_[idx];
     const int32_t num_tokens = entry.num_computed_tokens + slice.num_tokens;
     if (num_tokens > entry.num_blocks * block_size || entry.shares_last_block) {
-      const bool copies = entry.shares_last_block &&
-                          kv_->MustCopy(entry.slot, entry.num_computed_tokens);
+      const size_t num_copies = plan_.copies.size();
       const absl::Status status = kv_->Grow(
           entry.slot, entry.num_computed_tokens, slice.num_tokens, &plan_);
       if (!status.ok()) {
@@ -157,7 +156,9 @@ void EngineCore::RunDecided(InFlightStep* step) {
         continue;
       }
       const int32_t num_blocks = kv_->NumBlocks(entry.slot);
-      entry.num_private_blocks += num_blocks - entry.num_blocks + copies;
+      entry.num_private_blocks +=
+          num_blocks - entry.num_blocks +
+          static_cast<int32_t>(plan_.copies.size() - num_copies);
       entry.num_blocks = num_blocks;
       entry.shares_last_block = false;
     }
