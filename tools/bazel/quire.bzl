@@ -13,19 +13,8 @@ def quire_cc_library(name, copts = [], **kwargs):
     """One library per header. Private unless `visibility` says otherwise."""
     native.cc_library(name = name, copts = _COPTS + copts, **kwargs)
 
-def _sanitizer_deps():
-    return select({
-        "//tests/sanitizers:is_tsan": ["//tests/sanitizers:tsan_runtime"],
-        "//conditions:default": [],
-    })
-
-def quire_cc_binary(name, copts = [], deps = [], **kwargs):
-    native.cc_binary(
-        name = name,
-        copts = _COPTS + copts,
-        deps = deps + _sanitizer_deps(),
-        **kwargs
-    )
+def quire_cc_binary(name, copts = [], **kwargs):
+    native.cc_binary(name = name, copts = _COPTS + copts, **kwargs)
 
 def quire_cc_test(name, size = "small", copts = [], data = [], deps = [], **kwargs):
     """A GoogleTest. `size` bounds its time: small 60 s, medium 300 s."""
@@ -37,7 +26,7 @@ def quire_cc_test(name, size = "small", copts = [], data = [], deps = [], **kwar
             "//tests/sanitizers:is_tsan": ["//tests/sanitizers:tsan_suppressions"],
             "//conditions:default": [],
         }),
-        deps = deps + ["@system//:gtest_main"] + _sanitizer_deps(),
+        deps = deps + ["@system//:gtest_main"],
         **kwargs
     )
 
