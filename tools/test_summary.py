@@ -6,7 +6,7 @@ Usage: python3 test_summary.py --events=events.json [--skipped=names.txt]
 
 Lines of --checks begin with `ok` or `FAIL` and count as a case each.
 
-Ends with `N passed, N failed`, or `N passed, N failed, N skipped`. A target
+Ends with `N passed, N failed`, after a line `N skipped` if any were. A target
 that was not built, crashed or timed out counts as a failed case. Exits with 1
 if anything failed or nothing passed.
 """
@@ -123,10 +123,9 @@ def main():
     for name in failed_targets:
         print("failed:", name)
     num_skipped = counts.skipped + len(skipped_targets)
-    line = "%d passed, %d failed" % (counts.passed, counts.failed)
     if num_skipped:
-        line += ", %d skipped" % num_skipped
-    print(line)
+        print("%d skipped" % num_skipped)
+    print("%d passed, %d failed" % (counts.passed, counts.failed))
     return 1 if counts.failed or not counts.passed else 0
 
 

@@ -70,7 +70,7 @@ class SummaryTest(unittest.TestCase):
         self._add_result("//a", "PASSED", PASSING_XML)
         self._add_result("//b", "PASSED")  # keeps no book: one case
         code, lines = self._run()
-        self.assertEqual(lines, ["3 passed, 0 failed, 1 skipped"])
+        self.assertEqual(lines, ["1 skipped", "3 passed, 0 failed"])
         self.assertEqual(code, 0)
 
     def test_checks_count_as_cases(self):
@@ -90,7 +90,7 @@ class SummaryTest(unittest.TestCase):
         self._add_result("//a", "FAILED", PASSING_XML)
         self._add_result("//b", "TIMEOUT")
         code, lines = self._run()
-        self.assertEqual(lines[-1], "2 passed, 2 failed, 1 skipped")
+        self.assertEqual(lines[-2:], ["1 skipped", "2 passed, 2 failed"])
         self.assertEqual(code, 1)
 
     def test_what_was_not_built_failed(self):
@@ -113,7 +113,8 @@ class SummaryTest(unittest.TestCase):
         self.assertEqual(lines, [
             "skipped (needs a GPU): //gpu:one",
             "skipped (needs a GPU): //gpu:two",
-            "1 passed, 0 failed, 2 skipped",
+            "2 skipped",
+            "1 passed, 0 failed",
         ])
         self.assertEqual(code, 0)
 
