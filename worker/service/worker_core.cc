@@ -23,10 +23,10 @@ WorkerCore::~WorkerCore() { thread_.Stop(absl::InfiniteDuration()); }
 
 void WorkerCore::Join(Epoch coordinator_epoch, Epoch group_epoch, int32_t rank,
                       int32_t world_size, Loader loader) {
-  guard_.Join(coordinator_epoch, group_epoch);
   rank_ = rank;
   world_size_ = world_size;
   loader_ = std::move(loader);
+  guard_.Join(coordinator_epoch, group_epoch);  // lets commands see the above
   joined_.Notify();
 }
 

@@ -75,7 +75,7 @@ class WorkerCore {
   const Clock* const clock_;
   CommandGuard guard_;
   absl::Notification joined_;
-  // Written before joined_, read after it.
+  // Written before guard_ is told to join, read after it lets a command pass.
   int32_t rank_ = 0;
   int32_t world_size_ = 1;
   Loader loader_;
