@@ -32,7 +32,8 @@ class FaultTest : public testing::Test {
 
   // Starts streams, does `harm` once each has its first tokens, and returns
   // how they ended.
-  std::vector<StreamOutcome> StreamsThrough(const std::function<void()>& harm) {
+  std::vector<StreamOutcome> StreamsThrough(const std::function<void()>& harm,
+                                            int max_tokens = 900) {
     std::vector<StreamOutcome> outcomes(kNumStreams);
     absl::BlockingCounter started(kNumStreams);
     std::vector<std::thread> threads;
@@ -41,11 +42,12 @@ class FaultTest : public testing::Test {
         const auto stub = v1::Inference::NewStub(grpc::CreateChannel(
             cluster_->public_address(), grpc::InsecureChannelCredentials()));
         bool counted = false;
-        outcomes[i] = RunStream(*stub, TextRequest("Once upon a time", 900),
-                                [&](grpc::ClientContext&, int64_t) {
-                                  if (!counted) started.DecrementCount();
-                                  counted = true;
-                                });
+        outcomes[i] =
+            RunStream(*stub, TextRequest("Once upon a time", max_tokens),
+                      [&](grpc::ClientContext&, int64_t) {
+                        if (!counted) started.DecrementCount();
+                        counted = true;
+                      });
         if (!counted) started.DecrementCount();
       });
     }
@@ -95,10 +97,16 @@ TEST_F(FaultTest, AKilledCoordinatorEndsInUnavailableAndNoWorkerIsLeft) {
 }
 
 TEST_F(FaultTest, SigtermWhileServingEndsEveryProcess) {
-  StreamsThrough([&] {
-    const absl::Status stopped = cluster_->Stop();
-    EXPECT_TRUE(stopped.ok()) << stopped;
-  });
+  const auto outcomes = StreamsThrough(
+      [&] {
+        const absl::Status stopped = cluster_->Stop();
+        EXPECT_TRUE(stopped.ok()) << stopped;
+      },
+      /*max_tokens=*/100);
+  for (const StreamOutcome& outcome : outcomes) {
+    EXPECT_TRUE(outcome.status.ok()) << outcome.status.error_message();
+    EXPECT_TRUE(outcome.complete);
+  }
 }
 
 }  // namespace
