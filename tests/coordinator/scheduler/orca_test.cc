@@ -5,73 +5,10 @@
 #include <vector>
 
 #include "gtest/gtest.h"
+#include "tests/coordinator/scheduler/reserved_snapshot.h"
 
 namespace quire {
 namespace {
-
-RunningSequence Decoding(int64_t arrival, int32_t num_tokens) {
-  RunningSequence seq;
-  seq.arrival = arrival;
-  seq.slot = SlotId(static_cast<int32_t>(arrival));
-  seq.num_tokens = num_tokens;
-  seq.num_computed_tokens = num_tokens - 1;
-  seq.num_prefill_tokens = num_tokens - 1;
-  seq.max_num_tokens = 1000;
-  seq.num_blocks = 100;
-  seq.num_private_blocks = 100;
-  return seq;
-}
-
-RunningSequence Prefilling(int64_t arrival, int32_t num_tokens,
-                           int32_t num_computed) {
-  RunningSequence seq = Decoding(arrival, num_tokens);
-  seq.num_prefill_tokens = num_tokens;
-  seq.num_computed_tokens = num_computed;
-  return seq;
-}
-
-RunningSequence Exhausted(RunningSequence seq) {
-  seq.max_num_tokens = seq.num_tokens;
-  return seq;
-}
-
-RunningSequence AwaitingResult(RunningSequence seq) {
-  seq.awaits_result = true;
-  return seq;
-}
-
-WaitingGroup Waiting(int64_t arrival, int32_t num_tokens,
-                     int32_t num_wanted_blocks = 10) {
-  WaitingGroup group;
-  group.arrival = arrival;
-  group.key = RequestKey(arrival);
-  group.num_tokens = num_tokens;
-  group.num_wanted_blocks = num_wanted_blocks;
-  return group;
-}
-
-WaitingGroup NotReady(WaitingGroup group) {
-  group.ready = false;
-  return group;
-}
-
-WaitingGroup OfSeqs(WaitingGroup group, int32_t num_seqs) {
-  group.num_seqs = num_seqs;
-  return group;
-}
-
-struct Snapshot {
-  std::string name;
-  std::vector<RunningSequence> running = {};
-  std::vector<WaitingGroup> waiting = {};
-  int32_t num_free_blocks = 100;
-  int32_t num_free_slots = 10;
-  int32_t budget = 100;
-  bool force_preemption = false;
-
-  std::vector<ScheduledSlice> slices = {};
-  std::vector<Admission> admissions = {};
-};
 
 std::vector<Snapshot> Snapshots() {
   return {

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "gtest/gtest.h"
+#include "tests/coordinator/scheduler/snapshot_parts.h"
 
 namespace quire {
 namespace {
@@ -50,16 +51,6 @@ WaitingGroup Waiting(int64_t arrival, int32_t num_tokens) {
   return group;
 }
 
-RunningSequence Exhausted(RunningSequence seq) {
-  seq.max_num_tokens = seq.num_tokens;
-  return seq;
-}
-
-RunningSequence AwaitingResult(RunningSequence seq) {
-  seq.awaits_result = true;
-  return seq;
-}
-
 RunningSequence Sharing(RunningSequence seq) {
   seq.shares_last_block = true;
   seq.num_private_blocks = 0;
@@ -81,11 +72,6 @@ WaitingGroup Preempted(WaitingGroup group) {
   return group;
 }
 
-WaitingGroup NotReady(WaitingGroup group) {
-  group.ready = false;
-  return group;
-}
-
 WaitingGroup Bypassed(WaitingGroup group, int32_t num_bypasses) {
   group.num_bypasses = num_bypasses;
   return group;
@@ -93,11 +79,6 @@ WaitingGroup Bypassed(WaitingGroup group, int32_t num_bypasses) {
 
 WaitingGroup Reserving(WaitingGroup group, int32_t num_tokens) {
   group.num_wanted_blocks = BlocksFor(num_tokens);
-  return group;
-}
-
-WaitingGroup OfSeqs(WaitingGroup group, int32_t num_seqs) {
-  group.num_seqs = num_seqs;
   return group;
 }
 
