@@ -67,13 +67,14 @@ class Recorder final : public EngineObserver {
   const int fd_;
   const int64_t max_buffered_bytes_;
   const std::unique_ptr<v1::Record> record_;  // reused by every event
-  std::thread thread_;
 
   absl::Mutex mutex_;
   std::string buffer_ ABSL_GUARDED_BY(mutex_);  // whole records
   bool closing_ ABSL_GUARDED_BY(mutex_) = false;
   bool truncated_ ABSL_GUARDED_BY(mutex_) = false;
   absl::Status status_ ABSL_GUARDED_BY(mutex_);
+
+  std::thread thread_;  // last: it uses all of the above
 };
 
 }  // namespace quire
