@@ -5,8 +5,8 @@
 // computes and stores every sequence by itself.
 //
 // Beams go on from candidates that tools/simulator/candidates.h makes up; how
-// much beams share follows from how sharp those are. `kBeamCandidates`
-// are chosen so that two beams save what the paper says; four and six follow.
+// much beams share follows from how sharp those are. `kBeamCandidates` are an
+// assumption.
 #include <string>
 #include <vector>
 
