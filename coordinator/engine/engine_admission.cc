@@ -15,6 +15,39 @@ namespace {
 // Waiting groups whose hints are kept fresh: as many as may pass a head.
 constexpr size_t kNumFreshHints = 16;
 
+// Where `seq` stands in its group and how long it is. REQUIRES: it has a slot.
+RunningSequence RunningEntryOf(const Sequence& seq) {
+  const SequenceGroup& group = *seq.group;
+  RunningSequence entry;
+  entry.arrival = group.arrival;
+  entry.rank = group.rank;
+  entry.priority = group.priority;
+  entry.tenant_idx = group.tenant_idx;
+  entry.num_group_preemptions = group.num_preemptions;
+  entry.slot = seq.slot;
+  entry.num_tokens = seq.num_tokens();
+  entry.num_prefill_tokens = seq.num_tokens();
+  entry.max_num_tokens = seq.max_num_tokens;
+  return entry;
+}
+
+// Tells the workers all of `seq` but its cache. REQUIRES: it has a slot.
+void DescribeSequence(const Sequence& seq, AdmittedSlot* admitted) {
+  const SequenceGroup& group = *seq.group;
+  admitted->slot = seq.slot;
+  admitted->sequence_id = seq.id;
+  admitted->tokens = seq.tokens;
+  admitted->num_prompt_tokens = seq.num_prompt_tokens;
+  admitted->sampling = group.beams != nullptr
+                           ? BeamGroup::SlotSamplingOf(group.sampling)
+                           : group.sampling.slot;
+  admitted->sampling.seed = SequenceSeed(group.sampling.slot.seed, seq.index);
+  if (seq.withheld) {
+    admitted->sampling.num_logprobs =
+        std::max(0, admitted->sampling.num_logprobs);
+  }
+}
+
 }  // namespace
 
 KvAdmission EngineCore::AdmissionOf(const Sequence& seq) const {
@@ -219,31 +252,11 @@ bool EngineCore::Place(Sequence* seq, int32_t* budget, InFlightStep* step) {
     metrics_.counters.num_cache_hit_tokens += num_found;
   }
 
-  RunningSequence entry;
-  entry.arrival = group->arrival;
-  entry.rank = group->rank;
-  entry.priority = group->priority;
-  entry.tenant_idx = group->tenant_idx;
-  entry.num_group_preemptions = group->num_preemptions;
-  entry.slot = slot;
-  entry.num_tokens = seq->num_tokens();
+  RunningSequence entry = RunningEntryOf(*seq);
   entry.num_computed_tokens = num_found;
-  entry.num_prefill_tokens = seq->num_tokens();
-  entry.max_num_tokens = seq->max_num_tokens;
   entry.num_blocks = kv_->NumBlocks(slot);
   entry.num_private_blocks = kv_->NumPrivateBlocks({&slot, 1});
-  admitted.slot = slot;
-  admitted.sequence_id = seq->id;
-  admitted.tokens = seq->tokens;
-  admitted.num_prompt_tokens = seq->num_prompt_tokens;
-  admitted.sampling = group->beams != nullptr
-                          ? BeamGroup::SlotSamplingOf(group->sampling)
-                          : group->sampling.slot;
-  admitted.sampling.seed = SequenceSeed(group->sampling.slot.seed, seq->index);
-  if (seq->withheld) {
-    admitted.sampling.num_logprobs =
-        std::max(0, admitted.sampling.num_logprobs);
-  }
+  DescribeSequence(*seq, &admitted);
   plan_.admitted.push_back(std::move(admitted));
   if (num_tokens > 0) {
     AddSlice(&entry, num_tokens, step);
