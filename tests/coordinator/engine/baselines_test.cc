@@ -2,7 +2,6 @@
 //
 // The baselines through the whole engine: the same tokens as paged memory, and
 // nobody who fits alone waits for ever, however the pool is scattered.
-#include <algorithm>
 #include <random>
 #include <string>
 #include <vector>
@@ -10,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
 #include "tests/coordinator/engine/engine_harness.h"
+#include "tests/coordinator/engine/served_load.h"
 #include "tests/fakes/simulated_worker_group.h"
 
 namespace quire {
@@ -34,22 +34,9 @@ EngineOptions Options(const Baseline& baseline) {
   return options;
 }
 
-// Everybody heard all of its stream, and everything came back.
-void ExpectServed(EngineHarness* engine,
-                  const std::vector<EngineRequest>& requests,
-                  const std::vector<RequestKey>& keys) {
-  for (size_t idx = 0; idx < keys.size(); ++idx) {
-    EXPECT_EQ(engine->Heard(keys[idx]).tokens,
-              SimulatedStream(requests[idx].prompt, requests[idx].sampling))
-        << "request " << idx;
-  }
-  EXPECT_TRUE(engine->workers().status().ok()) << engine->workers().status();
-  const absl::Status books = engine->core().CheckInvariants();
-  EXPECT_TRUE(books.ok()) << books;
-  EXPECT_TRUE(engine->core().is_idle());
-  const EngineStats stats = engine->core().Stats();
-  EXPECT_EQ(stats.num_free_blocks, stats.num_blocks);
-  EXPECT_EQ(stats.num_preemptions, 0);
+void ExpectServed(EngineHarness* engine, const ServedLoad& load) {
+  load.ExpectServed();
+  EXPECT_EQ(engine->core().Stats().num_preemptions, 0);
 }
 
 class BaselinesTest : public testing::TestWithParam<Baseline> {};
@@ -57,8 +44,7 @@ class BaselinesTest : public testing::TestWithParam<Baseline> {};
 TEST_P(BaselinesTest, EveryStreamIsThatOfTheRequestAlone) {
   // 64 blocks are the longest reservation: two of those fit, and a rest.
   EngineHarness engine(Options(GetParam()), /*num_blocks=*/149);
-  std::vector<EngineRequest> requests;
-  std::vector<RequestKey> keys;
+  ServedLoad load(&engine);
   for (int i = 0; i < 60; ++i) {
     EngineRequest request = MakeRequest(absl::StrCat("r", i), 1 + i * 37 % 180,
                                         1 + i * 13 % 70, /*seed=*/i);
@@ -68,11 +54,10 @@ TEST_P(BaselinesTest, EveryStreamIsThatOfTheRequestAlone) {
       }
       request.sampling.slot.stop_token_ids = request.sampling.stop_token_ids;
     }
-    keys.push_back(engine.MustSubmit(request));
-    requests.push_back(std::move(request));
+    load.Submit(std::move(request));
   }
   engine.RunUntilIdle();
-  ExpectServed(&engine, requests, keys);
+  ExpectServed(&engine, load);
 }
 
 TEST_P(BaselinesTest, WhoeverFitsAloneFinishesUnderRandomLoads) {
@@ -83,33 +68,9 @@ TEST_P(BaselinesTest, WhoeverFitsAloneFinishesUnderRandomLoads) {
     options.max_num_batched_tokens = 1 + random() % 80;
     options.run_ahead_depth = 1 + random() % 3;
     EngineHarness engine(options, /*num_blocks=*/1 + random() % 150);
-    std::vector<EngineRequest> requests;
-    std::vector<RequestKey> keys;
-    std::vector<RequestKey> cancelled;
-    for (int i = 0; i < 80; ++i) {
-      const int32_t num_prompt = 1 + random() % 120;
-      EngineRequest request =
-          MakeRequest(absl::StrCat("r", i), num_prompt, 1 + random() % 60, i);
-      const auto key = engine.Submit(request);
-      if (!key.ok()) {
-        EXPECT_EQ(key.status().code(), absl::StatusCode::kInvalidArgument);
-      } else if (random() % 8 == 0) {
-        cancelled.push_back(*key);
-      } else {
-        keys.push_back(*key);
-        requests.push_back(std::move(request));
-      }
-      engine.RunUntilIdle(/*max_steps=*/random() % 6);
-      if (!cancelled.empty() && random() % 2 == 0) {
-        engine.Finish(cancelled.back(), FinishReason::kCancelled);
-        cancelled.pop_back();
-      }
-    }
-    for (RequestKey key : cancelled) {
-      engine.Finish(key, FinishReason::kCancelled);
-    }
-    engine.RunUntilIdle();
-    ExpectServed(&engine, requests, keys);
+    ServedLoad load(&engine);
+    load.SubmitAtRandom(80, random);
+    ExpectServed(&engine, load);
     if (HasFailure()) {
       FAIL() << "seed " << seed;
     }
@@ -119,20 +80,15 @@ TEST_P(BaselinesTest, WhoeverFitsAloneFinishesUnderRandomLoads) {
 TEST_P(BaselinesTest, AScatteredPoolMakesTheHeadWaitAndStarvesNobody) {
   if (GetParam().kv_manager != "orca_oracle") GTEST_SKIP();
   EngineHarness engine(Options(GetParam()), /*num_blocks=*/16);
-  std::vector<EngineRequest> requests;
-  std::vector<RequestKey> keys;
+  ServedLoad load(&engine);
   // Four ranges of four blocks; the first and third end early, then somebody
   // wants eight blocks in a row.
   for (int i = 0; i < 4; ++i) {
-    requests.push_back(
-        MakeRequest(absl::StrCat("r", i), 10, i % 2 == 0 ? 2 : 6, i));
+    load.Submit(MakeRequest(absl::StrCat("r", i), 10, i % 2 == 0 ? 2 : 6, i));
   }
-  requests.push_back(MakeRequest("wide", 20, 10, 4));
-  for (const EngineRequest& request : requests) {
-    keys.push_back(engine.MustSubmit(request));
-  }
+  load.Submit(MakeRequest("wide", 20, 10, 4));
   engine.RunUntilIdle();
-  ExpectServed(&engine, requests, keys);
+  ExpectServed(&engine, load);
 }
 
 TEST_P(BaselinesTest, SiblingsHaveMemoryOfTheirOwn) {
@@ -151,7 +107,7 @@ TEST_P(BaselinesTest, SiblingsHaveMemoryOfTheirOwn) {
       EXPECT_EQ(engine.Heard(key, index).tokens.size(), 20);
     }
   }
-  ExpectServed(&engine, {}, {});
+  ExpectServed(&engine, ServedLoad(&engine));
 }
 
 TEST_P(BaselinesTest, BeamsAreRefused) {
@@ -167,11 +123,9 @@ TEST_P(BaselinesTest, ALostGroupsRequestsFitTheNextOne) {
   EngineOptions options = Options(GetParam());
   options.on_group_lost = OnGroupLostAction::kRequeue;
   EngineHarness engine(options, /*num_blocks=*/64);
-  std::vector<EngineRequest> requests;
-  std::vector<RequestKey> keys;
+  ServedLoad load(&engine);
   for (int i = 0; i < 12; ++i) {
-    requests.push_back(MakeRequest(absl::StrCat("r", i), 20 + i, 40 + i, i));
-    keys.push_back(engine.MustSubmit(requests.back()));
+    load.Submit(MakeRequest(absl::StrCat("r", i), 20 + i, 40 + i, i));
   }
   for (int life = 0; life < 5; ++life) {
     engine.RunUntilIdle(/*max_steps=*/13);
@@ -179,7 +133,7 @@ TEST_P(BaselinesTest, ALostGroupsRequestsFitTheNextOne) {
     engine.BeginGroup();
   }
   engine.RunUntilIdle();
-  ExpectServed(&engine, requests, keys);
+  ExpectServed(&engine, load);
 }
 
 std::string Name(const testing::TestParamInfo<Baseline>& info) {

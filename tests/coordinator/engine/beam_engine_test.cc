@@ -14,6 +14,7 @@
 #include "coordinator/engine/beam_search.h"
 #include "gtest/gtest.h"
 #include "tests/coordinator/engine/engine_harness.h"
+#include "tests/coordinator/engine/exactness_setting.h"
 #include "tests/fakes/simulated_worker_group.h"
 
 namespace quire {
@@ -198,32 +199,8 @@ std::vector<EngineRequest> Requests() {
   return requests;
 }
 
-struct Setting {
-  int32_t max_num_seqs;
-  int32_t max_num_batched_tokens;
-  int32_t block_size;
-  int32_t num_blocks;
-  int32_t forced_preemption_period;
-  int32_t run_ahead_depth;
-  bool must_preempt = false;
-};
-
-std::string Name(const testing::TestParamInfo<Setting>& info) {
-  const Setting& s = info.param;
-  return absl::StrCat("seqs", s.max_num_seqs, "tokens",
-                      s.max_num_batched_tokens, "block", s.block_size, "of",
-                      s.num_blocks, "force", s.forced_preemption_period,
-                      "ahead", s.run_ahead_depth);
-}
-
-EngineOptions OptionsOf(const Setting& setting) {
-  EngineOptions options;
-  options.max_num_seqs = setting.max_num_seqs;
-  options.max_num_batched_tokens = setting.max_num_batched_tokens;
-  options.max_model_len = 512;
-  options.block_size = setting.block_size;
-  options.forced_preemption_period = setting.forced_preemption_period;
-  options.run_ahead_depth = setting.run_ahead_depth;
+EngineOptions RequeueingOptions(const Setting& setting) {
+  EngineOptions options = OptionsOf(setting);
   options.on_group_lost = OnGroupLostAction::kRequeue;
   return options;
 }
@@ -250,7 +227,7 @@ class BeamEngineTest : public testing::TestWithParam<Setting> {
 };
 
 TEST_P(BeamEngineTest, EverySearchFindsWhatItFindsAlone) {
-  Driver driver(OptionsOf(GetParam()), GetParam().num_blocks);
+  Driver driver(RequeueingOptions(GetParam()), GetParam().num_blocks);
   const std::vector<EngineRequest> requests = Requests();
   std::vector<RequestKey> keys;
   for (const EngineRequest& request : requests) {
@@ -263,7 +240,7 @@ TEST_P(BeamEngineTest, EverySearchFindsWhatItFindsAlone) {
 }
 
 TEST_P(BeamEngineTest, LossesAndResyncsAndCancelsChangeNothingForOthers) {
-  Driver driver(OptionsOf(GetParam()), GetParam().num_blocks);
+  Driver driver(RequeueingOptions(GetParam()), GetParam().num_blocks);
   const std::vector<EngineRequest> requests = Requests();
   std::vector<RequestKey> keys;
   for (const EngineRequest& request : requests) {

@@ -4,12 +4,12 @@
 // prompts are cut, how large blocks are, who is preempted, or how far the
 // engine runs ahead.
 #include <algorithm>
-#include <string>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
 #include "tests/coordinator/engine/engine_harness.h"
+#include "tests/coordinator/engine/exactness_setting.h"
 
 namespace quire {
 namespace {
@@ -37,36 +37,11 @@ std::vector<EngineRequest> Requests() {
   return requests;
 }
 
-struct Setting {
-  int32_t max_num_seqs;
-  int32_t max_num_batched_tokens;
-  int32_t block_size;
-  int32_t num_blocks;
-  int32_t forced_preemption_period;
-  int32_t run_ahead_depth;
-  bool must_preempt = false;
-};
-
-std::string Name(const testing::TestParamInfo<Setting>& info) {
-  const Setting& s = info.param;
-  return absl::StrCat("seqs", s.max_num_seqs, "tokens",
-                      s.max_num_batched_tokens, "block", s.block_size, "of",
-                      s.num_blocks, "force", s.forced_preemption_period,
-                      "ahead", s.run_ahead_depth);
-}
-
 class ExactnessTest : public testing::TestWithParam<Setting> {};
 
 TEST_P(ExactnessTest, EveryStreamIsThatOfTheRequestAlone) {
   const Setting& setting = GetParam();
-  EngineOptions options;
-  options.max_num_seqs = setting.max_num_seqs;
-  options.max_num_batched_tokens = setting.max_num_batched_tokens;
-  options.max_model_len = 512;
-  options.block_size = setting.block_size;
-  options.forced_preemption_period = setting.forced_preemption_period;
-  options.run_ahead_depth = setting.run_ahead_depth;
-  EngineHarness engine(options, setting.num_blocks);
+  EngineHarness engine(OptionsOf(setting), setting.num_blocks);
   std::vector<RequestKey> keys;
   const std::vector<EngineRequest> requests = Requests();
   for (const EngineRequest& request : requests) {

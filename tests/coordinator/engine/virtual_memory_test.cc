@@ -4,12 +4,12 @@
 // touches addresses without memory, that rows are nobody else's, and that there
 // are never more page groups than there are.
 #include <random>
-#include <string>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
 #include "tests/coordinator/engine/engine_harness.h"
+#include "tests/coordinator/engine/served_load.h"
 #include "tests/fakes/simulated_worker_group.h"
 
 namespace quire {
@@ -25,32 +25,19 @@ EngineOptions Options(int32_t group_tokens) {
   return options;
 }
 
-void ExpectServed(EngineHarness* engine,
-                  const std::vector<EngineRequest>& requests,
-                  const std::vector<RequestKey>& keys) {
-  for (size_t idx = 0; idx < keys.size(); ++idx) {
-    EXPECT_EQ(engine->Heard(keys[idx]).tokens,
-              SimulatedStream(requests[idx].prompt, requests[idx].sampling))
-        << "request " << idx;
-  }
-  engine->ExpectClean();
-}
-
 TEST(VirtualMemoryTest, EveryStreamIsThatOfTheRequestAlone) {
   for (int32_t group_tokens : {1, 3, 25, 600}) {
     for (int32_t forced_period : {0, 3}) {
       EngineOptions options = Options(group_tokens);
       options.forced_preemption_period = forced_period;
       EngineHarness engine(options, /*num_blocks=*/1 + 1000 / group_tokens);
-      std::vector<EngineRequest> requests;
-      std::vector<RequestKey> keys;
+      ServedLoad load(&engine);
       for (int i = 0; i < 40; ++i) {
-        requests.push_back(MakeRequest(absl::StrCat("r", i), 1 + i * 37 % 300,
-                                       1 + i * 13 % 60, i));
-        keys.push_back(engine.MustSubmit(requests.back()));
+        load.Submit(MakeRequest(absl::StrCat("r", i), 1 + i * 37 % 300,
+                                1 + i * 13 % 60, i));
       }
       engine.RunUntilIdle();
-      ExpectServed(&engine, requests, keys);
+      load.ExpectServed();
       if (forced_period > 0) {
         EXPECT_GT(engine.core().Stats().num_preemptions, 0);
       }
@@ -88,33 +75,10 @@ TEST(VirtualMemoryTest, WhoeverFitsAloneFinishesUnderRandomLoads) {
     options.run_ahead_depth = 1 + random() % 3;
     const int32_t num_tokens = 100 + random() % 400;
     EngineHarness engine(options, 1 + num_tokens / options.block_size);
-    std::vector<EngineRequest> requests;
-    std::vector<RequestKey> keys;
-    std::vector<RequestKey> cancelled;
-    for (int i = 0; i < 60; ++i) {
-      EngineRequest request = MakeRequest(
-          absl::StrCat("r", i), 1 + random() % 120, 1 + random() % 60, i);
-      const auto key = engine.Submit(request);
-      if (!key.ok()) {
-        EXPECT_EQ(key.status().code(), absl::StatusCode::kInvalidArgument);
-      } else if (random() % 8 == 0) {
-        cancelled.push_back(*key);
-      } else {
-        keys.push_back(*key);
-        requests.push_back(std::move(request));
-      }
-      engine.RunUntilIdle(/*max_steps=*/random() % 6);
-      if (!cancelled.empty() && random() % 2 == 0) {
-        engine.Finish(cancelled.back(), FinishReason::kCancelled);
-        cancelled.pop_back();
-      }
-    }
-    for (RequestKey key : cancelled) {
-      engine.Finish(key, FinishReason::kCancelled);
-    }
-    engine.RunUntilIdle();
+    ServedLoad load(&engine);
+    load.SubmitAtRandom(60, random);
     num_preemptions += engine.core().Stats().num_preemptions;
-    ExpectServed(&engine, requests, keys);
+    load.ExpectServed();
     if (HasFailure()) {
       FAIL() << "seed " << seed;
     }
@@ -126,17 +90,15 @@ TEST(VirtualMemoryTest, AnotherGroupOfWorkersStartsWithoutMemory) {
   EngineOptions options = Options(/*group_tokens=*/8);
   options.on_group_lost = OnGroupLostAction::kRequeue;
   EngineHarness engine(options, /*num_blocks=*/60);
-  std::vector<EngineRequest> requests;
-  std::vector<RequestKey> keys;
+  ServedLoad load(&engine);
   for (int i = 0; i < 12; ++i) {
-    requests.push_back(MakeRequest(absl::StrCat("r", i), 40, 20, i));
-    keys.push_back(engine.MustSubmit(requests.back()));
+    load.Submit(MakeRequest(absl::StrCat("r", i), 40, 20, i));
   }
   engine.RunUntilIdle(/*max_steps=*/8);
   engine.LoseGroup("a rank died");
   engine.BeginGroup();
   engine.RunUntilIdle();
-  ExpectServed(&engine, requests, keys);
+  load.ExpectServed();
 }
 
 TEST(VirtualMemoryTest, APolicyThatPreemptsNobodyIsRefused) {

@@ -64,21 +64,8 @@ std::vector<Snapshot> Snapshots() {
 }
 
 TEST(OrcaTest, DecidesEachSnapshotAsItShould) {
-  for (const Snapshot& snapshot : Snapshots()) {
-    SCOPED_TRACE(snapshot.name);
-    View view;
-    view.running = snapshot.running;
-    view.waiting = snapshot.waiting;
-    view.num_free_blocks = snapshot.num_free_blocks;
-    view.num_free_slots = snapshot.num_free_slots;
-    view.max_num_batched_tokens = snapshot.budget;
-    view.force_preemption = snapshot.force_preemption;
-    Decision decision;
-    Orca().Schedule(view, &decision);
-    EXPECT_TRUE(decision.preempted.empty());
-    EXPECT_EQ(decision.slices, snapshot.slices);
-    EXPECT_EQ(decision.admissions, snapshot.admissions);
-  }
+  const Orca policy;
+  for (const Snapshot& snapshot : Snapshots()) ExpectDecision(policy, snapshot);
 }
 
 }  // namespace

@@ -9,6 +9,8 @@
 #include <string>
 #include <vector>
 
+#include "coordinator/scheduler/policy.h"
+#include "gtest/gtest.h"
 #include "tests/coordinator/scheduler/snapshot_parts.h"
 
 namespace quire {
@@ -57,6 +59,24 @@ struct Snapshot {
   std::vector<ScheduledSlice> slices = {};
   std::vector<Admission> admissions = {};
 };
+
+// What `policy` makes of the snapshot; nobody is ever preempted.
+inline void ExpectDecision(const SchedulingPolicy& policy,
+                           const Snapshot& snapshot) {
+  SCOPED_TRACE(snapshot.name);
+  View view;
+  view.running = snapshot.running;
+  view.waiting = snapshot.waiting;
+  view.num_free_blocks = snapshot.num_free_blocks;
+  view.num_free_slots = snapshot.num_free_slots;
+  view.max_num_batched_tokens = snapshot.budget;
+  view.force_preemption = snapshot.force_preemption;
+  Decision decision;
+  policy.Schedule(view, &decision);
+  EXPECT_TRUE(decision.preempted.empty());
+  EXPECT_EQ(decision.slices, snapshot.slices);
+  EXPECT_EQ(decision.admissions, snapshot.admissions);
+}
 
 }  // namespace quire
 
