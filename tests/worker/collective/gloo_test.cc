@@ -1,72 +1,29 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "worker/collective/gloo.h"
 
-#include <functional>
-#include <random>
 #include <thread>
 #include <vector>
 
 #include "gtest/gtest.h"
 #include "tests/worker/collective/memory_board.h"
-#include "worker/collective/rank_sum.h"
+#include "tests/worker/collective/rank_threads.h"
 
 namespace quire {
 namespace {
 
-// Runs `body` on every rank of a connected group, each in its own thread.
-void OnEveryRank(int32_t world,
-                 const std::function<void(std::unique_ptr<Collective>)>& body) {
-  MemoryBoard board;
-  std::vector<std::thread> threads;
-  for (int32_t rank = 0; rank < world; ++rank) {
-    threads.emplace_back([&, rank] {
-      GlooOptions options;
-      options.rank = rank;
-      options.world_size = world;
-      auto collective = ConnectGloo(options, &board);
-      ASSERT_TRUE(collective.ok()) << collective.status();
-      body(*std::move(collective));
-    });
-  }
-  for (std::thread& thread : threads) thread.join();
-}
-
-// What `rank` brings: numbers whose float sum depends on the order of adding.
-std::vector<float> Input(int32_t rank, int64_t n) {
-  std::mt19937 random(rank * 7919 + n);
-  std::normal_distribution<float> normal(0, 1000);
-  std::vector<float> data(n);
-  for (float& x : data) x = normal(random);
-  return data;
-}
-
 TEST(GlooTest, AllReduceAddsInRankOrderWhateverTheSize) {
   for (int32_t world : {1, 2, 3, 4}) {
-    OnEveryRank(world, [&](std::unique_ptr<Collective> ranks) {
+    OnEveryRank(ConnectGloo, world, [&](std::unique_ptr<Collective> ranks) {
       // Both sides of the switch from one round to two (16384 floats).
       for (int64_t n : {0, 1, 5, 1000, 16384, 16385, 100003}) {
-        std::vector<std::vector<float>> inputs;
-        std::vector<const void*> sources;
-        for (int32_t rank = 0; rank < world; ++rank) {
-          inputs.push_back(Input(rank, n));
-        }
-        for (const auto& input : inputs) sources.push_back(input.data());
-        std::vector<float> expected(n);
-        SumInRankOrder(sources, expected.data(), n, DType::kF32);
-
-        std::vector<float> data = inputs[ranks->rank()];
-        const absl::Status status =
-            ranks->AllReduceSum(data.data(), n, DType::kF32);
-        ASSERT_TRUE(status.ok()) << status;
-        ASSERT_EQ(data, expected)
-            << "world " << world << ", " << n << " elements";
+        ExpectSumInRankOrder(*ranks, world, n);
       }
     });
   }
 }
 
 TEST(GlooTest, AllGatherOrdersByRankAlsoInPlace) {
-  OnEveryRank(3, [](std::unique_ptr<Collective> ranks) {
+  OnEveryRank(ConnectGloo, 3, [](std::unique_ptr<Collective> ranks) {
     for (int32_t round = 0; round < 20; ++round) {
       std::vector<int32_t> out(6, -1);
       int32_t* mine = &out[2 * ranks->rank()];
@@ -83,7 +40,7 @@ TEST(GlooTest, AllGatherOrdersByRankAlsoInPlace) {
 }
 
 TEST(GlooTest, AGonePeerIsUnavailableAndStaysSo) {
-  OnEveryRank(2, [](std::unique_ptr<Collective> ranks) {
+  OnEveryRank(ConnectGloo, 2, [](std::unique_ptr<Collective> ranks) {
     ASSERT_TRUE(ranks->Barrier().ok());
     if (ranks->rank() == 1) return;  // closes its connections
     float value = 1;

@@ -1,63 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "worker/collective/shm.h"
 
-#include <functional>
 #include <memory>
-#include <random>
 #include <thread>
 #include <vector>
 
 #include "gtest/gtest.h"
 #include "tests/worker/collective/memory_board.h"
-#include "worker/collective/rank_sum.h"
+#include "tests/worker/collective/rank_threads.h"
 
 namespace quire {
 namespace {
 
-void OnEveryRank(int32_t world,
-                 const std::function<void(std::unique_ptr<Collective>)>& body) {
-  MemoryBoard board;
-  std::vector<std::thread> threads;
-  for (int32_t rank = 0; rank < world; ++rank) {
-    threads.emplace_back([&, rank] {
-      ShmOptions options;
-      options.rank = rank;
-      options.world_size = world;
-      auto collective = ConnectShm(options, &board);
-      ASSERT_TRUE(collective.ok()) << collective.status();
-      body(*std::move(collective));
-    });
-  }
-  for (std::thread& thread : threads) thread.join();
-}
-
-// Numbers whose float sum depends on the order of adding.
-std::vector<float> Input(int32_t rank, int64_t n) {
-  std::mt19937 random(rank * 7919 + n);
-  std::normal_distribution<float> normal(0, 1000);
-  std::vector<float> data(n);
-  for (float& x : data) x = normal(random);
-  return data;
-}
-
 TEST(ShmTest, AllReduceAddsInRankOrderWhateverTheSize) {
   for (int32_t world : {1, 2, 3, 4}) {
-    OnEveryRank(world, [&](std::unique_ptr<Collective> ranks) {
+    OnEveryRank(ConnectShm, world, [&](std::unique_ptr<Collective> ranks) {
       // Both sides of one round or two (4096 floats) and of what an area holds
       // (262144 floats).
       for (int64_t n : {0, 1, 31, 4096, 4097, 262144, 600001}) {
-        std::vector<std::vector<float>> inputs;
-        std::vector<const void*> sources;
-        for (int32_t rank = 0; rank < world; ++rank) {
-          inputs.push_back(Input(rank, n));
-        }
-        for (const auto& input : inputs) sources.push_back(input.data());
-        std::vector<float> expected(n);
-        SumInRankOrder(sources, expected.data(), n, DType::kF32);
-        std::vector<float> data = inputs[ranks->rank()];
-        ASSERT_TRUE(ranks->AllReduceSum(data.data(), n, DType::kF32).ok());
-        ASSERT_EQ(data, expected)
-            << "world " << world << ", " << n << " elements";
+        ExpectSumInRankOrder(*ranks, world, n);
       }
       ASSERT_TRUE(ranks->Barrier().ok());
     });
@@ -65,7 +26,7 @@ TEST(ShmTest, AllReduceAddsInRankOrderWhateverTheSize) {
 }
 
 TEST(ShmTest, Bf16IsAddedAsOneWouldAlone) {
-  OnEveryRank(2, [](std::unique_ptr<Collective> ranks) {
+  OnEveryRank(ConnectShm, 2, [](std::unique_ptr<Collective> ranks) {
     // 1 and 2 in bf16: 3 is 0x4040.
     std::vector<uint16_t> data(9, ranks->rank() == 0 ? 0x3f80 : 0x4000);
     ASSERT_TRUE(ranks->AllReduceSum(data.data(), 9, DType::kBf16).ok());
@@ -75,7 +36,7 @@ TEST(ShmTest, Bf16IsAddedAsOneWouldAlone) {
 }
 
 TEST(ShmTest, AllGatherOrdersByRankAlsoInPlaceAndInPieces) {
-  OnEveryRank(3, [](std::unique_ptr<Collective> ranks) {
+  OnEveryRank(ConnectShm, 3, [](std::unique_ptr<Collective> ranks) {
     for (int64_t n : {1, 1000, 300'000}) {
       std::vector<int32_t> out(3 * n, -1);
       int32_t* mine = &out[n * ranks->rank()];
@@ -94,7 +55,7 @@ TEST(ShmTest, AllGatherOrdersByRankAlsoInPlaceAndInPieces) {
 // The areas are used again every second round, so a rank that ran ahead would
 // spoil what a slow one still reads.
 TEST(ShmTest, ManySmallRoundsKeepTheirValuesApart) {
-  OnEveryRank(4, [](std::unique_ptr<Collective> ranks) {
+  OnEveryRank(ConnectShm, 4, [](std::unique_ptr<Collective> ranks) {
     for (int32_t round = 0; round < 3000; ++round) {
       float sum = static_cast<float>(round * (ranks->rank() + 1));
       ASSERT_TRUE(ranks->AllReduceSum(&sum, 1, DType::kF32).ok());
@@ -115,7 +76,7 @@ TEST(ShmTest, APeerThatNeverJoinsIsUnavailable) {
 }
 
 TEST(ShmTest, APeerThatLeavesIsUnavailableLongBeforeTheTimeout) {
-  OnEveryRank(2, [](std::unique_ptr<Collective> ranks) {
+  OnEveryRank(ConnectShm, 2, [](std::unique_ptr<Collective> ranks) {
     ASSERT_TRUE(ranks->Barrier().ok());
     if (ranks->rank() == 1) return;  // leaves
     EXPECT_EQ(ranks->Barrier().code(), absl::StatusCode::kUnavailable);
