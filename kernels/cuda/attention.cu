@@ -169,8 +169,10 @@ cudaError_t LaunchAttentionCuda(const AttentionParams& params,
   if (error != cudaSuccess) return error;
   const bool has_prefills =
       options.max_query <= 0 || options.max_query > kMaxDecodeTokens;
-  return has_prefills ? attention::LaunchPrefill(params, plan, stream)
-                      : cudaSuccess;
+  if (!has_prefills) return cudaSuccess;
+  return !options.is_deterministic && attention::HasWgmma()
+             ? attention::LaunchWgmmaPrefill(params, plan, stream)
+             : attention::LaunchPrefill(params, plan, stream);
 }
 
 }  // namespace quire

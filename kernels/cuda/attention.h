@@ -25,7 +25,10 @@ struct AttentionCudaOptions {
   // The most new tokens of any one sequence of the step, or an upper bound;
   // 1: all are decodes. 0: unknown.
   int32_t max_query;
-  // Results never depend on the batch, whatever this says.
+  // A token's row has the same bits whether it came in a prefill or as a decode
+  // (up to four new tokens of its sequence). Without this prefills may run on
+  // faster kernels of their own; what a row is then depends on which of the two
+  // it came in, and still on nothing else of the batch.
   bool is_deterministic;
   // The plan that the previous launch left in the workspace holds for this one:
   // the same step in another layer, where only q, out, cache.base and
@@ -39,8 +42,9 @@ int64_t AttentionCudaWorkspaceBytes(int32_t max_tokens, int32_t num_q_heads,
                                     int32_t head_dim, int32_t num_sms);
 
 // Enqueues. Which bits come out depends on a row's query and its keys and
-// values alone (kernels/cuda/attention_plan.h): not on the batch, chunks, block
-// size or this launch's options. A row without keys gives zeros. bfloat16 with
+// values alone (kernels/cuda/attention_plan.h): not on the batch, the block
+// size, the workspace or, but for is_deterministic, chunks. A row without keys
+// gives zeros. bfloat16 with
 // head dims of 64, 80, 96, 128 and 256 runs on tensor cores, what else there is
 // runs slowly. cudaErrorNotSupported for a head dim beyond 256;
 // cudaErrorInvalidValue for too small a workspace.

@@ -13,7 +13,6 @@
 namespace quire::attention {
 
 constexpr int kUnitRing = 8;  // units begun by the copier, not yet finished
-constexpr uint32_t kNoRow = ~0u;
 
 template <int kHeadDim, int kSlots>
 struct PairMemory {
@@ -27,20 +26,6 @@ struct PairMemory {
   uint64_t full[kSlots];      // the copies of a chunk have arrived
   uint64_t empty[kSlots];     // and have been read
   uint64_t ready[kUnitRing];  // a unit is known
-};
-
-// A place in a ring of barriers.
-template <int kSize>
-struct RingPosition {
-  int at = 0;
-  int parity = 0;
-
-  __device__ __forceinline__ void Advance() {
-    if (++at == kSize) {
-      at = 0;
-      parity ^= 1;
-    }
-  }
 };
 
 // The half of a pair that copies.

@@ -13,6 +13,7 @@
 #include <cstdint>
 
 #include "cuda_bf16.h"
+#include "kernels/cuda/attention_async.cuh"
 #include "kernels/cuda/attention_plan.h"
 
 namespace quire::attention {
@@ -32,68 +33,6 @@ __device__ __forceinline__ float Exp2(float x) {
   float y;
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
   return y;
-}
-
-__device__ __forceinline__ uint32_t SharedAddress(const void* p) {
-  return static_cast<uint32_t>(__cvta_generic_to_shared(p));
-}
-
-// Copies 16 bytes, or zeros if not `valid`. Prefetching 256 bytes at a time
-// read more than was used: 4% slower.
-__device__ __forceinline__ void CopyAsync(uint32_t dst, const void* src,
-                                          bool valid) {
-  asm volatile(
-      "cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(dst),
-      "l"(src), "r"(valid ? 16 : 0)
-      : "memory");
-}
-
-__device__ __forceinline__ void CommitCopies() {
-  asm volatile("cp.async.commit_group;" ::: "memory");
-}
-
-template <int kPending>
-__device__ __forceinline__ void WaitForCopies() {
-  asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
-}
-
-// Barriers between some warps, in shared memory. Phases alternate in parity.
-__device__ __forceinline__ void InitBarrier(uint32_t barrier, int arrivals) {
-  asm volatile("mbarrier.init.shared.b64 [%0], %1;" ::"r"(barrier),
-               "r"(arrivals)
-               : "memory");
-}
-
-__device__ __forceinline__ void Arrive(uint32_t barrier) {
-  asm volatile(
-      "{\n.reg .b64 state;\n"
-      "mbarrier.arrive.shared.b64 state, [%0];\n}" ::"r"(barrier)
-      : "memory");
-}
-
-// Arrives when this thread's copies so far are there.
-__device__ __forceinline__ void ArriveAfterCopies(uint32_t barrier) {
-  asm volatile("cp.async.mbarrier.arrive.noinc.shared.b64 [%0];" ::"r"(barrier)
-               : "memory");
-}
-
-// Waits for the end of the phase of that parity; the one before the first is
-// over.
-__device__ __forceinline__ void WaitForPhase(uint32_t barrier, int parity) {
-  uint32_t is_over;
-  do {
-    asm volatile(
-        "{\n.reg .pred p;\n"
-#if __CUDA_ARCH__ >= 900
-        "mbarrier.try_wait.parity.shared.b64 p, [%1], %2;\n"
-#else
-        "mbarrier.test_wait.parity.shared.b64 p, [%1], %2;\n"
-#endif
-        "selp.u32 %0, 1, 0, p;\n}"
-        : "=r"(is_over)
-        : "r"(barrier), "r"(parity)
-        : "memory");
-  } while (!is_over);
 }
 
 __device__ __forceinline__ void LoadMatrices(uint32_t address,

@@ -13,7 +13,9 @@
 //
 // Whoever computes a row follows that order, so a row's bits depend on its
 // query and keys alone: not on the batch, the chunk, the block size or on which
-// kernel ran. What has no key for a row leaves its state as it was.
+// kernel ran. What has no key for a row leaves its state as it was. Only the
+// prefills of LaunchWgmmaPrefill, which determinism is not asked of, keep an
+// order of their own, cut by position too.
 #ifndef KERNELS_CUDA_ATTENTION_PLAN_H_
 #define KERNELS_CUDA_ATTENTION_PLAN_H_
 
@@ -115,6 +117,11 @@ cudaError_t LaunchDecode(const AttentionParams& params,
                          cudaStream_t stream);
 cudaError_t LaunchPrefill(const AttentionParams& params,
                           const AttentionPlan& plan, cudaStream_t stream);
+// The same on Hopper's own matrix instructions, with sums in an order that is
+// not the decodes'; whether the current device has them.
+cudaError_t LaunchWgmmaPrefill(const AttentionParams& params,
+                               const AttentionPlan& plan, cudaStream_t stream);
+bool HasWgmma();
 // Warps per multiprocessor that LaunchDecode runs.
 int32_t DecodeWarpsPerSm();
 

@@ -8,6 +8,7 @@
 
 #include "kernels/cuda/attention_mma.cuh"
 #include "kernels/cuda/attention_plan.h"
+#include "kernels/cuda/attention_tile.cuh"
 
 namespace quire::attention {
 namespace {
@@ -22,37 +23,6 @@ struct BlockMemory {
   alignas(16) __nv_bfloat16 values[2][kTile][kStride];
   int32_t tile;
 };
-
-// The rows of one prefill tile.
-struct TileRows {
-  int32_t query_start;
-  int32_t position;  // of the sequence's first new token
-  int32_t row_begin;
-  int32_t num_rows;
-  int32_t kv_begin;
-  int32_t kv_end;
-  int32_t seq_slot;
-  int32_t kv_head;
-};
-
-__device__ TileRows DescribeTile(const AttentionParams& p,
-                                 const PrefillTile& tile, int group,
-                                 int kv_head) {
-  TileRows rows;
-  rows.query_start = p.query_start[tile.seq];
-  const int tokens = p.query_start[tile.seq + 1] - rows.query_start;
-  rows.position = p.context_lens[tile.seq] - tokens;
-  rows.row_begin = tile.row_begin;
-  rows.num_rows = min(kPrefillRows, tokens * group - tile.row_begin);
-  const int first = rows.position + tile.row_begin / group;
-  const int last = rows.position + (tile.row_begin + rows.num_rows - 1) / group;
-  rows.kv_begin =
-      p.sliding_window > 0 ? max(0, first + 1 - p.sliding_window) : 0;
-  rows.kv_end = max(rows.kv_begin, last + 1);
-  rows.seq_slot = p.seq_slots[tile.seq];
-  rows.kv_head = kv_head;
-  return rows;
-}
 
 // This thread's share of copying tiles of keys and values.
 template <int kHeadDim>
@@ -312,13 +282,7 @@ __global__ void __launch_bounds__(kThreads, 1)
         DescribeTile(p, plan.tiles[tile / heads], group, tile % heads);
     RunRows<kHeadDim>(p, plan, rows, memory);
   }
-  if (threadIdx.x == 0) {
-    __threadfence();
-    if (atomicAdd(&plan.header->blocks_done, 1) == gridDim.x - 1) {
-      plan.header->blocks_done = 0;
-      plan.header->next_tile = 0;
-    }
-  }
+  if (threadIdx.x == 0) LeavePrefill(plan);
 }
 
 template <int kHeadDim>

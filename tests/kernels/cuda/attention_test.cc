@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "gtest/gtest.h"
@@ -41,6 +42,17 @@ void ExpectNear(const AttentionWorld& world,
   ASSERT_EQ(at, got.size());
 }
 
+// By both families of prefill kernels.
+void ExpectNearInEitherMode(const AttentionWorld& world,
+                            const std::vector<StepSequence>& sequences,
+                            LaunchChoices choices = {}) {
+  for (bool is_deterministic : {false, true}) {
+    SCOPED_TRACE(is_deterministic ? "deterministic" : "default");
+    choices.is_deterministic = is_deterministic;
+    ExpectNear(world, sequences, world.Attend(sequences, choices));
+  }
+}
+
 TEST_P(AttentionCudaTest, AgreesWithTheReferenceForEveryGroupAndHeadDim) {
   const std::vector<int32_t> contexts = {1, 15, 16, 17, 33, 70, 300};
   const std::vector<StepSequence> sequences = {
@@ -53,7 +65,7 @@ TEST_P(AttentionCudaTest, AgreesWithTheReferenceForEveryGroupAndHeadDim) {
                    << "head dim " << head_dim << " group " << group);
       const AttentionShape shape = {group * 2, 2, head_dim};
       const AttentionWorld world(GetParam(), shape, contexts);
-      ExpectNear(world, sequences, world.Attend(sequences));
+      ExpectNearInEitherMode(world, sequences);
     }
   }
 }
@@ -69,8 +81,7 @@ TEST_P(AttentionCudaTest, AgreesWithTheReferenceAroundBlocksSplitsAndWindows) {
                    << "block size " << block_size << " window " << window);
       const AttentionShape shape = {8, 2, 64, window};
       const AttentionWorld world(GetParam(), shape, contexts);
-      ExpectNear(world, sequences,
-                 world.Attend(sequences, {.block_size = block_size}));
+      ExpectNearInEitherMode(world, sequences, {.block_size = block_size});
     }
   }
 }
@@ -82,7 +93,55 @@ TEST_P(AttentionCudaTest, LongContextsAgreeWithTheReference) {
       {131072, 1, 0}, {20000, 1, 1}, {4097, 1, 2}};
   ExpectNear(world, sequences, world.Attend(sequences, {.say_decode = true}));
   const std::vector<StepSequence> prefill = {{4097, 6, 2}, {20000, 33, 1}};
-  ExpectNear(world, prefill, world.Attend(prefill));
+  ExpectNearInEitherMode(world, prefill);
+}
+
+TEST_P(AttentionCudaTest, ManyPrefillsOfAnyLengthAgreeWithTheReference) {
+  // Around tiles of keys (128, and 64 for a head dim of 256) and of rows: whole
+  // prompts, chunks with context before them, and decodes among them.
+  const std::vector<int32_t> contexts = {127, 128, 129, 1,   5,   400, 383,
+                                         640, 64,  256, 257, 193, 500, 31};
+  std::vector<StepSequence> sequences;
+  for (int32_t i = 0; i < static_cast<int32_t>(contexts.size()); ++i) {
+    const int32_t chunk = i % 3 == 0 ? contexts[i] : std::min(contexts[i], 77);
+    sequences.push_back({contexts[i], chunk, i});
+  }
+  for (const AttentionShape& shape : {AttentionShape{8, 2, 128},
+                                      {3, 3, 64},
+                                      {8, 1, 80},
+                                      {2, 1, 96},
+                                      {7, 1, 256},
+                                      {8, 2, 128, 130},
+                                      {2, 2, 64, 5}}) {
+    SCOPED_TRACE(testing::Message() << "head dim " << shape.head_dim
+                                    << " window " << shape.sliding_window);
+    const AttentionWorld world(GetParam(), shape, contexts);
+    ExpectNearInEitherMode(world, sequences);
+    // Every thread block does many tiles.
+    ExpectNear(world, sequences, world.Attend(sequences, {.num_sms = 2}));
+  }
+}
+
+TEST_P(AttentionCudaTest, PrefillsDependOnNothingElseInDefaultModeEither) {
+  for (const AttentionShape& shape :
+       {AttentionShape{8, 2, 128}, {2, 2, 64, 70}, {6, 2, 96}, {4, 1, 256}}) {
+    SCOPED_TRACE(testing::Message() << "head dim " << shape.head_dim);
+    constexpr int32_t kLength = 700;
+    const AttentionWorld world(GetParam(), shape, {kLength, 300});
+    const int64_t row = world.row_size();
+    const Tensor whole = world.Attend({{kLength, kLength, 0}});
+    for (const auto& [end, size] : std::vector<std::pair<int32_t, int32_t>>{
+             {5, 5}, {128, 100}, {129, 6}, {700, 7}, {700, 333}, {513, 257}}) {
+      for (int32_t block_size : {16, 7, 256}) {
+        EXPECT_TRUE(
+            world
+                .Attend({{300, 31, 1}, {end, size, 0}, {200, 1, 1}},
+                        {.block_size = block_size, .num_sms = 3})
+                .SameBits(31 * row, whole, (end - size) * row, size * row))
+            << size << " up to " << end << ", block size " << block_size;
+      }
+    }
+  }
 }
 
 TEST_P(AttentionCudaTest, ARowWithoutKeysIsZero) {
@@ -125,10 +184,12 @@ void ExpectSameBitsHowever(DType dtype, const AttentionShape& shape,
                            int32_t length, const std::vector<int32_t>& chunks) {
   const AttentionWorld world(dtype, shape, {length, 90, 700});
   const int64_t row = world.row_size();
-  const Tensor whole = world.Attend({{length, length, 0}});
+  const Tensor whole =
+      world.Attend({{length, length, 0}}, {.is_deterministic = true});
   for (int32_t block_size : {16, 64, 256, 7, length}) {
     SCOPED_TRACE(testing::Message() << "block size " << block_size);
-    const LaunchChoices choices = {.block_size = block_size};
+    const LaunchChoices choices = {.block_size = block_size,
+                                   .is_deterministic = true};
     EXPECT_TRUE(whole.SameBits(world.Attend({{length, length, 0}}, choices)));
     for (int32_t context : {1, 63, 65, 256, 257, length - 1, length}) {
       // A decode, alone and in company.
@@ -166,7 +227,8 @@ TEST_P(AttentionCudaTest, SplitsAndLoadDoNotShowInLongContexts) {
   const AttentionShape shape = {4, 1, 128};
   const AttentionWorld world(GetParam(), shape, {9000, 1000});
   const int64_t row = world.row_size();
-  const Tensor chunk = world.Attend({{9000, 30, 0}});
+  const Tensor chunk =
+      world.Attend({{9000, 30, 0}}, {.is_deterministic = true});
   const LaunchChoices decode = {.say_decode = true};
   EXPECT_TRUE(
       world.Attend({{9000, 1, 0}}, decode).SameBits(0, chunk, 29 * row, row));

@@ -72,6 +72,7 @@ struct LaunchChoices {
   bool least_workspace = false;  // no more than the launch accepts
   int32_t repeats = 1;
   bool say_decode = false;  // promise that every sequence has one new token
+  bool is_deterministic = false;
 };
 
 class AttentionWorld {
@@ -214,6 +215,7 @@ inline Tensor AttentionWorld::Attend(const std::vector<StepSequence>& sequences,
   AttentionCudaOptions options = {};
   options.num_sms = choices.num_sms;
   options.max_query = choices.say_decode ? 1 : 0;
+  options.is_deterministic = choices.is_deterministic;
   const int64_t bytes = AttentionCudaWorkspaceBytes(
       num_tokens, shape_.num_q_heads, shape_.head_dim, options.num_sms);
   // What the workspace holds before must not matter.

@@ -1,0 +1,265 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The warp group of a prefill's thread block that copies, and what it shares
+// with those that compute.
+#ifndef KERNELS_CUDA_ATTENTION_LOADER_CUH_
+#define KERNELS_CUDA_ATTENTION_LOADER_CUH_
+
+#include <cstdint>
+
+#include "kernels/cuda/attention_mma.cuh"
+#include "kernels/cuda/attention_plan.h"
+#include "kernels/cuda/attention_tile.cuh"
+#include "kernels/cuda/attention_wgmma.cuh"
+
+namespace quire::attention {
+
+constexpr int kGroupThreads = 128;  // of a warp group
+constexpr int kGroupWarps = 4;
+constexpr int kConsumerGroups = 2;  // each computes half of a tile's rows
+constexpr int kConsumerWarps = kConsumerGroups * kGroupWarps;
+constexpr int kTileRing = 4;  // prefill tiles begun by the loader, not finished
+
+template <int kHeadDim>
+struct PrefillShape {
+  // Products have as many columns; what is beyond kHeadDim is never read.
+  static constexpr int kPadded = kHeadDim == 80 ? 96 : kHeadDim;
+  static constexpr int kPart = kPadded % 64 == 0 ? 64 : 32;
+  // Positions of one update of the online softmax, cut by position alone.
+  static constexpr int kKeys = kHeadDim > 128 ? 64 : 128;
+  // Tiles of keys or values in shared memory: as many as fit.
+  static constexpr int kSlots = kHeadDim > 128 ? 5 : 6;
+  static constexpr int kSlotBytes = kKeys * kPadded * 2;
+  static constexpr int kPartBytes = kKeys * kPart * 2;
+  static constexpr int kQueryPartBytes = kPrefillRows * kPart * 2;
+};
+
+// Slots hold a prefill tile's keys and values in the order of their use:
+//   K0, K1, V0, K2, V1, ..., V of the last.
+template <int kHeadDim>
+struct PrefillMemory {
+  using Shape = PrefillShape<kHeadDim>;
+
+  alignas(1024) uint8_t queries[kPrefillRows * Shape::kPadded * 2];
+  alignas(1024) uint8_t slots[Shape::kSlots][Shape::kSlotBytes];
+  TileRows tiles[kTileRing];  // num_rows 0: no more
+  uint64_t full[Shape::kSlots];
+  uint64_t empty[Shape::kSlots];
+  uint64_t queries_full;
+  uint64_t queries_empty;
+  uint64_t tile_full[kTileRing];
+  uint64_t tile_empty[kTileRing];
+
+  // By one thread.
+  __device__ void Init() {
+    for (int i = 0; i < Shape::kSlots; ++i) {
+      InitBarrier(SharedAddress(&full[i]), kGroupWarps);
+      InitBarrier(SharedAddress(&empty[i]), kConsumerWarps);
+    }
+    InitBarrier(SharedAddress(&queries_full), kGroupWarps);
+    InitBarrier(SharedAddress(&queries_empty), kConsumerWarps);
+    for (int i = 0; i < kTileRing; ++i) {
+      InitBarrier(SharedAddress(&tile_full[i]), 1);
+      InitBarrier(SharedAddress(&tile_empty[i]), kGroupWarps + kConsumerWarps);
+    }
+  }
+
+  // The tile at a place of the ring, until this warp gives it back.
+  __device__ __forceinline__ const TileRows& TakeTile(
+      const RingPosition<kTileRing>& at) {
+    WaitForPhase(SharedAddress(&tile_full[at.at]), at.parity);
+    return tiles[at.at];
+  }
+  __device__ __forceinline__ void GiveTileBack(
+      const RingPosition<kTileRing>& at, int lane) {
+    __syncwarp();
+    if (lane == 0) Arrive(SharedAddress(&tile_empty[at.at]));
+  }
+};
+
+// How many tiles of keys a prefill tile reads; one, of no key at all, if it has
+// none.
+template <int kKeys>
+__device__ __forceinline__ int NumKeyTiles(const TileRows& rows) {
+  return max(1, (rows.kv_end + kKeys - 1) / kKeys - rows.kv_begin / kKeys);
+}
+
+// One warp of those that copy. Each copies its own quarter of the rows and
+// tells of it when it is there: products see shared memory only after a fence
+// by the thread that wrote to it.
+template <int kHeadDim>
+class Loader {
+ public:
+  using Memory = PrefillMemory<kHeadDim>;
+  using Shape = PrefillShape<kHeadDim>;
+
+  __device__ __forceinline__ Loader(const AttentionParams& p,
+                                    const AttentionPlan& plan, Memory* memory)
+      : p_(p),
+        plan_(plan),
+        memory_(memory),
+        lane_(threadIdx.x % 32),
+        warp_(threadIdx.x / 32 % kGroupWarps),
+        group_(p.num_q_heads / p.cache.layout.num_kv_heads),
+        cache_(p, plan, 0, 0) {}
+
+  __device__ __forceinline__ void Run() {
+    FetchTile();
+#pragma unroll 1
+    for (RingPosition<kTileRing> at;; at.Advance()) {
+      const TileRows& rows = memory_->TakeTile(at);
+      if (rows.num_rows == 0) break;
+      FetchTile();
+      LoadTile(rows);
+      memory_->GiveTileBack(at, lane_);
+    }
+    Flush();
+  }
+
+ private:
+  // Groups of copies begun before an earlier one is waited for.
+  static constexpr int kAhead = 2;
+  static_assert(kAhead + 2 <= Shape::kSlots);
+
+  // One thread describes the next tile to all.
+  __device__ __forceinline__ void FetchTile() {
+    if (warp_ == 0 && lane_ == 0) {
+      const int heads = p_.cache.layout.num_kv_heads;
+      const int tile = atomicAdd(&plan_.header->next_tile, 1);
+      TileRows rows = {};
+      if (tile < plan_.header->num_tiles * heads) {
+        rows =
+            DescribeTile(p_, plan_.tiles[tile / heads], group_, tile % heads);
+      }
+      WaitForPhase(SharedAddress(&memory_->tile_empty[fetched_.at]),
+                   fetched_.parity ^ 1);
+      memory_->tiles[fetched_.at] = rows;
+      Arrive(SharedAddress(&memory_->tile_full[fetched_.at]));
+      fetched_.Advance();
+    }
+    __syncwarp();
+  }
+
+  __device__ __forceinline__ void LoadTile(const TileRows& rows) {
+    cache_ = CacheRows(p_, plan_, rows.seq_slot, rows.kv_head);
+    const int count = NumKeyTiles<Shape::kKeys>(rows);
+    int at = rows.kv_begin / Shape::kKeys * Shape::kKeys;
+    uint32_t now = LookUp(rows, at);
+    uint32_t next = LookUp(rows, at += Shape::kKeys);
+    LoadSlot(now);
+    LoadQueries(rows);
+#pragma unroll 1
+    for (int i = 1; i < count; ++i) {
+      const uint32_t later = LookUp(rows, at += Shape::kKeys);
+      LoadSlot(next);
+      LoadSlot(now == kNoRow ? kNoRow : now + cache_.to_values);
+      now = next;
+      next = later;
+    }
+    LoadSlot(now == kNoRow ? kNoRow : now + cache_.to_values);
+  }
+
+  // The cache's row that this lane's key of the tile at `at` lies in.
+  __device__ __forceinline__ uint32_t LookUp(const TileRows& rows, int at) {
+    constexpr int kRows = Shape::kKeys / kGroupWarps;
+    const int position = at + warp_ * kRows + lane_;
+    const bool is_valid =
+        lane_ < kRows && position >= rows.kv_begin && position < rows.kv_end;
+    return is_valid ? cache_.At(position) : kNoRow;
+  }
+
+  __device__ __forceinline__ void LoadSlot(uint32_t own) {
+    Acquire(SharedAddress(&memory_->empty[slots_.at]), slots_.parity ^ 1);
+    CopyRows<Shape::kKeys, kHeadDim * 2>(
+        SharedAddress(memory_->slots[slots_.at]), p_.cache.base, own);
+    Commit(SharedAddress(&memory_->full[slots_.at]));
+    slots_.Advance();
+  }
+
+  __device__ __forceinline__ void LoadQueries(const TileRows& rows) {
+    const int row = warp_ * 32 + lane_;
+    const int in_seq = rows.row_begin + row;
+    const uint32_t own =
+        ((rows.query_start + in_seq / group_) * p_.q_stride +
+         int64_t{rows.kv_head * group_ + in_seq % group_} * kHeadDim) /
+        8;
+    Acquire(SharedAddress(&memory_->queries_empty), query_parity_ ^ 1);
+    CopyRows<kPrefillRows, 16>(SharedAddress(memory_->queries), p_.q,
+                               row < rows.num_rows ? own : kNoRow);
+    Commit(SharedAddress(&memory_->queries_full));
+    query_parity_ ^= 1;
+  }
+
+  // Copies this warp's quarter of kRows rows. Lane i knows where the i-th comes
+  // from, in steps of kStep bytes from `base`.
+  template <int kRows, int kStep>
+  __device__ __forceinline__ void CopyRows(uint32_t to, const void* base,
+                                           uint32_t own) {
+    constexpr int kOwnRows = kRows / kGroupWarps;
+    constexpr int kUnits = kHeadDim / 8;  // 16 bytes each, of a row
+    constexpr int kPartUnits = Shape::kPart / 8;
+    static_assert(kOwnRows * kUnits % 32 == 0);
+#pragma unroll 4
+    for (int i = 0; i < kOwnRows * kUnits / 32; ++i) {
+      const int index = i * 32 + lane_;
+      const int row = index / kUnits, unit = index % kUnits;
+      const uint32_t from = __shfl_sync(~0u, own, row);
+      const bool is_valid = from != kNoRow;
+      const uint64_t source = is_valid ? from : 0;
+      CopyAsync(to + unit / kPartUnits * (kRows * Shape::kPart * 2) +
+                    Swizzle<Shape::kPart>::Offset(warp_ * kOwnRows + row,
+                                                  unit % kPartUnits),
+                static_cast<const uint8_t*>(base) + source * kStep + unit * 16,
+                is_valid);
+    }
+  }
+
+  // Waits until the phase is over; nobody must wait for what is not told yet.
+  __device__ __forceinline__ void Acquire(uint32_t barrier, int parity) {
+    if (__all_sync(~0u, TestPhase(barrier, parity))) return;
+    Flush();
+    WaitForPhase(barrier, parity);
+  }
+
+  // Ends a group of copies, of whose arrival `barrier` tells in a while.
+  __device__ __forceinline__ void Commit(uint32_t barrier) {
+    CommitCopies();
+    WaitForCopies<kAhead>();
+    Tell(untold_[0]);
+#pragma unroll
+    for (int i = 1; i < kAhead; ++i) untold_[i - 1] = untold_[i];
+    untold_[kAhead - 1] = barrier;
+  }
+
+  __device__ __forceinline__ void Flush() {
+    WaitForCopies<0>();
+#pragma unroll
+    for (int i = 0; i < kAhead; ++i) {
+      Tell(untold_[i]);
+      untold_[i] = 0;
+    }
+  }
+
+  __device__ __forceinline__ void Tell(uint32_t barrier) {
+    if (barrier == 0) return;
+    ShowToProducts();
+    __syncwarp();
+    if (lane_ == 0) Arrive(barrier);
+  }
+
+  const AttentionParams& p_;
+  const AttentionPlan& plan_;
+  Memory* memory_;
+  const int lane_;
+  const int warp_;
+  const int group_;
+  CacheRows cache_;
+  RingPosition<kTileRing> fetched_;
+  RingPosition<Shape::kSlots> slots_;
+  int query_parity_ = 0;
+  uint32_t untold_[kAhead] = {};  // barriers of groups on their way; 0: none
+};
+
+}  // namespace quire::attention
+
+#endif  // KERNELS_CUDA_ATTENTION_LOADER_CUH_
