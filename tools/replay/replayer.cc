@@ -78,8 +78,8 @@ std::string CompareSizes(const v1::RecordedPlan& recorded,
 
 class Replayer {
  public:
-  explicit Replayer(std::unique_ptr<EngineCore> core)
-      : core_(std::move(core)) {}
+  Replayer(std::unique_ptr<EngineCore> core, ReplayWatcher* watcher)
+      : core_(std::move(core)), watcher_(watcher) {}
 
   // False once a plan differs.
   absl::StatusOr<bool> Take(const v1::Record& record);
@@ -91,6 +91,7 @@ class Replayer {
   void Remember(const v1::Record& record);
 
   const std::unique_ptr<EngineCore> core_;
+  ReplayWatcher* const watcher_;
   ReplayReport report_;
   int64_t first_ns_ = 0;
   // Lines about the last records, a run of empty plans being left out.
@@ -117,17 +118,21 @@ absl::StatusOr<bool> Replayer::Take(const v1::Record& record) {
     QUIRE_RETURN_IF_ERROR(Apply(record, now));
   }
   core_->TakeEffects();
-  core_->TakeMetrics();
+  for (const RequestSample& sample : core_->TakeMetrics().requests) {
+    watcher_->OnEnded(sample);
+  }
   return equal;
 }
 
 absl::Status Replayer::Apply(const v1::Record& record, absl::Time now) {
   switch (record.event_case()) {
-    case v1::Record::kRequest:
+    case v1::Record::kRequest: {
       ++report_.num_requests;
-      core_->AddRequest(RequestKey(record.request().key()),
-                        DecodeRequest(record.request()), now);
+      const EngineRequest request = DecodeRequest(record.request());
+      core_->AddRequest(RequestKey(record.request().key()), request, now);
+      watcher_->OnRequest(request, now);
       break;
+    }
     case v1::Record::kFinish:
       if (record.finish().has_index()) {
         core_->FinishSequence(RequestKey(record.finish().key()),
@@ -146,7 +151,9 @@ absl::Status Replayer::Apply(const v1::Record& record, absl::Time now) {
       ++report_.num_results;
       StepResult result;
       QUIRE_RETURN_IF_ERROR(DecodeStepResult(record.step_result(), &result));
+      const StepId step = result.identity.step_id;
       core_->OnStepResult(std::move(result), now);
+      watcher_->OnResult(step, now);
       break;
     }
     case v1::Record::kGroupLost:
@@ -173,7 +180,9 @@ bool Replayer::ComparePlan(const v1::Record& record, absl::Time now) {
   const uint64_t step_id = plan == nullptr ? 0 : plan->identity.step_id.value();
   const uint64_t digest = plan == nullptr ? 0 : PlanDigest(*plan);
   if (step_id == recorded.step_id() && digest == recorded.digest()) {
-    report_.num_plans += plan != nullptr;
+    if (plan == nullptr) return true;
+    ++report_.num_plans;
+    watcher_->OnPlan(*plan, core_->Stats(), now);
     return true;
   }
   std::string& text = report_.difference;
@@ -198,7 +207,8 @@ bool Replayer::ComparePlan(const v1::Record& record, absl::Time now) {
 
 }  // namespace
 
-absl::StatusOr<ReplayReport> Replay(const std::string& path) {
+absl::StatusOr<ReplayReport> Replay(const std::string& path,
+                                    ReplayWatcher* watcher) {
   using google::protobuf::io::FileInputStream;
   using google::protobuf::util::ParseDelimitedFromZeroCopyStream;
   std::FILE* file = std::fopen(path.c_str(), "rb");
@@ -221,7 +231,8 @@ absl::StatusOr<ReplayReport> Replay(const std::string& path) {
   }
   QUIRE_ASSIGN_OR_RETURN(std::unique_ptr<EngineCore> core,
                          EngineCore::Create(DecodeOptions(header.options())));
-  Replayer replayer(std::move(core));
+  ReplayWatcher nobody;
+  Replayer replayer(std::move(core), watcher == nullptr ? &nobody : watcher);
   v1::Record record;
   bool equal = true;
   while (equal) {

@@ -10,6 +10,10 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "common/step_plan.h"
+#include "coordinator/engine/engine_client.h"
+#include "coordinator/engine/engine_metrics.h"
 
 namespace quire {
 
@@ -27,9 +31,25 @@ struct ReplayReport {
   std::string difference;
 };
 
+// Hears what happens once more, each event right after the engine has dealt
+// with it. `now` is the time that was recorded.
+class ReplayWatcher {
+ public:
+  virtual ~ReplayWatcher() = default;
+  virtual void OnRequest(const EngineRequest& /*request*/, absl::Time /*now*/) {
+  }
+  // A plan that equals the recorded one.
+  virtual void OnPlan(const StepPlan& /*plan*/, const EngineStats& /*stats*/,
+                      absl::Time /*now*/) {}
+  virtual void OnResult(StepId /*step*/, absl::Time /*now*/) {}
+  virtual void OnEnded(const RequestSample& /*sample*/) {}
+};
+
 // NotFound if there is no such file; InvalidArgument if it is no recording, of
-// another format, or not readable any more at some record.
-absl::StatusOr<ReplayReport> Replay(const std::string& path);
+// another format, or not readable any more at some record. `watcher` may be
+// null.
+absl::StatusOr<ReplayReport> Replay(const std::string& path,
+                                    ReplayWatcher* watcher = nullptr);
 
 }  // namespace quire
 

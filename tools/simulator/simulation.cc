@@ -10,7 +10,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
-#include "common/digest.h"
 #include "common/status_macros.h"
 #include "coordinator/engine/engine_core.h"
 #include "glog/logging.h"
@@ -22,23 +21,10 @@ namespace {
 
 constexpr int64_t kNever = std::numeric_limits<int64_t>::max();
 constexpr int64_t kStepsPerHarvest = 16;
-constexpr TokenId kFirstToken = 100;
-constexpr uint64_t kNumTokens = 20000;
+constexpr int64_t kVocabSize = 20100;
 
 absl::Time At(int64_t now_ns) {
   return absl::UnixEpoch() + absl::Nanoseconds(now_ns);
-}
-
-// The first `prefix_len` tokens are everyone's, the others follow from `idx`.
-std::vector<TokenId> MakePrompt(const SimulatedRequest& request, int64_t idx) {
-  std::vector<TokenId> prompt(request.prompt_len);
-  for (int32_t position = 0; position < request.prompt_len; ++position) {
-    const uint64_t owner = position < request.prefix_len ? 0 : idx + 1;
-    prompt[position] = static_cast<TokenId>(
-        kFirstToken +
-        MixBits(owner << 24 ^ static_cast<uint64_t>(position)) % kNumTokens);
-  }
-  return prompt;
 }
 
 // One run.
@@ -99,14 +85,15 @@ absl::Status Simulation::BeginGroup() {
   const int32_t num_host_blocks = options_.num_host_blocks > 0
                                       ? options_.num_host_blocks
                                       : NumHostBlocks(cost, block_size);
-  return core_->OnGroupReady(
-      {.coordinator_epoch = Epoch(1),
-       .group_epoch = Epoch(1),
-       .num_blocks = num_blocks,
-       .num_host_blocks = num_host_blocks,
-       .swap_blocks_per_second = SwapBlocksPerSecond(cost, block_size),
-       .prefill_tokens_per_second = PrefillTokensPerSecond(cost)},
-      At(0));
+  const GroupReady group = {
+      .coordinator_epoch = Epoch(1),
+      .group_epoch = Epoch(1),
+      .num_blocks = num_blocks,
+      .num_host_blocks = num_host_blocks,
+      .swap_blocks_per_second = SwapBlocksPerSecond(cost, block_size),
+      .prefill_tokens_per_second = PrefillTokensPerSecond(cost)};
+  if (options_.observer) options_.observer->OnGroupReady(group, At(0));
+  return core_->OnGroupReady(group, At(0));
 }
 
 void Simulation::AddArrivals() {
@@ -116,7 +103,7 @@ void Simulation::AddArrivals() {
     const SimulatedRequest& request = requests_[idx];
     EngineRequest engine_request;
     engine_request.request_id = absl::StrCat(idx);
-    engine_request.prompt = MakePrompt(request, idx);
+    engine_request.prompt = MakePrompt(request, idx, kVocabSize);
     engine_request.use_prefix_cache = options_.prefix_cache;
     SamplingParams& sampling = engine_request.sampling;
     sampling.slot.seed = static_cast<uint64_t>(idx);
@@ -128,13 +115,20 @@ void Simulation::AddArrivals() {
       sampling.n = request.beam_width;
       sampling.best_of = request.beam_width;
     }
-    core_->AddRequest(RequestKey(idx + 1), std::move(engine_request),
-                      At(request.arrival_ns));
+    const RequestKey key(idx + 1);
+    const absl::Time arrival = At(request.arrival_ns);
+    if (options_.observer) {
+      options_.observer->OnRequest(key, engine_request, arrival);
+    }
+    core_->AddRequest(key, std::move(engine_request), arrival);
   }
 }
 
 void Simulation::PlanAhead() {
-  while (const StepPlan* plan = core_->Plan(At(now_ns_))) {
+  while (true) {
+    const StepPlan* plan = core_->Plan(At(now_ns_));
+    if (options_.observer) options_.observer->OnPlan(plan, At(now_ns_));
+    if (plan == nullptr) return;
     Pending& step = pending_.emplace_back();
     StepWork work;
     workers_.Run(*plan, &step.result, &work);
@@ -155,12 +149,7 @@ void Simulation::PlanAhead() {
 void Simulation::Observe(const StepPlan& plan, const StepWork& work,
                          int64_t begin_ns, int64_t end_ns) {
   busy_ns_ += end_ns - begin_ns;
-  result_.num_swapped_out_blocks += static_cast<int64_t>(plan.swap_outs.size());
-  result_.num_swapped_in_blocks += static_cast<int64_t>(plan.swap_ins.size());
-  result_.num_copied_blocks += static_cast<int64_t>(plan.copies.size());
-  for (const AdmittedSlot& admitted : plan.admitted) {
-    result_.num_cached_tokens += admitted.num_computed_tokens;
-  }
+  CountWork(plan, &result_);
   if (begin_ns < window_begin_ns_ || begin_ns > last_arrival_ns_) return;
   means_.Add((end_ns - begin_ns) / 1e9, core_->Stats(), workers_.totals(),
              work);
@@ -219,7 +208,10 @@ absl::StatusOr<SimulationResult> Simulation::Run() {
       AddArrivals();
     } else {
       now_ns_ = next_result;
-      core_->OnStepResult(std::move(pending_.front().result), At(now_ns_));
+      const absl::Time now = At(now_ns_);
+      StepResult& result = pending_.front().result;
+      if (options_.observer) options_.observer->OnStepResult(result, now);
+      core_->OnStepResult(std::move(result), now);
       pending_.pop_front();
       if (++num_results_ % kStepsPerHarvest == 0) Harvest();
       if (options_.invariants_period > 0 &&
@@ -235,6 +227,15 @@ absl::StatusOr<SimulationResult> Simulation::Run() {
 }
 
 }  // namespace
+
+void CountWork(const StepPlan& plan, SimulationResult* result) {
+  result->num_swapped_out_blocks += static_cast<int64_t>(plan.swap_outs.size());
+  result->num_swapped_in_blocks += static_cast<int64_t>(plan.swap_ins.size());
+  result->num_copied_blocks += static_cast<int64_t>(plan.copies.size());
+  for (const AdmittedSlot& admitted : plan.admitted) {
+    result->num_cached_tokens += admitted.num_computed_tokens;
+  }
+}
 
 absl::StatusOr<SimulationResult> Simulate(
     const SimulationOptions& options,

@@ -11,7 +11,9 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "common/step_plan.h"
 #include "coordinator/engine/engine_metrics.h"
+#include "coordinator/engine/engine_observer.h"
 #include "coordinator/engine/engine_options.h"
 #include "tools/simulator/candidates.h"
 #include "tools/simulator/cost_model.h"
@@ -34,6 +36,8 @@ struct SimulationOptions {
   // system that cannot keep up would go on for long.
   bool stop_at_last_arrival = false;
   int32_t invariants_period = 0;  // steps between checks of the books; 0: never
+  // Hears what the engine hears and plans, such as a Recorder; may be null.
+  EngineObserver* observer = nullptr;
 };
 
 // Of a latency, seconds. All zero if there were no values.
@@ -85,6 +89,9 @@ struct SimulationResult {
 
   double wall_s = 0;  // real time that the run took; differs from run to run
 };
+
+// Adds the blocks that a plan moves and the tokens that it finds cached.
+void CountWork(const StepPlan& plan, SimulationResult* result);
 
 // InvalidArgument as EngineCore; Internal if requests remain that nothing
 // runs, or the books do not balance.

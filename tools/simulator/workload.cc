@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "common/digest.h"
 #include "common/json_fields.h"
 #include "common/status_macros.h"
 #include "glog/logging.h"
@@ -20,6 +21,9 @@ constexpr uint64_t kArrivals = 0;
 constexpr uint64_t kOrder = 1;
 constexpr uint64_t kLengths = 2;
 constexpr uint64_t kChats = 3;
+
+// Below it are ids that mean something to models.
+constexpr TokenId kFirstToken = 100;
 
 void Shuffle(Random* random, std::vector<RequestLengths>* lengths) {
   for (size_t idx = lengths->size(); idx > 1; --idx) {
@@ -116,6 +120,19 @@ std::vector<SimulatedRequest> MakeWorkload(
                      .beam_width = options.beam_width};
   }
   return requests;
+}
+
+std::vector<TokenId> MakePrompt(const SimulatedRequest& request, int64_t idx,
+                                int64_t vocab_size) {
+  CHECK_GT(vocab_size, kFirstToken);
+  std::vector<TokenId> prompt(request.prompt_len);
+  for (int32_t position = 0; position < request.prompt_len; ++position) {
+    const uint64_t owner = position < request.prefix_len ? 0 : idx + 1;
+    prompt[position] = static_cast<TokenId>(
+        kFirstToken + MixBits(owner << 24 ^ static_cast<uint64_t>(position)) %
+                          (vocab_size - kFirstToken));
+  }
+  return prompt;
 }
 
 }  // namespace quire

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "common/ids.h"
 
 namespace quire {
 
@@ -64,6 +65,12 @@ std::vector<RequestLengths> MakeLognormalLengths(double mean_prompt_len,
 // not empty, rate > 0.
 std::vector<SimulatedRequest> MakeWorkload(
     const std::vector<RequestLengths>& lengths, const WorkloadOptions& options);
+
+// The prompt of the idx-th request: its first `prefix_len` tokens are
+// everyone's, the others follow from `idx`. Ids are below `vocab_size`, and
+// those of special tokens are left out. REQUIRES: vocab_size > 100.
+std::vector<TokenId> MakePrompt(const SimulatedRequest& request, int64_t idx,
+                                int64_t vocab_size);
 
 }  // namespace quire
 

@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tools/paper/server_process.h"
+
+#include <string>
+
+#include "gtest/gtest.h"
+#include "tests/integration/runfiles.h"
+
+namespace quire {
+namespace {
+
+std::string Quire() { return Runfile("tools/quire/quire"); }
+std::string DemoModel() {
+  return "--model=" + ModelFolder("tools/demo_model/model");
+}
+
+TEST(ServerProcessTest, ServesUntilItIsStopped) {
+  auto server =
+      ServerProcess::Start(Quire(), {DemoModel()}, testing::TempDir());
+  ASSERT_TRUE(server.ok()) << server.status();
+  EXPECT_NE((*server)->address().find("127.0.0.1:"), std::string::npos);
+  const absl::Status stopped = (*server)->Stop();
+  EXPECT_TRUE(stopped.ok()) << stopped;
+}
+
+TEST(ServerProcessTest, RepeatsWhyAServerDidNotStart) {
+  const auto server = ServerProcess::Start(
+      Quire(), {DemoModel(), "--block_size=17"}, testing::TempDir());
+  EXPECT_EQ(server.status().code(), absl::StatusCode::kUnavailable);
+  EXPECT_NE(server.status().message().find("block_size"), std::string::npos)
+      << server.status();
+}
+
+}  // namespace
+}  // namespace quire
