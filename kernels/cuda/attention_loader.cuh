@@ -196,21 +196,42 @@ class Loader {
   __device__ __forceinline__ void CopyRows(uint32_t to, const void* base,
                                            uint32_t own) {
     constexpr int kOwnRows = kRows / kGroupWarps;
-    constexpr int kUnits = kHeadDim / 8;  // 16 bytes each, of a row
-    constexpr int kPartUnits = Shape::kPart / 8;
-    static_assert(kOwnRows * kUnits % 32 == 0);
-#pragma unroll 4
-    for (int i = 0; i < kOwnRows * kUnits / 32; ++i) {
-      const int index = i * 32 + lane_;
-      const int row = index / kUnits, unit = index % kUnits;
-      const uint32_t from = __shfl_sync(~0u, own, row);
-      const bool is_valid = from != kNoRow;
-      const uint64_t source = is_valid ? from : 0;
-      CopyAsync(to + unit / kPartUnits * (kRows * Shape::kPart * 2) +
-                    Swizzle<Shape::kPart>::Offset(warp_ * kOwnRows + row,
-                                                  unit % kPartUnits),
-                static_cast<const uint8_t*>(base) + source * kStep + unit * 16,
-                is_valid);
+    if (__all_sync(~0u, lane_ >= kOwnRows || own != kNoRow)) {
+      CopyRows<kRows, kStep, true>(to, base, own);
+    } else {
+      CopyRows<kRows, kStep, false>(to, base, own);
+    }
+  }
+
+  // Lanes side by side copy a part of a row, of a few rows at once: what
+  // differs from one copy to the next is known when this is compiled, but for
+  // the row.
+  template <int kRows, int kStep, bool kAllValid>
+  __device__ __forceinline__ void CopyRows(uint32_t to, const void* base,
+                                           uint32_t own) {
+    constexpr int kOwnRows = kRows / kGroupWarps;
+    constexpr int kRowUnits = kHeadDim / 8;  // 16 bytes each
+    constexpr int kUnits = Shape::kPart / 8;
+    constexpr int kAtOnce = 32 / kUnits;  // rows
+    using Layout = Swizzle<Shape::kPart>;
+    const int row = lane_ / kUnits, unit = lane_ % kUnits;
+    to += Layout::Offset(warp_ * kOwnRows + row, unit);
+    const uint8_t* from = static_cast<const uint8_t*>(base) + unit * 16;
+#pragma unroll
+    for (int i = 0; i < kOwnRows / kAtOnce; ++i) {
+      const uint32_t source = __shfl_sync(~0u, own, i * kAtOnce + row);
+      const bool is_valid = kAllValid || source != kNoRow;
+      const uint8_t* at = from + (is_valid ? uint64_t{source} * kStep : 0);
+      const uint32_t dst =
+          (to ^ Layout::Toggle(i * kAtOnce)) + i * kAtOnce * Layout::kRowBytes;
+#pragma unroll
+      for (int part = 0; part * kUnits < kRowUnits; ++part) {
+        if ((part + 1) * kUnits > kRowUnits && unit >= kRowUnits % kUnits) {
+          continue;
+        }
+        CopyAsync(dst + part * kRows * Layout::kRowBytes,
+                  at + part * Layout::kRowBytes, is_valid);
+      }
     }
   }
 

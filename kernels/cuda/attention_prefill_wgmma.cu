@@ -19,12 +19,13 @@ namespace quire::attention {
 namespace {
 
 constexpr int kThreads = (1 + kConsumerGroups) * kGroupThreads;
+
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+
 constexpr int kGroupRows = kPrefillRows / kConsumerGroups;
 // Registers of a thread that copies, and of one that computes: 65,536 in all.
 constexpr int kLoaderRegisters = 56;
 constexpr int kConsumerRegisters = 224;
-
-#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
 // A warp group that computes.
 template <int kHeadDim>
@@ -105,10 +106,15 @@ class Consumer {
       Release(&memory_->empty[keys.at]);
       if (i + 1 == count) Release(&memory_->queries_empty);
       Soften(at, s, shrink);
-      WaitForProducts<0>();
-      HoldOutputs();
+      if (IsSettled(shrink)) {
+        WaitForProducts<0>();
+        HoldOutputs();
+      } else {
+        WaitForProducts<0>();
+        HoldOutputs();
+        Shrink(shrink);
+      }
       Release(&memory_->empty[values.at]);
-      Shrink(shrink);
       Pack(s, weights);
     }
     const Ring values = TakeSlot();
@@ -264,6 +270,14 @@ class Consumer {
       weights[j / 2][2 * (j % 2)] = PackBf16(s[j][0], s[j][1]);
       weights[j / 2][2 * (j % 2) + 1] = PackBf16(s[j][2], s[j][3]);
     }
+  }
+
+  // Whether no row's outputs shrink. It asks for the sums, too, which are never
+  // negative: a branch on them keeps the assembler from moving the softmax
+  // behind the products that are to run meanwhile.
+  __device__ __forceinline__ bool IsSettled(const float (&shrink)[2]) {
+    return __all_sync(~0u, shrink[0] == 1.0f && shrink[1] == 1.0f &&
+                               l_[0] >= 0.0f && l_[1] >= 0.0f);
   }
 
   __device__ __forceinline__ void Shrink(const float (&shrink)[2]) {

@@ -29,6 +29,12 @@ struct Swizzle {
     return row * kRowBytes + ((unit ^ key) << 4);
   }
 
+  // What the offset of a row differs by, bit by bit, from that of the row
+  // `rows` before it, beside rows * kRowBytes; `rows` is a multiple of 4.
+  static constexpr int Toggle(int rows) {
+    return kPart == 64 ? (rows & 4) << 4 : (rows & 4) << 3;
+  }
+
   // Of an operand at `address`, `part_bytes` from part to part. A step of 16
   // along a row adds 2 within a part; a step of 16 rows, kRowBytes.
   static __device__ __forceinline__ uint64_t Descriptor(uint32_t address,
