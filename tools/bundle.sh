@@ -15,6 +15,8 @@
 # Programs need no newer C library than the oldest of their symbols: the last
 # line says which, and which of Debian 12, Ubuntu 22.04 and 24.04 have it.
 set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+readonly here
 
 die() {
   echo "bundle: $*" >&2
@@ -55,6 +57,19 @@ newest_glibc() {
   objdump -T "$@" 2>/dev/null | grep -o 'GLIBC_[0-9.]*' | sort -uV | tail -1
 }
 
+# Debian 12's libstdc++ is all that needs a C library of 2.36, for one function.
+# Ubuntu 22.04 has 2.35: there the function comes from a library of our own.
+lower_glibc() {
+  local library=$1/libstdc++.so.6
+  [[ -f $library && ! -f $1/libquire_arc4random.so ]] || return 0
+  [[ $(objdump -T "$library") == *'(GLIBC_2.36) arc4random'* ]] || return 0
+  ${CC:-cc} -O2 -fPIC -shared -o "$1/libquire_arc4random.so" \
+    "$here/bundle/arc4random.c"
+  patchelf --add-needed libquire_arc4random.so "$library"
+  python3 "$here/bundle/lower_version.py" "$library" GLIBC_2.36 \
+    GLIBC_2.2.5
+}
+
 main() {
   (($# >= 2)) || die "usage: tools/bundle.sh FOLDER PROGRAM..."
   command -v patchelf >/dev/null || die "no patchelf: apt-get install patchelf"
@@ -84,6 +99,7 @@ main() {
       die "$program: $(ldd "$file" | grep 'not found')"
     fi
   done
+  lower_glibc "$folder/lib"
   local glibc
   glibc=$(newest_glibc "$folder"/bin/* "$folder"/lib/*)
   local systems='Ubuntu 24.04'

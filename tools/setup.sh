@@ -10,7 +10,7 @@ cd "$(dirname "$0")/.."
 
 readonly TOOLS=(
   bazel-bootstrap bazel-platforms bazel-rules-java bazel-rules-proto
-  bazel-skylib ca-certificates g++ git python3
+  bazel-skylib ca-certificates g++ git patchelf python3
 )
 # Oldest cargo that builds the text library.
 readonly CARGO_OLDEST=1.87
