@@ -31,7 +31,7 @@ main() {
   fi
   [[ $(uname -sm) == 'Linux x86_64' ]] || die "needs x86-64 Linux"
   python3 -m pip --version >/dev/null 2>&1 ||
-    die "python3 has no pip: apt-get install python3-pip"
+    die "python3 has no pip: run tools/setup.sh --cuda"
 
   mkdir -p "$(dirname "$TOOLKIT")"
   # A folder of one's own, moved into place whole: two may install at once.
@@ -42,8 +42,10 @@ main() {
   echo "cuda_toolkit: downloading ${#WHEELS[@]} wheels, about 700 MB" >&2
   python3 -m pip install --quiet --disable-pip-version-check \
     --root-user-action=ignore --no-deps --no-compile --no-cache-dir \
-    --only-binary=:all: --target "$scratch/site" "${WHEELS[@]}" >&2 ||
-    die "pip could not install the wheels; is there a network?"
+    --only-binary=:all: --retries 3 --target "$scratch/site" "${WHEELS[@]}" \
+    >"$scratch/pip.log" 2>&1 ||
+    die "the download failed; is there a network? pip says:" \
+      "$(grep -m1 ERROR "$scratch/pip.log" || tail -1 "$scratch/pip.log")"
 
   local found=$scratch/site/nvidia
   mv "$found/cu13" "$scratch/toolkit"

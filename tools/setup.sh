@@ -4,7 +4,8 @@
 # Installs the Debian 12 packages that Quire is built with. Does nothing, and
 # needs no root, when all are there.
 #
-# Usage: tools/setup.sh
+# Usage: tools/setup.sh [--cuda]
+#   --cuda  also what tools/cuda_toolkit.sh needs
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -12,6 +13,8 @@ readonly TOOLS=(
   bazel-bootstrap bazel-platforms bazel-rules-java bazel-rules-proto
   bazel-skylib ca-certificates g++ git patchelf python3
 )
+# What tools/cuda_toolkit.sh installs the CUDA toolkit with.
+readonly CUDA_TOOLS=(python3-pip)
 # Oldest cargo that builds the text library.
 readonly CARGO_OLDEST=1.87
 
@@ -71,6 +74,9 @@ main() {
   while read -r package; do wanted+=("$package"); done < <(libraries)
   ((${#wanted[@]} > ${#TOOLS[@]})) ||
     die "tools/bazel/system_packages.bzl lists no package"
+  if [[ ${1:-} == --cuda ]] && ! python3 -m pip --version >/dev/null 2>&1; then
+    wanted+=("${CUDA_TOOLS[@]}")
+  fi
   has_cargo || wanted+=(cargo-web rustc-web)
   for package in "${wanted[@]}"; do
     is_installed "$package" || missing+=("$package")
@@ -100,4 +106,4 @@ main() {
   echo "setup: done in ${SECONDS} s" >&2
 }
 
-main
+main "$@"

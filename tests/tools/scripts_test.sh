@@ -5,7 +5,8 @@
 # build asserts.
 set -euo pipefail
 
-for script in tools/setup.sh tools/quickstart.sh tools/test.sh; do
+for script in tools/setup.sh tools/quickstart.sh tools/test.sh \
+  tools/cuda_toolkit.sh tools/bundle.sh; do
   bash -n "$script"
   [[ -x $script ]] || { echo "$script is not executable"; exit 1; }
 done
@@ -32,3 +33,16 @@ if output=$(PATH=$fake:$PATH tools/setup.sh 2>&1); then
 fi
 [[ $(wc -l <<<"$output") == 1 && $output == *"needs Debian 12"* ]] ||
   { echo "unexpected: $output"; exit 1; }
+
+# A toolkit that cannot be downloaded is one line, and leaves nothing behind.
+if python3 -m pip --version >/dev/null 2>&1; then
+  if output=$(PIP_INDEX_URL=http://127.0.0.1:9/ PIP_CONFIG_FILE=/dev/null \
+    QUIRE_CUDA_CACHE=$TEST_TMPDIR/toolkits/cuda tools/cuda_toolkit.sh 2>&1); then
+    echo "cuda_toolkit.sh installed from nowhere"
+    exit 1
+  fi
+  [[ $(grep -c 'the download failed' <<<"$output") == 1 &&
+    $(wc -l <<<"$output") == 2 ]] || { echo "unexpected: $output"; exit 1; }
+  left=$(ls "$TEST_TMPDIR/toolkits")
+  [[ -z $left ]] || { echo "left behind: $left"; exit 1; }
+fi
