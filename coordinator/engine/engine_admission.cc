@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "coordinator/engine/engine_core.h"
+#include "coordinator/kv/attention_window.h"
 #include "glog/logging.h"
 
 namespace quire {
@@ -55,12 +56,33 @@ KvAdmission EngineCore::AdmissionOf(const Sequence& seq) const {
           .tokens = seq.tokens,
           .num_new_tokens = 0,
           .max_num_tokens = seq.max_num_tokens,
-          .scope = seq.group->cache_scope};
+          .scope = seq.group->cache_scope,
+          .window = window_};
 }
 
 // One without outputs is nothing but the prompt, which the first one computes.
+// With a window the first one must not have gone on: it may have left behind
+// what the prompt's last token sees.
 bool EngineCore::ForksLater(const Sequence& seq) const {
-  return kv_->can_fork() && seq.num_output_tokens() == 0;
+  if (!kv_->can_fork() || seq.num_output_tokens() > 0) return false;
+  if (window_ == 0) return true;
+  const SequenceGroup& group = *seq.group;
+  for (const Sequence& first : group.sequences) {
+    if (group.IsLive(first)) return first.num_output_tokens() == 0;
+  }
+  return false;
+}
+
+int32_t EngineCore::MaxChunk(int32_t num_computed) const {
+  if (window_ == 0) return options_.max_num_batched_tokens;
+  const int32_t block_size = kv_->block_size();
+  // Wherever the window begins in its block; or nothing is left behind at all.
+  const int64_t num_wherever =
+      (int64_t{max_seq_blocks_} - 1) * block_size - window_ + 2;
+  const int64_t num_whole = int64_t{max_seq_blocks_} * block_size;
+  return static_cast<int32_t>(
+      std::min<int64_t>(std::max(num_wherever, num_whole - num_computed),
+                        options_.max_num_batched_tokens));
 }
 
 void EngineCore::SettleWaiting(SequenceGroup* group) {
@@ -106,8 +128,15 @@ void EngineCore::Settle(const SequenceGroup& group,
     }
     is_first = false;
     waiting->num_tokens += seq.num_tokens() - found.num_computed_tokens;
-    waiting->num_wanted_blocks += (num_tokens + block_size - 1) / block_size -
-                                  std::max(found.num_held_blocks, num_shared);
+    const int32_t num_wanted = (num_tokens + block_size - 1) / block_size -
+                               std::max(found.num_held_blocks, num_shared);
+    waiting->num_wanted_blocks += std::min(num_wanted, max_seq_blocks_);
+  }
+  // Siblings that chunks of full size would not let into the pool together take
+  // smaller ones.
+  if (window_ > 0) {
+    waiting->num_wanted_blocks =
+        std::min(waiting->num_wanted_blocks, kv_->Usage().num_blocks);
   }
 }
 
@@ -162,7 +191,7 @@ void EngineCore::Preempt(size_t begin, size_t end) {
     const RunningSequence& entry = running_[idx];
     Sequence* seq = slots_[entry.slot.value()];
     // One that has sampled nothing forks again, unless it comes first.
-    const bool forks_again = idx > begin && kv_->can_fork() &&
+    const bool forks_again = idx > begin && kv_->can_fork() && window_ == 0 &&
                              entry.num_tokens == seq->num_prompt_tokens;
     if (seq->finished || forks_again || entry.num_computed_tokens == 0) {
       continue;  // released by Requeue
@@ -234,7 +263,8 @@ bool EngineCore::Place(Sequence* seq, int32_t* budget, InFlightStep* step) {
   if (seq->publishes || seq->parked) {
     num_found = kv_->FindReusable(admission).num_computed_tokens;
   }
-  int32_t num_tokens = std::min(*budget, seq->num_tokens() - num_found);
+  int32_t num_tokens =
+      std::min({*budget, seq->num_tokens() - num_found, MaxChunk(num_found)});
   admission.num_new_tokens = std::max(
       num_tokens, kv_->AdmissionTokens(seq->num_tokens(), seq->max_num_tokens));
   AdmittedSlot admitted;
@@ -255,6 +285,8 @@ bool EngineCore::Place(Sequence* seq, int32_t* budget, InFlightStep* step) {
   RunningSequence entry = RunningEntryOf(*seq);
   entry.num_computed_tokens = num_found;
   entry.num_blocks = kv_->NumBlocks(slot);
+  entry.num_dropped_blocks =
+      FirstSeenToken(num_found, window_) / kv_->block_size();
   entry.num_private_blocks = kv_->NumPrivateBlocks({&slot, 1});
   DescribeSequence(*seq, &admitted);
   plan_.admitted.push_back(std::move(admitted));

@@ -105,7 +105,8 @@ void EngineCore::SettleBeams(SequenceGroup* group) {
 void EngineCore::CountBlocks() {
   metrics_.counters.num_held_block_steps += kv_->Usage().num_held;
   for (const RunningSequence& entry : running_) {
-    metrics_.counters.num_table_block_steps += entry.num_blocks;
+    metrics_.counters.num_table_block_steps +=
+        entry.num_blocks - entry.num_dropped_blocks;
   }
 }
 

@@ -2,6 +2,7 @@
 #include "coordinator/engine/engine_core.h"
 
 #include <algorithm>
+#include <limits>
 #include <map>
 #include <string>
 
@@ -9,6 +10,7 @@
 #include "common/status_macros.h"
 #include "coordinator/engine/best_of.h"
 #include "coordinator/engine/cache_scope.h"
+#include "coordinator/kv/attention_window.h"
 #include "coordinator/kv/kv_manager_registry.h"
 #include "coordinator/scheduler/policy_registry.h"
 #include "glog/logging.h"
@@ -151,8 +153,8 @@ absl::Status EngineCore::CheckDeadline(const SequenceGroup& group,
   const SamplingParams& sampling = group.sampling;
   const bool may_stop = !sampling.stop_token_ids.empty() ||
                         !sampling.stop.empty() || sampling.beam_width > 0;
-  const int32_t num_outputs = may_stop ? std::max(1, sampling.slot.min_tokens)
-                                       : sampling.max_tokens;
+  const int32_t num_outputs =
+      may_stop ? std::max(1, sampling.slot.min_tokens) : sampling.max_tokens;
   // What it would find computed is left out, and a sequence's tokens are the
   // least that it computes.
   const int32_t num_tokens =
@@ -213,6 +215,7 @@ absl::Status EngineCore::OnGroupReady(const GroupReady& group, absl::Time now) {
       MakeKvManager(options_.kv_manager, kv_options);
   if (!kv.ok()) return absl::InternalError(std::string(kv.status().message()));
   kv_ = *std::move(kv);
+  SetWindow(kv_options.num_blocks);
   rates_ = {.swap_blocks = group.swap_blocks_per_second,
             .prefill_tokens = group.prefill_tokens_per_second};
   last_table_digest_ = kv_->table_digest();
@@ -242,6 +245,17 @@ absl::Status EngineCore::OnGroupReady(const GroupReady& group, absl::Time now) {
   }
   SweepEnded();
   return absl::OkStatus();
+}
+
+void EngineCore::SetWindow(int32_t num_blocks) {
+  window_ = 0;
+  max_seq_blocks_ = std::numeric_limits<int32_t>::max();
+  if (options_.sliding_window == 0 || !kv_->can_drop()) return;
+  window_ = std::max(kLeastWindow, options_.sliding_window);
+  const int64_t num_tokens =
+      int64_t{window_} - 1 + options_.max_num_batched_tokens;
+  max_seq_blocks_ = static_cast<int32_t>(std::min<int64_t>(
+      num_blocks, MostBlocksOver(num_tokens, kv_->block_size())));
 }
 
 void EngineCore::OnGroupLost(Epoch group_epoch, const absl::Status& cause,

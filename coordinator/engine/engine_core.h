@@ -135,6 +135,7 @@ class EngineCore {
   void RecordEnd(const SequenceGroup& group, FinishReason reason,
                  const absl::Status& status, absl::Time now);
   void LeaveQueue(SequenceGroup* group);
+  void SetWindow(int32_t num_blocks);
   // DeadlineExceeded, with numbers, if a new one would be late even alone.
   absl::Status CheckDeadline(const SequenceGroup& group, absl::Time now);
   // Back to its place in the queue, without slots, with the tokens it has.
@@ -160,6 +161,8 @@ class EngineCore {
   void ExpireDeadlines(absl::Time now);
   void CompactRunning();
   void BeginResync(absl::Time now);
+  // Gives back what the attention windows of those that run have left behind.
+  void DropBehindWindows();
   View MakeView(absl::Time now);
   void RunDecided(InFlightStep* step);
   void AddSlice(RunningSequence* running, int32_t num_tokens,
@@ -178,6 +181,9 @@ class EngineCore {
   KvAdmission AdmissionOf(const Sequence& seq) const;
   // Whether an admission of its group leaves it to fork.
   bool ForksLater(const Sequence& seq) const;
+  // Tokens of a sequence that has `num_computed`, which a step may compute for
+  // it to hold no more than max_seq_blocks_.
+  int32_t MaxChunk(int32_t num_computed) const;
   void PreemptDecided(absl::Time now);
   // Preempts the group that running_[begin, end) is.
   void Preempt(size_t begin, size_t end);
@@ -223,6 +229,9 @@ class EngineCore {
   // The group epoch. kv_ is null while there is none.
   std::unique_ptr<KvManager> kv_;
   PreemptionRates rates_;
+  // Of the attention, if what lies behind it is given back; else 0.
+  int32_t window_ = 0;          // tokens
+  int32_t max_seq_blocks_ = 0;  // see View
   uint64_t last_table_digest_ = 0;
   StepIdentity last_step_;  // the last planned one
   bool resync_ = false;     // drain, then restate everything

@@ -31,6 +31,8 @@ absl::Status ValidateEngineOptions(const EngineOptions& options) {
   QUIRE_RETURN_IF_ERROR(
       CheckRange("max_model_len", options.max_model_len, 2, kMany));
   QUIRE_RETURN_IF_ERROR(
+      CheckRange("sliding_window", options.sliding_window, 0, kMany));
+  QUIRE_RETURN_IF_ERROR(
       CheckRange("run_ahead_depth", options.run_ahead_depth, 1, kMaxRunAhead));
   QUIRE_RETURN_IF_ERROR(CheckRange("watermark", options.watermark, 0, 0.5));
   QUIRE_RETURN_IF_ERROR(
@@ -73,12 +75,15 @@ absl::Status CheckFitsAlone(const EngineOptions& options, int32_t num_blocks,
            .max_num_seqs = options.max_num_seqs,
            .max_model_len = options.max_model_len},
           static_cast<int32_t>(num_prompt_tokens),
-          static_cast<int32_t>(num_tokens)));
+          static_cast<int32_t>(num_tokens), options.sliding_window));
   num_needed *= num_seqs;
   if (num_needed > num_blocks) {
     return absl::InvalidArgumentError(absl::StrCat(
         "prompt and max_tokens, ", num_tokens, " tokens",
         num_seqs > 1 ? absl::StrCat(" in ", num_seqs, " sequences") : "",
+        options.sliding_window > 0
+            ? absl::StrCat(" behind a window of ", options.sliding_window)
+            : "",
         ", need ", num_needed, " KV blocks; the pool has ", num_blocks));
   }
   return absl::OkStatus();

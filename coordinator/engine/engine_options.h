@@ -26,6 +26,10 @@ struct EngineOptions {
   int32_t max_num_batched_tokens = 2048;
   int32_t max_model_len = 2048;  // tokens
   int32_t block_size = 16;       // tokens
+  // Tokens that every layer's attention looks back on at most, the query's own
+  // included. Blocks behind them are given back. 0: some layer looks back on
+  // all.
+  int32_t sliding_window = 0;
   std::string kv_manager = "paged";
   std::string scheduling_policy = "paged_fcfs";
   // Steps planned before the first of them is known. 1: wait for each result.
@@ -59,6 +63,7 @@ inline int32_t NumSequences(const SamplingParams& sampling) {
 // Whether a request of `num_seqs` sequences could run with the workers to
 // itself. InvalidArgument says how much it needs and how much there is. What
 // siblings share is not counted: after a preemption it may be shared no more.
+// With a sliding window, blocks behind it need not fit beside those in it.
 // `block_size` is that of the pool, if it is not --block_size.
 absl::Status CheckFitsAlone(const EngineOptions& options, int32_t num_blocks,
                             int64_t num_prompt_tokens, int64_t max_tokens,

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "coordinator/kv/attention_window.h"
 #include "glog/logging.h"
 
 namespace quire {
@@ -12,6 +13,11 @@ namespace {
 HashKey HashKeyOf(const KvOptions& options) {
   return options.prefix_hash_key == HashKey{} ? ProcessHashKey()
                                               : options.prefix_hash_key;
+}
+
+// The last token is always computed, since it yields the next one.
+int32_t MaxComputed(const KvAdmission& admission) {
+  return static_cast<int32_t>(admission.tokens.size()) - 1;
 }
 
 // Looks a sequence's full blocks up, each once at most.
@@ -37,6 +43,8 @@ class PrefixWalk {
     return is_known_ ? index_.place(cursor_.node) : BlockPlace();
   }
 
+  // Whether every block up to the last one asked for has been computed once.
+  bool is_known() const { return is_known_; }
   // The last node that was found.
   const PrefixCursor& cursor() const { return cursor_; }
 
@@ -167,10 +175,8 @@ const ParkedSequence* BlockStore::FindParked(const KvAdmission& admission,
 
 template <typename Visit>
 ReusableBlocks BlockStore::Walk(const KvAdmission& admission,
-                                const Visit& visit) const {
-  // The last token is always computed, since it yields the next one.
-  const int32_t max_computed =
-      static_cast<int32_t>(admission.tokens.size()) - 1;
+                                int32_t first_seen, const Visit& visit) const {
+  const int32_t max_computed = MaxComputed(admission);
   ReusableBlocks found;
   found.cursor.scope = admission.scope;
   if (max_computed <= 0) return found;
@@ -178,10 +184,9 @@ ReusableBlocks BlockStore::Walk(const KvAdmission& admission,
   const int32_t num_parked =
       parked == nullptr ? 0 : std::min(parked->num_computed, max_computed);
   int32_t& idx = found.num_blocks;
-  if (parked != nullptr) {
-    for (; idx < parked->first_idx; ++idx) visit(BlockPlace());
-    found.num_dropped = idx;
-  }
+  if (parked != nullptr) first_seen = std::max(first_seen, parked->first_idx);
+  for (; idx < first_seen; ++idx) visit(BlockPlace());
+  found.num_dropped = idx;
   const int32_t block_size = options_.block_size;
   PrefixWalk prefixes(index_, admission, block_size);
   for (;; ++idx) {
@@ -209,19 +214,49 @@ ReusableBlocks BlockStore::Walk(const KvAdmission& admission,
   return found;
 }
 
+int32_t BlockStore::FirstSeenBlock(const KvAdmission& admission) const {
+  const int32_t window = std::max(kLeastWindow, admission.window);
+  const int32_t max_computed = MaxComputed(admission);
+  if (admission.window == 0 || max_computed <= 0) return 0;
+  const int32_t block_size = options_.block_size;
+  if (FindParked(admission, max_computed) != nullptr) {
+    const ReusableBlocks found = Walk(admission, 0, [](BlockPlace) {});
+    return FirstSeenToken(found.num_computed, window) / block_size;
+  }
+  // The longest prefix whose last blocks are there, whatever became of those
+  // that its window has left behind.
+  PrefixWalk prefixes(index_, admission, block_size);
+  int32_t first_seen = 0;
+  int32_t first_there = 0;  // of those in a row
+  for (int32_t idx = 0; (idx + 1) * block_size <= max_computed; ++idx) {
+    const BlockPlace place = prefixes.Find(idx);
+    if (!prefixes.is_known()) break;
+    if (place.is_nowhere()) {
+      first_there = idx + 1;
+      continue;
+    }
+    const int32_t first =
+        FirstSeenToken((idx + 1) * block_size, window) / block_size;
+    if (first >= first_there) first_seen = first;
+  }
+  return first_seen;
+}
+
 ReusableBlocks BlockStore::FindReusable(const KvAdmission& admission,
                                         std::vector<BlockPlace>* places) const {
-  return Walk(admission,
+  return Walk(admission, FirstSeenBlock(admission),
               [places](BlockPlace place) { places->push_back(place); });
 }
 
 KvReuse BlockStore::CountReusable(const KvAdmission& admission) const {
   KvReuse reuse;
   bool last_is_held = false;
-  const ReusableBlocks found = Walk(admission, [&](BlockPlace place) {
+  const auto count = [&](BlockPlace place) {
     last_is_held = place.is_device() && pool_.num_refs(place.device()) > 0;
     reuse.num_held_blocks += last_is_held || place.is_nowhere();
-  });
+  };
+  const ReusableBlocks found =
+      Walk(admission, FirstSeenBlock(admission), count);
   reuse.num_computed_tokens = found.num_computed;
   // A held block that is partly filled is replaced by a copy.
   if (found.num_computed % options_.block_size != 0) {

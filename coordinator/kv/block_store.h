@@ -74,7 +74,8 @@ class BlockStore {
   void PrepareWrite(BlockId block, int32_t offset);
 
   // What is there of an admission, block by block into `places`: nowhere for
-  // the dropped ones. Without `places` it allocates nothing.
+  // the dropped ones. With a window, the blocks in it suffice. Without `places`
+  // it allocates nothing.
   ReusableBlocks FindReusable(const KvAdmission& admission,
                               std::vector<BlockPlace>* places) const;
   // Those of `places` that others hold.
@@ -152,8 +153,14 @@ class BlockStore {
     return parked_.place(parked.blocks[idx - parked.first_idx]);
   }
 
+  // Visits the place of each block that is there. Blocks before `first_seen`
+  // are not looked for and count as dropped.
   template <typename Visit>
-  ReusableBlocks Walk(const KvAdmission& admission, const Visit& visit) const;
+  ReusableBlocks Walk(const KvAdmission& admission, int32_t first_seen,
+                      const Visit& visit) const;
+  // The first block that the admission needs of what is there: where its
+  // window begins behind as many computed tokens as can be had.
+  int32_t FirstSeenBlock(const KvAdmission& admission) const;
 
   absl::Status CheckContents() const;
   absl::Status CheckPlaces() const;

@@ -60,6 +60,9 @@ struct KvAdmission {
   int32_t num_new_tokens = 0;
   int32_t max_num_tokens = 0;  // the longest that it may become
   CacheScope scope = 0;
+  // Tokens that its attention looks back on, its own included; 0: all. What
+  // lies before them need not be found.
+  int32_t window = 0;
 };
 
 // What an admission would find of its sequence, if it came now.
@@ -135,8 +138,11 @@ class KvManager {
   // No step from the plan being made on reads tokens before `num_tokens` of the
   // slot: its attention window has left them behind. Blocks that hold no others
   // are given back at once. The table keeps their entries, which nobody reads,
-  // so workers need not be told.
+  // so workers need not be told. Memory that is contiguous (reserved, virtual)
+  // stays whole: nothing is given back.
   virtual void DropBefore(SlotId /*slot*/, int32_t /*num_tokens*/) {}
+  // Whether DropBefore does anything.
+  virtual bool can_drop() const { return false; }
 
   // Makes room to write tokens [num_computed, num_computed + num_new) of the
   // slot, and writes what the workers must be told into `plan`. A shared block

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "coordinator/kv/kv_manager_registry.h"
 
+#include <algorithm>
 #include <string>
 
 #include "absl/strings/str_cat.h"
 #include "common/status_macros.h"
+#include "coordinator/kv/attention_window.h"
 #include "coordinator/kv/paged_manager.h"
 #include "coordinator/kv/reserved_manager.h"
 #include "coordinator/kv/virtual_manager.h"
@@ -24,6 +26,7 @@ struct Registration {
   // Blocks are page groups, whose size is the workers' to say.
   bool has_pages = false;
   bool can_fork = false;  // as its managers say
+  bool can_drop = false;  // likewise
 };
 
 template <typename Manager>
@@ -52,7 +55,7 @@ int64_t BlocksReserved(const KvOptions& options, int32_t num_tokens,
 
 constexpr Registration kManagers[] = {
     {"paged", &Make<PagedManager>, &BlocksOnDemand, /*has_pages=*/false,
-     /*can_fork=*/true},
+     /*can_fork=*/true, /*can_drop=*/true},
     {"orca_max", &MakeReserved<LengthRule::kMax>,
      &BlocksReserved<LengthRule::kMax>},
     {"orca_pow2", &MakeReserved<LengthRule::kPow2>,
@@ -106,9 +109,13 @@ absl::StatusOr<bool> CanFork(std::string_view name) {
 absl::StatusOr<int64_t> NumBlocksAlone(std::string_view name,
                                        const KvOptions& options,
                                        int32_t num_tokens,
-                                       int32_t max_num_tokens) {
+                                       int32_t max_num_tokens, int32_t window) {
   QUIRE_ASSIGN_OR_RETURN(const Registration* registration, Find(name));
-  return registration->num_blocks_alone(options, num_tokens, max_num_tokens);
+  const int64_t num_blocks =
+      registration->num_blocks_alone(options, num_tokens, max_num_tokens);
+  if (window == 0 || !registration->can_drop) return num_blocks;
+  return std::min(num_blocks, MostBlocksOver(std::max(kLeastWindow, window),
+                                             options.block_size));
 }
 
 }  // namespace quire

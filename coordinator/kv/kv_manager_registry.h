@@ -24,11 +24,15 @@ absl::StatusOr<bool> CanFork(std::string_view name);
 
 // Blocks that a sequence of `num_tokens` known tokens takes of an otherwise
 // empty pool until it is `max_num_tokens` long. It runs alone exactly if the
-// pool has so many. InvalidArgument for an unknown name. Thread-safe.
+// pool has so many. `window`: tokens that its attention looks back on, 0: all;
+// where blocks behind it are given back, a sequence whose prompt comes in
+// chunks of any size needs no more than those in it. InvalidArgument for an
+// unknown name. Thread-safe.
 absl::StatusOr<int64_t> NumBlocksAlone(std::string_view name,
                                        const KvOptions& options,
                                        int32_t num_tokens,
-                                       int32_t max_num_tokens);
+                                       int32_t max_num_tokens,
+                                       int32_t window = 0);
 
 }  // namespace quire
 

@@ -40,6 +40,7 @@ class PagedManager final : public KvManager {
   void Forget(SequenceId sequence) override;
   void ForgetAll() override;
   void DropBefore(SlotId slot, int32_t num_tokens) override;
+  bool can_drop() const override { return true; }
   absl::Status Grow(SlotId slot, int32_t num_computed, int32_t num_new,
                     StepPlan* plan) override;
   void Fork(SlotId parent, SlotId child, int32_t num_tokens) override;

@@ -39,9 +39,12 @@ inline int32_t FittingTokens(const RunningSequence& seq, int32_t num_tokens,
 }
 
 // Blocks that a prompt was promised when it was admitted and has not taken.
-inline int32_t PromisedBlocks(const RunningSequence& seq, int32_t block_size) {
-  return std::max(0, BlocksFor(seq.num_prefill_tokens, block_size) -
-                         seq.num_blocks) +
+// What it gives back behind its window it may take again.
+inline int32_t PromisedBlocks(const RunningSequence& seq, const View& view) {
+  const int32_t num_left =
+      BlocksFor(seq.num_prefill_tokens, view.block_size) - seq.num_blocks;
+  const int32_t num_held = seq.num_blocks - seq.num_dropped_blocks;
+  return std::max(0, std::min(num_left, view.max_seq_blocks - num_held)) +
          (seq.shares_last_block ? 1 : 0);
 }
 

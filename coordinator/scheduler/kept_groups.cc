@@ -118,7 +118,7 @@ int32_t KeptGroups::Room() const {
   for (int32_t idx = 0; idx < static_cast<int32_t>(kept_.size()); ++idx) {
     const RunningSequence& seq = view_.running[idx];
     if (kept_[idx] && seq.is_prefill()) {
-      room -= PromisedBlocks(seq, view_.block_size);
+      room -= PromisedBlocks(seq, view_);
     }
   }
   return room;
@@ -134,7 +134,7 @@ bool KeptGroups::Reclaim(int32_t tenant_idx, int32_t num_wanted,
     if (!kept_[idx] || !is_borrower(idx)) continue;
     const RunningSequence& seq = view_.running[idx];
     num_there += seq.num_private_blocks;
-    if (seq.is_prefill()) num_there += PromisedBlocks(seq, view_.block_size);
+    if (seq.is_prefill()) num_there += PromisedBlocks(seq, view_);
   }
   if (num_there < num_wanted) return false;
   while (Room() < num_wanted) Preempt(LastKept(is_borrower), for_arrival);

@@ -134,7 +134,7 @@ class Pass {
     int32_t room = view_.num_free_blocks;
     for (int32_t idx = 0; idx < num_kept_; ++idx) {
       const RunningSequence& seq = view_.running[idx];
-      if (seq.is_prefill()) room -= PromisedBlocks(seq, view_.block_size);
+      if (seq.is_prefill()) room -= PromisedBlocks(seq, view_);
     }
     for (const ScheduledSlice& slice : decision_.slices) {
       const RunningSequence& seq = view_.running[slice.running_idx];

@@ -30,8 +30,9 @@ struct RunningSequence {
   int32_t num_computed_tokens = 0;
   // Known when it was admitted. It is prefilled up to here, then decodes.
   int32_t num_prefill_tokens = 0;
-  int32_t max_num_tokens = 0;  // no step is planned once it is this long
-  int32_t num_blocks = 0;      // in its table
+  int32_t max_num_tokens = 0;      // no step is planned once it is this long
+  int32_t num_blocks = 0;          // in its table, the dropped ones included
+  int32_t num_dropped_blocks = 0;  // given back behind its attention window
   // That come back to the pool if its whole group is released.
   int32_t num_private_blocks = 0;
   bool shares_last_block = false;  // the next write copies a block first
@@ -96,6 +97,9 @@ struct View {
                       : -(-ahead / rank_per_level);
   }
   int32_t block_size = 16;
+  // That a sequence holds at once: with an attention window, those of it and of
+  // the largest chunk, as the rest is given back.
+  int32_t max_seq_blocks = std::numeric_limits<int32_t>::max();
   int32_t num_free_blocks = 0;   // for the taking: free and cached
   int32_t watermark_blocks = 0;  // left free by an admission, if others run
   int32_t num_free_slots = 0;

@@ -171,6 +171,7 @@ void SimulatedWorkerGroup::Send(const StepPlan& plan) {
       ++num_resyncs_;
       Clear();
     }
+    for (Slot& slot : slots_) LeaveBehind(&slot);
     // First, because a block that is moved out may be another's at once.
     ApplySwapOuts(plan);
     ApplyTables(plan);
@@ -240,6 +241,15 @@ void SimulatedWorkerGroup::Drop(SlotId slot_id, int32_t logical_idx,
   digest_.Toggle(slot_id, logical_idx, block.value());
 }
 
+void SimulatedWorkerGroup::LeaveBehind(Slot* slot) {
+  const int32_t num_dropped =
+      std::min(FirstSeen(*slot) / options_.block_size,
+               static_cast<int32_t>(slot->table.size()));
+  for (; slot->num_dropped < num_dropped; ++slot->num_dropped) {
+    --num_holders_[slot->table[slot->num_dropped].value()];
+  }
+}
+
 // Slots of this very plan that find in the block what this step computes.
 int32_t SimulatedWorkerGroup::NumFinders(BlockId block) const {
   int32_t num = 0;
@@ -247,8 +257,8 @@ int32_t SimulatedWorkerGroup::NumFinders(BlockId block) const {
     if (!slot.live || slot.admitted_by != last_step_.step_id) continue;
     const int32_t num_found =
         (slot.num_computed + options_.block_size - 1) / options_.block_size;
-    num +=
-        std::count(slot.table.begin(), slot.table.begin() + num_found, block);
+    num += std::count(slot.table.begin() + slot.num_dropped,
+                      slot.table.begin() + num_found, block);
   }
   return num;
 }
@@ -267,6 +277,8 @@ void SimulatedWorkerGroup::Wipe(BlockId block) {
 void SimulatedWorkerGroup::Release(SlotId slot_id) {
   Slot* slot = At(slot_id, /*live=*/true);
   for (size_t idx = 0; idx < slot->table.size(); ++idx) {
+    // Drop() counts it once more.
+    num_holders_[slot->table[idx].value()] += idx < slot->num_dropped;
     Drop(slot_id, static_cast<int32_t>(idx), slot->table[idx]);
   }
   if (slot->row.has_value()) {
@@ -324,9 +336,12 @@ void SimulatedWorkerGroup::Fork(const SlotFork& fork) {
   child->num_computed = num_computed;
   child->written.resize(num_computed);
   child->table.resize(num_blocks);
+  // The parent may have left behind since what this plan's forks still see.
+  child->num_dropped = 0;
   for (int32_t idx = 0; idx < num_blocks; ++idx) {
     Hold(fork.child, idx, child->table[idx]);
   }
+  LeaveBehind(child);
 }
 
 void SimulatedWorkerGroup::SetNextToken(const NextToken& next) {
@@ -356,6 +371,7 @@ void SimulatedWorkerGroup::Admit(const AdmittedSlot& admitted) {
   slot->admitted_by = last_step_.step_id;
   slot->sampling = admitted.sampling;
   slot->table.clear();
+  slot->num_dropped = 0;
   slot->row.reset();
   if (const auto* row = std::get_if<CacheRowId>(&admitted.cache)) {
     TakeRow(admitted.slot, *row);
@@ -368,6 +384,7 @@ void SimulatedWorkerGroup::Admit(const AdmittedSlot& admitted) {
       Wipe(slot->table[idx]);
     }
   }
+  LeaveBehind(slot);
   uint64_t prefix = kEmptyPrefix;
   for (int32_t position = 0; position < slot->num_computed; ++position) {
     prefix = Extend(prefix, slot->tokens[position]);
@@ -473,7 +490,8 @@ bool SimulatedWorkerGroup::IsExpected(const Slot* writer, int32_t position,
   const BlockId block = writer->table[idx];
   if (BlockBegin(block)[position % options_.block_size] == value) return true;
   return std::all_of(slots_.begin(), slots_.end(), [&](const Slot& slot) {
-    if (!slot.live || idx >= slot.table.size() || slot.table[idx] != block) {
+    if (!slot.live || idx >= slot.table.size() || idx < slot.num_dropped ||
+        slot.table[idx] != block) {
       return true;
     }
     const size_t at = position;
@@ -498,7 +516,8 @@ void SimulatedWorkerGroup::RunSlice(const Slice& slice, bool is_decode,
     return;
   }
   // What attention reads must be what this sequence wrote.
-  for (int32_t position = 0; position < slot->num_computed; ++position) {
+  for (int32_t position = FirstSeen(*slot); position < slot->num_computed;
+       ++position) {
     if (*Kv(*slot, position) != slot->written[position]) {
       Fail(absl::StrCat("slot ", slice.slot.value(), " reads position ",
                         position, ", which holds something else"));

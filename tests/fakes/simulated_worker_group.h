@@ -7,6 +7,7 @@
 #ifndef TESTS_FAKES_SIMULATED_WORKER_GROUP_H_
 #define TESTS_FAKES_SIMULATED_WORKER_GROUP_H_
 
+#include <algorithm>
 #include <cstdint>
 #include <deque>
 #include <optional>
@@ -34,6 +35,9 @@ struct SimulatedGroupOptions {
   int32_t num_host_blocks = 0;
   double swap_blocks_per_second = 0;
   double prefill_tokens_per_second = 0;
+  // Tokens that attention looks back on; 0: all. Blocks behind them may be
+  // anyone's.
+  int32_t sliding_window = 0;
   // Rows of virtual memory, whose page groups are what num_blocks counts.
   bool has_rows = false;
 };
@@ -92,6 +96,7 @@ class SimulatedWorkerGroup final : public Dispatcher {
     StepId admitted_by;
     SlotSampling sampling;
     std::vector<BlockId> table;
+    int32_t num_dropped = 0;        // entries that the window has left behind
     std::optional<CacheRowId> row;  // in place of a table
     std::vector<KvValue> written;   // [num_computed] what must be in the cache
   };
@@ -109,6 +114,14 @@ class SimulatedWorkerGroup final : public Dispatcher {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Drop(SlotId slot_id, int32_t logical_idx, BlockId block)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // The first position that the slot's next token sees.
+  int32_t FirstSeen(const Slot& slot) const {
+    return options_.sliding_window == 0
+               ? 0
+               : std::max(0, slot.num_computed + 1 - options_.sliding_window);
+  }
+  // Holds no more what the slot's window has left behind.
+  void LeaveBehind(Slot* slot) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   int32_t NumFinders(BlockId block) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void TakeRow(SlotId slot_id, CacheRowId row)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

@@ -28,7 +28,8 @@ class Driver {
   Driver(const EngineOptions& options, int32_t num_blocks)
       : workers_({.num_blocks = num_blocks,
                   .block_size = options.block_size,
-                  .max_num_seqs = options.max_num_seqs}) {
+                  .max_num_seqs = options.max_num_seqs,
+                  .sliding_window = options.sliding_window}) {
     auto core = EngineCore::Create(options);
     EXPECT_TRUE(core.ok()) << core.status();
     core_ = *std::move(core);
@@ -285,7 +286,13 @@ INSTANTIATE_TEST_SUITE_P(
         Setting{32, 11, 8, 4096, 4, 3, true},
         Setting{250, 512, 16, 150, 0, 2, true},
         Setting{250, 512, 4, 540, 0, 2, true},
-        Setting{250, 256, 1, 2100, 0, 2, true}),
+        Setting{250, 256, 1, 2100, 0, 2, true},
+        // A window smaller than most prompts, in pools for it alone too.
+        Setting{64, 512, 16, 4096, 0, 2, false, 24},
+        Setting{64, 64, 4, 4096, 3, 2, true, 9},
+        Setting{250, 512, 16, 60, 0, 2, true, 24},
+        Setting{250, 64, 4, 130, 0, 3, true, 24},
+        Setting{250, 256, 1, 400, 0, 2, true, 24}),
     Name);
 
 TEST(BeamEngineTest, ThePromptIsComputedOnceAndItsBlocksAreShared) {

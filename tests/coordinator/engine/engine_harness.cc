@@ -20,6 +20,7 @@ SimulatedGroupOptions Sized(SimulatedGroupOptions group,
                             const EngineOptions& options) {
   group.block_size = options.block_size;
   group.max_num_seqs = options.max_num_seqs;
+  group.sliding_window = options.sliding_window;
   group.has_rows = options.kv_manager == "virtual";
   return group;
 }

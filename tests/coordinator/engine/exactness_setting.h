@@ -21,6 +21,7 @@ struct Setting {
   int32_t forced_preemption_period;
   int32_t run_ahead_depth;
   bool must_preempt = false;
+  int32_t sliding_window = 0;  // tokens
 };
 
 inline std::string Name(const testing::TestParamInfo<Setting>& info) {
@@ -28,7 +29,7 @@ inline std::string Name(const testing::TestParamInfo<Setting>& info) {
   return absl::StrCat("seqs", s.max_num_seqs, "tokens",
                       s.max_num_batched_tokens, "block", s.block_size, "of",
                       s.num_blocks, "force", s.forced_preemption_period,
-                      "ahead", s.run_ahead_depth);
+                      "ahead", s.run_ahead_depth, "window", s.sliding_window);
 }
 
 inline EngineOptions OptionsOf(const Setting& setting) {
@@ -37,6 +38,7 @@ inline EngineOptions OptionsOf(const Setting& setting) {
   options.max_num_batched_tokens = setting.max_num_batched_tokens;
   options.max_model_len = 512;
   options.block_size = setting.block_size;
+  options.sliding_window = setting.sliding_window;
   options.forced_preemption_period = setting.forced_preemption_period;
   options.run_ahead_depth = setting.run_ahead_depth;
   return options;

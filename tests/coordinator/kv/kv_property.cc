@@ -47,13 +47,25 @@ absl::Status KvPropertyRun::CheckFound(const KvPropertySequence& seq,
   const int32_t num_parked = std::min(seq.num_computed, max_computed);
   int32_t num_blocks = 0;
   int32_t num_computed = 0;
+  int32_t first_there = 0;
   const auto is_published = [&] {
     return property_.finds_all && seq.scope != 0 &&
            published_.contains(PrefixOf(seq, num_blocks + 1));
   };
-  while ((num_blocks + 1) * block_size_ <= max_computed &&
-         ((num_blocks + 1) * block_size_ <= num_parked || is_published())) {
-    num_computed = ++num_blocks * block_size_;
+  while ((num_blocks + 1) * block_size_ <= max_computed) {
+    const bool is_there =
+        (num_blocks + 1) * block_size_ <= num_parked || is_published();
+    ++num_blocks;
+    if (!is_there) first_there = num_blocks;
+    // Behind a window, a gap does not matter to a prefix.
+    if (!is_there && (seq.window == 0 || num_parked > 0)) break;
+    const int32_t first_seen =
+        seq.window == 0
+            ? 0
+            : std::max(0, num_blocks * block_size_ + 1 - seq.window);
+    if (is_there && first_there <= first_seen / block_size_) {
+      num_computed = num_blocks * block_size_;
+    }
   }
   num_computed = std::max(num_computed, num_parked);
   const int32_t found = reuse.num_computed_tokens;

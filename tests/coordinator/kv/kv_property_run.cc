@@ -232,7 +232,8 @@ absl::Status KvPropertyRun::Admit(SlotId slot, KvPropertySequence seq) {
       .sequence_id = seq.id,
       .tokens = absl::MakeConstSpan(seq.tokens.data(), seq.num_known),
       .max_num_tokens = property_.max_length,
-      .scope = seq.scope};
+      .scope = seq.scope,
+      .window = seq.window};
   const KvReuse reuse = manager_.FindReusable(admission);
   num_operations_ += 2;
   const int32_t num_left = seq.num_known - reuse.num_computed_tokens;

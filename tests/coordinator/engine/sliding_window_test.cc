@@ -1,0 +1,249 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Blocks that fall out of a sliding attention window are given back at once,
+// and nobody's tokens change. The simulated workers check that every token in
+// a window is what was written there, and that a block is one sequence's as
+// long as its window is on it.
+#include <algorithm>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "gtest/gtest.h"
+#include "tests/coordinator/engine/engine_harness.h"
+
+namespace quire {
+namespace {
+
+EngineOptions Options(int32_t window) {
+  EngineOptions options;
+  options.max_num_seqs = 8;
+  options.max_num_batched_tokens = 16;
+  options.max_model_len = 4096;
+  options.block_size = 4;
+  options.sliding_window = window;
+  options.enable_prefix_caching = false;
+  return options;
+}
+
+EngineRequest MakeGroup(const std::string& id, int32_t num_prompt_tokens,
+                        int32_t max_tokens, int32_t n, uint64_t seed = 1) {
+  EngineRequest request = MakeRequest(id, num_prompt_tokens, max_tokens, seed);
+  request.sampling.n = n;
+  request.sampling.best_of = n;
+  return request;
+}
+
+void ExpectAll(EngineHarness& engine, RequestKey key,
+               const EngineRequest& request) {
+  for (int32_t index = 0; index < request.sampling.n; ++index) {
+    EXPECT_EQ(engine.Heard(key, index).tokens, ExpectedStream(request, index))
+        << request.request_id << " sequence " << index;
+  }
+}
+
+int32_t NumHeld(EngineHarness& engine) {
+  const EngineStats stats = engine.core().Stats();
+  return stats.num_blocks - stats.num_free_blocks - stats.num_cached_blocks;
+}
+
+TEST(SlidingWindowTest, ALongDecodeHoldsNoMoreThanItsWindow) {
+  for (int32_t window : {2, 3, 4, 5, 17, 20, 21}) {
+    EngineHarness engine(Options(window), /*num_blocks=*/512);
+    const EngineRequest request = MakeRequest("a", 3, 1000);
+    const RequestKey key = engine.MustSubmit(request);
+    int32_t most = 0;
+    do {
+      engine.Plan();
+      most = std::max(most, NumHeld(engine));
+    } while (engine.Deliver());
+    // Wherever it begins in its first block, and no block more.
+    EXPECT_EQ(most, (window - 1 + 3) / 4 + 1) << "window " << window;
+    ExpectAll(engine, key, request);
+    engine.ExpectClean();
+  }
+}
+
+TEST(SlidingWindowTest, APromptHoldsItsWindowAndAChunk) {
+  EngineHarness engine(Options(/*window=*/24), /*num_blocks=*/512);
+  const EngineRequest request = MakeRequest("a", 1000, 10);
+  const RequestKey key = engine.MustSubmit(request);
+  int32_t most = 0;
+  do {
+    engine.Plan();
+    most = std::max(most, NumHeld(engine));
+  } while (engine.Deliver());
+  EXPECT_LE(most, (24 - 1 + 16 - 1 + 3) / 4 + 1);
+  ExpectAll(engine, key, request);
+  engine.ExpectClean();
+}
+
+TEST(SlidingWindowTest, APromptFarLargerThanThePoolRunsIfItsWindowFits) {
+  for (int32_t window : {2, 3, 4, 5, 6, 31, 32, 33}) {
+    const int32_t least = (window - 1 + 3) / 4 + 1;
+    for (int32_t num_blocks : {least, least + 1, least + 3}) {
+      EngineHarness engine(Options(window), num_blocks);
+      const EngineRequest request = MakeRequest("a", 500, 100);
+      const RequestKey key = engine.MustSubmit(request);
+      engine.RunUntilIdle(/*max_steps=*/5000);
+      ExpectAll(engine, key, request);
+      engine.ExpectClean();
+    }
+    EngineHarness engine(Options(window), least - 1);
+    const auto refused = engine.Submit(MakeRequest("a", 500, 100));
+    EXPECT_EQ(refused.status().code(), absl::StatusCode::kInvalidArgument);
+    EXPECT_NE(refused.status().message().find(
+                  absl::StrCat("behind a window of ", window)),
+              std::string::npos)
+        << refused.status();
+  }
+}
+
+TEST(SlidingWindowTest, ReservedAndVirtualMemoryStayWhole) {
+  for (const char* manager : {"orca_max", "virtual"}) {
+    EngineOptions options = Options(/*window=*/8);
+    options.kv_manager = manager;
+    options.max_model_len = 256;
+    if (options.kv_manager == "orca_max") options.scheduling_policy = "orca";
+    EngineHarness engine(options, /*num_blocks=*/64);
+    const EngineRequest request = MakeRequest("a", 100, 100);
+    const RequestKey key = engine.MustSubmit(request);
+    int32_t most = 0;
+    do {
+      engine.Plan();
+      most = std::max(most, NumHeld(engine));
+    } while (engine.Deliver());
+    EXPECT_GE(most, (100 + 99 + 3) / 4) << manager;
+    ExpectAll(engine, key, request);
+    engine.ExpectClean();
+  }
+}
+
+TEST(SlidingWindowTest, APrefixIsFoundWithoutWhatItsWindowHasLeftBehind) {
+  EngineOptions options = Options(/*window=*/16);
+  options.enable_prefix_caching = true;
+  // Too small for the prompt: its first blocks are somebody else's by its end.
+  EngineHarness engine(options, /*num_blocks=*/20);
+  EngineRequest first = MakeRequest("a", 200, 2);
+  EngineRequest second = MakeRequest("b", 200, 2);
+  const RequestKey a = engine.MustSubmit(first);
+  engine.RunUntilIdle();
+  const RequestKey b = engine.MustSubmit(second);
+  engine.RunUntilIdle();
+  ExpectAll(engine, a, first);
+  ExpectAll(engine, b, second);
+  EXPECT_EQ(engine.Heard(b).num_cached_tokens, 196);
+  engine.ExpectClean();
+}
+
+TEST(SlidingWindowTest, APreemptedSequenceGoesOnWhereItsWindowIs) {
+  EngineOptions options = Options(/*window=*/16);
+  options.forced_preemption_period = 7;
+  options.preemption_mode = PreemptionMode::kSwap;
+  EngineHarness engine(
+      options, SimulatedGroupOptions{.num_blocks = 12, .num_host_blocks = 32});
+  std::vector<EngineRequest> requests;
+  std::vector<RequestKey> keys;
+  for (int i = 0; i < 4; ++i) {
+    requests.push_back(MakeRequest(absl::StrCat("r", i), 90, 60, i + 1));
+    keys.push_back(engine.MustSubmit(requests.back()));
+  }
+  engine.RunUntilIdle(/*max_steps=*/20000);
+  for (int i = 0; i < 4; ++i) ExpectAll(engine, keys[i], requests[i]);
+  EXPECT_GT(engine.core().Stats().num_preemptions, 10);
+  engine.ExpectClean();
+}
+
+// The first sequence decodes before its siblings have their first turn; when
+// the group comes back, it has left behind what they would fork from.
+TEST(SlidingWindowTest, SiblingsDoNotForkFromOneThatHasGoneOn) {
+  for (int32_t window = 2; window < 14; ++window) {
+    for (int32_t num_prompt_tokens = 8; num_prompt_tokens < 17;
+         ++num_prompt_tokens) {
+      EngineOptions options = Options(window);
+      options.max_num_batched_tokens = 2;
+      options.forced_preemption_period = 2 + num_prompt_tokens % 3;
+      EngineHarness engine(options, /*num_blocks=*/100);
+      const EngineRequest request = MakeGroup("a", num_prompt_tokens, 9, 4);
+      const RequestKey key = engine.MustSubmit(request);
+      engine.RunUntilIdle(/*max_steps=*/5000);
+      ExpectAll(engine, key, request);
+      engine.ExpectClean();
+    }
+  }
+}
+
+// Groups and single requests of a few shared prefixes, cancelled at random
+// times, in pools hardly larger than the largest alone.
+TEST(SlidingWindowTest, WhateverFitsAloneFinishesUnderAnyLoadAndMode) {
+  int64_t num_preemptions = 0, num_swaps = 0, num_hits = 0;
+  for (uint64_t seed = 1; seed <= 80; ++seed) {
+    std::mt19937_64 random(seed);
+    EngineOptions options;
+    options.block_size = 1 << random() % 6;
+    options.sliding_window = 2 + random() % 48;
+    options.max_num_seqs = 4 + random() % 24;
+    options.max_num_batched_tokens = 1 + random() % 100;
+    options.max_model_len = 160;
+    options.run_ahead_depth = 1 + random() % 4;
+    options.watermark = random() % 3 * 0.05;
+    options.preemption_mode = static_cast<PreemptionMode>(random() % 3);
+    options.enable_prefix_caching = random() % 3 > 0;
+    if (random() % 3 == 0) options.forced_preemption_period = 2 + random() % 9;
+    const int32_t size = options.block_size;
+    const int32_t least =
+        4 * std::min((160 + size - 1) / size,
+                     (options.sliding_window - 1 + size - 1) / size + 1);
+    SimulatedGroupOptions group;
+    group.num_blocks = static_cast<int32_t>(least + random() % least);
+    group.num_host_blocks = random() % 3 == 0 ? 0 : random() % (2 * least);
+    group.swap_blocks_per_second = 1 + random() % 100;
+    group.prefill_tokens_per_second = 1 + random() % 100;
+    EngineHarness engine(options, group);
+    std::vector<EngineRequest> requests;
+    std::vector<RequestKey> keys;
+    std::vector<bool> cancelled;
+    const int num_requests = 10 + random() % 20;
+    while (keys.size() < num_requests) {
+      const int32_t num_prompt_tokens = 1 + random() % 159;
+      const int32_t max_tokens = 1 + random() % (160 - num_prompt_tokens);
+      EngineRequest request =
+          MakeGroup(absl::StrCat("r", keys.size()), num_prompt_tokens,
+                    max_tokens, 1 + random() % 4, 1 + random() % 5);
+      request.sampling.slot.seed = seed * 1000 + keys.size();
+      request.use_prefix_cache = random() % 4 > 0;
+      request.tenant = random() % 2 > 0 ? "one" : "other";
+      requests.push_back(request);
+      keys.push_back(engine.MustSubmit(std::move(request)));
+      cancelled.push_back(false);
+      if (random() % 2 == 0) engine.RunUntilIdle(random() % 20);
+      if (random() % 8 == 0) {
+        const size_t victim = random() % keys.size();
+        cancelled[victim] = true;
+        engine.Finish(keys[victim], FinishReason::kCancelled);
+      }
+      ASSERT_TRUE(engine.core().CheckInvariants().ok())
+          << engine.core().CheckInvariants() << " seed " << seed;
+    }
+    // Far more than they take: only a livelock reaches it.
+    engine.RunUntilIdle(/*max_steps=*/200000);
+    for (size_t i = 0; i < keys.size(); ++i) {
+      if (!cancelled[i]) ExpectAll(engine, keys[i], requests[i]);
+    }
+    num_preemptions += engine.core().Stats().num_preemptions;
+    num_swaps += engine.workers().num_swaps();
+    engine.ExpectClean();
+    num_hits += engine.core().TakeMetrics().counters.num_cache_hit_tokens;
+    if (testing::Test::HasFailure()) {
+      ADD_FAILURE() << "seed " << seed;
+      return;
+    }
+  }
+  EXPECT_GT(num_preemptions, 500);
+  EXPECT_GT(num_swaps, 100);
+  EXPECT_GT(num_hits, 500);
+}
+
+}  // namespace
+}  // namespace quire
