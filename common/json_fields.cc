@@ -37,6 +37,11 @@ const Json* JsonFields::Find(const char* name) const {
   return it == object_.end() || it->is_null() ? nullptr : &*it;
 }
 
+bool JsonFields::IsNull(const char* name) const {
+  const auto it = object_.find(name);
+  return it != object_.end() && it->is_null();
+}
+
 absl::Status JsonFields::Wrong(const char* name,
                                absl::string_view expected) const {
   const Json* value = Find(name);

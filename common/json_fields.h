@@ -31,6 +31,9 @@ class JsonFields {
 
   // Null if absent.
   const nlohmann::json* Find(const char* name) const;
+  // Whether it is there and null: for fields whose absence means something
+  // else.
+  bool IsNull(const char* name) const;
 
   // An integer of [low, high]. REQUIRES: int32_t bounds.
   absl::StatusOr<int32_t> Int(const char* name, int64_t low, int64_t high,

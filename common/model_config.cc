@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "common/model_config.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <fstream>
@@ -12,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "common/json_fields.h"
+#include "common/model_families.h"
 #include "common/status_macros.h"
 #include "nlohmann/json.hpp"
 
@@ -21,199 +23,17 @@ namespace {
 using Json = nlohmann::json;
 using Fields = JsonFields;
 
-// Far beyond any published model, near enough that no product of two sizes
-// overflows 64 bits.
-constexpr int64_t kMaxWidth = int64_t{1} << 20;  // hidden sizes, heads x dim
-constexpr int64_t kMaxFfn = int64_t{1} << 22;
-constexpr int64_t kMaxLayers = 1024;
+// Far beyond any published model.
 constexpr int64_t kMaxVocab = int64_t{1} << 24;
-constexpr int64_t kMaxPositions = int64_t{1} << 27;
-constexpr int64_t kMaxHeadDim = 1024;
 constexpr int64_t kMaxFileBytes = int64_t{16} << 20;
 
-constexpr double kMaxRope = 1e12;
-
-absl::Status ParseScaling(const Fields& fields, RopeConfig* rope) {
-  const char* type_field = fields.Find("rope_type") ? "rope_type" : "type";
-  QUIRE_ASSIGN_OR_RETURN(const std::string type,
-                         fields.String(type_field, "default"));
-  QUIRE_ASSIGN_OR_RETURN(const double partial,
-                         fields.Number("partial_rotary_factor", 0, 1, 1));
-  if (partial != 1) {
-    return fields.Unsupported("partial_rotary_factor",
-                              "1 for this architecture");
-  }
-  if (type == "default") return absl::OkStatus();
-  if (type != "linear" && type != "llama3") {
-    return fields.Unsupported(type_field, "one of: default, linear, llama3");
-  }
-  QUIRE_ASSIGN_OR_RETURN(rope->factor, fields.Number("factor", 1, kMaxRope));
-  rope->scaling = RopeConfig::Scaling::kLinear;
-  if (type == "linear") return absl::OkStatus();
-  rope->scaling = RopeConfig::Scaling::kLlama3;
-  QUIRE_ASSIGN_OR_RETURN(rope->low_freq_factor,
-                         fields.Number("low_freq_factor", 1e-6, kMaxRope));
-  QUIRE_ASSIGN_OR_RETURN(rope->high_freq_factor,
-                         fields.Number("high_freq_factor", 1e-6, kMaxRope));
-  QUIRE_ASSIGN_OR_RETURN(
-      rope->original_max_position,
-      fields.Int("original_max_position_embeddings", 1, kMaxPositions));
-  if (rope->high_freq_factor <= rope->low_freq_factor) {
-    return fields.Wrong("high_freq_factor", "more than low_freq_factor");
-  }
-  return absl::OkStatus();
-}
-
-// Both spellings: `rope_parameters` with the base inside (transformers 5), or
-// `rope_theta` and `rope_scaling` side by side.
-absl::Status ParseRope(const Fields& fields, RopeConfig* rope) {
-  QUIRE_ASSIGN_OR_RETURN(rope->theta,
-                         fields.Number("rope_theta", 1, kMaxRope, 10000));
-  QUIRE_ASSIGN_OR_RETURN(const double partial,
-                         fields.Number("partial_rotary_factor", 0, 1, 1));
-  if (partial != 1) {
-    return fields.Unsupported("partial_rotary_factor",
-                              "1 for this architecture");
-  }
-  const char* name =
-      fields.Find("rope_parameters") ? "rope_parameters" : "rope_scaling";
-  const Json* scaling = fields.Find(name);
-  if (scaling == nullptr) return absl::OkStatus();
-  if (!scaling->is_object()) return fields.Wrong(name, "an object or null");
-  const Fields inner(*scaling, absl::StrCat(fields.where(), ": ", name));
-  QUIRE_ASSIGN_OR_RETURN(rope->theta,
-                         inner.Number("rope_theta", 1, kMaxRope, rope->theta));
-  return ParseScaling(inner, rope);
-}
-
-absl::Status ParseHeads(const Fields& fields, ModelConfig* config) {
-  QUIRE_ASSIGN_OR_RETURN(config->num_q_heads,
-                         fields.Int("num_attention_heads", 1, kMaxWidth));
-  QUIRE_ASSIGN_OR_RETURN(
-      config->num_kv_heads,
-      fields.Int("num_key_value_heads", 1, kMaxWidth, config->num_q_heads));
-  if (config->num_q_heads % config->num_kv_heads != 0) {
-    return fields.Wrong("num_key_value_heads",
-                        absl::StrCat("a divisor of num_attention_heads = ",
-                                     config->num_q_heads));
-  }
-  if (fields.Find("head_dim") == nullptr &&
-      config->hidden_size % config->num_q_heads != 0) {
-    return fields.Wrong(
-        "num_attention_heads",
-        absl::StrCat("a divisor of hidden_size = ", config->hidden_size));
-  }
-  QUIRE_ASSIGN_OR_RETURN(config->head_dim,
-                         fields.Int("head_dim", 1, kMaxHeadDim,
-                                    config->hidden_size / config->num_q_heads));
-  if (config->head_dim > kMaxHeadDim ||
-      int64_t{config->num_q_heads} * config->head_dim > kMaxWidth) {
-    return fields.Wrong(
-        "num_attention_heads",
-        absl::StrCat("a head dim of at most ", kMaxHeadDim,
-                     " and heads x head dim of at most ", kMaxWidth,
-                     " (head dim is ", config->head_dim, ")"));
-  }
-  return absl::OkStatus();
-}
-
-absl::Status ParseLlama(const Fields& fields, ModelConfig* config) {
-  config->family = ModelFamily::kLlama;
-  QUIRE_ASSIGN_OR_RETURN(config->intermediate_size,
-                         fields.Int("intermediate_size", 1, kMaxFfn));
-  QUIRE_RETURN_IF_ERROR(ParseHeads(fields, config));
-  if (config->head_dim % 2 != 0) {
-    return fields.Wrong("head_dim", absl::StrCat("an even number for rotary "
-                                                 "positions (it comes to ",
-                                                 config->head_dim, ")"));
-  }
-  QUIRE_ASSIGN_OR_RETURN(
-      config->max_position,
-      fields.Int("max_position_embeddings", 1, kMaxPositions, 2048));
-  QUIRE_ASSIGN_OR_RETURN(const double epsilon,
-                         fields.Number("rms_norm_eps", 0, 1, 1e-6));
-  config->norm_epsilon = static_cast<float>(epsilon);
-  QUIRE_ASSIGN_OR_RETURN(const std::string activation,
-                         fields.String("hidden_act", "silu"));
-  if (activation != "silu") {
-    return fields.Unsupported("hidden_act", "\"silu\"");
-  }
-  QUIRE_ASSIGN_OR_RETURN(config->attention_bias,
-                         fields.Bool("attention_bias", false));
-  QUIRE_ASSIGN_OR_RETURN(config->mlp_bias, fields.Bool("mlp_bias", false));
-  QUIRE_ASSIGN_OR_RETURN(config->tied_embeddings,
-                         fields.Bool("tie_word_embeddings", false));
-  config->embedding_size = config->hidden_size;
-  return ParseRope(fields, &config->rope);
-}
-
-struct NamedActivation {
-  const char* name;
-  MlpType mlp;
-};
-constexpr NamedActivation kOptActivations[] = {
-    {"relu", MlpType::kRelu},
-    {"gelu", MlpType::kGelu},
-    {"gelu_new", MlpType::kGeluTanh},
-    {"gelu_pytorch_tanh", MlpType::kGeluTanh},
-};
-
-absl::StatusOr<MlpType> ParseOptActivation(const Fields& fields) {
-  QUIRE_ASSIGN_OR_RETURN(const std::string found,
-                         fields.String("activation_function", "relu"));
-  for (const NamedActivation& known : kOptActivations) {
-    if (found == known.name) return known.mlp;
-  }
-  return fields.Unsupported("activation_function",
-                            "one of: relu, gelu, gelu_new, gelu_pytorch_tanh");
-}
-
-absl::Status ParseOpt(const Fields& fields, ModelConfig* config) {
-  config->family = ModelFamily::kOpt;
-  QUIRE_ASSIGN_OR_RETURN(config->intermediate_size,
-                         fields.Int("ffn_dim", 1, kMaxFfn));
-  QUIRE_RETURN_IF_ERROR(ParseHeads(fields, config));
-  QUIRE_ASSIGN_OR_RETURN(
-      config->max_position,
-      fields.Int("max_position_embeddings", 1, kMaxPositions, 2048));
-  QUIRE_ASSIGN_OR_RETURN(
-      config->embedding_size,
-      fields.Int("word_embed_proj_dim", 1, kMaxWidth, config->hidden_size));
-  QUIRE_ASSIGN_OR_RETURN(config->mlp, ParseOptActivation(fields));
-  QUIRE_ASSIGN_OR_RETURN(config->pre_norm,
-                         fields.Bool("do_layer_norm_before", true));
-  QUIRE_ASSIGN_OR_RETURN(const bool removed,
-                         fields.Bool("_remove_final_layer_norm", false));
-  QUIRE_ASSIGN_OR_RETURN(const bool bias, fields.Bool("enable_bias", true));
-  QUIRE_ASSIGN_OR_RETURN(config->norm_affine,
-                         fields.Bool("layer_norm_elementwise_affine", true));
-  QUIRE_ASSIGN_OR_RETURN(config->tied_embeddings,
-                         fields.Bool("tie_word_embeddings", true));
-  config->norm = NormType::kLayer;
-  config->norm_epsilon = 1e-5f;
-  config->final_norm = config->pre_norm && !removed;
-  config->attention_bias = bias;
-  config->mlp_bias = bias;
-  config->use_rope = false;
-  config->position_offset = 2;  // the first two rows were fairseq's padding
-  return absl::OkStatus();
-}
-
-struct Architecture {
-  const char* name;
-  absl::Status (*parse)(const Fields&, ModelConfig*);
-};
-constexpr Architecture kArchitectures[] = {
-    {"LlamaForCausalLM", ParseLlama},
-    {"OPTForCausalLM", ParseOpt},
-};
-
-absl::StatusOr<const Architecture*> FindArchitecture(const Fields& fields) {
-  const std::string known =
-      absl::StrJoin(kArchitectures, ", ",
-                    [](std::string* out, const Architecture& architecture) {
-                      out->append(architecture.name);
-                    });
+absl::StatusOr<const ModelArchitecture*> FindArchitecture(
+    const Fields& fields) {
+  const std::string known = absl::StrJoin(
+      ModelArchitectures(), ", ",
+      [](std::string* out, const ModelArchitecture& architecture) {
+        out->append(architecture.name);
+      });
   const Json* names = fields.Find("architectures");
   if (names == nullptr || !names->is_array() || names->empty() ||
       !names->front().is_string()) {
@@ -221,7 +41,7 @@ absl::StatusOr<const Architecture*> FindArchitecture(const Fields& fields) {
                         absl::StrCat("a list naming one of: ", known));
   }
   const std::string name = names->front().get<std::string>();
-  for (const Architecture& architecture : kArchitectures) {
+  for (const ModelArchitecture& architecture : ModelArchitectures()) {
     if (name == architecture.name) return &architecture;
   }
   return absl::UnimplementedError(
@@ -342,16 +162,12 @@ absl::StatusOr<ModelConfig> ModelConfig::FromJson(
   QUIRE_ASSIGN_OR_RETURN(const Json json,
                          ParseJsonObject(config_json, "config.json"));
   const Fields fields(json, "config.json");
-  QUIRE_ASSIGN_OR_RETURN(const Architecture* architecture,
+  QUIRE_ASSIGN_OR_RETURN(const ModelArchitecture* architecture,
                          FindArchitecture(fields));
   QUIRE_RETURN_IF_ERROR(RefuseQuantized(fields));
   ModelConfig config;
   config.architecture = architecture->name;
   QUIRE_ASSIGN_OR_RETURN(config.dtype, ParseDtype(fields));
-  QUIRE_ASSIGN_OR_RETURN(config.num_layers,
-                         fields.Int("num_hidden_layers", 1, kMaxLayers));
-  QUIRE_ASSIGN_OR_RETURN(config.hidden_size,
-                         fields.Int("hidden_size", 1, kMaxWidth));
   QUIRE_ASSIGN_OR_RETURN(config.vocab_size,
                          fields.Int("vocab_size", 1, kMaxVocab));
   QUIRE_RETURN_IF_ERROR(architecture->parse(fields, &config));
@@ -372,6 +188,13 @@ absl::StatusOr<ModelConfig> ModelConfig::FromFolder(const std::string& folder) {
   if (config.ok()) return config;
   return absl::Status(config.status().code(),
                       absl::StrCat(folder, "/", config.status().message()));
+}
+
+int32_t ModelConfig::sliding_window() const {
+  if (layer_windows.empty()) return 0;
+  const auto [least, most] =
+      std::minmax_element(layer_windows.begin(), layer_windows.end());
+  return *least == 0 ? 0 : *most;
 }
 
 absl::Status ModelConfig::CheckTensorParallel(

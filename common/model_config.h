@@ -16,6 +16,7 @@
 
 namespace quire {
 
+// Llama's has Mistral, Qwen 2 and Qwen 3 too: the config says how they differ.
 enum class ModelFamily { kLlama, kOpt };
 
 enum class NormType { kRms, kLayer };
@@ -42,7 +43,7 @@ struct ModelConfig {
   int32_t intermediate_size = 0;
   int32_t num_q_heads = 0;
   int32_t num_kv_heads = 0;
-  int32_t head_dim = 0;      // elements; rotary over all of it
+  int32_t head_dim = 0;      // elements
   int32_t vocab_size = 0;    // rows of the embedding: the logits' width
   int32_t max_position = 0;  // tokens a sequence may have
 
@@ -53,11 +54,17 @@ struct ModelConfig {
   bool final_norm = true;
   bool norm_affine = true;  // norms have weights (and biases, for kLayer)
   MlpType mlp = MlpType::kSiluGated;
-  bool attention_bias = false;
+  bool attention_bias = false;      // of queries, keys and values
+  bool attention_out_bias = false;  // of the product behind attention
+  bool qk_norm = false;             // each query and key head has an RMS norm
   bool mlp_bias = false;
   bool tied_embeddings = false;
   bool use_rope = true;
   RopeConfig rope;
+  int32_t rotary_dim = 0;  // the first elements of a head, which it rotates
+  // Tokens that each layer's attention looks back on, the query's own included;
+  // 0: all of them. [num_layers], or empty: all, in every layer.
+  std::vector<int32_t> layer_windows;
   // OPT: learned positions start at this row of their table.
   int32_t position_offset = 0;
   // OPT-350M: width of token embeddings, projected to and from hidden_size.
@@ -69,6 +76,13 @@ struct ModelConfig {
 
   int32_t q_size() const { return num_q_heads * head_dim; }
   int32_t kv_size() const { return num_kv_heads * head_dim; }
+
+  int32_t layer_window(int32_t layer_idx) const {
+    return layer_windows.empty() ? 0 : layer_windows[layer_idx];
+  }
+  // Tokens that some layer looks back on: of those before, keys and values are
+  // of no use any more. 0: a layer looks back on all.
+  int32_t sliding_window() const;
 
   // Parses config.json (and generation_config.json, "" if there is none).
   // InvalidArgument names the field, what was found and what was expected;

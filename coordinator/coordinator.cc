@@ -168,6 +168,10 @@ absl::Status Coordinator::Impl::InitEngine() {
       std::make_unique<StepMetrics>(model_name_, metrics_registry_.get());
   EngineOptions engine = options_.engine;
   engine.max_model_len = options_.max_model_len;
+  // One that nothing can leave is none.
+  if (config_.sliding_window() < options_.max_model_len) {
+    engine.sliding_window = config_.sliding_window();
+  }
   engine.on_group_lost = options_.reform_lost_groups
                              ? OnGroupLostAction::kRequeue
                              : OnGroupLostAction::kFail;

@@ -47,6 +47,10 @@ enum class NormKind : uint8_t { kRms, kLayer };
 // With a residual: residual += x, then out = norm(residual). Without one:
 // out = norm(x). Sums are kept in float; `residual` is rounded to T once.
 // `out` may alias `residual` (post-norm) or `x`.
+//
+// Rows of x and out lie one behind the other; or, to norm some heads of each
+// token where they are, `rows_per_group` of them do, and groups are
+// `group_stride` apart. REQUIRES: no residual then.
 struct NormParams {
   NormKind kind;
   const void* x;       // [num_tokens, width]
@@ -57,7 +61,16 @@ struct NormParams {
   void* out;           // [num_tokens, width] T
   float epsilon;
   int32_t width;
-  int32_t num_tokens;
+  int32_t num_tokens;          // rows
+  int32_t rows_per_group = 0;  // 0: all rows are one group
+  int64_t group_stride = 0;    // elements
+
+  // Elements before a row.
+  constexpr int64_t RowStart(int64_t row) const {
+    return rows_per_group == 0 ? row * width
+                               : row / rows_per_group * group_stride +
+                                     row % rows_per_group * width;
+  }
 };
 
 // out = a + b. `out` may alias either.

@@ -81,8 +81,8 @@ template <typename X, typename T>
 void NormRows(const NormParams& params, int64_t begin, int64_t end) {
   const int64_t width = params.width;
   for (int64_t r = begin; r < end; ++r) {
-    const X* x = static_cast<const X*>(params.x) + r * width;
-    T* out = static_cast<T*>(params.out) + r * width;
+    const X* x = static_cast<const X*>(params.x) + params.RowStart(r);
+    T* out = static_cast<T*>(params.out) + params.RowStart(r);
     if (params.residual != nullptr) {
       T* residual = static_cast<T*>(params.residual) + r * width;
       AddTo(x, residual, width);

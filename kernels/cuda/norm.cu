@@ -44,7 +44,7 @@ template <typename X, typename T, int kLanes, int kPieces>
 __global__ void __launch_bounds__(kMaxThreads)
     NormKernel(const __grid_constant__ NormParams params) {
   __shared__ float shared[cuda::kWarp];
-  const int64_t row = int64_t{blockIdx.x} * params.width;
+  const int64_t row = params.RowStart(blockIdx.x);
   const X* x = static_cast<const X*>(params.x) + row;
   T* residual = params.residual == nullptr
                     ? nullptr
@@ -108,7 +108,7 @@ template <typename X, typename T>
 __global__ void __launch_bounds__(kMaxThreads)
     NormAnyKernel(const __grid_constant__ NormParams params) {
   __shared__ float shared[cuda::kWarp];
-  const int64_t row = int64_t{blockIdx.x} * params.width;
+  const int64_t row = params.RowStart(blockIdx.x);
   const X* x = static_cast<const X*>(params.x) + row;
   T* residual = static_cast<T*>(params.residual);
   if (residual != nullptr) residual += row;
@@ -156,7 +156,8 @@ cudaError_t Norm(const NormParams& params, cudaStream_t stream) {
   const bool aligned =
       cuda::IsAligned16(params.x) && cuda::IsAligned16(params.residual) &&
       cuda::IsAligned16(params.weight) && cuda::IsAligned16(params.bias) &&
-      cuda::IsAligned16(params.out) && params.width % kLanes == 0;
+      cuda::IsAligned16(params.out) && params.width % kLanes == 0 &&
+      params.group_stride % kLanes == 0;
   const int64_t vectors = params.width / kLanes;
   const auto launch = [&]<int kPieces>(std::integral_constant<int, kPieces>) {
     NormKernel<X, T, kLanes, kPieces>

@@ -38,6 +38,31 @@ Json Opt() {
     "pad_token_id": 1})");
 }
 
+Json Mistral() {
+  return Json::parse(R"({
+    "architectures": ["MistralForCausalLM"], "num_hidden_layers": 32,
+    "hidden_size": 4096, "intermediate_size": 14336,
+    "num_attention_heads": 32, "num_key_value_heads": 8, "vocab_size": 32000,
+    "max_position_embeddings": 32768, "sliding_window": 4096})");
+}
+
+Json Qwen2() {
+  return Json::parse(R"({
+    "architectures": ["Qwen2ForCausalLM"], "num_hidden_layers": 4,
+    "hidden_size": 896, "intermediate_size": 4864, "num_attention_heads": 14,
+    "num_key_value_heads": 2, "vocab_size": 151936, "sliding_window": 1024,
+    "max_window_layers": 3, "use_sliding_window": false,
+    "max_position_embeddings": 32768, "tie_word_embeddings": true})");
+}
+
+Json Qwen3() {
+  return Json::parse(R"({
+    "architectures": ["Qwen3ForCausalLM"], "num_hidden_layers": 28,
+    "hidden_size": 1024, "intermediate_size": 3072, "head_dim": 128,
+    "num_attention_heads": 16, "num_key_value_heads": 8, "vocab_size": 151936,
+    "max_position_embeddings": 40960, "attention_bias": false})");
+}
+
 Json With(Json json, const std::string& field, Json value) {
   json[field] = std::move(value);
   return json;
@@ -197,6 +222,67 @@ TEST(ModelConfigTest, OptVariantsAreRead) {
             MlpType::kGeluTanh);
 }
 
+TEST(ModelConfigTest, MistralsWindowIsEveryLayers) {
+  const ModelConfig config = Parse(Mistral());
+  EXPECT_EQ(config.family, ModelFamily::kLlama);
+  EXPECT_EQ(config.head_dim, 128);
+  EXPECT_EQ(config.rotary_dim, 128);
+  EXPECT_FALSE(config.attention_bias);
+  EXPECT_EQ(config.layer_window(0), 4096);
+  EXPECT_EQ(config.layer_window(31), 4096);
+  EXPECT_EQ(config.sliding_window(), 4096);
+  const ModelConfig none = Parse(With(Mistral(), "sliding_window", nullptr));
+  EXPECT_EQ(none.layer_window(0), 0);
+  EXPECT_EQ(none.sliding_window(), 0);
+  Json absent = Mistral();
+  absent.erase("sliding_window");
+  EXPECT_EQ(Parse(absent).sliding_window(), 4096);
+}
+
+TEST(ModelConfigTest, Qwen2HasBiasesOfQueriesKeysAndValuesAlone) {
+  const ModelConfig config = Parse(Qwen2());
+  EXPECT_EQ(config.family, ModelFamily::kLlama);
+  EXPECT_TRUE(config.attention_bias);
+  EXPECT_FALSE(config.attention_out_bias);
+  EXPECT_FALSE(config.mlp_bias);
+  EXPECT_FALSE(config.qk_norm);
+  EXPECT_TRUE(config.tied_embeddings);
+  EXPECT_EQ(config.sliding_window(), 0);
+}
+
+TEST(ModelConfigTest, BlocksStayIfOneLayerLooksBackOnAll) {
+  const ModelConfig mixed = Parse(With(Qwen2(), "use_sliding_window", true));
+  EXPECT_EQ(mixed.layer_window(2), 0);
+  EXPECT_EQ(mixed.layer_window(3), 1024);
+  EXPECT_EQ(mixed.sliding_window(), 0);
+  Json all = With(Qwen2(), "use_sliding_window", true);
+  all["max_window_layers"] = 0;
+  EXPECT_EQ(Parse(all).sliding_window(), 1024);
+  // A list says it layer by layer.
+  all["layer_types"] = {"sliding_attention", "full_attention",
+                        "sliding_attention", "sliding_attention"};
+  EXPECT_EQ(Parse(all).layer_window(1), 0);
+  EXPECT_EQ(Parse(all).layer_window(2), 1024);
+  all["layer_types"] = Json::array({"sliding_attention"});
+  EXPECT_THAT(ParseError(all).message(), HasSubstr("each of the 4 layers"));
+  all["layer_types"] = {"linear", "linear", "linear", "linear"};
+  EXPECT_THAT(ParseError(all).message(), HasSubstr("\"layer_types\" is"));
+  all["layer_types"] = nullptr;
+  all["sliding_window"] = 0;
+  EXPECT_THAT(ParseError(all).message(), HasSubstr("\"sliding_window\" is 0"));
+}
+
+TEST(ModelConfigTest, Qwen3NormsHeadsOfAnExplicitSize) {
+  const ModelConfig config = Parse(Qwen3());
+  EXPECT_TRUE(config.qk_norm);
+  EXPECT_FALSE(config.attention_bias);
+  EXPECT_EQ(config.head_dim, 128);
+  EXPECT_EQ(config.q_size(), 2048);
+  EXPECT_TRUE(Parse(With(Qwen3(), "attention_bias", true)).attention_out_bias);
+  EXPECT_THAT(ParseError(With(Qwen3(), "head_dim", nullptr)).message(),
+              HasSubstr("\"head_dim\" is missing"));
+}
+
 TEST(ModelConfigTest, NewDtypeFieldWinsOverTheOld) {
   EXPECT_EQ(Parse(With(Llama(), "dtype", "float16")).dtype, "float16");
 }
@@ -315,7 +401,9 @@ TEST(ModelConfigTest, UnknownArchitectureListsTheKnown) {
       ParseError(With(Llama(), "architectures", Json::array({"GPT2LMHead"})));
   EXPECT_EQ(status.code(), absl::StatusCode::kUnimplemented);
   EXPECT_THAT(status.message(), HasSubstr("GPT2LMHead"));
-  EXPECT_THAT(status.message(), HasSubstr("LlamaForCausalLM, OPTForCausalLM"));
+  EXPECT_THAT(status.message(),
+              HasSubstr("LlamaForCausalLM, MistralForCausalLM, "
+                        "Qwen2ForCausalLM, Qwen3ForCausalLM"));
 }
 
 TEST(ModelConfigTest, RefusesWhatIsNotAJsonObject) {

@@ -61,6 +61,35 @@ OPT = dict(
     eos_token_id=2,
     pad_token_id=1,
 )
+# Groups of three query heads.
+LLAMA_LIKE = {
+    **LLAMA,
+    "num_attention_heads": 6,
+    "num_key_value_heads": 2,
+    "intermediate_size": 88,
+}
+GPT2 = dict(
+    n_embd=48,
+    n_head=6,
+    n_layer=2,
+    n_positions=256,
+    vocab_size=256,
+    bos_token_id=2,
+    eos_token_id=2,
+)
+PHI = dict(
+    hidden_size=48,
+    intermediate_size=104,
+    num_hidden_layers=2,
+    num_attention_heads=6,
+    vocab_size=256,
+    max_position_embeddings=256,
+    rope_parameters=dict(
+        rope_type="default", rope_theta=10000.0, partial_rotary_factor=0.5
+    ),
+    bos_token_id=2,
+    eos_token_id=2,
+)
 LLAMA3_SCALING = dict(
     rope_type="llama3",
     rope_theta=500.0,
@@ -136,6 +165,97 @@ MODELS = {
     ),
     "opt_bf16": ("opt", dict(hidden_size=64, word_embed_proj_dim=64),
                  dict(dtype="bfloat16")),
+    "mistral_window": ("mistral", dict(sliding_window=12), dict()),
+    "mistral_full": (
+        "mistral",
+        dict(sliding_window=None, head_dim=10, tie_word_embeddings=True),
+        dict(),
+    ),
+    "mistral_bf16": (
+        "mistral",
+        dict(hidden_size=96, intermediate_size=128, sliding_window=20),
+        dict(dtype="bfloat16"),
+    ),
+    "qwen2_bias": ("qwen2", dict(), dict()),
+    "qwen2_mixed_windows": (
+        "qwen2",
+        dict(
+            use_sliding_window=True,
+            sliding_window=12,
+            max_window_layers=1,
+            num_hidden_layers=3,
+            tie_word_embeddings=True,
+        ),
+        dict(),
+    ),
+    "qwen2_mqa": (
+        "qwen2",
+        dict(num_attention_heads=4, num_key_value_heads=1, vocab_size=259),
+        dict(),
+    ),
+    "qwen3_tied": (
+        "qwen3",
+        dict(head_dim=20, tie_word_embeddings=True),
+        dict(),
+    ),
+    "qwen3_biases": (
+        "qwen3",
+        dict(head_dim=6, attention_bias=True, num_hidden_layers=3),
+        dict(),
+    ),
+    "qwen3_bf16": (
+        "qwen3",
+        dict(head_dim=16, hidden_size=64, intermediate_size=128),
+        dict(dtype="bfloat16"),
+    ),
+    "gpt2_plain": ("gpt2", dict(), dict()),
+    "gpt2_bare": (
+        "gpt2",
+        dict(n_head=4, n_inner=72, n_layer=3, activation_function="gelu",
+             vocab_size=259),
+        dict(prefix=""),
+    ),
+    "gpt2_bf16": ("gpt2", dict(n_embd=72), dict(dtype="bfloat16")),
+    "phi_partial": ("phi", dict(), dict()),
+    "phi_gqa": (
+        "phi",
+        dict(
+            num_attention_heads=8,
+            num_key_value_heads=4,
+            hidden_size=64,
+            num_hidden_layers=3,
+            vocab_size=259,
+            rope_parameters=dict(
+                rope_type="default",
+                rope_theta=10000.0,
+                partial_rotary_factor=0.8,
+            ),
+        ),
+        dict(),
+    ),
+    "phi_bf16": ("phi", dict(hidden_size=72), dict(dtype="bfloat16")),
+}
+
+FAMILIES = {
+    "llama": (transformers.LlamaConfig, transformers.LlamaForCausalLM, LLAMA),
+    "opt": (transformers.OPTConfig, transformers.OPTForCausalLM, OPT),
+    "mistral": (
+        transformers.MistralConfig,
+        transformers.MistralForCausalLM,
+        LLAMA_LIKE,
+    ),
+    "qwen2": (
+        transformers.Qwen2Config,
+        transformers.Qwen2ForCausalLM,
+        LLAMA_LIKE,
+    ),
+    "qwen3": (
+        transformers.Qwen3Config,
+        transformers.Qwen3ForCausalLM,
+        LLAMA_LIKE,
+    ),
+    "gpt2": (transformers.GPT2Config, transformers.GPT2LMHeadModel, GPT2),
+    "phi": (transformers.PhiConfig, transformers.PhiForCausalLM, PHI),
 }
 
 
@@ -148,28 +268,27 @@ def randomize(model, seed):
 
     with torch.no_grad():
         for name, param in model.named_parameters():
-            if "norm" in name and name.endswith("weight"):
+            is_norm = "norm" in name or ".ln_" in name
+            if is_norm and name.endswith("weight"):
                 param.copy_(1 + normal(param.shape, 0.2))
             elif param.dim() == 1:
                 param.copy_(normal(param.shape, 0.3))
-            elif "embed_positions" in name:
+            elif "embed_positions" in name or "wpe" in name:
                 param.copy_(normal(param.shape, 1.0))
-            elif "embed_tokens" in name:
+            elif "embed_tokens" in name or "wte" in name:
                 # A tied head would else find the token that it was given.
-                learned = model.config.model_type == "opt"
+                learned = model.config.model_type in ("opt", "gpt2")
                 param.copy_(normal(param.shape, 0.3 if learned else 1.0))
             else:
-                param.copy_(normal(param.shape, 1.6 / param.shape[1] ** 0.5))
+                # GPT-2 stores [in, out].
+                fan_in = param.shape[0 if ".c_" in name else 1]
+                param.copy_(normal(param.shape, 1.6 / fan_in**0.5))
 
 
 def build(name, index):
     family, overrides, saving = MODELS[name]
-    if family == "llama":
-        config = transformers.LlamaConfig(**{**LLAMA, **overrides})
-        model = transformers.LlamaForCausalLM(config)
-    else:
-        config = transformers.OPTConfig(**{**OPT, **overrides})
-        model = transformers.OPTForCausalLM(config)
+    make_config, make_model, base = FAMILIES[family]
+    model = make_model(make_config(**{**base, **overrides}))
     randomize(model, seed=1000 + index)
     model.tie_weights()
     # Rounded before anything is computed: the golden logits are those of the
@@ -199,7 +318,9 @@ def rename_prefix(folder, prefix):
     path = os.path.join(folder, "model.safetensors")
     tensors = safetensors.torch.load_file(path)
     renamed = {
-        name.replace("model.decoder.", prefix, 1): tensor
+        name.replace("model.decoder.", prefix, 1).replace(
+            "transformer.", prefix, 1
+        ): tensor
         for name, tensor in tensors.items()
     }
     safetensors.torch.save_file(renamed, path, metadata={"format": "pt"})

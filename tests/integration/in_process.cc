@@ -69,6 +69,7 @@ EngineOptions EngineOptionsOf(const InProcessSetting& setting) {
   options.max_num_batched_tokens = setting.max_num_batched_tokens;
   options.max_model_len = setting.max_model_len;
   options.block_size = setting.block_size;
+  options.sliding_window = setting.sliding_window;
   options.run_ahead_depth = setting.run_ahead_depth;
   options.kv_manager = setting.kv_manager;
   options.scheduling_policy = setting.scheduling_policy;

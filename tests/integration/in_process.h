@@ -20,6 +20,7 @@ struct InProcessSetting {
   int32_t tensor_parallel_size = 1;
   DType dtype = DType::kBf16;
   int32_t max_model_len = 256;
+  int32_t sliding_window = 0;  // as the model's config has it
   int32_t max_num_seqs = 16;
   int32_t max_num_batched_tokens = 256;
   int32_t block_size = 16;

@@ -78,6 +78,7 @@ absl::StatusOr<AdviceRequest> MakeRequest(const Flags& flags) {
     QUIRE_RETURN_IF_ERROR(
         PutModel(config, static_cast<int32_t>(flags.tensor_parallel_size),
                  flags.memory_utilization, &request.cost));
+    request.engine.sliding_window = config.sliding_window();
   }
   QUIRE_RETURN_IF_ERROR(ApplyEngineFlags(flags.engine, &request.engine));
   QUIRE_ASSIGN_OR_RETURN(request.lengths,

@@ -120,6 +120,31 @@ absl::Status DecoderOps::Add(int32_t num_tokens) {
                        .n = int64_t{num_tokens} * config_.hidden_size});
 }
 
+absl::Status DecoderOps::NormHeads(const DecoderLayer& layer,
+                                   int32_t num_tokens) {
+  if (!config_.qk_norm) return absl::OkStatus();
+  const auto norm = [&](const DeviceBuffer& weight, int64_t first,
+                        int32_t num_heads) {
+    char* heads =
+        static_cast<char*>(activations_.qkv) + first * SizeOf(backend_.dtype());
+    return backend_.Norm(
+        {.kind = NormKind::kRms,
+         .x = heads,
+         .x_dtype = backend_.dtype(),
+         .residual = nullptr,
+         .weight = weight.data(),
+         .bias = nullptr,
+         .out = heads,
+         .epsilon = config_.norm_epsilon,
+         .width = config_.head_dim,
+         .num_tokens = num_tokens * num_heads,
+         .rows_per_group = num_heads,
+         .group_stride = shape_.q_size() + 2 * shape_.kv_size()});
+  };
+  QUIRE_RETURN_IF_ERROR(norm(*layer.q_norm, 0, shape_.num_q_heads));
+  return norm(*layer.k_norm, shape_.q_size(), shape_.num_kv_heads);
+}
+
 absl::Status DecoderOps::Attention(const DecoderLayer& layer, int32_t layer_idx,
                                    const float* cos_sin,
                                    const BatchInput& batch,
@@ -130,6 +155,7 @@ absl::Status DecoderOps::Attention(const DecoderLayer& layer, int32_t layer_idx,
   QUIRE_RETURN_IF_ERROR(Multiply(*layer.qkv.weight, layer.qkv.bias.get(), x,
                                  activations_.qkv, backend_.dtype(),
                                  batch.num_tokens));
+  QUIRE_RETURN_IF_ERROR(NormHeads(layer, batch.num_tokens));
   QUIRE_RETURN_IF_ERROR(backend_.RopeWriteKv(
       {.qkv = activations_.qkv,
        .qkv_stride = stride,
@@ -137,7 +163,7 @@ absl::Status DecoderOps::Attention(const DecoderLayer& layer, int32_t layer_idx,
        .positions = batch.positions,
        .slot_mapping = batch.slot_mapping,
        .cache = view,
-       .rotary_dim = cos_sin == nullptr ? 0 : config_.head_dim,
+       .rotary_dim = cos_sin == nullptr ? 0 : config_.rotary_dim,
        .num_q_heads = shape_.num_q_heads,
        .num_tokens = batch.num_tokens}));
   QUIRE_RETURN_IF_ERROR(backend_.Attention(
@@ -153,7 +179,7 @@ absl::Status DecoderOps::Attention(const DecoderLayer& layer, int32_t layer_idx,
        .num_seqs = batch.num_seqs,
        .num_tokens = batch.num_tokens,
        .num_q_heads = shape_.num_q_heads,
-       .sliding_window = 0,
+       .sliding_window = config_.layer_window(layer_idx),
        .scale = static_cast<float>(1 / std::sqrt(config_.head_dim))}));
   QUIRE_RETURN_IF_ERROR(Multiply(*layer.attention_out.weight,
                                  layer.attention_out.bias.get(),

@@ -80,6 +80,8 @@ class DecoderOps {
 
   absl::Status Norm(const NormWeights& weights, const void* x, DType x_dtype,
                     void* residual, void* out, int32_t num_rows);
+  // Norms each query and key head of `qkv` where it is, if the model does.
+  absl::Status NormHeads(const DecoderLayer& layer, int32_t num_tokens);
   // Completes a row-parallel product in `partial`.
   absl::Status SumOverRanks(void* data, int64_t num_elements, DType dtype);
 

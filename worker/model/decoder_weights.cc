@@ -90,8 +90,12 @@ void ExpectLayer(const ModelConfig& config, const LayerNames& names,
                tensors);
   ExpectLinear(names.v, config.kv_size(), hidden, config.attention_bias,
                tensors);
+  if (config.qk_norm) {
+    ExpectVector(WeightOf(names.q_norm), config.head_dim, tensors);
+    ExpectVector(WeightOf(names.k_norm), config.head_dim, tensors);
+  }
   ExpectLinear(names.attention_out, hidden, config.q_size(),
-               config.attention_bias, tensors);
+               config.attention_out_bias, tensors);
   ExpectNorm(config, names.mlp_norm, tensors);
   for (const std::string& module : names.mlp_in) {
     ExpectLinear(module, config.intermediate_size, hidden, config.mlp_bias,
@@ -134,7 +138,13 @@ absl::StatusOr<DecoderLayer> LoadLayer(const ModelConfig& config,
   QUIRE_ASSIGN_OR_RETURN(
       layer.attention_out,
       LoadRowParallel(names.attention_out, first_q, shape.q_size(),
-                      config.attention_bias && first_rank, loader));
+                      config.attention_out_bias && first_rank, loader));
+  if (config.qk_norm) {
+    QUIRE_ASSIGN_OR_RETURN(
+        layer.q_norm, loader.Upload({loader.Whole(WeightOf(names.q_norm))}));
+    QUIRE_ASSIGN_OR_RETURN(
+        layer.k_norm, loader.Upload({loader.Whole(WeightOf(names.k_norm))}));
+  }
   QUIRE_ASSIGN_OR_RETURN(layer.mlp_norm,
                          LoadNorm(config, names.mlp_norm, loader));
   std::vector<RowPart> mlp_in;

@@ -32,7 +32,10 @@ struct NormWeights {
 
 struct DecoderLayer {
   NormWeights attention_norm;
-  Linear qkv;            // column-parallel, [q; k; v]
+  Linear qkv;  // column-parallel, [q; k; v]
+  // [head_dim], the same for all heads; null unless heads are normed.
+  std::unique_ptr<DeviceBuffer> q_norm;
+  std::unique_ptr<DeviceBuffer> k_norm;
   Linear attention_out;  // row-parallel
   NormWeights mlp_norm;
   Linear mlp_in;   // column-parallel, [gate; up] for gated MLPs
@@ -49,6 +52,8 @@ struct LayerNames {
   std::string mlp_norm;
   std::vector<std::string> mlp_in;  // stacked in this order
   std::string mlp_out;
+  std::string q_norm = {};  // if heads are normed
+  std::string k_norm = {};
 };
 
 // Appends what a checkpoint must have for a layer, a norm, a matrix.

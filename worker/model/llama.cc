@@ -28,7 +28,9 @@ LayerNames NamesOf(int32_t layer_idx) {
           .attention_out = layer + "self_attn.o_proj",
           .mlp_norm = layer + "post_attention_layernorm",
           .mlp_in = {layer + "mlp.gate_proj", layer + "mlp.up_proj"},
-          .mlp_out = layer + "mlp.down_proj"};
+          .mlp_out = layer + "mlp.down_proj",
+          .q_norm = layer + "self_attn.q_norm",
+          .k_norm = layer + "self_attn.k_norm"};
 }
 
 TensorSet Expected(const ModelConfig& config) {
@@ -53,7 +55,7 @@ TensorSet Expected(const ModelConfig& config) {
 
 struct LlamaWeights {
   std::unique_ptr<DeviceBuffer> embedding;  // [vocab.num_ids, hidden_size]
-  std::unique_ptr<DeviceBuffer> cos_sin;    // [max_model_len, head_dim]
+  std::unique_ptr<DeviceBuffer> cos_sin;    // [max_model_len, rotary_dim]
   std::vector<DecoderLayer> layers;
   NormWeights final_norm;
   std::unique_ptr<PackedWeight> head;  // [vocab.num_ids, hidden_size]
@@ -111,7 +113,7 @@ absl::StatusOr<const float*> Llama::Forward(const BatchInput& batch,
 absl::StatusOr<std::unique_ptr<DeviceBuffer>> UploadRopeTable(
     const ModelContext& context) {
   const std::vector<float> table =
-      MakeRopeTable(context.config.rope, context.config.head_dim,
+      MakeRopeTable(context.config.rope, context.config.rotary_dim,
                     context.limits.max_model_len);
   const int64_t bytes = static_cast<int64_t>(table.size() * sizeof(float));
   QUIRE_ASSIGN_OR_RETURN(auto buffer, context.backend.Allocate(bytes));

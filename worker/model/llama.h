@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// LlamaForCausalLM: Llama 1, 2 and 3 and what shares their layout.
+// Llama 1, 2 and 3, Mistral, Qwen 2 and Qwen 3: one layout, whose biases, head
+// norms and attention windows the config decides.
 #ifndef WORKER_MODEL_LLAMA_H_
 #define WORKER_MODEL_LLAMA_H_
 

@@ -141,6 +141,46 @@ TEST_P(NormTest, ARowDoesNotDependOnTheOthersNorOnThreads) {
   }
 }
 
+TEST_P(NormTest, NormsSomeHeadsOfEachTokenWhereTheyAre) {
+  const int32_t tokens = 5, heads = 3, first = 2;
+  for (int32_t dim : {6, 16, 128}) {
+    const int32_t stride = 8 * dim;  // of which heads [first, first + heads)
+    const Tensor before = Tensor::Random(GetParam(), tokens * stride, 9);
+    const Tensor weight = Tensor::Random(GetParam(), dim, 10);
+    // Ends with the last row, as what is behind it is not its own.
+    const int32_t end = (tokens - 1) * stride + (first + heads) * dim;
+    Tensor all(GetParam(), end);
+    for (int32_t i = 0; i < end; ++i) {
+      all.Set(i, static_cast<float>(before[i]));
+    }
+    NormParams params = {};
+    params.kind = NormKind::kRms;
+    params.x = params.out = all.At(first * dim);
+    params.x_dtype = GetParam();
+    params.weight = weight.data();
+    params.epsilon = kEpsilon;
+    params.width = dim;
+    params.num_tokens = tokens * heads;
+    params.rows_per_group = heads;
+    params.group_stride = stride;
+    ASSERT_TRUE(backend_->Norm(params).ok());
+    for (int32_t head = 0; head < end / dim; ++head) {
+      const bool is_normed = head % 8 >= first && head % 8 < first + heads;
+      const auto want =
+          reference::Norm(before.Doubles(head * dim, dim), weight.Doubles(), {},
+                          kEpsilon, /*subtract_mean=*/false);
+      for (int32_t i = 0; i < dim; ++i) {
+        const int32_t at = head * dim + i;
+        if (is_normed) {
+          ASSERT_NEAR(all[at], want[i], Tolerance(want[i], dim, GetParam()));
+        } else {
+          ASSERT_EQ(all[at], before[at]) << "head " << head;
+        }
+      }
+    }
+  }
+}
+
 TEST_P(NormTest, NoTokensAreNoWork) {
   Tensor none(GetParam(), 0);
   EXPECT_TRUE(backend_->Norm(Params(NormKind::kRms, none, &none, 64, 0)).ok());

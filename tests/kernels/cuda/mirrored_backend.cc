@@ -192,7 +192,7 @@ absl::Status MirroredBackend::Norm(const NormParams& params) {
   if (params.num_tokens <= 0) return device_->Norm(params);
   Mirror mirror(device_.get());
   NormParams p = params;
-  const int64_t n = int64_t{params.num_tokens} * params.width;
+  const int64_t n = params.RowStart(params.num_tokens - 1) + params.width;
   p.x = mirror.In(params.x, n * SizeOf(params.x_dtype));
   if (params.residual != nullptr) {
     p.residual = mirror.Out(params.residual, n * size());

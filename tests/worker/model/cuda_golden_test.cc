@@ -29,7 +29,9 @@ INSTANTIATE_TEST_SUITE_P(
     testing::Values("llama_gqa", "llama_mqa", "llama_tied", "llama_linear_rope",
                     "llama3_rope", "llama_odd_head_dim", "llama_biases",
                     "llama_fp16", "opt_pre_norm", "opt_350m",
-                    "opt_no_final_norm", "opt_no_bias"),
+                    "opt_no_final_norm", "opt_no_bias", "mistral_window",
+                    "mistral_full", "qwen2_bias", "qwen2_mixed_windows",
+                    "qwen2_mqa", "qwen3_tied", "qwen3_biases"),
     [](const auto& info) { return std::string(info.param); });
 
 class CudaGoldenBf16Test : public testing::TestWithParam<const char*> {};
@@ -50,7 +52,8 @@ TEST_P(CudaGoldenBf16Test, RoundsNoWorseThanItsFormatInChunks) {
 }
 
 INSTANTIATE_TEST_SUITE_P(AllFamilies, CudaGoldenBf16Test,
-                         testing::Values("llama_bf16", "opt_bf16"),
+                         testing::Values("llama_bf16", "opt_bf16",
+                                         "mistral_bf16", "qwen3_bf16"),
                          [](const auto& info) {
                            return std::string(info.param);
                          });

@@ -22,7 +22,9 @@ const LayerNames kNames = {.attention_norm = "norm1",
                            .attention_out = "o",
                            .mlp_norm = "norm2",
                            .mlp_in = {"gate", "up"},
-                           .mlp_out = "down"};
+                           .mlp_out = "down",
+                           .q_norm = "qn",
+                           .k_norm = "kn"};
 
 ModelConfig Config() {
   ModelConfig config;
@@ -59,12 +61,22 @@ TEST(DecoderWeightsTest, ExpectsBiasesOnlyWhereTheConfigHasThem) {
   config.norm = NormType::kLayer;
   config.attention_bias = true;
   const std::vector<std::string> with = ExpectedOf(config);
-  EXPECT_THAT(with, testing::IsSupersetOf({"norm1.bias 12", "q.bias 24",
-                                           "k.bias 12", "o.bias 12"}));
+  EXPECT_THAT(with, testing::IsSupersetOf(
+                        {"norm1.bias 12", "q.bias 24", "k.bias 12"}));
+  EXPECT_THAT(with, testing::Not(testing::Contains("o.bias 12")));
   EXPECT_THAT(with, testing::Not(testing::Contains("down.bias 12")));
+  config.attention_out_bias = true;
+  EXPECT_THAT(ExpectedOf(config), testing::Contains("o.bias 12"));
   config.norm_affine = false;
   EXPECT_THAT(ExpectedOf(config),
               testing::Not(testing::Contains("norm1.weight 12")));
+}
+
+TEST(DecoderWeightsTest, ExpectsNormsOfHeadsWhereTheConfigHasThem) {
+  ModelConfig config = Config();
+  config.qk_norm = true;
+  EXPECT_THAT(ExpectedOf(config),
+              testing::IsSupersetOf({"qn.weight 6", "kn.weight 6"}));
 }
 
 DecoderLayer Load(const ModelConfig& config, int32_t rank, int32_t world_size) {
@@ -95,7 +107,9 @@ TEST(DecoderWeightsTest, ARankLoadsItsShare) {
 TEST(DecoderWeightsTest, RowParallelBiasesAreOnTheFirstRankOnly) {
   ModelConfig config = Config();
   config.attention_bias = true;
+  config.attention_out_bias = true;
   config.mlp_bias = true;
+  config.qk_norm = true;
   const DecoderLayer first = Load(config, 0, 2);
   const DecoderLayer second = Load(config, 1, 2);
   EXPECT_NE(first.attention_out.bias, nullptr);
@@ -104,6 +118,7 @@ TEST(DecoderWeightsTest, RowParallelBiasesAreOnTheFirstRankOnly) {
   EXPECT_EQ(second.mlp_out.bias, nullptr);
   EXPECT_NE(second.qkv.bias, nullptr);
   EXPECT_NE(second.mlp_in.bias, nullptr);
+  EXPECT_EQ(second.q_norm->bytes(), first.q_norm->bytes());
 }
 
 TEST(DecoderWeightsTest, StackedBiasesFollowTheirRows) {

@@ -67,15 +67,17 @@ TEST_P(ExactnessTest, TheRestOfTheBatchDoesNotMatter) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Families, ExactnessTest,
-                         testing::Values(Case{"llama3_rope", DType::kF32, 1},
-                                         Case{"llama_bf16", DType::kBf16, 1},
-                                         Case{"llama_biases", DType::kBf16, 2},
-                                         Case{"opt_bf16", DType::kBf16, 1},
-                                         Case{"opt_350m", DType::kF32, 2}),
-                         [](const auto& info) {
-                           return std::string(info.param.model);
-                         });
+INSTANTIATE_TEST_SUITE_P(
+    Families, ExactnessTest,
+    testing::Values(Case{"llama3_rope", DType::kF32, 1},
+                    Case{"llama_bf16", DType::kBf16, 1},
+                    Case{"llama_biases", DType::kBf16, 2},
+                    Case{"opt_bf16", DType::kBf16, 1},
+                    Case{"opt_350m", DType::kF32, 2},
+                    Case{"mistral_bf16", DType::kBf16, 2},
+                    Case{"qwen2_mixed_windows", DType::kF32, 1},
+                    Case{"qwen3_bf16", DType::kBf16, 2}),
+    [](const auto& info) { return std::string(info.param.model); });
 
 }  // namespace
 }  // namespace quire

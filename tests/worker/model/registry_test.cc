@@ -27,6 +27,7 @@ ModelConfig Llama() {
   config.num_q_heads = 4;
   config.num_kv_heads = 2;
   config.head_dim = 4;
+  config.rotary_dim = 4;
   config.vocab_size = 40;
   config.max_position = 64;
   return config;
@@ -39,6 +40,7 @@ ModelConfig Opt() {
   config.norm = NormType::kLayer;
   config.mlp = MlpType::kRelu;
   config.attention_bias = true;
+  config.attention_out_bias = true;
   config.mlp_bias = true;
   config.tied_embeddings = true;
   config.use_rope = false;

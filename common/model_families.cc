@@ -1,0 +1,322 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "common/model_families.h"
+
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "common/status_macros.h"
+#include "nlohmann/json.hpp"
+
+namespace quire {
+namespace {
+
+using Json = nlohmann::json;
+using Fields = JsonFields;
+
+// Far beyond any published model, near enough that no product of two sizes
+// overflows 64 bits.
+constexpr int64_t kMaxWidth = int64_t{1} << 20;  // hidden sizes, heads x dim
+constexpr int64_t kMaxFfn = int64_t{1} << 22;
+constexpr int64_t kMaxLayers = 1024;
+constexpr int64_t kMaxPositions = int64_t{1} << 27;
+constexpr int64_t kMaxHeadDim = 1024;
+
+constexpr double kMaxRope = 1e12;
+
+// One field under the name that a family gives it.
+struct SizeNames {
+  const char* layers = "num_hidden_layers";
+  const char* hidden = "hidden_size";
+  const char* q_heads = "num_attention_heads";
+  const char* positions = "max_position_embeddings";
+};
+
+absl::Status ParseSizes(const Fields& fields, const SizeNames& names,
+                        ModelConfig* config) {
+  QUIRE_ASSIGN_OR_RETURN(config->num_layers,
+                         fields.Int(names.layers, 1, kMaxLayers));
+  QUIRE_ASSIGN_OR_RETURN(config->hidden_size,
+                         fields.Int(names.hidden, 1, kMaxWidth));
+  QUIRE_ASSIGN_OR_RETURN(config->num_q_heads,
+                         fields.Int(names.q_heads, 1, kMaxWidth));
+  QUIRE_ASSIGN_OR_RETURN(config->max_position,
+                         fields.Int(names.positions, 1, kMaxPositions, 2048));
+  config->embedding_size = config->hidden_size;
+  return absl::OkStatus();
+}
+
+// After ParseSizes().
+absl::Status ParseHeads(const Fields& fields, const SizeNames& names,
+                        ModelConfig* config) {
+  if (fields.Find("head_dim") == nullptr &&
+      config->hidden_size % config->num_q_heads != 0) {
+    return fields.Wrong(names.q_heads,
+                        absl::StrCat("a divisor of ", names.hidden, " = ",
+                                     config->hidden_size));
+  }
+  QUIRE_ASSIGN_OR_RETURN(config->head_dim,
+                         fields.Int("head_dim", 1, kMaxHeadDim,
+                                    config->hidden_size / config->num_q_heads));
+  if (config->head_dim > kMaxHeadDim ||
+      int64_t{config->num_q_heads} * config->head_dim > kMaxWidth) {
+    return fields.Wrong(
+        names.q_heads,
+        absl::StrCat("a head dim of at most ", kMaxHeadDim,
+                     " and heads x head dim of at most ", kMaxWidth,
+                     " (head dim is ", config->head_dim, ")"));
+  }
+  config->num_kv_heads = config->num_q_heads;
+  return absl::OkStatus();
+}
+
+// After ParseHeads().
+absl::Status ParseKvHeads(const Fields& fields, ModelConfig* config) {
+  QUIRE_ASSIGN_OR_RETURN(
+      config->num_kv_heads,
+      fields.Int("num_key_value_heads", 1, kMaxWidth, config->num_q_heads));
+  if (config->num_q_heads % config->num_kv_heads != 0) {
+    return fields.Wrong("num_key_value_heads",
+                        absl::StrCat("a divisor of num_attention_heads = ",
+                                     config->num_q_heads));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ParseScaling(const Fields& fields, RopeConfig* rope) {
+  const char* type_field = fields.Find("rope_type") ? "rope_type" : "type";
+  QUIRE_ASSIGN_OR_RETURN(const std::string type,
+                         fields.String(type_field, "default"));
+  if (type == "default") return absl::OkStatus();
+  if (type != "linear" && type != "llama3") {
+    return fields.Unsupported(type_field, "one of: default, linear, llama3");
+  }
+  QUIRE_ASSIGN_OR_RETURN(rope->factor, fields.Number("factor", 1, kMaxRope));
+  rope->scaling = RopeConfig::Scaling::kLinear;
+  if (type == "linear") return absl::OkStatus();
+  rope->scaling = RopeConfig::Scaling::kLlama3;
+  QUIRE_ASSIGN_OR_RETURN(rope->low_freq_factor,
+                         fields.Number("low_freq_factor", 1e-6, kMaxRope));
+  QUIRE_ASSIGN_OR_RETURN(rope->high_freq_factor,
+                         fields.Number("high_freq_factor", 1e-6, kMaxRope));
+  QUIRE_ASSIGN_OR_RETURN(
+      rope->original_max_position,
+      fields.Int("original_max_position_embeddings", 1, kMaxPositions));
+  if (rope->high_freq_factor <= rope->low_freq_factor) {
+    return fields.Wrong("high_freq_factor", "more than low_freq_factor");
+  }
+  return absl::OkStatus();
+}
+
+// The part of a head that is rotated, given as a factor of its elements.
+absl::Status ParsePartial(const Fields& fields, bool may_be_partial,
+                          double fallback, double* partial) {
+  constexpr char kField[] = "partial_rotary_factor";
+  QUIRE_ASSIGN_OR_RETURN(*partial, fields.Number(kField, 0, 1, fallback));
+  if (*partial == 1 || may_be_partial) return absl::OkStatus();
+  return fields.Unsupported(kField, "1 for this architecture");
+}
+
+// Both spellings: `rope_parameters` with the base inside (transformers 5), or
+// `rope_theta` and `rope_scaling` side by side. `default_partial`: the factor
+// where none is given; 1: the whole head is rotated, whatever is given.
+absl::Status ParseRope(const Fields& fields, double default_partial,
+                       ModelConfig* config) {
+  RopeConfig* rope = &config->rope;
+  const bool may_be_partial = default_partial != 1;
+  double partial = 1;
+  QUIRE_ASSIGN_OR_RETURN(rope->theta,
+                         fields.Number("rope_theta", 1, kMaxRope, 10000));
+  QUIRE_RETURN_IF_ERROR(
+      ParsePartial(fields, may_be_partial, default_partial, &partial));
+  const char* name =
+      fields.Find("rope_parameters") ? "rope_parameters" : "rope_scaling";
+  if (const Json* scaling = fields.Find(name)) {
+    if (!scaling->is_object()) return fields.Wrong(name, "an object or null");
+    const Fields inner(*scaling, absl::StrCat(fields.where(), ": ", name));
+    QUIRE_ASSIGN_OR_RETURN(
+        rope->theta, inner.Number("rope_theta", 1, kMaxRope, rope->theta));
+    QUIRE_RETURN_IF_ERROR(
+        ParsePartial(inner, may_be_partial, partial, &partial));
+    QUIRE_RETURN_IF_ERROR(ParseScaling(inner, rope));
+  }
+  config->rotary_dim = static_cast<int32_t>(config->head_dim * partial);
+  if (may_be_partial && (config->rotary_dim == 0 || config->rotary_dim % 2)) {
+    return fields.Wrong(
+        "partial_rotary_factor",
+        absl::StrCat("an even number of each head's ", config->head_dim,
+                     " elements (it comes to ", config->rotary_dim, ")"));
+  }
+  if (config->rotary_dim % 2 != 0) {
+    return fields.Wrong("head_dim", absl::StrCat("an even number for rotary "
+                                                 "positions (it comes to ",
+                                                 config->head_dim, ")"));
+  }
+  return absl::OkStatus();
+}
+
+// What Llama's relatives have in common.
+absl::Status ParseLlamaBase(const Fields& fields, ModelConfig* config) {
+  config->family = ModelFamily::kLlama;
+  const SizeNames names;
+  QUIRE_RETURN_IF_ERROR(ParseSizes(fields, names, config));
+  QUIRE_ASSIGN_OR_RETURN(config->intermediate_size,
+                         fields.Int("intermediate_size", 1, kMaxFfn));
+  QUIRE_RETURN_IF_ERROR(ParseHeads(fields, names, config));
+  QUIRE_RETURN_IF_ERROR(ParseKvHeads(fields, config));
+  QUIRE_ASSIGN_OR_RETURN(const double epsilon,
+                         fields.Number("rms_norm_eps", 0, 1, 1e-6));
+  config->norm_epsilon = static_cast<float>(epsilon);
+  QUIRE_ASSIGN_OR_RETURN(const std::string activation,
+                         fields.String("hidden_act", "silu"));
+  if (activation != "silu") {
+    return fields.Unsupported("hidden_act", "\"silu\"");
+  }
+  QUIRE_ASSIGN_OR_RETURN(config->tied_embeddings,
+                         fields.Bool("tie_word_embeddings", false));
+  return ParseRope(fields, /*default_partial=*/1, config);
+}
+
+absl::Status ParseLlama(const Fields& fields, ModelConfig* config) {
+  QUIRE_RETURN_IF_ERROR(ParseLlamaBase(fields, config));
+  QUIRE_ASSIGN_OR_RETURN(config->attention_bias,
+                         fields.Bool("attention_bias", false));
+  config->attention_out_bias = config->attention_bias;
+  QUIRE_ASSIGN_OR_RETURN(config->mlp_bias, fields.Bool("mlp_bias", false));
+  return absl::OkStatus();
+}
+
+// Gives a window to the layers that `layer_types` names, or, where there is no
+// such list, to those from `first_layer` on.
+absl::Status ParseLayerWindows(const Fields& fields, int32_t window,
+                               int32_t first_layer, ModelConfig* config) {
+  config->layer_windows.assign(config->num_layers, 0);
+  const Json* types = fields.Find("layer_types");
+  const std::string expected = absl::StrCat(
+      "a list of \"full_attention\" and \"sliding_attention\", one for each of "
+      "the ",
+      config->num_layers, " layers");
+  if (types != nullptr &&
+      (!types->is_array() ||
+       types->size() != static_cast<size_t>(config->num_layers))) {
+    return fields.Wrong("layer_types", expected);
+  }
+  for (int32_t i = 0; i < config->num_layers; ++i) {
+    bool slides = i >= first_layer;
+    if (types != nullptr) {
+      slides = (*types)[i] == "sliding_attention";
+      if (!slides && (*types)[i] != "full_attention") {
+        return fields.Wrong("layer_types", expected);
+      }
+    }
+    if (slides) config->layer_windows[i] = window;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ParseMistral(const Fields& fields, ModelConfig* config) {
+  QUIRE_RETURN_IF_ERROR(ParseLlamaBase(fields, config));
+  if (fields.IsNull("sliding_window")) return absl::OkStatus();
+  // Absent, it is that of the first release; null means none.
+  QUIRE_ASSIGN_OR_RETURN(const int32_t window,
+                         fields.Int("sliding_window", 1, kMaxPositions, 4096));
+  return ParseLayerWindows(fields, window, /*first_layer=*/0, config);
+}
+
+absl::Status ParseQwenWindows(const Fields& fields, ModelConfig* config) {
+  QUIRE_ASSIGN_OR_RETURN(const bool slides,
+                         fields.Bool("use_sliding_window", false));
+  if (!slides || fields.IsNull("sliding_window")) return absl::OkStatus();
+  QUIRE_ASSIGN_OR_RETURN(const int32_t window,
+                         fields.Int("sliding_window", 1, kMaxPositions, 4096));
+  QUIRE_ASSIGN_OR_RETURN(const int32_t first_layer,
+                         fields.Int("max_window_layers", 0, kMaxLayers, 28));
+  return ParseLayerWindows(fields, window, first_layer, config);
+}
+
+absl::Status ParseQwen2(const Fields& fields, ModelConfig* config) {
+  QUIRE_RETURN_IF_ERROR(ParseLlamaBase(fields, config));
+  config->attention_bias = true;
+  return ParseQwenWindows(fields, config);
+}
+
+absl::Status ParseQwen3(const Fields& fields, ModelConfig* config) {
+  QUIRE_RETURN_IF_ERROR(ParseLlamaBase(fields, config));
+  if (fields.Find("head_dim") == nullptr) {
+    return fields.Wrong("head_dim", "the elements of a head");
+  }
+  QUIRE_ASSIGN_OR_RETURN(config->attention_bias,
+                         fields.Bool("attention_bias", false));
+  config->attention_out_bias = config->attention_bias;
+  config->qk_norm = true;
+  return ParseQwenWindows(fields, config);
+}
+
+struct NamedActivation {
+  const char* name;
+  MlpType mlp;
+};
+constexpr NamedActivation kActivations[] = {
+    {"relu", MlpType::kRelu},
+    {"gelu", MlpType::kGelu},
+    {"gelu_new", MlpType::kGeluTanh},
+    {"gelu_pytorch_tanh", MlpType::kGeluTanh},
+};
+
+absl::StatusOr<MlpType> ParseActivation(const Fields& fields, const char* name,
+                                        absl::string_view fallback) {
+  QUIRE_ASSIGN_OR_RETURN(const std::string found,
+                         fields.String(name, fallback));
+  for (const NamedActivation& known : kActivations) {
+    if (found == known.name) return known.mlp;
+  }
+  return fields.Unsupported(name,
+                            "one of: relu, gelu, gelu_new, gelu_pytorch_tanh");
+}
+
+absl::Status ParseOpt(const Fields& fields, ModelConfig* config) {
+  config->family = ModelFamily::kOpt;
+  const SizeNames names;
+  QUIRE_RETURN_IF_ERROR(ParseSizes(fields, names, config));
+  QUIRE_ASSIGN_OR_RETURN(config->intermediate_size,
+                         fields.Int("ffn_dim", 1, kMaxFfn));
+  QUIRE_RETURN_IF_ERROR(ParseHeads(fields, names, config));
+  QUIRE_ASSIGN_OR_RETURN(
+      config->embedding_size,
+      fields.Int("word_embed_proj_dim", 1, kMaxWidth, config->hidden_size));
+  QUIRE_ASSIGN_OR_RETURN(
+      config->mlp, ParseActivation(fields, "activation_function", "relu"));
+  QUIRE_ASSIGN_OR_RETURN(config->pre_norm,
+                         fields.Bool("do_layer_norm_before", true));
+  QUIRE_ASSIGN_OR_RETURN(const bool removed,
+                         fields.Bool("_remove_final_layer_norm", false));
+  QUIRE_ASSIGN_OR_RETURN(const bool bias, fields.Bool("enable_bias", true));
+  QUIRE_ASSIGN_OR_RETURN(config->norm_affine,
+                         fields.Bool("layer_norm_elementwise_affine", true));
+  QUIRE_ASSIGN_OR_RETURN(config->tied_embeddings,
+                         fields.Bool("tie_word_embeddings", true));
+  config->norm = NormType::kLayer;
+  config->norm_epsilon = 1e-5f;
+  config->final_norm = config->pre_norm && !removed;
+  config->attention_bias = bias;
+  config->attention_out_bias = bias;
+  config->mlp_bias = bias;
+  config->use_rope = false;
+  config->position_offset = 2;  // the first two rows were fairseq's padding
+  return absl::OkStatus();
+}
+
+constexpr ModelArchitecture kArchitectures[] = {
+    {"LlamaForCausalLM", ParseLlama}, {"MistralForCausalLM", ParseMistral},
+    {"Qwen2ForCausalLM", ParseQwen2}, {"Qwen3ForCausalLM", ParseQwen3},
+    {"OPTForCausalLM", ParseOpt},
+};
+
+}  // namespace
+
+absl::Span<const ModelArchitecture> ModelArchitectures() {
+  return kArchitectures;
+}
+
+}  // namespace quire
