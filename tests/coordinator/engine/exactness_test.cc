@@ -110,6 +110,13 @@ INSTANTIATE_TEST_SUITE_P(ForcedPreemption, ExactnessTest,
                                          Setting{64, 512, 16, 40, 7, 2, true},
                                          Setting{64, 16, 1, 500, 4, 2, true}),
                          Name);
+// Smaller than most prompts, and pools of a few of them.
+INSTANTIATE_TEST_SUITE_P(
+    Windows, ExactnessTest,
+    testing::Values(Setting{8, 64, 16, 2048, 0, 2, false, 24},
+                    Setting{64, 512, 16, 2048, 3, 2, true, 24},
+                    Setting{64, 64, 4, 24, 5, 2, true, 33}),
+    Name);
 
 }  // namespace
 }  // namespace quire
