@@ -81,6 +81,9 @@ class Backend {
                                     int64_t bytes) = 0;
   virtual absl::Status CopyToHost(const void* device, void* host,
                                   int64_t bytes) = 0;
+  // The queue of operations, for libraries that enqueue beside them: a
+  // cudaStream_t. Null where calls run at once.
+  virtual void* native_stream() { return nullptr; }
   // Waits for everything enqueued; reports the first error since the last call.
   virtual absl::Status Synchronize() = 0;
 

@@ -27,6 +27,8 @@
 #include "common/status_macros.h"
 #include "glog/logging.h"
 #include "grpcpp/impl/codegen/service_type.h"
+#include "worker/collective/group_end.h"
+#include "worker/collective/nccl.h"
 #include "worker/executor/load_executor.h"
 #include "worker/service/cluster_link.h"
 #include "worker/service/worker_core.h"
@@ -40,7 +42,10 @@ ABSL_FLAG(std::string, host, "127.0.0.1",
           "reach; also the one listened on.");
 ABSL_FLAG(int32_t, port, 0, "gRPC port to listen on; 0 takes a free one.");
 ABSL_FLAG(int32_t, rank, -1, "The rank wanted; -1: any that is free.");
-ABSL_FLAG(std::string, device, "cpu", "What computes: cpu or cuda.");
+ABSL_FLAG(
+    std::string, device, "cpu",
+    "What computes: cpu, cuda (of the machine's GPUs the one that is this "
+    "rank's), or cuda:N.");
 ABSL_FLAG(bool, deterministic, false,
           "On cuda: a token never depends on its batch, as on cpu; slower.");
 ABSL_FLAG(std::string, gemm_cache, "",
@@ -48,9 +53,11 @@ ABSL_FLAG(std::string, gemm_cache, "",
 ABSL_FLAG(
     int32_t, num_threads, 0,
     "Threads that compute; 0 shares the machine's cores among its ranks.");
-ABSL_FLAG(std::string, collective, "auto",
-          "How ranks talk to each other: gloo (TCP), shm (shared memory of one "
-          "machine), or auto: shm where it is possible.");
+ABSL_FLAG(
+    std::string, collective, "auto",
+    "How ranks talk to each other: gloo (TCP), shm (shared memory of one "
+    "machine), nccl (between GPUs), or auto: nccl on cuda, else shm where "
+    "it is possible.");
 ABSL_FLAG(absl::Duration, join_timeout, absl::Seconds(60),
           "For the coordinator to answer, and for the other ranks to join.");
 ABSL_FLAG(absl::Duration, collective_timeout, absl::Seconds(60),
@@ -146,7 +153,7 @@ ClusterLinkOptions LinkFromFlags(int32_t port) {
   options.address = absl::StrCat(absl::GetFlag(FLAGS_host), ":", port);
   std::random_device random;
   options.instance_id = uint64_t{random()} << 32 | random();
-  options.device = absl::GetFlag(FLAGS_device);
+  options.device = DeviceKind(DeviceFromFlags());
   if (const int32_t rank = absl::GetFlag(FLAGS_rank); rank >= 0) {
     options.rank = rank;
   }
@@ -173,8 +180,10 @@ int WaitForEnd(const LostCause& lost) {
 
 // Runs until told to go or alone. A status is why it could not even begin.
 absl::StatusOr<int> Run() {
-  const DeviceOptions device = DeviceFromFlags();
+  DeviceOptions device = DeviceFromFlags();
   const RealClock clock;
+  GroupEnd group_end;
+  device.group_end = &group_end;
   LostCause lost;
   WorkerCore core(&clock);
   std::unique_ptr<WorkerServer> server;
@@ -204,6 +213,10 @@ absl::StatusOr<int> Run() {
                                   observer);
             });
   const int exit_status = WaitForEnd(lost);
+  // What waits on a device for a peer that is gone would wait for ever.
+  group_end.Announce(exit_status == 0
+                         ? absl::CancelledError("this rank was told to go")
+                         : lost.Get());
   if (!core.Stop(kStopTimeout)) {
     // The executor is inside a long step, or waits for a peer that is gone.
     LOG(WARNING) << "leaving a running step behind";
@@ -233,6 +246,9 @@ int Main(int argc, char** argv) {
   if (absl::GetFlag(FLAGS_exit_with_parent)) {
     prctl(PR_SET_PDEATHSIG, SIGTERM);
     if (getppid() != parent) return 0;  // it ended before that took effect
+  }
+  if (DeviceKind(DeviceFromFlags()) == "cuda") {
+    PrepareNcclEnvironment(absl::GetFlag(FLAGS_host));
   }
   // Before any thread starts, so that all inherit it.
   const sigset_t signals = HandledSignals();

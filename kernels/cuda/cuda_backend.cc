@@ -77,6 +77,7 @@ class CudaBackend final : public Backend {
                             int64_t bytes) override;
   absl::Status CopyToHost(const void* device, void* host,
                           int64_t bytes) override;
+  void* native_stream() override { return stream_; }
   absl::Status Synchronize() override;
 
   absl::StatusOr<std::unique_ptr<PackedWeight>> PackWeight(
@@ -167,6 +168,13 @@ CudaBackend::~CudaBackend() {
 }
 
 absl::Status CudaBackend::Init() {
+  int num_devices = 0;
+  QUIRE_RETURN_IF_CUDA_ERROR(cudaGetDeviceCount(&num_devices), "counting GPUs");
+  if (options_.device >= num_devices) {
+    return absl::UnavailableError(
+        absl::StrCat("GPU ", options_.device, " is wanted and this process ",
+                     "sees ", num_devices, " (CUDA_VISIBLE_DEVICES)"));
+  }
   QUIRE_RETURN_IF_CUDA_ERROR(cudaSetDevice(options_.device),
                              "choosing the GPU");
   cudaDeviceProp properties;

@@ -12,6 +12,17 @@ def _find_toolkit(ctx):
             return place
     return ""
 
+# NVIDIA's own packages have NCCL apart from the toolkit.
+def _find_nccl(ctx, toolkit):
+    places = [toolkit + "/include", "/usr/include"]
+    if ctx.os.environ.get("HOME", ""):
+        places.append(ctx.os.environ["HOME"] +
+                      "/.cache/quire/cuda-13.0/include")
+    for place in places:
+        if ctx.path(place + "/nccl.h").exists:
+            return place + "/nccl.h"
+    return ""
+
 def _cuda_toolkit_impl(ctx):
     toolkit = _find_toolkit(ctx)
     version = ""
@@ -21,6 +32,9 @@ def _cuda_toolkit_impl(ctx):
             fail("%s/bin/nvcc does not run: %s" % (toolkit, query.stderr))
         version = query.stdout
         ctx.symlink(toolkit + "/include", "include")
+        nccl = _find_nccl(ctx, toolkit)
+        if nccl:
+            ctx.symlink(nccl, "nccl/nccl.h")
         for lib in ["lib64", "lib"]:
             archive = "%s/%s/libcudart_static.a" % (toolkit, lib)
             if ctx.path(archive).exists:
@@ -44,6 +58,20 @@ cc_library(
         allow_empty = True,
     ),
     includes = ["include"],
+)
+genrule(
+    name = "nccl_header",
+    srcs = glob(["nccl/nccl.h"], allow_empty = True),
+    outs = ["nccl_include/nccl.h"],
+    cmd = "[ -n '$(SRCS)' ] && cp $(SRCS) $@ || " +
+          "{ echo 'no nccl.h: install libnccl-dev, or run " +
+          "tools/cuda_toolkit.sh' >&2; exit 1; }",
+)
+cc_library(
+    name = "nccl",
+    hdrs = ["nccl_header"],
+    includes = ["nccl_include"],
+    deps = [":headers"],
 )
 """
     if toolkit:

@@ -12,10 +12,11 @@
 
 namespace quire {
 
-// Thread-compatible: the executor thread is the sole caller. Buffers are the
-// backend's; on CUDA the operations are enqueued on its stream. Unavailable
-// when a peer is lost or does not answer in time: the group is over, every
-// later call fails too.
+// Thread-compatible: the executor thread is the sole caller. AllReduceSum takes
+// memory of the backend's device, and on CUDA is enqueued on its stream; the
+// others take memory that the host reaches, and are done when they return.
+// Unavailable when a peer is lost or does not answer in time: the group is
+// over, every later call fails too.
 class Collective {
  public:
   virtual ~Collective() = default;
@@ -24,7 +25,8 @@ class Collective {
   virtual int32_t world_size() const = 0;  // >= 1
 
   // data[i] = sum over ranks of data[i], added in rank order on every rank:
-  // bitwise the same everywhere, whatever the other elements.
+  // bitwise the same everywhere, whatever the other elements. (On CUDA, more
+  // than two ranks keep to the order in deterministic mode only.)
   virtual absl::Status AllReduceSum(void* data, int64_t num_elements,
                                     DType dtype) = 0;
 

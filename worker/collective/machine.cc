@@ -26,19 +26,23 @@ std::string ThisMachine() {
   return absl::StrCat(host, "/", boot_id);
 }
 
-absl::StatusOr<int32_t> CountRanksOnMachine(KeyBoard* board, int32_t rank,
-                                            int32_t world_size,
-                                            const std::string& machine,
-                                            absl::Duration timeout) {
-  if (world_size == 1) return 1;
+absl::StatusOr<LocalSeat> FindLocalSeat(KeyBoard* board, int32_t rank,
+                                        int32_t world_size,
+                                        const std::string& machine,
+                                        absl::Duration timeout) {
+  if (world_size == 1) return LocalSeat();
   QUIRE_RETURN_IF_ERROR(board->Put(KeyOf(rank), machine));
   std::vector<std::string> keys;
   for (int32_t peer = 0; peer < world_size; ++peer) {
     keys.push_back(KeyOf(peer));
   }
   QUIRE_ASSIGN_OR_RETURN(const auto machines, board->Get(keys, timeout));
-  return static_cast<int32_t>(
+  LocalSeat seat;
+  seat.index = static_cast<int32_t>(
+      std::count(machines.begin(), machines.begin() + rank, machine));
+  seat.num_ranks = static_cast<int32_t>(
       std::count(machines.begin(), machines.end(), machine));
+  return seat;
 }
 
 }  // namespace quire

@@ -16,12 +16,18 @@ namespace quire {
 // This machine's name, the same in every process on it until it restarts.
 std::string ThisMachine();
 
-// How many of the group's ranks, this one included, gave the same `machine`.
-// Every rank calls it, once per board. DeadlineExceeded if one does not.
-absl::StatusOr<int32_t> CountRanksOnMachine(KeyBoard* board, int32_t rank,
-                                            int32_t world_size,
-                                            const std::string& machine,
-                                            absl::Duration timeout);
+// A rank's place among those of its group that share its machine.
+struct LocalSeat {
+  int32_t index = 0;      // [0, num_ranks), in the order of ranks
+  int32_t num_ranks = 1;  // this one included
+};
+
+// The seat among the group's ranks that gave the same `machine`. Every rank
+// calls it, once per board. DeadlineExceeded if one does not.
+absl::StatusOr<LocalSeat> FindLocalSeat(KeyBoard* board, int32_t rank,
+                                        int32_t world_size,
+                                        const std::string& machine,
+                                        absl::Duration timeout);
 
 }  // namespace quire
 

@@ -6,11 +6,13 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "worker/collective/collective.h"
+#include "worker/collective/group_end.h"
 #include "worker/collective/key_board.h"
 
 namespace quire {
@@ -24,6 +26,14 @@ struct CollectiveOptions {
   std::string host = "127.0.0.1";
   absl::Duration connect_timeout = absl::Seconds(60);
   absl::Duration operation_timeout = absl::Seconds(60);
+  // The GPU whose memory AllReduceSum is given, and the stream to enqueue it on
+  // (Backend::native_stream). Unset: it is given host memory.
+  std::optional<int32_t> gpu;
+  void* stream = nullptr;
+  // See ConnectNccl; the others always add in rank order.
+  bool is_deterministic = false;
+  // May be null; must live longer than the collective.
+  const GroupEnd* group_end = nullptr;
 };
 
 // The names, for help texts: "auto, gloo, ...".

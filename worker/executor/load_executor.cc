@@ -4,9 +4,13 @@
 #include <sched.h>
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "absl/strings/strip.h"
 #include "common/model_config.h"
 #include "common/status_macros.h"
 #include "kernels/cpu/cpu_backend.h"
@@ -66,10 +70,29 @@ int32_t NumCores() {
   return std::max(1, CPU_COUNT(&cores));
 }
 
+constexpr absl::string_view kCuda = "cuda";
+
+bool IsCuda(const DeviceOptions& options) {
+  return DeviceKind(options) == kCuda;
+}
+
+// N of "cuda:N"; nothing if it is not named. REQUIRES: the device was checked.
+std::optional<int32_t> NamedGpu(const DeviceOptions& options) {
+  absl::string_view rest = options.device;
+  int32_t gpu;
+  if (!absl::ConsumePrefix(&rest, kCuda) || !absl::ConsumePrefix(&rest, ":") ||
+      !absl::SimpleAtoi(rest, &gpu)) {
+    return std::nullopt;
+  }
+  return gpu;
+}
+
 absl::StatusOr<std::unique_ptr<Backend>> CreateBackend(
-    const DeviceOptions& device, DType dtype, int32_t num_local_ranks) {
-  if (device.device == "cuda") {
+    const DeviceOptions& device, DType dtype, int32_t gpu,
+    int32_t num_local_ranks) {
+  if (IsCuda(device)) {
     return CreateCudaBackend({.dtype = dtype,
+                              .device = gpu,
                               .is_deterministic = device.deterministic,
                               .gemm_cache_path = device.gemm_cache});
   }
@@ -82,9 +105,13 @@ absl::StatusOr<std::unique_ptr<Backend>> CreateBackend(
 }
 
 absl::StatusOr<std::unique_ptr<Collective>> JoinGroup(
-    const DeviceOptions& device, const LoadSpec& spec, int32_t num_local_ranks,
-    KeyBoard* board) {
+    const DeviceOptions& device, const LoadSpec& spec, int32_t gpu,
+    int32_t num_local_ranks, Backend* backend, KeyBoard* board) {
   CollectiveOptions options;
+  if (IsCuda(device)) options.gpu = gpu;
+  options.stream = backend->native_stream();
+  options.is_deterministic = device.deterministic;
+  options.group_end = device.group_end;
   options.rank = spec.rank;
   options.world_size = spec.world_size;
   options.num_local_ranks = num_local_ranks;
@@ -96,13 +123,19 @@ absl::StatusOr<std::unique_ptr<Collective>> JoinGroup(
 
 }  // namespace
 
+std::string DeviceKind(const DeviceOptions& options) {
+  return options.device.substr(0, options.device.find(':'));
+}
+
 absl::Status CheckDeviceOptions(const DeviceOptions& options) {
-  const bool is_known =
-      options.device == "cpu" || (options.device == "cuda" && HasCudaBackend());
+  const std::optional<int32_t> gpu = NamedGpu(options);
+  const bool is_known = options.device == "cpu" ||
+                        (HasCudaBackend() && (options.device == kCuda ||
+                                              (gpu.has_value() && *gpu >= 0)));
   if (!is_known) {
     return absl::InvalidArgumentError(absl::StrCat(
         "--device=", options.device, ": this build knows the device cpu",
-        HasCudaBackend() ? " and cuda"
+        HasCudaBackend() ? ", cuda and cuda:N"
                          : "; one built with --config=cuda, cuda too"));
   }
   if (options.num_threads < 0) {
@@ -119,10 +152,6 @@ absl::StatusOr<std::unique_ptr<Executor>> LoadExecutor(
     const DeviceOptions& device, const LoadSpec& spec, KeyBoard* board,
     const Clock* clock, const LoadObserver& observer) {
   QUIRE_RETURN_IF_ERROR(CheckSpec(spec));
-  if (device.device == "cuda" && spec.world_size > 1) {
-    return absl::UnimplementedError(
-        "--device=cuda takes part in groups of one rank only");
-  }
   // What is wrong with the model shows on every rank alike, before any waits
   // for another.
   QUIRE_ASSIGN_OR_RETURN(const ModelConfig config,
@@ -135,14 +164,17 @@ absl::StatusOr<std::unique_ptr<Executor>> LoadExecutor(
 
   observer("collective", 0, 0);
   ExecutorParts parts;
-  QUIRE_ASSIGN_OR_RETURN(
-      parts.num_local_ranks,
-      CountRanksOnMachine(board, spec.rank, spec.world_size, ThisMachine(),
-                          device.connect_timeout));
-  QUIRE_ASSIGN_OR_RETURN(parts.collective,
-                         JoinGroup(device, spec, parts.num_local_ranks, board));
+  QUIRE_ASSIGN_OR_RETURN(const LocalSeat seat,
+                         FindLocalSeat(board, spec.rank, spec.world_size,
+                                       ThisMachine(), device.connect_timeout));
+  // A GPU is one rank's alone; the host's memory is shared.
+  parts.num_local_ranks = IsCuda(device) ? 1 : seat.num_ranks;
+  const int32_t gpu = NamedGpu(device).value_or(seat.index);
   QUIRE_ASSIGN_OR_RETURN(parts.backend,
-                         CreateBackend(device, dtype, parts.num_local_ranks));
+                         CreateBackend(device, dtype, gpu, seat.num_ranks));
+  QUIRE_ASSIGN_OR_RETURN(
+      parts.collective,
+      JoinGroup(device, spec, gpu, seat.num_ranks, parts.backend.get(), board));
 
   const auto on_progress = [&](int64_t elements_done, int64_t elements_total) {
     observer("weights", elements_done * SizeOf(dtype),

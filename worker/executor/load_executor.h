@@ -13,6 +13,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "common/clock.h"
+#include "worker/collective/group_end.h"
 #include "worker/collective/key_board.h"
 #include "worker/executor/executor.h"
 
@@ -20,8 +21,11 @@ namespace quire {
 
 // Of this process: its command line.
 struct DeviceOptions {
-  std::string device = "cpu";  // or "cuda", in builds that have it
-  int32_t num_threads = 0;     // 0: this machine's cores shared by its ranks
+  // In builds that have it also "cuda", the GPU that is this rank's by its
+  // place among those on the machine, or "cuda:N", the Nth that the process
+  // sees.
+  std::string device = "cpu";
+  int32_t num_threads = 0;  // 0: this machine's cores shared by its ranks
   // On CUDA: rows do not depend on the batch, as they never do on the CPU.
   bool deterministic = false;
   // On CUDA: where timed choices of products are kept, or empty.
@@ -30,7 +34,13 @@ struct DeviceOptions {
   std::string host = "127.0.0.1";  // where the peers reach this process
   absl::Duration connect_timeout = absl::Seconds(60);
   absl::Duration operation_timeout = absl::Seconds(60);
+  // Ends waits for peers on GPUs. May be null; must live longer than the
+  // executor.
+  const GroupEnd* group_end = nullptr;
 };
+
+// "cpu" or "cuda": what the ranks of a group have in common.
+std::string DeviceKind(const DeviceOptions& options);
 
 // Of this group: the coordinator's Load call.
 struct LoadSpec {

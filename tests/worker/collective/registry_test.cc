@@ -40,10 +40,25 @@ TEST(CollectiveRegistryTest, AGroupOfOneNeedsNoBoard) {
 }
 
 TEST(CollectiveRegistryTest, AnUnknownNameIsAnsweredWithTheKnownOnes) {
-  EXPECT_EQ(CheckCollectiveName("nccl").message(),
-            "no collective is called \"nccl\"; one of auto, gloo, shm");
+  EXPECT_EQ(CheckCollectiveName("mpi").message(),
+            "no collective is called \"mpi\"; one of auto, gloo, nccl, shm");
   EXPECT_TRUE(absl::IsInvalidArgument(
-      CreateCollective("nccl", CollectiveOptions(), nullptr).status()));
+      CreateCollective("mpi", CollectiveOptions(), nullptr).status()));
+}
+
+TEST(CollectiveRegistryTest, MemoryOfTheOtherKindIsRefused) {
+  MemoryBoard board;
+  CollectiveOptions options;
+  options.world_size = 2;
+  options.num_local_ranks = 2;
+  EXPECT_TRUE(absl::IsInvalidArgument(
+      CreateCollective("nccl", options, &board).status()));
+  options.gpu = 0;
+  for (const char* name : {"gloo", "shm"}) {
+    EXPECT_TRUE(absl::IsInvalidArgument(
+        CreateCollective(name, options, &board).status()))
+        << name;
+  }
 }
 
 TEST(CollectiveRegistryTest, SharedMemoryAcrossMachinesIsRefused) {
