@@ -35,7 +35,8 @@ class VirtualMemory {
   // num_pages in all, or the system has no more. REQUIRES: none is mapped.
   virtual absl::Status Map(int64_t first, int64_t n) = 0;
 
-  // Gives the memory behind the pages back; touching them is then a fault.
+  // Gives the memory behind the pages back; touching them is then a fault, or,
+  // where memory stays behind addresses until others want it, means nothing.
   // REQUIRES: all are mapped, and nothing enqueued uses them.
   virtual absl::Status Unmap(int64_t first, int64_t n) = 0;
 

@@ -124,10 +124,19 @@ bool TakeStates(const StepSize& size, int32_t num_kv_heads, int64_t bytes,
   return true;
 }
 
-bool HasTensorCoreKernel(const KvLayout& layout) {
-  const int32_t d = layout.head_dim;
-  return layout.dtype == DType::kBf16 &&
-         (d == 64 || d == 80 || d == 96 || d == 128 || d == 256);
+// The cache is counted in rows of head_dim elements, by 32 bits: 1 TiB where
+// they are of 128.
+bool IsCountedInRows(const KvCacheView& cache) {
+  const int64_t stride = cache.layout.BlockStride();
+  return stride % cache.layout.head_dim == 0 &&
+         cache.num_blocks * (stride / cache.layout.head_dim) < UINT32_MAX;
+}
+
+bool HasTensorCoreKernel(const KvCacheView& cache) {
+  const int32_t d = cache.layout.head_dim;
+  return cache.layout.dtype == DType::kBf16 &&
+         (d == 64 || d == 80 || d == 96 || d == 128 || d == 256) &&
+         IsCountedInRows(cache);
 }
 
 }  // namespace
@@ -147,7 +156,7 @@ cudaError_t LaunchAttentionCuda(const AttentionParams& params,
                                 cudaStream_t stream) {
   if (params.num_tokens <= 0 || params.num_seqs <= 0) return cudaSuccess;
   const KvLayout& layout = params.cache.layout;
-  if (!HasTensorCoreKernel(layout)) {
+  if (!HasTensorCoreKernel(params.cache)) {
     return attention::LaunchSimple(params, stream);
   }
   const StepSize size = {params.num_tokens, params.num_seqs,
@@ -160,6 +169,8 @@ cudaError_t LaunchAttentionCuda(const AttentionParams& params,
     return cudaErrorInvalidValue;
   }
   SetBlockDivision(layout.block_size, &plan);
+  plan.block_rows =
+      static_cast<uint32_t>(layout.BlockStride() / layout.head_dim);
   cudaError_t error = cudaSuccess;
   if (!options.reuse_plan) {
     error = attention::LaunchPlan(params, plan, stream);

@@ -355,8 +355,9 @@ __device__ __forceinline__ void WriteRows(const AttentionParams& p,
 struct CacheRows {
   const int32_t* table;
   uint32_t rows_per_block;
-  uint32_t first_row;  // of this layer and head in a block
-  uint32_t to_values;  // rows from a key to its value
+  uint32_t rows_per_token;  // 1 where a head's tokens lie together
+  uint32_t first_row;       // of this layer and head in a block
+  uint32_t to_values;       // rows from a key to its value
   uint32_t factor;
   int32_t shift;
   int32_t block_size;
@@ -369,17 +370,20 @@ struct CacheRows {
     block_size = layout.block_size;
     factor = plan.block_factor;
     shift = plan.block_shift;
-    to_values = layout.num_kv_heads * block_size;
-    rows_per_block = layout.num_layers * 2 * to_values;
+    const bool by_heads = layout.order == KvOrder::kHeads;
+    const uint32_t rows_per_head = by_heads ? block_size : 1;
+    to_values = layout.num_kv_heads * rows_per_head;
+    rows_per_block = plan.block_rows;
+    rows_per_token = by_heads ? 1 : layout.num_layers * 2 * to_values;
     first_row =
-        p.cache.layer_idx * 2 * to_values + uint32_t(kv_head) * block_size;
+        p.cache.layer_idx * 2 * to_values + uint32_t(kv_head) * rows_per_head;
   }
 
   __device__ __forceinline__ uint32_t At(int position) const {
     const int quotient = __umulhi(position, factor) >> (shift & 31);
     const int block = block_size == 1 ? position : quotient;
     return static_cast<uint32_t>(__ldg(table + block)) * rows_per_block +
-           first_row + (position - block * block_size);
+           first_row + (position - block * block_size) * rows_per_token;
   }
 };
 

@@ -101,6 +101,8 @@ struct AttentionPlan {
   int32_t num_warps;     // that run decodes
   int32_t num_blocks;    // that run prefills
   int32_t max_decode_tokens;
+  // Rows of head_dim elements from one block of the cache to the next.
+  uint32_t block_rows;
   // position / block_size == __umulhi(position, block_factor) >> block_shift,
   // for block sizes beyond 1.
   uint32_t block_factor;

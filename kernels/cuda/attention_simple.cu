@@ -79,7 +79,7 @@ __global__ void __launch_bounds__(kThreads)
       p.block_tables + int64_t{p.seq_slots[seq]} * p.max_blocks_per_seq;
   const T* base = static_cast<const T*>(p.cache.base) +
                   p.cache.layer_idx * layout.LayerStride() +
-                  int64_t{kv_head} * layout.block_size * head_dim;
+                  kv_head * layout.HeadStride();
   const int i = threadIdx.x;
   if (i < head_dim) {
     query[i] = ToFloat(static_cast<const T*>(
@@ -94,7 +94,7 @@ __global__ void __launch_bounds__(kThreads)
     if (position >= begin && position < end) {
       const int64_t block = table[position / layout.block_size];
       keys[i] = block * layout.BlockStride() +
-                int64_t{position % layout.block_size} * head_dim;
+                position % layout.block_size * layout.TokenStride();
       const T* key = base + keys[i];
       score = 0.0f;
       for (int32_t e = 0; e < head_dim; ++e) {

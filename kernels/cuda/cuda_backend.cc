@@ -16,6 +16,7 @@
 #include "kernels/cuda/cuda_memory.h"
 #include "kernels/cuda/cuda_sampler.h"
 #include "kernels/cuda/cuda_status.h"
+#include "kernels/cuda/cuda_virtual_memory.h"
 #include "kernels/cuda/elementwise.h"
 #include "kernels/cuda/lt_gemm.h"
 #include "kernels/cuda/norm.h"
@@ -73,6 +74,11 @@ class CudaBackend final : public Backend {
       int64_t bytes) override;
   absl::StatusOr<std::unique_ptr<DeviceBuffer>> AllocateHost(
       int64_t bytes) override;
+  absl::StatusOr<std::unique_ptr<VirtualMemory>> ReserveVirtual(
+      const VirtualMemoryOptions& options) override {
+    QUIRE_RETURN_IF_ERROR(Begin());
+    return CudaVirtualMemory::Reserve(options, options_.device);
+  }
   absl::Status CopyToDevice(const void* host, void* device,
                             int64_t bytes) override;
   absl::Status CopyToHost(const void* device, void* host,
@@ -325,11 +331,6 @@ absl::Status CudaBackend::RopeWriteKv(const RopeWriteKvParams& params) {
 absl::Status CudaBackend::Attention(const AttentionParams& params) {
   DCHECK(params.cache.layout.dtype == options_.dtype);
   if (params.num_tokens <= 0) return absl::OkStatus();
-  if (params.cache.layout.order != KvOrder::kHeads ||
-      params.cache.layout.block_padding != 0) {
-    return absl::UnimplementedError(
-        "attention on cuda reads blocks in the order of heads only");
-  }
   QUIRE_RETURN_IF_ERROR(Begin());
   QUIRE_RETURN_IF_ERROR(WaitForSwaps());
   const int64_t bytes =

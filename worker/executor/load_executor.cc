@@ -142,6 +142,10 @@ absl::Status CheckDeviceOptions(const DeviceOptions& options) {
     return absl::InvalidArgumentError(
         absl::StrCat("--num_threads=", options.num_threads, " is negative"));
   }
+  if (options.collective == "nccl" && !IsCuda(options)) {
+    return absl::InvalidArgumentError(
+        "--collective=nccl joins GPUs; it needs --device=cuda");
+  }
   const absl::Status name = CheckCollectiveName(options.collective);
   if (name.ok()) return name;
   return absl::InvalidArgumentError(

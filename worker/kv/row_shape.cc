@@ -38,6 +38,9 @@ RowShape MakeRowShape(const KvLayout& blocks, int64_t page_bytes,
   // Kernels like rows of whole fours.
   shape.layout.block_size = (max_model_len + 3) / 4 * 4;
   shape.row_groups = (shape.layout.block_size - 1) / shape.group_tokens + 1;
+  // Kernels count a cache in heads of a token: a row holds a whole number.
+  const int64_t head_bytes = int64_t{blocks.head_dim} * SizeOf(blocks.dtype);
+  while (shape.RowPages() * page_bytes % head_bytes != 0) ++shape.row_groups;
   const int64_t row_bytes = shape.RowPages() * page_bytes;
   const int64_t tokens_bytes = shape.layout.block_size * token_bytes;
   CHECK_EQ((row_bytes - tokens_bytes) % SizeOf(blocks.dtype), 0);

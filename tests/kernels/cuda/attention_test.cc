@@ -222,6 +222,27 @@ TEST_P(AttentionCudaTest, BlockSizeBatchAndChunksDoNotShow) {
   ExpectSameBitsHowever(GetParam(), {4, 1, 256}, 300, chunks);
 }
 
+// Contiguous rows, token after token, as virtual memory has them.
+TEST_P(AttentionCudaTest, TheOrderOfTheCacheDoesNotShow) {
+  for (const AttentionShape& shape :
+       {AttentionShape{8, 2, 128}, AttentionShape{4, 4, 64},
+        AttentionShape{6, 2, 80, 70}, AttentionShape{4, 1, 256}}) {
+    const AttentionWorld world(GetParam(), shape, {700, 90, 300});
+    const std::vector<StepSequence> sequences = {
+        {700, 1, 0}, {90, 90, 1}, {300, 130, 2}, {650, 5, 0}};
+    for (bool is_deterministic : {false, true}) {
+      const Tensor blocks =
+          world.Attend(sequences, {.is_deterministic = is_deterministic});
+      const Tensor rows =
+          world.Attend(sequences, {.block_size = 1000,
+                                   .is_deterministic = is_deterministic,
+                                   .order = KvOrder::kTokens});
+      EXPECT_TRUE(rows.SameBits(0, blocks, 0, blocks.size()))
+          << shape.num_q_heads << " heads of " << shape.head_dim;
+    }
+  }
+}
+
 TEST_P(AttentionCudaTest, SplitsAndLoadDoNotShowInLongContexts) {
   // Nodes end at 4096 and 8192; few sequences are split, many are not.
   const AttentionShape shape = {4, 1, 128};

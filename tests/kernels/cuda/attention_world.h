@@ -73,6 +73,8 @@ struct LaunchChoices {
   int32_t repeats = 1;
   bool say_decode = false;  // promise that every sequence has one new token
   bool is_deterministic = false;
+  // kTokens: each block is followed by a row of NaN.
+  KvOrder order = KvOrder::kHeads;
 };
 
 class AttentionWorld {
@@ -119,8 +121,8 @@ class AttentionWorld {
     for (int64_t head = 0; head < shape_.num_kv_heads; ++head) {
       const int64_t source =
           (int64_t{position} * shape_.num_kv_heads + head) * shape_.head_dim;
-      std::memcpy(cache->At(to + head * layout.block_size * shape_.head_dim),
-                  from.At(source), shape_.head_dim * SizeOf(dtype_));
+      std::memcpy(cache->At(to + head * layout.HeadStride()), from.At(source),
+                  shape_.head_dim * SizeOf(dtype_));
     }
   }
 
@@ -170,7 +172,7 @@ inline AttentionWorld::Step AttentionWorld::Lay(
       }
       const int64_t to = block * layout.BlockStride() +
                          kWorldLayer * layout.LayerStride() +
-                         int64_t{p % block_size} * shape_.head_dim;
+                         p % block_size * layout.TokenStride();
       LayTokens(k_[sequence.world_idx], p, to, layout, &step.cache);
       LayTokens(v_[sequence.world_idx], p, to + layout.HeadsStride(), layout,
                 &step.cache);
@@ -189,8 +191,14 @@ inline AttentionWorld::Step AttentionWorld::Lay(
 
 inline Tensor AttentionWorld::Attend(const std::vector<StepSequence>& sequences,
                                      const LaunchChoices& choices) const {
-  const KvLayout layout = {kWorldLayers, shape_.num_kv_heads, shape_.head_dim,
-                           choices.block_size, dtype_};
+  const KvLayout layout = {
+      kWorldLayers,
+      shape_.num_kv_heads,
+      shape_.head_dim,
+      choices.block_size,
+      dtype_,
+      choices.order,
+      choices.order == KvOrder::kTokens ? shape_.head_dim : 0};
   const Step step = Lay(sequences, layout);
   const int32_t num_tokens = step.query_start.back();
   Tensor out(dtype_, num_tokens * row_size());

@@ -48,9 +48,14 @@ constexpr int32_t kBlockSize = 16;
 constexpr int32_t kMaxModelLen = 256;
 constexpr int32_t kBlocksPerSeq = kMaxModelLen / kBlockSize;
 
+constexpr int64_t kPageBytes = 2 << 20;
+
+// `is_virtual`: rows of virtual memory, in place of blocks.
 std::unique_ptr<Executor> Load(const DeviceOptions& device,
-                               const RealClock* clock, MemoryBoard* board) {
+                               const RealClock* clock, MemoryBoard* board,
+                               bool is_virtual = false) {
   LoadSpec spec;
+  spec.virtual_page_bytes = is_virtual ? kPageBytes : 0;
   spec.model_path =
       std::filesystem::path(DataFile("tools/demo_model/model/config.json"))
           .parent_path()
@@ -71,7 +76,8 @@ std::unique_ptr<Executor> Load(const DeviceOptions& device,
 // the golden file has.
 std::vector<std::vector<TokenId>> Generate(Executor* executor,
                                            const std::vector<Sample>& samples,
-                                           int32_t chunk_size) {
+                                           int32_t chunk_size,
+                                           bool is_virtual = false) {
   std::vector<std::vector<TokenId>> outputs(samples.size());
   std::vector<int32_t> computed(samples.size(), 0);
   StepPlan plan;
@@ -81,6 +87,14 @@ std::vector<std::vector<TokenId>> Generate(Executor* executor,
     admitted.tokens = samples[i].prompt;
     admitted.num_prompt_tokens = static_cast<int32_t>(samples[i].prompt.size());
     admitted.sampling.temperature = 0;
+    if (is_virtual) {
+      const int32_t row = static_cast<int32_t>(samples.size() - 1 - i);
+      admitted.cache = CacheRowId(row);
+      plan.mappings.push_back(
+          {CacheRowId(row), (kMaxModelLen - 1) / executor->block_tokens() + 1});
+      plan.admitted.push_back(std::move(admitted));
+      continue;
+    }
     std::vector<BlockId> blocks;
     for (int32_t b = 0; b < kBlocksPerSeq; ++b) {
       blocks.push_back(
@@ -161,6 +175,21 @@ TEST(CudaExecutorModelTest, ChunksDoNotShowInTheDeterministicMode) {
   }
   EXPECT_EQ(outputs[0], outputs[1]);
   EXPECT_EQ(outputs[0], outputs[2]);
+}
+
+TEST(CudaExecutorModelTest, RowsOfVirtualMemoryGiveTheTokensOfBlocks) {
+  const std::vector<Sample> samples = GoldenSamples();
+  const RealClock clock;
+  DeviceOptions cuda;
+  cuda.device = "cuda";
+  cuda.deterministic = true;
+  MemoryBoard paged_board, virtual_board;
+  const auto paged = Load(cuda, &clock, &paged_board);
+  const auto rows = Load(cuda, &clock, &virtual_board, /*is_virtual=*/true);
+  ASSERT_NE(paged, nullptr);
+  ASSERT_NE(rows, nullptr);
+  EXPECT_EQ(Generate(rows.get(), samples, 32, /*is_virtual=*/true),
+            Generate(paged.get(), samples, 32));
 }
 
 TEST(CudaExecutorModelTest, ProfilesItsLargestStep) {

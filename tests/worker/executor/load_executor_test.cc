@@ -124,5 +124,21 @@ TEST(LoadExecutorTest, DeviceOptionsThatDoNotExistAreNamed) {
   EXPECT_TRUE(absl::IsInvalidArgument(CheckDeviceOptions(device)));
 }
 
+TEST(DeviceOptionsTest, AGpuIsNamedByItsNumberOrNotAtAll) {
+  const auto kind = [](const char* device) {
+    DeviceOptions options;
+    options.device = device;
+    return DeviceKind(options);
+  };
+  EXPECT_EQ(kind("cpu"), "cpu");
+  EXPECT_EQ(kind("cuda"), "cuda");
+  EXPECT_EQ(kind("cuda:3"), "cuda");
+  for (const char* device : {"cuda:", "cuda:x", "cuda:-1", "gpu", ""}) {
+    DeviceOptions options;
+    options.device = device;
+    EXPECT_TRUE(absl::IsInvalidArgument(CheckDeviceOptions(options))) << device;
+  }
+}
+
 }  // namespace
 }  // namespace quire

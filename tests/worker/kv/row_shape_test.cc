@@ -47,6 +47,7 @@ TEST(RowShapeTest, AGroupsMemoryHoldsItsTokensAndRowsStartOnPages) {
         EXPECT_GE(shape.layout.block_size, max_model_len);
         EXPECT_EQ(shape.layout.BlockStride() * size,
                   shape.RowPages() * page_bytes);
+        EXPECT_EQ(shape.layout.BlockStride() % blocks.head_dim, 0);
         // The last byte of the nth group's last token lies in its pages.
         for (int32_t groups = 1; groups <= shape.row_groups; ++groups) {
           EXPECT_LE(groups * int64_t{shape.group_tokens} * token_bytes,
