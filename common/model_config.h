@@ -17,7 +17,7 @@
 namespace quire {
 
 // Llama's has Mistral, Qwen 2 and Qwen 3 too: the config says how they differ.
-enum class ModelFamily { kLlama, kOpt };
+enum class ModelFamily { kLlama, kOpt, kGpt2, kPhi };
 
 enum class NormType { kRms, kLayer };
 enum class MlpType { kSiluGated, kRelu, kGelu, kGeluTanh };

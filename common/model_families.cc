@@ -307,10 +307,74 @@ absl::Status ParseOpt(const Fields& fields, ModelConfig* config) {
   return absl::OkStatus();
 }
 
+// A field whose other value means a computation that is not offered.
+absl::Status ExpectFlag(const Fields& fields, const char* name, bool wanted) {
+  QUIRE_ASSIGN_OR_RETURN(const bool found, fields.Bool(name, wanted));
+  if (found == wanted) return absl::OkStatus();
+  return fields.Unsupported(name, wanted ? "true" : "false");
+}
+
+absl::Status ParseGpt2(const Fields& fields, ModelConfig* config) {
+  config->family = ModelFamily::kGpt2;
+  const SizeNames names = {.layers = "n_layer",
+                           .hidden = "n_embd",
+                           .q_heads = "n_head",
+                           .positions = "n_positions"};
+  QUIRE_RETURN_IF_ERROR(ParseSizes(fields, names, config));
+  QUIRE_ASSIGN_OR_RETURN(
+      config->intermediate_size,
+      fields.Int("n_inner", 1, kMaxFfn, 4 * int64_t{config->hidden_size}));
+  if (fields.Find("head_dim") != nullptr) {
+    return fields.Unsupported("head_dim", "none for this architecture");
+  }
+  QUIRE_RETURN_IF_ERROR(ParseHeads(fields, names, config));
+  QUIRE_ASSIGN_OR_RETURN(
+      config->mlp, ParseActivation(fields, "activation_function", "gelu_new"));
+  QUIRE_ASSIGN_OR_RETURN(const double epsilon,
+                         fields.Number("layer_norm_epsilon", 0, 1, 1e-5));
+  QUIRE_RETURN_IF_ERROR(ExpectFlag(fields, "scale_attn_weights", true));
+  QUIRE_RETURN_IF_ERROR(
+      ExpectFlag(fields, "scale_attn_by_inverse_layer_idx", false));
+  QUIRE_RETURN_IF_ERROR(ExpectFlag(fields, "add_cross_attention", false));
+  QUIRE_ASSIGN_OR_RETURN(config->tied_embeddings,
+                         fields.Bool("tie_word_embeddings", true));
+  config->norm = NormType::kLayer;
+  config->norm_epsilon = static_cast<float>(epsilon);
+  config->attention_bias = true;
+  config->attention_out_bias = true;
+  config->mlp_bias = true;
+  config->use_rope = false;
+  return absl::OkStatus();
+}
+
+absl::Status ParsePhi(const Fields& fields, ModelConfig* config) {
+  config->family = ModelFamily::kPhi;
+  const SizeNames names;
+  QUIRE_RETURN_IF_ERROR(ParseSizes(fields, names, config));
+  QUIRE_ASSIGN_OR_RETURN(config->intermediate_size,
+                         fields.Int("intermediate_size", 1, kMaxFfn));
+  QUIRE_RETURN_IF_ERROR(ParseHeads(fields, names, config));
+  QUIRE_RETURN_IF_ERROR(ParseKvHeads(fields, config));
+  QUIRE_ASSIGN_OR_RETURN(config->mlp,
+                         ParseActivation(fields, "hidden_act", "gelu_new"));
+  QUIRE_ASSIGN_OR_RETURN(const double epsilon,
+                         fields.Number("layer_norm_eps", 0, 1, 1e-5));
+  QUIRE_RETURN_IF_ERROR(ExpectFlag(fields, "qk_layernorm", false));
+  QUIRE_ASSIGN_OR_RETURN(config->tied_embeddings,
+                         fields.Bool("tie_word_embeddings", false));
+  config->norm = NormType::kLayer;
+  config->norm_epsilon = static_cast<float>(epsilon);
+  config->attention_bias = true;
+  config->attention_out_bias = true;
+  config->mlp_bias = true;
+  return ParseRope(fields, /*default_partial=*/0.5, config);
+}
+
 constexpr ModelArchitecture kArchitectures[] = {
     {"LlamaForCausalLM", ParseLlama}, {"MistralForCausalLM", ParseMistral},
     {"Qwen2ForCausalLM", ParseQwen2}, {"Qwen3ForCausalLM", ParseQwen3},
-    {"OPTForCausalLM", ParseOpt},
+    {"OPTForCausalLM", ParseOpt},     {"GPT2LMHeadModel", ParseGpt2},
+    {"PhiForCausalLM", ParsePhi},
 };
 
 }  // namespace

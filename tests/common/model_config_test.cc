@@ -283,6 +283,94 @@ TEST(ModelConfigTest, Qwen3NormsHeadsOfAnExplicitSize) {
               HasSubstr("\"head_dim\" is missing"));
 }
 
+struct BadField {
+  const char* field;
+  Json value;
+  const char* expected;  // in the message, besides the field's name
+};
+
+void PrintTo(const BadField& bad, std::ostream* out) {
+  *out << bad.field << " = " << bad.value;
+}
+
+Json Gpt2() {
+  return Json::parse(R"({
+    "architectures": ["GPT2LMHeadModel"], "n_layer": 12, "n_embd": 768,
+    "n_head": 12, "n_positions": 1024, "n_ctx": 1024, "vocab_size": 50257,
+    "activation_function": "gelu_new", "layer_norm_epsilon": 1e-05})");
+}
+
+TEST(ModelConfigTest, ReadsGpt2UnderItsOwnNames) {
+  const ModelConfig config = Parse(Gpt2());
+  EXPECT_EQ(config.family, ModelFamily::kGpt2);
+  EXPECT_EQ(config.num_layers, 12);
+  EXPECT_EQ(config.hidden_size, 768);
+  EXPECT_EQ(config.embedding_size, 768);
+  EXPECT_EQ(config.intermediate_size, 3072);
+  EXPECT_EQ(config.num_kv_heads, 12);
+  EXPECT_EQ(config.head_dim, 64);
+  EXPECT_EQ(config.max_position, 1024);
+  EXPECT_EQ(config.mlp, MlpType::kGeluTanh);
+  EXPECT_EQ(config.norm, NormType::kLayer);
+  EXPECT_TRUE(config.tied_embeddings);
+  EXPECT_TRUE(config.mlp_bias);
+  EXPECT_FALSE(config.use_rope);
+  EXPECT_EQ(Parse(With(Gpt2(), "n_inner", 100)).intermediate_size, 100);
+}
+
+Json Phi() {
+  return Json::parse(R"({
+    "architectures": ["PhiForCausalLM"], "num_hidden_layers": 32,
+    "hidden_size": 2560, "intermediate_size": 10240,
+    "num_attention_heads": 32, "vocab_size": 51200, "hidden_act": "gelu_new",
+    "max_position_embeddings": 2048, "partial_rotary_factor": 0.4,
+    "layer_norm_eps": 1e-05, "num_key_value_heads": null})");
+}
+
+TEST(ModelConfigTest, PhiRotatesAPartOfEachHead) {
+  const ModelConfig config = Parse(Phi());
+  EXPECT_EQ(config.family, ModelFamily::kPhi);
+  EXPECT_EQ(config.head_dim, 80);
+  EXPECT_EQ(config.rotary_dim, 32);
+  EXPECT_EQ(config.num_kv_heads, 32);
+  EXPECT_EQ(config.norm, NormType::kLayer);
+  EXPECT_TRUE(config.attention_out_bias);
+  Json within = Phi();
+  within.erase("partial_rotary_factor");
+  EXPECT_EQ(Parse(within).rotary_dim, 40);
+  within["rope_parameters"] = {{"rope_theta", 1e4},
+                               {"partial_rotary_factor", 0.25}};
+  EXPECT_EQ(Parse(within).rotary_dim, 20);
+}
+
+class BadFamilyTest
+    : public testing::TestWithParam<std::pair<Json (*)(), BadField>> {};
+
+TEST_P(BadFamilyTest, IsRefusedWithTheFieldsName) {
+  const auto& [make, bad] = GetParam();
+  const absl::Status status = ParseError(With(make(), bad.field, bad.value));
+  EXPECT_FALSE(status.ok());
+  EXPECT_THAT(status.message(), HasSubstr(bad.field));
+  EXPECT_THAT(status.message(), HasSubstr(bad.expected));
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    EachRule, BadFamilyTest,
+    testing::Values(
+        std::pair(&Gpt2, BadField{"n_layer", nullptr, "missing"}),
+        std::pair(&Gpt2, BadField{"n_head", 7, "divisor of n_embd"}),
+        std::pair(&Gpt2, BadField{"scale_attn_weights", false, "true"}),
+        std::pair(&Gpt2,
+                  BadField{"scale_attn_by_inverse_layer_idx", true, "false"}),
+        std::pair(&Gpt2, BadField{"activation_function", "swish", "gelu_new"}),
+        std::pair(&Phi, BadField{"qk_layernorm", true, "false"}),
+        std::pair(&Phi, BadField{"partial_rotary_factor", 0.0, "even number"}),
+        std::pair(&Phi,
+                  BadField{"partial_rotary_factor", 0.0625, "comes to 5"}),
+        std::pair(&Phi, BadField{"intermediate_size", nullptr, "missing"}),
+        std::pair(&Mistral, BadField{"sliding_window", -1, "[1, "}),
+        std::pair(&Qwen2, BadField{"use_sliding_window", "yes", "true or"})));
+
 TEST(ModelConfigTest, NewDtypeFieldWinsOverTheOld) {
   EXPECT_EQ(Parse(With(Llama(), "dtype", "float16")).dtype, "float16");
 }
@@ -302,16 +390,6 @@ TEST(ModelConfigTest, GenerationConfigDecidesTheEndTokens) {
 TEST(ModelConfigTest, PaddingBeyondTheVocabularyIsNone) {
   EXPECT_EQ(Parse(With(Llama(), "pad_token_id", 32000)).pad_token_id, -1);
   EXPECT_EQ(Parse(With(Llama(), "pad_token_id", -1)).pad_token_id, -1);
-}
-
-struct BadField {
-  const char* field;
-  Json value;
-  const char* expected;  // in the message, besides the field's name
-};
-
-void PrintTo(const BadField& bad, std::ostream* out) {
-  *out << bad.field << " = " << bad.value;
 }
 
 class BadLlamaTest : public testing::TestWithParam<BadField> {};
@@ -398,12 +476,13 @@ TEST(ModelConfigTest, Llama3ScalingNeedsOrderedFactors) {
 
 TEST(ModelConfigTest, UnknownArchitectureListsTheKnown) {
   const absl::Status status =
-      ParseError(With(Llama(), "architectures", Json::array({"GPT2LMHead"})));
+      ParseError(With(Llama(), "architectures", Json::array({"GPTJ"})));
   EXPECT_EQ(status.code(), absl::StatusCode::kUnimplemented);
-  EXPECT_THAT(status.message(), HasSubstr("GPT2LMHead"));
+  EXPECT_THAT(status.message(), HasSubstr("GPTJ"));
   EXPECT_THAT(status.message(),
               HasSubstr("LlamaForCausalLM, MistralForCausalLM, "
-                        "Qwen2ForCausalLM, Qwen3ForCausalLM"));
+                        "Qwen2ForCausalLM, Qwen3ForCausalLM, "
+                        "OPTForCausalLM, GPT2LMHeadModel, PhiForCausalLM"));
 }
 
 TEST(ModelConfigTest, RefusesWhatIsNotAJsonObject) {

@@ -16,11 +16,6 @@ std::string BiasOf(const std::string& module) {
   return absl::StrCat(module, ".bias");
 }
 
-void ExpectVector(const std::string& name, int64_t rows,
-                  std::vector<TensorSpec>* tensors) {
-  tensors->push_back({name, rows, /*cols=*/1, /*is_vector=*/true});
-}
-
 void ExpectLinear(const std::string& module, int64_t rows, int64_t cols,
                   bool bias, std::vector<TensorSpec>* tensors) {
   ExpectMatrix(WeightOf(module), rows, cols, tensors);
@@ -67,6 +62,11 @@ absl::StatusOr<Linear> LoadRowParallel(const std::string& module,
 
 }  // namespace
 
+void ExpectVector(const std::string& name, int64_t rows,
+                  std::vector<TensorSpec>* tensors) {
+  tensors->push_back({name, rows, /*cols=*/1, /*is_vector=*/true});
+}
+
 void ExpectMatrix(const std::string& name, int64_t rows, int64_t cols,
                   std::vector<TensorSpec>* tensors) {
   tensors->push_back({name, rows, cols, /*is_vector=*/false});
@@ -96,7 +96,7 @@ void ExpectLayer(const ModelConfig& config, const LayerNames& names,
   }
   ExpectLinear(names.attention_out, hidden, config.q_size(),
                config.attention_out_bias, tensors);
-  ExpectNorm(config, names.mlp_norm, tensors);
+  if (!names.mlp_norm.empty()) ExpectNorm(config, names.mlp_norm, tensors);
   for (const std::string& module : names.mlp_in) {
     ExpectLinear(module, config.intermediate_size, hidden, config.mlp_bias,
                  tensors);
@@ -145,8 +145,10 @@ absl::StatusOr<DecoderLayer> LoadLayer(const ModelConfig& config,
     QUIRE_ASSIGN_OR_RETURN(
         layer.k_norm, loader.Upload({loader.Whole(WeightOf(names.k_norm))}));
   }
-  QUIRE_ASSIGN_OR_RETURN(layer.mlp_norm,
-                         LoadNorm(config, names.mlp_norm, loader));
+  if (!names.mlp_norm.empty()) {
+    QUIRE_ASSIGN_OR_RETURN(layer.mlp_norm,
+                           LoadNorm(config, names.mlp_norm, loader));
+  }
   std::vector<RowPart> mlp_in;
   for (const std::string& module : names.mlp_in) {
     mlp_in.push_back(

@@ -49,18 +49,20 @@ struct LayerNames {
   std::string k;
   std::string v;
   std::string attention_out;
-  std::string mlp_norm;
+  std::string mlp_norm;  // empty: the MLP reads the attention's norm
   std::vector<std::string> mlp_in;  // stacked in this order
   std::string mlp_out;
   std::string q_norm = {};  // if heads are normed
   std::string k_norm = {};
 };
 
-// Appends what a checkpoint must have for a layer, a norm, a matrix.
+// Appends what a checkpoint must have for a layer, a norm, a vector, a matrix.
 void ExpectLayer(const ModelConfig& config, const LayerNames& names,
                  std::vector<TensorSpec>* tensors);
 void ExpectNorm(const ModelConfig& config, const std::string& name,
                 std::vector<TensorSpec>* tensors);
+void ExpectVector(const std::string& name, int64_t rows,
+                  std::vector<TensorSpec>* tensors);
 void ExpectMatrix(const std::string& name, int64_t rows, int64_t cols,
                   std::vector<TensorSpec>* tensors);
 

@@ -10,7 +10,7 @@
 #include "common/status_macros.h"
 #include "worker/model/decoder_ops.h"
 #include "worker/model/decoder_weights.h"
-#include "worker/model/rope_table.h"
+#include "worker/model/rope_buffer.h"
 
 namespace quire {
 namespace {
@@ -110,19 +110,6 @@ absl::StatusOr<const float*> Llama::Forward(const BatchInput& batch,
   return act.logits;
 }
 
-absl::StatusOr<std::unique_ptr<DeviceBuffer>> UploadRopeTable(
-    const ModelContext& context) {
-  const std::vector<float> table =
-      MakeRopeTable(context.config.rope, context.config.rotary_dim,
-                    context.limits.max_model_len);
-  const int64_t bytes = static_cast<int64_t>(table.size() * sizeof(float));
-  QUIRE_ASSIGN_OR_RETURN(auto buffer, context.backend.Allocate(bytes));
-  QUIRE_RETURN_IF_ERROR(
-      context.backend.CopyToDevice(table.data(), buffer->data(), bytes));
-  QUIRE_RETURN_IF_ERROR(context.backend.Synchronize());
-  return buffer;
-}
-
 absl::StatusOr<LlamaWeights> LoadWeights(const ModelContext& context,
                                          const RankShape& shape) {
   const ModelConfig& config = context.config;
@@ -145,7 +132,9 @@ absl::StatusOr<LlamaWeights> LoadWeights(const ModelContext& context,
   QUIRE_ASSIGN_OR_RETURN(
       weights.head,
       loader->Pack({vocab_rows(config.tied_embeddings ? kEmbedding : kHead)}));
-  QUIRE_ASSIGN_OR_RETURN(weights.cos_sin, UploadRopeTable(context));
+  QUIRE_ASSIGN_OR_RETURN(
+      weights.cos_sin,
+      UploadRopeTable(config, context.limits.max_model_len, context.backend));
   weights.bytes = loader->device_bytes() + weights.cos_sin->bytes();
   return weights;
 }

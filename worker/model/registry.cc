@@ -5,9 +5,11 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/status_macros.h"
+#include "worker/model/gpt2.h"
 #include "worker/model/llama.h"
 #include "worker/model/model_context.h"
 #include "worker/model/opt.h"
+#include "worker/model/phi.h"
 
 namespace quire {
 namespace {
@@ -19,6 +21,8 @@ struct Family {
 constexpr Family kFamilies[] = {
     {ModelFamily::kLlama, CreateLlama},
     {ModelFamily::kOpt, CreateOpt},
+    {ModelFamily::kGpt2, CreateGpt2},
+    {ModelFamily::kPhi, CreatePhi},
 };
 
 absl::Status CheckLimits(const ModelConfig& config, const StepLimits& limits) {

@@ -67,6 +67,12 @@ void FillRun(uint64_t key, int64_t begin, int64_t n,
   }
 }
 
+// "input_layernorm.weight", "q_norm.weight", GPT-2's "h.0.ln_1.weight".
+bool IsNormWeight(absl::string_view name) {
+  return absl::EndsWith(name, "norm.weight") ||
+         (absl::StrContains(name, ".ln_") && absl::EndsWith(name, ".weight"));
+}
+
 template <typename T, typename Convert>
 LoadedSlice Fill(uint64_t key, const WeightSlice& slice, DType dtype,
                  Convert convert, ScratchPool& scratch) {
@@ -75,8 +81,7 @@ LoadedSlice Fill(uint64_t key, const WeightSlice& slice, DType dtype,
   T* out = static_cast<T*>(owned.get());
   std::array<T, 256> table = MakeTable<T>(
       slice.tensor.is_vector ? slice.tensor.rows : slice.tensor.cols, convert);
-  if (slice.tensor.is_vector &&
-      absl::EndsWith(slice.tensor.name, "norm.weight")) {
+  if (slice.tensor.is_vector && IsNormWeight(slice.tensor.name)) {
     table.fill(convert(1.0f));
   }
   ParallelRows(

@@ -1,14 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "worker/weights/weight_loader.h"
 
+#include <algorithm>
+#include <cstdint>
 #include <utility>
 #include <vector>
 
 #include "absl/memory/memory.h"
 #include "common/status_macros.h"
 #include "glog/logging.h"
+#include "worker/weights/parallel_rows.h"
 
 namespace quire {
+namespace {
+
+constexpr int64_t kTransposeTile = 16;  // a cache line of float32
+
+}  // namespace
 
 absl::StatusOr<std::unique_ptr<WeightLoader>> WeightLoader::Create(
     const TensorSet& expected, WeightSource& source, Backend& backend,
@@ -30,7 +38,8 @@ WeightLoader::WeightLoader(const TensorSet& expected, WeightSource& source,
 WeightSlice WeightLoader::Whole(absl::string_view name) const {
   const auto it = specs_.find(name);
   CHECK(it != specs_.end()) << "not an expected tensor: " << name;
-  return {it->second, 0, it->second.rows, 0, it->second.cols};
+  return {it->second,      /*first_row=*/0, it->second.rows,
+          /*first_col=*/0, it->second.cols, /*transposed=*/false};
 }
 
 WeightSlice WeightLoader::Rows(absl::string_view name, int64_t first,
@@ -51,15 +60,53 @@ WeightSlice WeightLoader::Cols(absl::string_view name, int64_t first,
   return slice;
 }
 
+WeightSlice WeightLoader::Transposed(WeightSlice slice) {
+  slice.transposed = !slice.transposed;
+  return slice;
+}
+
+LoadedSlice WeightLoader::Transpose(const HostMatrix& matrix) {
+  std::shared_ptr<void> owned =
+      scratch_.Lend(matrix.rows * matrix.cols * SizeOf(matrix.dtype));
+  const auto exchange = [&](auto element) {
+    using T = decltype(element);
+    const T* in = static_cast<const T*>(matrix.data);
+    T* out = static_cast<T*>(owned.get());
+    ParallelRows(matrix.cols, matrix.rows, [&](int64_t begin, int64_t end) {
+      // Tiles, so that both sides are met in runs.
+      for (int64_t first = begin; first < end; first += kTransposeTile) {
+        const int64_t last = std::min(first + kTransposeTile, end);
+        for (int64_t row = 0; row < matrix.rows; ++row) {
+          for (int64_t col = first; col < last; ++col) {
+            out[col * matrix.rows + row] = in[row * matrix.row_stride + col];
+          }
+        }
+      }
+    });
+  };
+  if (SizeOf(matrix.dtype) == sizeof(uint32_t)) {
+    exchange(uint32_t());
+  } else {
+    exchange(uint16_t());
+  }
+  return {{owned.get(), matrix.dtype, matrix.cols, matrix.rows, matrix.rows},
+          owned};
+}
+
 template <typename Consume>
 auto WeightLoader::Load(absl::Span<const WeightSlice> stacked, Consume consume)
     -> decltype(consume(absl::Span<const HostMatrix>())) {
-  std::vector<LoadedSlice> loaded;
+  std::vector<LoadedSlice> loaded, exchanged;
   std::vector<HostMatrix> matrices;
   for (const WeightSlice& slice : stacked) {
     QUIRE_ASSIGN_OR_RETURN(LoadedSlice part,
                            source_.Read(slice, backend_.dtype()));
-    matrices.push_back(part.matrix);
+    if (slice.transposed) {
+      exchanged.push_back(Transpose(part.matrix));
+      matrices.push_back(exchanged.back().matrix);
+    } else {
+      matrices.push_back(part.matrix);
+    }
     loaded.push_back(std::move(part));
   }
   auto result = consume(absl::MakeConstSpan(matrices));

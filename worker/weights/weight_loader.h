@@ -15,6 +15,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
 #include "kernels/backend.h"
+#include "worker/weights/scratch.h"
 #include "worker/weights/weight_source.h"
 
 namespace quire {
@@ -39,6 +40,10 @@ class WeightLoader {
   WeightSlice Rows(absl::string_view name, int64_t first, int64_t num) const;
   WeightSlice Cols(absl::string_view name, int64_t first, int64_t num) const;
 
+  // The same slice with rows and columns exchanged, for checkpoints that store
+  // a matrix as [inputs, outputs].
+  static WeightSlice Transposed(WeightSlice slice);
+
   // Slices stacked by rows, as a weight to multiply with or as they are.
   absl::StatusOr<std::unique_ptr<PackedWeight>> Pack(
       absl::Span<const WeightSlice> stacked);
@@ -57,11 +62,15 @@ class WeightLoader {
   auto Load(absl::Span<const WeightSlice> stacked, Consume consume)
       -> decltype(consume(absl::Span<const HostMatrix>()));
 
+  // Copies a matrix with rows and columns exchanged.
+  LoadedSlice Transpose(const HostMatrix& matrix);
+
   void Count(absl::Span<const WeightSlice> stacked);
 
   WeightSource& source_;
   Backend& backend_;
   LoadProgress progress_;
+  ScratchPool scratch_;
   absl::flat_hash_map<std::string, TensorSpec> specs_;
   absl::flat_hash_set<std::string> counted_;  // names
   int64_t elements_done_ = 0;

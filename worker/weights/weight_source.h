@@ -44,6 +44,8 @@ struct WeightSlice {
   int64_t num_rows = 0;
   int64_t first_col = 0;
   int64_t num_cols = 0;
+  // The loader hands it on as [num_cols, num_rows]; sources read it as it is.
+  bool transposed = false;
 };
 
 // A slice in host memory. `owned` keeps what had to be made for it.

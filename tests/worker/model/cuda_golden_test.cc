@@ -31,7 +31,8 @@ INSTANTIATE_TEST_SUITE_P(
                     "llama_fp16", "opt_pre_norm", "opt_350m",
                     "opt_no_final_norm", "opt_no_bias", "mistral_window",
                     "mistral_full", "qwen2_bias", "qwen2_mixed_windows",
-                    "qwen2_mqa", "qwen3_tied", "qwen3_biases"),
+                    "qwen2_mqa", "qwen3_tied", "qwen3_biases", "gpt2_plain",
+                    "gpt2_bare", "phi_partial", "phi_gqa"),
     [](const auto& info) { return std::string(info.param); });
 
 class CudaGoldenBf16Test : public testing::TestWithParam<const char*> {};
@@ -53,7 +54,8 @@ TEST_P(CudaGoldenBf16Test, RoundsNoWorseThanItsFormatInChunks) {
 
 INSTANTIATE_TEST_SUITE_P(AllFamilies, CudaGoldenBf16Test,
                          testing::Values("llama_bf16", "opt_bf16",
-                                         "mistral_bf16", "qwen3_bf16"),
+                                         "mistral_bf16", "qwen3_bf16",
+                                         "gpt2_bf16", "phi_bf16"),
                          [](const auto& info) {
                            return std::string(info.param);
                          });

@@ -61,8 +61,8 @@ TEST(DecoderWeightsTest, ExpectsBiasesOnlyWhereTheConfigHasThem) {
   config.norm = NormType::kLayer;
   config.attention_bias = true;
   const std::vector<std::string> with = ExpectedOf(config);
-  EXPECT_THAT(with, testing::IsSupersetOf(
-                        {"norm1.bias 12", "q.bias 24", "k.bias 12"}));
+  EXPECT_THAT(
+      with, testing::IsSupersetOf({"norm1.bias 12", "q.bias 24", "k.bias 12"}));
   EXPECT_THAT(with, testing::Not(testing::Contains("o.bias 12")));
   EXPECT_THAT(with, testing::Not(testing::Contains("down.bias 12")));
   config.attention_out_bias = true;

@@ -76,6 +76,8 @@ INSTANTIATE_TEST_SUITE_P(
                     Case{"opt_350m", DType::kF32, 2},
                     Case{"mistral_bf16", DType::kBf16, 2},
                     Case{"qwen2_mixed_windows", DType::kF32, 1},
+                    Case{"gpt2_plain", DType::kF32, 2},
+                    Case{"phi_bf16", DType::kBf16, 2},
                     Case{"qwen3_bf16", DType::kBf16, 2}),
     [](const auto& info) { return std::string(info.param.model); });
 

@@ -60,6 +60,42 @@ TEST_F(WeightLoaderTest, StacksSlicesByRows) {
               ElementsAre(2, 3, 5, 6, 7, 8));
 }
 
+TEST_F(WeightLoaderTest, ExchangesRowsAndColumnsOfWhatIsStoredSo) {
+  const auto loader = Create();
+  const auto buffer =
+      loader->Upload({WeightLoader::Transposed(loader->Whole("a")),
+                      WeightLoader::Transposed(loader->Cols("a", 2, 1)),
+                      loader->Cols("b", 1, 2)});
+  ASSERT_TRUE(buffer.ok()) << buffer.status();
+  const float* data = (*buffer)->as<float>();
+  EXPECT_THAT(std::vector<float>(data, data + 10),
+              ElementsAre(1, 4, 2, 5, 3, 6, 3, 6, 8, 9));
+}
+
+TEST_F(WeightLoaderTest, ExchangesMoreThanATile) {
+  constexpr int kRows = 37, kCols = 53;
+  std::vector<float> values(kRows * kCols);
+  for (int i = 0; i < kRows * kCols; ++i) values[i] = static_cast<float>(i);
+  ModelFolder folder;
+  folder.Write("model.safetensors",
+               SafetensorsOf({{"m", "F32", {kRows, kCols}, F32Bytes(values)}}));
+  TensorSet expected;
+  expected.tensors = {{"m", kRows, kCols, false}};
+  expected.probe = "m";
+  const auto source = *OpenWeights({.folder = folder.path()});
+  const auto loader =
+      *WeightLoader::Create(expected, *source, *backend_, nullptr);
+  const auto buffer = loader->Upload(
+      {WeightLoader::Transposed(loader->Cols("m", 3, kCols - 3))});
+  ASSERT_TRUE(buffer.ok()) << buffer.status();
+  const float* data = (*buffer)->as<float>();
+  for (int col = 3; col < kCols; ++col) {
+    for (int row = 0; row < kRows; ++row) {
+      ASSERT_EQ(data[(col - 3) * kRows + row], row * kCols + col);
+    }
+  }
+}
+
 TEST_F(WeightLoaderTest, PacksWhatMultiplies) {
   const auto loader = Create();
   const auto weight =
