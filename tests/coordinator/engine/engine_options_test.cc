@@ -46,6 +46,20 @@ TEST(EngineOptionsTest, TheLastTokenNeedsNoRoom) {
   EXPECT_FALSE(CheckFitsAlone(options, 99, 50, 2147483647).ok());
 }
 
+TEST(EngineOptionsTest, BehindAWindowNothingNeedsRoom) {
+  EngineOptions options;
+  options.block_size = 16;
+  options.max_model_len = 4096;
+  options.sliding_window = 64;
+  EXPECT_TRUE(CheckFitsAlone(options, /*num_blocks=*/5, 4000, 96).ok());
+  EXPECT_EQ(CheckFitsAlone(options, /*num_blocks=*/4, 4000, 96).message(),
+            "prompt and max_tokens, 4096 tokens behind a window of 64, need 5 "
+            "KV blocks; the pool has 4");
+  EXPECT_TRUE(CheckFitsAlone(options, /*num_blocks=*/4, 60, 5).ok());
+  EXPECT_TRUE(CheckFitsAlone(options, /*num_blocks=*/10, 4000, 96, 0, 2).ok());
+  EXPECT_FALSE(CheckFitsAlone(options, /*num_blocks=*/9, 4000, 96, 0, 2).ok());
+}
+
 TEST(EngineOptionsTest, AReservationMustFitAnEmptyPool) {
   EngineOptions options;
   options.block_size = 16;

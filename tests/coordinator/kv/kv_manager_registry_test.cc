@@ -46,6 +46,13 @@ TEST(KvManagerRegistryTest, KnowsWhoseMemoryIsShared) {
         << name;
   }
   EXPECT_FALSE(CanFork("pagd").ok());
+  // Who gives back what a window leaves behind needs only the window alone.
+  for (const char* name :
+       {"paged", "orca_max", "orca_pow2", "orca_oracle", "virtual"}) {
+    EXPECT_EQ(*NumBlocksAlone(name, Options(16), 1, 250, /*window=*/2) == 2,
+              (*MakeKvManager(name, Options(16)))->can_drop())
+        << name;
+  }
 }
 
 TEST(KvManagerRegistryTest, KnowsWhatASequenceTakesAlone) {
@@ -58,6 +65,17 @@ TEST(KvManagerRegistryTest, KnowsWhatASequenceTakesAlone) {
   EXPECT_EQ(*NumBlocksAlone("orca_max", options, 1, 2), 16);
   // 16 to come need 4 blocks; started anew with 7, 9 to come reserve 16.
   EXPECT_EQ(*NumBlocksAlone("orca_pow2", options, 0, 16), 8);
+}
+
+TEST(KvManagerRegistryTest, AWindowBoundsWhatPagedMemoryTakesAlone) {
+  const KvOptions options = Options(4);
+  // Eight tokens lie in three blocks, if the first is not the first of its own.
+  EXPECT_EQ(*NumBlocksAlone("paged", options, 5, 100, /*window=*/8), 3);
+  EXPECT_EQ(*NumBlocksAlone("paged", options, 5, 100, /*window=*/9), 3);
+  EXPECT_EQ(*NumBlocksAlone("paged", options, 5, 100, /*window=*/10), 4);
+  EXPECT_EQ(*NumBlocksAlone("paged", options, 5, 6, /*window=*/80), 2);
+  EXPECT_EQ(*NumBlocksAlone("virtual", options, 5, 17, /*window=*/8), 4);
+  EXPECT_EQ(*NumBlocksAlone("orca_oracle", options, 5, 17, /*window=*/8), 8);
 }
 
 TEST(KvManagerRegistryTest, AnUnknownNameIsAnsweredWithTheKnownOnes) {

@@ -121,6 +121,12 @@ MUTANTS = {
         "std::min(num_tokens / options_.block_size, table.num_blocks());",
         "std::min(BlocksFor(num_tokens), table.num_blocks());",
     ),
+    "prefix_window_begins_a_block_too_late": (
+        "block_store.cc",
+        "        FirstSeenToken((idx + 1) * block_size, window) / block_size;",
+        "        std::min(idx, FirstSeenToken((idx + 1) * block_size, window)" +
+        " / block_size + 1);",
+    ),
     "replaced_block_is_not_in_the_digest": (
         "paged_manager.cc",
         "    digest_.Toggle(slot, idx, block_copy.dst.value());",

@@ -382,6 +382,36 @@ TEST_F(PagedManagerCacheTest, BehindAWindowThereIsNoPartialReturn) {
       0);
 }
 
+TEST_F(PagedManagerCacheTest, APrefixNeedsOnlyTheBlocksOfItsLastWindow) {
+  Make(5);
+  Admit(0, Tokens(20));  // the whole pool
+  manager_->DropBefore(SlotId(0), 12);
+  manager_->Release(SlotId(0));
+  ExpectFree(0, 5);
+  // What was dropped first goes first: the last of the first three blocks.
+  Admit(1, Tokens(4, 500), /*scope=*/0);
+  manager_->Release(SlotId(1));
+  const std::vector<TokenId> tokens = Tokens(21);
+  KvAdmission again = Admission(2, tokens);
+  EXPECT_EQ(manager_->FindReusable(again).num_computed_tokens, 8);
+  again.window = 9;  // of 20 tokens sees the block that is gone
+  EXPECT_EQ(manager_->FindReusable(again).num_computed_tokens, 20);
+  again.window = 10;
+  EXPECT_EQ(manager_->FindReusable(again).num_computed_tokens, 8);
+  again.window = 6;
+  again.num_new_tokens = 1;
+  const KvReuse reuse = manager_->FindReusable(again);
+  EXPECT_EQ(reuse.num_computed_tokens, 20);
+  EXPECT_EQ(reuse.num_held_blocks, 3);  // nobody's, but they cost nothing
+  AdmittedSlot admitted;
+  StepPlan plan;
+  ASSERT_TRUE(manager_->Admit(SlotId(2), again, &admitted, &plan).ok());
+  EXPECT_EQ(admitted.num_computed_tokens, 20);
+  EXPECT_EQ(manager_->NumBlocks(SlotId(2)), 6);
+  EXPECT_EQ(manager_->NumPrivateBlocks({SlotId(2)}), 3);
+  EXPECT_EQ(manager_->Usage().num_held, 3);
+}
+
 TEST_F(PagedManagerCacheTest, ForgettingAllLeavesOnlyWhatIsHeld) {
   Make(8, /*num_host_blocks=*/4, /*demote_prefixes=*/true);
   Admit(0, Tokens(16));

@@ -62,6 +62,17 @@ RunningSequence InSlot(RunningSequence seq, int32_t slot) {
   return seq;
 }
 
+RunningSequence Awaiting(RunningSequence seq) {
+  seq.awaits_result = true;
+  return seq;
+}
+
+// Its window has left so many blocks behind.
+RunningSequence Dropped(RunningSequence seq, int32_t num_blocks) {
+  seq.num_dropped_blocks = num_blocks;
+  return seq;
+}
+
 RunningSequence GainedTokens(RunningSequence seq, int32_t num_tokens) {
   seq.num_prefill_tokens = seq.num_tokens - num_tokens;
   return seq;
@@ -91,6 +102,7 @@ struct Snapshot {
   int32_t num_free_slots = 10;
   int32_t budget = 100;
   bool force_preemption = false;
+  int32_t max_seq_blocks = 1000;
 
   std::vector<int32_t> preempted = {};
   std::vector<ScheduledSlice> slices = {};
@@ -237,6 +249,20 @@ std::vector<Snapshot> Snapshots() {
       {.name = "a group whose results are in flight holds the queue",
        .waiting = {NotReady(Preempted(Waiting(1, 4))), Waiting(2, 4)}},
 
+      // Windows.
+      {.name = "a prompt is promised no more than it can hold at once",
+       .running = {Awaiting(Prefilling(1, 400, 20))},
+       .waiting = {Waiting(2, 16), Waiting(3, 4)},
+       .num_free_blocks = 8,
+       .max_seq_blocks = 9,
+       .admissions = {{0, 16}}},
+      {.name = "what it has left behind it may take again",
+       .running = {Dropped(Awaiting(Prefilling(1, 400, 20)), 3)},
+       .waiting = {Waiting(2, 4), Waiting(3, 4)},
+       .num_free_blocks = 8,
+       .max_seq_blocks = 9,
+       .admissions = {{0, 4}}},
+
       // Bypass.
       {.name = "a head that does not fit is passed by one that does",
        .running = {Decoding(1, 2)},
@@ -299,6 +325,7 @@ TEST(PagedFcfsTest, DecidesEachSnapshotAsItShould) {
     view.num_free_slots = snapshot.num_free_slots;
     view.max_num_batched_tokens = snapshot.budget;
     view.force_preemption = snapshot.force_preemption;
+    view.max_seq_blocks = snapshot.max_seq_blocks;
     Decision decision;
     PagedFcfs().Schedule(view, &decision);
     EXPECT_EQ(decision.preempted, snapshot.preempted);

@@ -83,8 +83,10 @@ constexpr int kCancelPhase = 5;
 void RecordRun(const std::string& path, const EngineOptions& options) {
   RealClock clock;
   Ear ear;
-  SimulatedWorkerGroup workers(
-      {.num_blocks = 200, .block_size = 4, .max_num_seqs = 16});
+  SimulatedWorkerGroup workers({.num_blocks = 200,
+                                .block_size = 4,
+                                .max_num_seqs = 16,
+                                .sliding_window = options.sliding_window});
   auto recorder = Recorder::Open(path, options);
   ASSERT_TRUE(recorder.ok()) << recorder.status();
   auto loop = EngineLoop::Create(options, &ear, &clock);
@@ -165,6 +167,17 @@ TEST_F(ReplayerTest, EveryStepOfARunComesOutAsRecorded) {
   // 16 sequences a step at most, 20 tokens each on average.
   EXPECT_GT(report->num_plans, 1000);
   EXPECT_GE(report->num_plans, report->num_results);
+}
+
+TEST_F(ReplayerTest, WhatAWindowLeavesBehindComesOutAsRecorded) {
+  EngineOptions options = Options();
+  options.sliding_window = 24;
+  const std::string path = absl::StrCat(path_, ".window");
+  RecordRun(path, options);
+  const auto report = Replay(path);
+  ASSERT_TRUE(report.ok()) << report.status();
+  EXPECT_EQ(report->difference, "");
+  EXPECT_GT(report->num_plans, 1000);
 }
 
 TEST_F(ReplayerTest, NoticesALostRequest) {

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A model with a sliding window smaller than its prompts gives the same tokens,
-// bitwise, whether blocks behind the window are kept or given to others:
-// whatever the chunks, the blocks, the preemptions and whoever shares them.
+// Every family keeps the promise of exactness_test.cc. A model with a sliding
+// window smaller than its prompts gives the same tokens, bitwise, whether
+// blocks behind the window are kept or given to others: whatever the chunks,
+// the blocks, the preemptions and whoever shares them.
 #include <algorithm>
 #include <map>
 #include <random>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -17,8 +19,9 @@
 namespace quire {
 namespace {
 
-constexpr int kWindow = 12;  // of the model's config
-constexpr int kVocabSize = 256;
+constexpr char kWindowed[] = "mistral_window";
+constexpr int kWindow = 12;      // of its config
+constexpr int kVocabSize = 256;  // of the smallest model
 
 using Streams = std::vector<std::vector<TokenId>>;
 
@@ -59,12 +62,12 @@ Streams StreamsOf(const InProcessRun& run) {
 }
 
 // One request after the other, every block kept, nothing shared.
-const Streams& Alone(int32_t tensor_parallel_size) {
-  static auto* cache = new std::map<int32_t, Streams>;
-  Streams& streams = (*cache)[tensor_parallel_size];
+const Streams& Alone(const std::string& model, int32_t tensor_parallel_size) {
+  static auto* cache = new std::map<std::pair<std::string, int32_t>, Streams>;
+  Streams& streams = (*cache)[{model, tensor_parallel_size}];
   if (streams.empty()) {
     InProcessSetting alone;
-    alone.model = ModelFolder("tests/golden/mistral_window");
+    alone.model = ModelFolder("tests/golden/" + model);
     alone.tensor_parallel_size = tensor_parallel_size;
     alone.run_ahead_depth = 1;
     alone.enable_prefix_caching = false;
@@ -78,13 +81,12 @@ const Streams& Alone(int32_t tensor_parallel_size) {
   return streams;
 }
 
-class WindowExactnessTest : public testing::TestWithParam<InProcessSetting> {};
+class FamilyExactnessTest : public testing::TestWithParam<InProcessSetting> {};
 
-TEST_P(WindowExactnessTest, EveryStreamIsThatOfTheRequestWithAllBlocksKept) {
+TEST_P(FamilyExactnessTest, EveryStreamIsThatOfTheRequestWithAllBlocksKept) {
   InProcessSetting setting = GetParam();
-  setting.model = ModelFolder("tests/golden/mistral_window");
-  setting.sliding_window = kWindow;
-  const Streams& expected = Alone(setting.tensor_parallel_size);
+  const Streams& expected = Alone(setting.model, setting.tensor_parallel_size);
+  setting.model = ModelFolder("tests/golden/" + setting.model);
   const InProcessRun run = RunInProcess(setting, Requests());
   const Streams streams = StreamsOf(run);
   ASSERT_EQ(streams.size(), expected.size());
@@ -110,6 +112,8 @@ std::vector<InProcessSetting> Settings() {
     for (int32_t tensor_parallel_size : {1, 2}) {
       InProcessSetting setting;
       setting.tensor_parallel_size = tensor_parallel_size;
+      setting.model = kWindowed;
+      setting.sliding_window = kWindow;
       setting.block_size = 4;
       change(setting);
       settings.push_back(setting);
@@ -135,18 +139,28 @@ std::vector<InProcessSetting> Settings() {
     s.preemption_mode = PreemptionMode::kSwap;
     s.num_host_blocks = 40;
   });
+  for (const char* model : {"qwen2_mixed_windows", "qwen3_tied", "gpt2_plain",
+                            "phi_gqa", "opt_350m"}) {
+    add([model](InProcessSetting& s) {
+      s.model = model;
+      s.sliding_window = 0;
+      s.max_num_batched_tokens = 16;
+      s.forced_preemption_period = 4;
+    });
+  }
   return settings;
 }
 
 std::string Name(const testing::TestParamInfo<InProcessSetting>& info) {
   const InProcessSetting& s = info.param;
-  return absl::StrCat(
-      "tp", s.tensor_parallel_size, "tokens", s.max_num_batched_tokens, "block",
-      s.block_size, "of", s.num_blocks, "force", s.forced_preemption_period,
-      "host", s.num_host_blocks, s.enable_prefix_caching ? "" : "uncached");
+  return absl::StrCat(s.model, "_tp", s.tensor_parallel_size, "tokens",
+                      s.max_num_batched_tokens, "block", s.block_size, "of",
+                      s.num_blocks, "force", s.forced_preemption_period, "host",
+                      s.num_host_blocks,
+                      s.enable_prefix_caching ? "" : "uncached");
 }
 
-INSTANTIATE_TEST_SUITE_P(Schedules, WindowExactnessTest,
+INSTANTIATE_TEST_SUITE_P(Schedules, FamilyExactnessTest,
                          testing::ValuesIn(Settings()), Name);
 
 }  // namespace
