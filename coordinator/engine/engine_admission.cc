@@ -73,18 +73,6 @@ bool EngineCore::ForksLater(const Sequence& seq) const {
   return false;
 }
 
-int32_t EngineCore::MaxChunk(int32_t num_computed) const {
-  if (window_ == 0) return options_.max_num_batched_tokens;
-  const int32_t block_size = kv_->block_size();
-  // Wherever the window begins in its block; or nothing is left behind at all.
-  const int64_t num_wherever =
-      (int64_t{max_seq_blocks_} - 1) * block_size - window_ + 2;
-  const int64_t num_whole = int64_t{max_seq_blocks_} * block_size;
-  return static_cast<int32_t>(
-      std::min<int64_t>(std::max(num_wherever, num_whole - num_computed),
-                        options_.max_num_batched_tokens));
-}
-
 void EngineCore::SettleWaiting(SequenceGroup* group) {
   WaitingGroup* waiting = waiting_.Find(*group);
   CHECK(waiting != nullptr);

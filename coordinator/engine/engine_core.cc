@@ -2,7 +2,6 @@
 #include "coordinator/engine/engine_core.h"
 
 #include <algorithm>
-#include <limits>
 #include <map>
 #include <string>
 
@@ -10,7 +9,6 @@
 #include "common/status_macros.h"
 #include "coordinator/engine/best_of.h"
 #include "coordinator/engine/cache_scope.h"
-#include "coordinator/kv/attention_window.h"
 #include "coordinator/kv/kv_manager_registry.h"
 #include "coordinator/scheduler/policy_registry.h"
 #include "glog/logging.h"
@@ -245,17 +243,6 @@ absl::Status EngineCore::OnGroupReady(const GroupReady& group, absl::Time now) {
   }
   SweepEnded();
   return absl::OkStatus();
-}
-
-void EngineCore::SetWindow(int32_t num_blocks) {
-  window_ = 0;
-  max_seq_blocks_ = std::numeric_limits<int32_t>::max();
-  if (options_.sliding_window == 0 || !kv_->can_drop()) return;
-  window_ = std::max(kLeastWindow, options_.sliding_window);
-  const int64_t num_tokens =
-      int64_t{window_} - 1 + options_.max_num_batched_tokens;
-  max_seq_blocks_ = static_cast<int32_t>(std::min<int64_t>(
-      num_blocks, MostBlocksOver(num_tokens, kv_->block_size())));
 }
 
 void EngineCore::OnGroupLost(Epoch group_epoch, const absl::Status& cause,

@@ -135,7 +135,6 @@ class EngineCore {
   void RecordEnd(const SequenceGroup& group, FinishReason reason,
                  const absl::Status& status, absl::Time now);
   void LeaveQueue(SequenceGroup* group);
-  void SetWindow(int32_t num_blocks);
   // DeadlineExceeded, with numbers, if a new one would be late even alone.
   absl::Status CheckDeadline(const SequenceGroup& group, absl::Time now);
   // Back to its place in the queue, without slots, with the tokens it has.
@@ -161,8 +160,6 @@ class EngineCore {
   void ExpireDeadlines(absl::Time now);
   void CompactRunning();
   void BeginResync(absl::Time now);
-  // Gives back what the attention windows of those that run have left behind.
-  void DropBehindWindows();
   View MakeView(absl::Time now);
   void RunDecided(InFlightStep* step);
   void AddSlice(RunningSequence* running, int32_t num_tokens,
@@ -181,9 +178,6 @@ class EngineCore {
   KvAdmission AdmissionOf(const Sequence& seq) const;
   // Whether an admission of its group leaves it to fork.
   bool ForksLater(const Sequence& seq) const;
-  // Tokens of a sequence that has `num_computed`, which a step may compute for
-  // it to hold no more than max_seq_blocks_.
-  int32_t MaxChunk(int32_t num_computed) const;
   void PreemptDecided(absl::Time now);
   // Preempts the group that running_[begin, end) is.
   void Preempt(size_t begin, size_t end);
@@ -196,6 +190,14 @@ class EngineCore {
   bool Place(Sequence* seq, int32_t* budget, InFlightStep* step);
   // Gives slots to siblings that the KV manager refused when their group came.
   void PlaceLate(InFlightStep* step);
+
+  // engine_window.cc: what attention windows leave behind.
+  void SetWindow(int32_t num_blocks);
+  // Gives it back for all that run.
+  void DropBehindWindows();
+  // The most tokens that a step may compute for a sequence that has so many
+  // computed, if it is to hold no more than max_seq_blocks_.
+  int32_t MaxChunk(int32_t num_computed) const;
 
   // engine_forks.cc: sequences of a running group that share.
   void ForkSiblings(Sequence* parent);

@@ -8,7 +8,6 @@
 #include <utility>
 
 #include "coordinator/engine/engine_core.h"
-#include "coordinator/kv/attention_window.h"
 #include "glog/logging.h"
 
 namespace quire {
@@ -117,30 +116,6 @@ void EngineCore::BeginResync(absl::Time now) {
   }
   plan_.resync = true;
   resync_ = false;
-}
-
-void EngineCore::DropBehindWindows() {
-  if (window_ == 0) return;
-  const int32_t block_size = kv_->block_size();
-  for (size_t begin = 0; begin < running_.size();) {
-    size_t end = begin;
-    bool has_dropped = false;
-    for (; end < running_.size() &&
-           running_[end].arrival == running_[begin].arrival;
-         ++end) {
-      RunningSequence& entry = running_[end];
-      const int32_t first_seen =
-          FirstSeenToken(entry.num_computed_tokens, window_);
-      const int32_t num_dropped =
-          std::min(first_seen / block_size, entry.num_blocks);
-      if (num_dropped <= entry.num_dropped_blocks) continue;
-      kv_->DropBefore(entry.slot, first_seen);
-      entry.num_dropped_blocks = num_dropped;
-      has_dropped = true;
-    }
-    if (has_dropped) RefreshPrivateBlocks(begin, end);
-    begin = end;
-  }
 }
 
 View EngineCore::MakeView(absl::Time now) {
