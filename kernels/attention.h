@@ -27,6 +27,37 @@ struct RopeWriteKvParams {
   int32_t num_tokens;
 };
 
+// Notes the least and the greatest key, channel by channel, of every block that
+// the step's tokens fill (those whose slot is a block's last), for attention
+// that chooses pages (Quest, arXiv 2406.10774, section 3.3). A block's bounds
+// are a function of its keys alone, and comparing is exact: neither the batch
+// nor chunks nor the order of writing show, and whoever fills a block again
+// overwrites what its last holder left. Until then nobody reads them.
+// REQUIRES: cache.layout.has_key_bounds; the step's keys are written.
+struct UpdateKeyBoundsParams {
+  const int32_t* slot_mapping;  // [num_tokens] as in RopeWriteKvParams
+  KvCacheView cache;
+  int32_t num_tokens;
+};
+
+// Rows that read some pages (blocks) of their context only, the same for all
+// query heads of a KV head: the first page, the two most recent ones, and of
+// the others those that could hold the largest score (Quest, section 3.3).
+// A page's bound is the largest, over the group's query heads, of
+//
+//   sum over channels c of max(q_c * least_c, q_c * greatest_c);
+//
+// of equal bounds the earlier page wins. A row reads its pages in the order of
+// the context, with the arithmetic of any other row. Which they are depends on
+// its own sequence only, and pages before a row's own are full, hence final: a
+// row that is computed again, alone or in a chunk, reads the same.
+struct SparseRows {
+  // [num_seqs] rows at positions from this on are sparse. Null: none is.
+  // REQUIRES: at least num_pages * block_size, below which a row reads all.
+  const int32_t* first_positions = nullptr;
+  int32_t num_pages = 0;  // that a sparse row reads, its own included: > 3
+};
+
 // Causal attention of each sequence's new tokens over its whole context, whose
 // keys and values are in the cache already (the new tokens' own included).
 // Prefill chunks and decodes may be mixed. A query at position p attends to
@@ -45,7 +76,8 @@ struct AttentionParams {
   int32_t num_tokens;
   int32_t num_q_heads;     // a multiple of cache.layout.num_kv_heads
   int32_t sliding_window;  // tokens, 0: unlimited
-  float scale;             // multiplies q . k
+  float scale;             // multiplies q . k, >= 0
+  SparseRows sparse = {};  // REQUIRES: key bounds, and no sliding window
 };
 
 // Block moves of one step, all in one call. Numbers are block indices.

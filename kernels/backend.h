@@ -104,6 +104,12 @@ class Backend {
   virtual absl::Status Add(const AddParams& params) = 0;
   virtual absl::Status Activation(const ActivationParams& params) = 0;
   virtual absl::Status RopeWriteKv(const RopeWriteKvParams& params) = 0;
+  // Unimplemented where attention cannot choose pages
+  // (AttentionParams::sparse).
+  virtual absl::Status UpdateKeyBounds(
+      const UpdateKeyBoundsParams& /*params*/) {
+    return absl::UnimplementedError(name() + " keeps no bounds of keys");
+  }
   virtual absl::Status Attention(const AttentionParams& params) = 0;
   // Device to device, device to host pool and back.
   virtual absl::Status CopyBlocks(const BlockCopyParams& params) = 0;

@@ -8,6 +8,14 @@
 // the rank, so copying or swapping it moves one long run of bytes; within a
 // layer, one head's tokens are contiguous, so attention streams them.
 //
+// With key bounds, a block ends with
+//
+//   [num_layers][num_kv_heads][2][head_dim]
+//
+// (2: the least, then the greatest element of the block's keys, channel by
+// channel), so that they move with the block when it is copied or swapped.
+// They mean something once the block is full: see UpdateKeyBoundsParams.
+//
 // A contiguous cache (one row per sequence) has one block per sequence,
 // block_size being the row's capacity, in token order:
 //
@@ -39,12 +47,20 @@ struct KvLayout {
   int32_t block_size;    // tokens
   DType dtype;
   KvOrder order = KvOrder::kHeads;
-  int64_t block_padding = 0;  // elements after each block
+  int64_t block_padding = 0;    // elements after each block
+  bool has_key_bounds = false;  // REQUIRES: kHeads
 
   // Elements from one block to the next, 64 bits as a cache passes 2^31.
   constexpr int64_t BlockStride() const {
-    return int64_t{2} * num_layers * num_kv_heads * block_size * head_dim +
-           block_padding;
+    return KeyBoundsOffset(num_layers, 0) + block_padding;
+  }
+  // Elements from a block's first to the bounds of a layer's head: head_dim
+  // least elements, then as many greatest ones.
+  constexpr int64_t KeyBoundsOffset(int32_t layer_idx, int32_t head) const {
+    const int64_t tokens =
+        int64_t{2} * num_layers * num_kv_heads * block_size * head_dim;
+    if (!has_key_bounds) return tokens;
+    return tokens + (int64_t{layer_idx} * num_kv_heads + head) * 2 * head_dim;
   }
   // Elements from one layer's keys to the next layer's, inside a block.
   constexpr int64_t LayerStride() const { return 2 * HeadsStride(); }

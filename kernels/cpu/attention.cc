@@ -219,71 +219,152 @@ HWY_EXPORT(MergeSplitsF32);
 HWY_EXPORT(MergeSplitsBf16);
 
 // One call's tiles: for each sequence, for each KV head, for each run of
-// tokens_per_tile new tokens.
+// tokens_per_tile new tokens; then each sparse token, which comes after those
+// that are not.
 class TileList {
  public:
-  TileList(const AttentionParams& params, ScratchBuffer* memory)
+  TileList(const AttentionParams& params, AttentionWorkspace* workspace)
       : params_(params),
         num_kv_heads_(params.cache.layout.num_kv_heads),
         group_(params.num_q_heads / num_kv_heads_),
         tokens_per_tile_(std::max(1, kAttentionRows / group_)),
-        first_(memory->Get<int64_t>(params.num_seqs + 1)) {
+        first_(workspace->first_items.Get<int64_t>(2 * params.num_seqs + 2)),
+        first_sparse_(first_ + params.num_seqs + 1) {
     first_[0] = 0;
+    first_sparse_[0] = 0;
     for (int32_t seq = 0; seq < params.num_seqs; ++seq) {
-      const int32_t new_tokens = NewTokens(seq);
-      first_[seq + 1] = first_[seq] + int64_t{TilesOf(seq)} * num_kv_heads_;
-      max_tokens_ =
-          std::max(max_tokens_, std::min(new_tokens, tokens_per_tile_));
-      if (new_tokens == 0) continue;
-      max_splits_ = std::max<int64_t>(
-          max_splits_,
-          (params.context_lens[seq] + kAttentionSplit - 1) / kAttentionSplit);
-      sum_context_ += params.context_lens[seq];
+      const int32_t num_dense = DenseTokens(seq);
+      const int32_t num_sparse = NewTokens(seq) - num_dense;
+      first_[seq + 1] =
+          first_[seq] + int64_t{DenseTiles(seq) + num_sparse} * num_kv_heads_;
+      first_sparse_[seq + 1] =
+          first_sparse_[seq] + int64_t{num_sparse} * num_kv_heads_;
+      if (num_dense > 0) {
+        AddContext(FirstPosition(seq) + num_dense,
+                   std::min(num_dense, tokens_per_tile_));
+      }
+      if (num_sparse > 0) AddContext(SparseContext(), 1);
     }
+    page_tables_ = workspace->page_tables.Get<int32_t>(num_sparse() *
+                                                       params.sparse.num_pages);
   }
 
   int64_t size() const { return first_[params_.num_seqs]; }
   int64_t max_rows() const { return int64_t{max_tokens_} * group_; }
   int64_t max_splits() const { return max_splits_; }
-  // Positions of all sequences.
+  // Positions that sequences' tiles read, roughly.
   int64_t sum_context() const { return sum_context_; }
 
   AttentionTile At(int64_t index) const {
-    const int32_t seq =
-        std::upper_bound(first_, first_ + params_.num_seqs + 1, index) -
-        first_ - 1;
+    const int32_t seq = SequenceOf(first_, index);
     const int64_t in_seq = index - first_[seq];
-    const int32_t tiles = TilesOf(seq);
-    const int32_t token = in_seq % tiles * tokens_per_tile_;
+    const int32_t num_dense = DenseTiles(seq);
+    const int32_t num_sparse = NewTokens(seq) - DenseTokens(seq);
+    const int32_t tiles = num_dense + num_sparse;
+    const int32_t tile_idx = in_seq % tiles;
     AttentionTile tile;
     tile.params = &params_;
-    tile.block_table = params_.block_tables + int64_t{params_.seq_slots[seq]} *
-                                                  params_.max_blocks_per_seq;
     tile.kv_head = in_seq / tiles;
     tile.group = group_;
+    if (tile_idx < num_dense) {
+      const int32_t token = tile_idx * tokens_per_tile_;
+      tile.block_table = BlockTable(seq);
+      tile.first_token = params_.query_start[seq] + token;
+      tile.first_position = FirstPosition(seq) + token;
+      tile.num_tokens = std::min(tokens_per_tile_, DenseTokens(seq) - token);
+      return tile;
+    }
+    const int32_t row = tile_idx - num_dense;
+    const int32_t token = DenseTokens(seq) + row;
+    const int32_t block_size = params_.cache.layout.block_size;
+    tile.block_table =
+        PageTable(first_sparse_[seq] + tile.kv_head * num_sparse + row);
     tile.first_token = params_.query_start[seq] + token;
-    tile.first_position = params_.context_lens[seq] - NewTokens(seq) + token;
-    tile.num_tokens = std::min(tokens_per_tile_, NewTokens(seq) - token);
+    tile.first_position = SparseContext() - block_size +
+                          (FirstPosition(seq) + token) % block_size;
+    tile.num_tokens = 1;
     return tile;
+  }
+
+  // Sparse rows of all KV heads, whose page tables are to be made first.
+  int64_t num_sparse() const { return first_sparse_[params_.num_seqs]; }
+  int32_t* PageTable(int64_t index) const {
+    return page_tables_ + index * params_.sparse.num_pages;
+  }
+  PageQuery SparseAt(int64_t index) const {
+    const int32_t seq = SequenceOf(first_sparse_, index);
+    const int64_t in_seq = index - first_sparse_[seq];
+    const int32_t num_dense = DenseTokens(seq);
+    const int32_t num_rows = NewTokens(seq) - num_dense;
+    const int32_t token = num_dense + in_seq % num_rows;
+    PageQuery query;
+    query.params = &params_;
+    query.block_table = BlockTable(seq);
+    query.token = params_.query_start[seq] + token;
+    query.position = FirstPosition(seq) + token;
+    query.kv_head = in_seq / num_rows;
+    return query;
   }
 
  private:
   int32_t NewTokens(int32_t seq) const {
     return params_.query_start[seq + 1] - params_.query_start[seq];
   }
-  int32_t TilesOf(int32_t seq) const {
-    return (NewTokens(seq) + tokens_per_tile_ - 1) / tokens_per_tile_;
+  // Of the first new token.
+  int32_t FirstPosition(int32_t seq) const {
+    return params_.context_lens[seq] - NewTokens(seq);
+  }
+  // New tokens that read their whole context.
+  int32_t DenseTokens(int32_t seq) const {
+    if (params_.sparse.first_positions == nullptr) return NewTokens(seq);
+    return std::clamp(params_.sparse.first_positions[seq] - FirstPosition(seq),
+                      0, NewTokens(seq));
+  }
+  int32_t DenseTiles(int32_t seq) const {
+    return (DenseTokens(seq) + tokens_per_tile_ - 1) / tokens_per_tile_;
+  }
+  // Positions of a shortened context whose last page is full.
+  int32_t SparseContext() const {
+    return params_.sparse.num_pages * params_.cache.layout.block_size;
+  }
+  const int32_t* BlockTable(int32_t seq) const {
+    return params_.block_tables +
+           int64_t{params_.seq_slots[seq]} * params_.max_blocks_per_seq;
+  }
+  int32_t SequenceOf(const int64_t* first, int64_t index) const {
+    return std::upper_bound(first, first + params_.num_seqs + 1, index) -
+           first - 1;
+  }
+  void AddContext(int32_t context, int32_t tokens) {
+    max_tokens_ = std::max(max_tokens_, tokens);
+    max_splits_ = std::max<int64_t>(
+        max_splits_, (context + kAttentionSplit - 1) / kAttentionSplit);
+    sum_context_ += context;
   }
 
   const AttentionParams& params_;
   int32_t num_kv_heads_;
   int32_t group_;
   int32_t tokens_per_tile_;
-  int64_t* first_;  // [num_seqs + 1] tiles before each sequence's
+  int64_t* first_;         // [num_seqs + 1] tiles before each sequence's
+  int64_t* first_sparse_;  // [num_seqs + 1] sparse ones before them
+  int32_t* page_tables_;   // [num_sparse, num_pages]
   int32_t max_tokens_ = 0;
   int64_t max_splits_ = 0;
   int64_t sum_context_ = 0;
 };
+
+// Makes the block tables of sparse rows.
+void SelectAllPages(const TileList& tiles, const ThreadTeam& team,
+                    PageWorkspace* workspace) {
+  team.For(tiles.num_sparse(), /*grain=*/1,
+           [&](int thread, int64_t begin, int64_t end) {
+             for (int64_t i = begin; i < end; ++i) {
+               SelectPages(tiles.SparseAt(i), thread, workspace,
+                           tiles.PageTable(i));
+             }
+           });
+}
 
 // Few tiles with long contexts: splits run side by side, then are merged.
 void AttendBySplits(const TileList& tiles, const AttentionParams& params,
@@ -330,8 +411,9 @@ void AttentionCpu(const AttentionParams& params, const ThreadTeam& team,
                   AttentionWorkspace* workspace) {
   if (params.num_tokens == 0 || params.num_seqs == 0) return;
   const KvLayout& layout = params.cache.layout;
-  const TileList tiles(params, &workspace->first_items);
+  const TileList tiles(params, workspace);
   if (tiles.size() == 0) return;
+  SelectAllPages(tiles, team, &workspace->pages);
   if (team.num_threads() > 1 && tiles.size() < 4 * team.num_threads() &&
       tiles.max_splits() > 1) {
     AttendBySplits(tiles, params, team, workspace);

@@ -14,6 +14,7 @@
 #include "kernels/cpu/elementwise.h"
 #include "kernels/cpu/host_limits.h"
 #include "kernels/cpu/host_memory.h"
+#include "kernels/cpu/key_bounds.h"
 #include "kernels/cpu/norm.h"
 #include "kernels/cpu/onednn_gemm.h"
 #include "kernels/cpu/packed_gemm.h"
@@ -167,6 +168,13 @@ absl::Status CpuBackend::Activation(const ActivationParams& params) {
 absl::Status CpuBackend::RopeWriteKv(const RopeWriteKvParams& params) {
   DCHECK(params.cache.layout.dtype == dtype_);
   RopeWriteKvCpu(params, team_);
+  return absl::OkStatus();
+}
+
+absl::Status CpuBackend::UpdateKeyBounds(const UpdateKeyBoundsParams& params) {
+  DCHECK(params.cache.layout.dtype == dtype_);
+  DCHECK(params.cache.layout.has_key_bounds);
+  UpdateKeyBoundsCpu(params, team_);
   return absl::OkStatus();
 }
 

@@ -84,6 +84,7 @@ class CpuBackend final : public Backend {
   absl::Status Add(const AddParams& params) override;
   absl::Status Activation(const ActivationParams& params) override;
   absl::Status RopeWriteKv(const RopeWriteKvParams& params) override;
+  absl::Status UpdateKeyBounds(const UpdateKeyBoundsParams& params) override;
   absl::Status Attention(const AttentionParams& params) override;
   absl::Status CopyBlocks(const BlockCopyParams& params) override;
   absl::Status SwapOutBlocks(const BlockCopyParams& params) override;
