@@ -339,6 +339,7 @@ absl::StatusOr<std::unique_ptr<Coordinator>> Coordinator::Start(
   whole.launch.max_num_seqs = options.engine.max_num_seqs;
   whole.launch.max_num_batched_tokens = options.engine.max_num_batched_tokens;
   whole.launch.block_size = options.engine.block_size;
+  whole.launch.sparse_pages = options.engine.sparse_pages;
   whole.launch.seed = options.seed;
   auto impl = std::make_unique<Impl>(whole, std::move(callbacks), clock);
   QUIRE_RETURN_IF_ERROR(impl->Init());

@@ -10,6 +10,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/time/time.h"
 #include "common/flags/parse_flags.h"
+#include "common/sparse_attention.h"
 #include "common/status_macros.h"
 #include "coordinator/engine/preemption_mode.h"
 #include "coordinator/engine/tenant_config.h"
@@ -56,6 +57,9 @@ ABSL_FLAG(double, swap_space, 4,
           "GiB of host memory of each worker to swap KV blocks to; 0: none.");
 ABSL_FLAG(bool, enable_prefix_caching, true,
           "Let requests of equal salt reuse each other's prefixes.");
+ABSL_FLAG(std::string, sparse_attention, "",
+          "top_pages:K: a decode reads the K KV blocks of its context that "
+          "promise most; changes the output. Empty: all of it.");
 ABSL_FLAG(int, run_ahead_depth, 2,
           "Steps sent before the first of them is known.");
 ABSL_FLAG(int, max_queued_requests, 1024,
@@ -195,6 +199,9 @@ absl::StatusOr<CoordinatorOptions> OptionsFromFlags() {
     options.launch.swap_space_bytes =
         static_cast<int64_t>(absl::GetFlag(FLAGS_swap_space) * (1 << 30));
   }
+  QUIRE_ASSIGN_OR_RETURN(
+      options.engine.sparse_pages,
+      ParseSparseAttention(absl::GetFlag(FLAGS_sparse_attention)));
   options.engine.forced_preemption_period =
       absl::GetFlag(FLAGS_forced_preemption_period);
   options.launch.dtype = absl::GetFlag(FLAGS_dtype);

@@ -29,7 +29,7 @@ struct RopeWriteKvParams {
 
 // Notes the least and the greatest key, channel by channel, of every block that
 // the step's tokens fill (those whose slot is a block's last), for attention
-// that chooses pages (Quest, arXiv 2406.10774, section 3.3). A block's bounds
+// that chooses pages (Quest, arXiv 2406.10774, section 3). A block's bounds
 // are a function of its keys alone, and comparing is exact: neither the batch
 // nor chunks nor the order of writing show, and whoever fills a block again
 // overwrites what its last holder left. Until then nobody reads them.
@@ -42,7 +42,7 @@ struct UpdateKeyBoundsParams {
 
 // Rows that read some pages (blocks) of their context only, the same for all
 // query heads of a KV head: the first page, the two most recent ones, and of
-// the others those that could hold the largest score (Quest, section 3.3).
+// the others those that could hold the largest score (Quest, section 3).
 // A page's bound is the largest, over the group's query heads, of
 //
 //   sum over channels c of max(q_c * least_c, q_c * greatest_c);
@@ -77,7 +77,7 @@ struct AttentionParams {
   int32_t num_q_heads;     // a multiple of cache.layout.num_kv_heads
   int32_t sliding_window;  // tokens, 0: unlimited
   float scale;             // multiplies q . k, >= 0
-  SparseRows sparse = {};  // REQUIRES: key bounds, and no sliding window
+  SparseRows sparse = {};  // REQUIRES: key bounds; the window holds all
 };
 
 // Block moves of one step, all in one call. Numbers are block indices.

@@ -86,6 +86,7 @@ class GroupLauncher::RankLaunch {
     request.set_block_size(options.block_size);
     request.set_seed(options.seed);
     request.set_virtual_page_bytes(options.virtual_page_bytes);
+    request.set_sparse_pages(options.sparse_pages);
     Calls::Scope call(calls_);
     const auto reader = stub_->Load(call.context(), request);
     v1::LoadProgress progress;

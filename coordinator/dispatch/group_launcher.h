@@ -43,6 +43,7 @@ struct LaunchOptions {
   // 0: blocks of block_size. Else rows of virtual memory, with pages of so
   // many bytes behind them.
   int64_t virtual_page_bytes = 0;
+  int32_t sparse_pages = 0;  // that a decode reads; 0: all
 };
 
 struct LaunchedGroup {

@@ -3,9 +3,11 @@
 // How EngineCore moves groups between the queue and the slots: what an
 // admission would cost, what it finds, and what a preempted group leaves.
 #include <algorithm>
+#include <limits>
 #include <tuple>
 #include <utility>
 
+#include "common/sparse_attention.h"
 #include "coordinator/engine/engine_core.h"
 #include "coordinator/kv/attention_window.h"
 #include "glog/logging.h"
@@ -57,7 +59,19 @@ KvAdmission EngineCore::AdmissionOf(const Sequence& seq) const {
           .num_new_tokens = 0,
           .max_num_tokens = seq.max_num_tokens,
           .scope = seq.group->cache_scope,
-          .window = window_};
+          .window = window_,
+          .num_common_tokens = NumCommonTokens(seq)};
+}
+
+int32_t EngineCore::NumCommonTokens(const Sequence& seq) const {
+  if (options_.sparse_pages == 0) return std::numeric_limits<int32_t>::max();
+  return FirstSparsePosition(options_.sparse_pages, kv_->block_size(),
+                             seq.num_prompt_tokens);
+}
+
+void EngineCore::Publish(const Sequence& seq, int32_t num_computed) {
+  kv_->Publish(seq.slot, seq.tokens,
+               std::min(num_computed, NumCommonTokens(seq)));
 }
 
 // One without outputs is nothing but the prompt, which the first one computes.

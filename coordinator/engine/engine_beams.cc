@@ -87,7 +87,7 @@ void EngineCore::SettleBeams(SequenceGroup* group) {
       ++num_reserved;
     } else if (seq.publishes &&
                (seq.num_tokens() - 1) % kv_->block_size() == 0) {
-      kv_->Publish(seq.slot, seq.tokens, seq.num_tokens() - 1);
+      Publish(seq, seq.num_tokens() - 1);
     }
   }
   num_reserved_slots_ += num_reserved - group->num_reserved_slots;

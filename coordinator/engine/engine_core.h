@@ -176,6 +176,12 @@ class EngineCore {
   // themselves may have changed. They keep their places in the view.
   void RefreshHints(const View& view);
   KvAdmission AdmissionOf(const Sequence& seq) const;
+  // Of its tokens, the first so many have the keys and values that they have
+  // for whoever begins alike.
+  int32_t NumCommonTokens(const Sequence& seq) const;
+  // Lets others of its scope find what the first `num_computed` tokens have in
+  // common with theirs.
+  void Publish(const Sequence& seq, int32_t num_computed);
   // Whether an admission of its group leaves it to fork.
   bool ForksLater(const Sequence& seq) const;
   void PreemptDecided(absl::Time now);

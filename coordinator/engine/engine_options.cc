@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "absl/strings/str_cat.h"
+#include "common/sparse_attention.h"
 #include "common/status_macros.h"
 #include "coordinator/engine/service_order.h"
 #include "coordinator/kv/kv_manager_registry.h"
@@ -41,6 +42,30 @@ absl::Status ValidateEngineOptions(const EngineOptions& options) {
     QUIRE_RETURN_IF_ERROR(CheckRange(
         "priority_ageing", absl::ToDoubleSeconds(options.priority_ageing),
         0.001, absl::ToDoubleSeconds(kMaxPriorityAgeing)));
+  }
+  if (options.sparse_pages != 0) {
+    if (options.sparse_pages < kMinSparsePages) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(SparseAttentionFlag(options.sparse_pages),
+                       ": want at least ", kMinSparsePages, " pages"));
+    }
+    if (options.sliding_window > 0) {
+      return absl::UnimplementedError(absl::StrCat(
+          SparseAttentionFlag(options.sparse_pages),
+          " chooses among all blocks, and the model's sliding window of ",
+          options.sliding_window,
+          " tokens drops some: leave the flag out, or "
+          "want --max_model_len=",
+          options.sliding_window));
+    }
+    QUIRE_ASSIGN_OR_RETURN(const bool has_blocks,
+                           HasTokenBlocks(options.kv_manager));
+    if (!has_blocks) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          SparseAttentionFlag(options.sparse_pages),
+          " chooses among KV blocks, and --kv_manager=", options.kv_manager,
+          " has none: want --kv_manager=paged"));
+    }
   }
   // A period of 1 would leave no step in which the preempted one runs.
   if (options.forced_preemption_period != 0) {

@@ -45,6 +45,8 @@ struct EngineOptions {
   PreemptionMode preemption_mode = PreemptionMode::kAuto;
   // Whether requests find prefixes of earlier ones, and leave theirs.
   bool enable_prefix_caching = true;
+  // Blocks that a decode reads (common/sparse_attention.h); 0: all.
+  int32_t sparse_pages = 0;
   // Of the hash that turns salts into scopes: secret, or clients could find
   // salts that collide.
   uint64_t cache_salt_key = 0;

@@ -195,7 +195,7 @@ void EngineCore::AddSlice(RunningSequence* running, int32_t num_tokens,
     Sequence* seq = slots_[running->slot.value()];
     if (sample) chunk_samples_.push_back(seq);
     if (seq->publishes) {
-      kv_->Publish(seq->slot, seq->tokens, running->num_computed_tokens);
+      Publish(*seq, running->num_computed_tokens);
       hints_are_stale_ = true;
     }
     if (sample && seq->group->num_reserved_slots > 0) {

@@ -148,7 +148,7 @@ void EngineCore::AcceptTokens(const InFlightStep& step, StepResult* result,
     // The last token is not computed yet; those before it are, and known.
     if (seq->publishes && seq->has_slot &&
         (seq->num_tokens() - 1) % block_size == 0) {
-      kv_->Publish(seq->slot, seq->tokens, seq->num_tokens() - 1);
+      Publish(*seq, seq->num_tokens() - 1);
     }
     if (seq->finished) {
       EndSequence(seq, reason, now);

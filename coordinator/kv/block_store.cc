@@ -189,11 +189,13 @@ ReusableBlocks BlockStore::Walk(const KvAdmission& admission,
   found.num_dropped = idx;
   const int32_t block_size = options_.block_size;
   PrefixWalk prefixes(index_, admission, block_size);
+  const int32_t max_prefix =
+      std::min(max_computed, admission.num_common_tokens);
   for (;; ++idx) {
     const int32_t end = (idx + 1) * block_size;
     BlockPlace place;
     if (end <= num_parked) place = NotedPlace(*parked, idx);
-    if (place.is_nowhere() && end <= max_computed) place = prefixes.Find(idx);
+    if (place.is_nowhere() && end <= max_prefix) place = prefixes.Find(idx);
     if (place.is_nowhere()) break;
     visit(place);
     if (prefixes.cursor().num_blocks == idx + 1) {

@@ -14,6 +14,7 @@
 
 #include <array>
 #include <cstdint>
+#include <limits>
 
 #include "absl/status/status.h"
 #include "absl/types/span.h"
@@ -63,6 +64,9 @@ struct KvAdmission {
   // Tokens that its attention looks back on, its own included; 0: all. What
   // lies before them need not be found.
   int32_t window = 0;
+  // Of `tokens`: whoever has these first ones computes the same for them. What
+  // comes later is found only if it is the sequence's own.
+  int32_t num_common_tokens = std::numeric_limits<int32_t>::max();
 };
 
 // What an admission would find of its sequence, if it came now.

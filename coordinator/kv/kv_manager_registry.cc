@@ -106,6 +106,11 @@ absl::StatusOr<bool> CanFork(std::string_view name) {
   return registration->can_fork;
 }
 
+absl::StatusOr<bool> HasTokenBlocks(std::string_view name) {
+  QUIRE_ASSIGN_OR_RETURN(const Registration* registration, Find(name));
+  return !registration->has_pages;
+}
+
 absl::StatusOr<int64_t> NumBlocksAlone(std::string_view name,
                                        const KvOptions& options,
                                        int32_t num_tokens,

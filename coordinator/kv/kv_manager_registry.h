@@ -22,6 +22,10 @@ absl::StatusOr<std::unique_ptr<KvManager>> MakeKvManager(
 // an unknown name. Thread-safe.
 absl::StatusOr<bool> CanFork(std::string_view name);
 
+// Whether what managers of that name hand out are the blocks of tokens in which
+// workers keep keys and values. InvalidArgument for an unknown name.
+absl::StatusOr<bool> HasTokenBlocks(std::string_view name);
+
 // Blocks that a sequence of `num_tokens` known tokens takes of an otherwise
 // empty pool until it is `max_num_tokens` long. It runs alone exactly if the
 // pool has so many. `window`: tokens that its attention looks back on, 0: all;

@@ -124,6 +124,7 @@ void EncodeOptions(const EngineOptions& options, v1::RecordedOptions* message) {
   message->set_preemption_mode(PreemptionModeName(options.preemption_mode));
   message->set_enable_prefix_caching(options.enable_prefix_caching);
   message->set_sliding_window(options.sliding_window);
+  message->set_sparse_pages(options.sparse_pages);
   message->set_priority_ageing_us(
       absl::ToInt64Microseconds(options.priority_ageing));
   EncodeTenants(options.tenants, message->mutable_tenants());
@@ -151,6 +152,7 @@ EngineOptions DecodeOptions(const v1::RecordedOptions& message) {
           .value_or(PreemptionMode::kRecompute);
   options.enable_prefix_caching = message.enable_prefix_caching();
   options.sliding_window = message.sliding_window();
+  options.sparse_pages = message.sparse_pages();
   options.priority_ageing = absl::Microseconds(message.priority_ageing_us());
   options.tenants = DecodeTenants(message.tenants());
   return options;

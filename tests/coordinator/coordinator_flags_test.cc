@@ -55,8 +55,8 @@ TEST_F(CoordinatorFlagsTest, ValuesReachTheirRooms) {
   auto options = Parse({"--max_model_len=100", "--num_gpu_blocks_override=9",
                         "--load_format=dummy", "--on_group_lost=reform",
                         "--step_timeout=1.5", "--dtype=float32",
-                        "--forced_preemption_period=5",
-                        "--priority_ageing=5s"});
+                        "--forced_preemption_period=5", "--priority_ageing=5s",
+                        "--sparse_attention=top_pages:32"});
   ASSERT_TRUE(options.ok()) << options.status();
   EXPECT_EQ(options->max_model_len, 100);
   EXPECT_EQ(options->launch.num_blocks_override, 9);
@@ -66,6 +66,7 @@ TEST_F(CoordinatorFlagsTest, ValuesReachTheirRooms) {
   EXPECT_EQ(options->watchdog.fixed, absl::Milliseconds(1500));
   EXPECT_EQ(options->engine.forced_preemption_period, 5);
   EXPECT_EQ(options->engine.priority_ageing, absl::Seconds(5));
+  EXPECT_EQ(options->engine.sparse_pages, 32);
 }
 
 TEST_F(CoordinatorFlagsTest, BadValuesNameTheFlagAndItsRange) {
@@ -86,6 +87,8 @@ TEST_F(CoordinatorFlagsTest, BadValuesNameTheFlagAndItsRange) {
       {"--num_gpu_blocks_override=-1", "0 to"},
       {"--max_model_len=-1", "0 to"},
       {"--step_timeout=-1", "0 to"},
+      {"--sparse_attention=top_pages:3", "at least 4"},
+      {"--sparse_attention=pages:8", "top_pages:K"},
       {"--port=65536", "0 to 65535"},
       {"--control_port=-1", "0 to 65535"},
       {"--metrics_port=70000", "0 to 65535"},

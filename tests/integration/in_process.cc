@@ -76,6 +76,7 @@ EngineOptions EngineOptionsOf(const InProcessSetting& setting) {
   options.forced_preemption_period = setting.forced_preemption_period;
   options.preemption_mode = setting.preemption_mode;
   options.enable_prefix_caching = setting.enable_prefix_caching;
+  options.sparse_pages = setting.sparse_pages;
   return options;
 }
 
@@ -87,6 +88,7 @@ LocalWorkerGroupOptions GroupOptionsOf(const InProcessSetting& setting) {
   options.limits.max_num_batched_tokens = setting.max_num_batched_tokens;
   options.limits.max_num_seqs = setting.max_num_seqs;
   options.limits.max_model_len = setting.max_model_len;
+  options.limits.sparse_pages = setting.sparse_pages;
   options.block_size = setting.block_size;
   options.num_blocks = setting.num_blocks;
   options.num_host_blocks = setting.num_host_blocks;

@@ -33,6 +33,7 @@ struct InProcessSetting {
   std::string kv_manager = "paged";
   std::string scheduling_policy = "paged_fcfs";
   int64_t virtual_page_bytes = 0;  // of kv_manager "virtual"
+  int32_t sparse_pages = 0;        // see EngineOptions
 };
 
 // What a client hears of one sequence.

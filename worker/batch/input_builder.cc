@@ -5,6 +5,7 @@
 
 #include "absl/memory/memory.h"
 #include "absl/strings/str_cat.h"
+#include "common/sparse_attention.h"
 #include "common/status_macros.h"
 #include "glog/logging.h"
 
@@ -28,14 +29,16 @@ absl::Status Contradiction(SlotId slot, const Args&... what) {
 
 InputBuilder::Sections InputBuilder::SectionsFor(int64_t num_tokens,
                                                  int64_t num_seqs,
-                                                 int64_t num_samples) {
+                                                 int64_t num_samples) const {
   Sections s = {};
   s.positions = s.token_ids + RoundUp(num_tokens);
   s.slot_mapping = s.positions + RoundUp(num_tokens);
   s.query_start = s.slot_mapping + RoundUp(num_tokens);
   s.context_lens = s.query_start + RoundUp(num_seqs + 1);
   s.seq_slots = s.context_lens + RoundUp(num_seqs);
-  s.sample_rows = s.seq_slots + RoundUp(num_seqs);
+  s.first_sparse = s.seq_slots + RoundUp(num_seqs);
+  s.sample_rows =
+      s.first_sparse + (limits_.sparse_pages > 0 ? RoundUp(num_seqs) : 0);
   s.end = s.sample_rows + RoundUp(num_samples);
   return s;
 }
@@ -54,10 +57,12 @@ absl::StatusOr<std::unique_ptr<InputBuilder>> InputBuilder::Create(
     int32_t max_num_batched_tokens) {
   auto builder = absl::WrapUnique(
       new InputBuilder(backend, limits, max_num_batched_tokens));
-  const int64_t bytes = SectionsFor(max_num_batched_tokens, limits.max_num_seqs,
-                                    limits.max_num_seqs)
-                            .end *
-                        sizeof(int32_t);
+  const int64_t bytes =
+      builder
+          ->SectionsFor(max_num_batched_tokens, limits.max_num_seqs,
+                        limits.max_num_seqs)
+          .end *
+      sizeof(int32_t);
   const int64_t table_entries =
       int64_t{limits.max_num_seqs} *
       ((limits.max_model_len + limits.block_size - 1) / limits.block_size);
@@ -140,6 +145,10 @@ void InputBuilder::AddSlice(const Slice& slice, const SlotStates& slots) {
   out[sections_.context_lens + num_seqs_] =
       slot.num_computed + slice.num_tokens;
   out[sections_.seq_slots + num_seqs_] = slice.slot.value();
+  if (limits_.sparse_pages > 0) {
+    out[sections_.first_sparse + num_seqs_] = FirstSparsePosition(
+        limits_.sparse_pages, limits_.block_size, slot.num_prompt);
+  }
   ++num_seqs_;
   out[sections_.query_start + num_seqs_] = num_tokens_;
   if (slice.sample) {
@@ -188,6 +197,9 @@ absl::StatusOr<BatchInput> InputBuilder::Build(const StepPlan& plan,
   batch.sample_rows = in + sections_.sample_rows;
   batch.block_tables = device_tables_->as<int32_t>();
   batch.max_blocks_per_seq = slots->max_blocks_per_seq();
+  if (limits_.sparse_pages > 0) {
+    batch.sparse = {in + sections_.first_sparse, limits_.sparse_pages};
+  }
   return batch;
 }
 

@@ -43,10 +43,10 @@ class InputBuilder {
   // one short copy moves them all.
   struct Sections {
     int64_t token_ids, positions, slot_mapping, query_start, context_lens,
-        seq_slots, sample_rows, end;
+        seq_slots, first_sparse, sample_rows, end;
   };
-  static Sections SectionsFor(int64_t num_tokens, int64_t num_seqs,
-                              int64_t num_samples);
+  Sections SectionsFor(int64_t num_tokens, int64_t num_seqs,
+                       int64_t num_samples) const;
 
   InputBuilder(Backend* backend, const SlotLimits& limits,
                int32_t max_num_batched_tokens);

@@ -25,6 +25,7 @@ struct SlotLimits {
   int32_t num_blocks = 0;     // of the device pool
   int32_t num_host_blocks = 0;
   int32_t vocab_size = 0;
+  int32_t sparse_pages = 0;  // see StepLimits
 };
 
 // One seat. A dead slot's other fields mean nothing.

@@ -103,6 +103,7 @@ absl::Status Executor::AllocateKv(int32_t num_blocks, int32_t num_host_blocks) {
     limits.num_host_blocks = 0;
   }
   limits.vocab_size = parts_.vocab_size;
+  limits.sparse_pages = parts_.limits.sparse_pages;
   slots_ = std::make_unique<SlotStates>(limits);
   QUIRE_ASSIGN_OR_RETURN(
       builder_, InputBuilder::Create(parts_.backend.get(), limits,

@@ -12,6 +12,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/strings/strip.h"
 #include "common/model_config.h"
+#include "common/sparse_attention.h"
 #include "common/status_macros.h"
 #include "kernels/cpu/cpu_backend.h"
 #include "kernels/cuda/cuda_backend.h"
@@ -44,9 +45,33 @@ absl::Status CheckSpec(const LoadSpec& spec) {
         absl::StrCat("virtual_page_bytes is ", spec.virtual_page_bytes,
                      "; it must be a multiple of 64"));
   }
+  if (spec.limits.sparse_pages != 0 &&
+      spec.limits.sparse_pages < kMinSparsePages) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(SparseAttentionFlag(spec.limits.sparse_pages),
+                     ": a decode reads at least ", kMinSparsePages, " pages"));
+  }
+  if (spec.limits.sparse_pages > 0 && spec.virtual_page_bytes > 0) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        SparseAttentionFlag(spec.limits.sparse_pages),
+        " chooses among KV blocks, and rows of virtual memory have none"));
+  }
   if (spec.rank >= 0 && spec.rank < spec.world_size) return absl::OkStatus();
   return absl::InvalidArgumentError(
       absl::StrCat("rank ", spec.rank, " of a group of ", spec.world_size));
+}
+
+// Sparse layers choose among all pages, and windows leave some behind.
+absl::Status CheckWindows(const ModelConfig& config, const StepLimits& limits) {
+  if (limits.sparse_pages == 0) return absl::OkStatus();
+  for (int32_t window : config.layer_windows) {
+    if (window == 0 || window >= limits.max_model_len) continue;
+    return absl::UnimplementedError(absl::StrCat(
+        SparseAttentionFlag(limits.sparse_pages),
+        " does not work with the model's sliding window of ", window,
+        " tokens: leave the flag out, or want --max_model_len=", window));
+  }
+  return absl::OkStatus();
 }
 
 // What "auto" computes in is what is stored, but for float16, which no backend
@@ -156,11 +181,18 @@ absl::StatusOr<std::unique_ptr<Executor>> LoadExecutor(
     const DeviceOptions& device, const LoadSpec& spec, KeyBoard* board,
     const Clock* clock, const LoadObserver& observer) {
   QUIRE_RETURN_IF_ERROR(CheckSpec(spec));
+  if (device.device != "cpu" && spec.limits.sparse_pages > 0) {
+    return absl::UnimplementedError(absl::StrCat(
+        SparseAttentionFlag(spec.limits.sparse_pages),
+        " works on --device=cpu only; this worker has --device=", device.device,
+        ": leave the flag out"));
+  }
   // What is wrong with the model shows on every rank alike, before any waits
   // for another.
   QUIRE_ASSIGN_OR_RETURN(const ModelConfig config,
                          ModelConfig::FromFolder(spec.model_path));
   QUIRE_RETURN_IF_ERROR(config.CheckTensorParallel(spec.world_size));
+  QUIRE_RETURN_IF_ERROR(CheckWindows(config, spec.limits));
   QUIRE_ASSIGN_OR_RETURN(const DType dtype, DTypeOf(spec.dtype, config));
   QUIRE_ASSIGN_OR_RETURN(
       const auto weights,

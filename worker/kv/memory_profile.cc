@@ -58,6 +58,7 @@ absl::StatusOr<absl::Duration> RunLargestStep(Backend* backend, Model* model,
   slot_limits.block_size = block_size;
   slot_limits.num_blocks = num_blocks;
   slot_limits.vocab_size = vocab_size;
+  slot_limits.sparse_pages = limits.sparse_pages;
   SlotStates slots(slot_limits);
   QUIRE_ASSIGN_OR_RETURN(
       const auto cache,

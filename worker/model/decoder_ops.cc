@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "absl/memory/memory.h"
+#include "common/sparse_attention.h"
 #include "common/status_macros.h"
 #include "glog/logging.h"
 
@@ -50,8 +51,10 @@ DecoderOps::DecoderOps(const ModelConfig& config, const StepLimits& limits,
       collective_(collective) {}
 
 KvLayout DecoderOps::kv_layout(int32_t block_size) const {
-  return {config_.num_layers, shape_.num_kv_heads, config_.head_dim, block_size,
-          backend_.dtype()};
+  KvLayout layout = {config_.num_layers, shape_.num_kv_heads, config_.head_dim,
+                     block_size, backend_.dtype()};
+  layout.has_key_bounds = limits_.sparse_pages > 0;
+  return layout;
 }
 
 void DecoderOps::CheckBatch(const BatchInput& batch,
@@ -166,6 +169,14 @@ absl::Status DecoderOps::Attention(const DecoderLayer& layer, int32_t layer_idx,
        .rotary_dim = cos_sin == nullptr ? 0 : config_.rotary_dim,
        .num_q_heads = shape_.num_q_heads,
        .num_tokens = batch.num_tokens}));
+  const bool is_sparse =
+      batch.sparse.first_positions != nullptr && layer_idx >= kFirstSparseLayer;
+  if (is_sparse) {
+    QUIRE_RETURN_IF_ERROR(
+        backend_.UpdateKeyBounds({.slot_mapping = batch.slot_mapping,
+                                  .cache = view,
+                                  .num_tokens = batch.num_tokens}));
+  }
   QUIRE_RETURN_IF_ERROR(backend_.Attention(
       {.q = activations_.qkv,
        .q_stride = stride,
@@ -180,7 +191,8 @@ absl::Status DecoderOps::Attention(const DecoderLayer& layer, int32_t layer_idx,
        .num_tokens = batch.num_tokens,
        .num_q_heads = shape_.num_q_heads,
        .sliding_window = config_.layer_window(layer_idx),
-       .scale = static_cast<float>(1 / std::sqrt(config_.head_dim))}));
+       .scale = static_cast<float>(1 / std::sqrt(config_.head_dim)),
+       .sparse = is_sparse ? batch.sparse : SparseRows{}}));
   QUIRE_RETURN_IF_ERROR(Multiply(*layer.attention_out.weight,
                                  layer.attention_out.bias.get(),
                                  activations_.attended, activations_.partial,

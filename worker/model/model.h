@@ -32,6 +32,7 @@ struct BatchInput {
   const int32_t* sample_rows = nullptr;   // [R] tokens whose logits are wanted
   const int32_t* block_tables = nullptr;  // [max_num_seqs, max_blocks_per_seq]
   int32_t max_blocks_per_seq = 0;
+  SparseRows sparse = {};  // in layers from kFirstSparseLayer on
 };
 
 // The whole KV cache of this rank.
@@ -47,11 +48,15 @@ struct VocabShard {
   int32_t num_ids = 0;  // columns; the last rank may have fewer
 };
 
-// Sizes of the largest step; every activation buffer is allocated from them.
+// Sizes of the largest step, from which every activation buffer is allocated,
+// and what steps may do.
 struct StepLimits {
   int32_t max_num_batched_tokens = 0;
   int32_t max_num_seqs = 0;
   int32_t max_model_len = 0;
+  // Blocks of its context that a sparse token reads (common/
+  // sparse_attention.h); 0: no token is sparse.
+  int32_t sparse_pages = 0;
 };
 
 // Thread-compatible. Borrows the backend and the collective.

@@ -30,6 +30,7 @@ LoadSpec SpecOf(const v1::LoadRequest& request) {
   spec.limits.max_num_seqs = SizeOf(request.max_num_seqs());
   spec.limits.max_num_batched_tokens = SizeOf(request.max_num_batched_tokens());
   spec.limits.max_model_len = SizeOf(request.max_model_len());
+  spec.limits.sparse_pages = SizeOf(request.sparse_pages());
   return spec;
 }
 

@@ -31,6 +31,7 @@ class FakeWorker::Service final : public v1::Worker::Service {
       absl::MutexLock lock(&mutex_);
       load_called_ = true;
       is_virtual_ = request->virtual_page_bytes() > 0;
+      num_sparse_pages = static_cast<int32_t>(request->sparse_pages());
       group_epoch_ = request->epoch().group_epoch();
     }
     v1::LoadProgress progress;
@@ -134,6 +135,7 @@ class FakeWorker::Service final : public v1::Worker::Service {
   int64_t num_answers ABSL_GUARDED_BY(mutex_) = 0;
   int32_t num_allocated_blocks ABSL_GUARDED_BY(mutex_) = 0;
   int32_t num_allocated_host_blocks ABSL_GUARDED_BY(mutex_) = 0;
+  int32_t num_sparse_pages ABSL_GUARDED_BY(mutex_) = 0;
 
  private:
   // False when the stream is to end.
@@ -231,6 +233,11 @@ void FakeWorker::AwaitPlans(int64_t num_plans) const {
 int32_t FakeWorker::num_allocated_host_blocks() const {
   absl::MutexLock lock(&service_->mutex_);
   return service_->num_allocated_host_blocks;
+}
+
+int32_t FakeWorker::num_sparse_pages() const {
+  absl::MutexLock lock(&service_->mutex_);
+  return service_->num_sparse_pages;
 }
 
 int32_t FakeWorker::num_allocated_blocks() const {

@@ -16,7 +16,7 @@ namespace quire {
 struct FakeWorkerOptions {
   int32_t num_blocks = 64;
   int32_t block_size = 16;
-  int32_t group_tokens = 5;  // of a page group, if the cache is virtual
+  int32_t group_tokens = 5;   // of a page group, if the cache is virtual
   absl::Status load_status;   // what Load ends with
   uint64_t kv_bytes = 64000;  // of blocks of 1000 bytes
   uint64_t swap_bytes_per_second = 0;
@@ -48,6 +48,8 @@ class FakeWorker {
   // Blocks of AllocateKv; 0 before.
   int32_t num_allocated_blocks() const;
   int32_t num_allocated_host_blocks() const;
+  // Of Load; 0 before.
+  int32_t num_sparse_pages() const;
   // Waits until Load has been called.
   void AwaitLoad() const;
 

@@ -67,6 +67,19 @@ TEST(GroupLauncherTest, EveryRankGetsItsSwapSpaceAndTheSlowestSetsTheRates) {
   EXPECT_EQ(group->ready.prefill_tokens_per_second, 100'000);
 }
 
+TEST(GroupLauncherTest, EveryRankIsToldHowManyPagesADecodeReads) {
+  FakeWorker first, second;
+  LaunchOptions options;
+  options.sparse_pages = 24;
+  GroupLauncher launcher(options);
+  ASSERT_TRUE(
+      launcher
+          .Launch({first.address(), second.address()}, kCoordinator, kGroup, {})
+          .ok());
+  EXPECT_EQ(first.num_sparse_pages(), 24);
+  EXPECT_EQ(second.num_sparse_pages(), 24);
+}
+
 TEST(GroupLauncherTest, OverrideDecidesTheNumberOfBlocks) {
   FakeWorker worker;
   LaunchOptions options;

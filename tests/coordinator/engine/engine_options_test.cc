@@ -34,6 +34,22 @@ TEST(EngineOptionsTest, APreemptionInEveryStepWouldLeaveNoneToRun) {
       With([](EngineOptions* o) { o->forced_preemption_period = 2; }).ok());
 }
 
+TEST(EngineOptionsTest, SparseAttentionWantsBlocksToChooseFrom) {
+  EXPECT_EQ(With([](EngineOptions* o) { o->sparse_pages = 3; }).message(),
+            "--sparse_attention=top_pages:3: want at least 4 pages");
+  EXPECT_TRUE(With([](EngineOptions* o) { o->sparse_pages = 4; }).ok());
+  EXPECT_TRUE(With([](EngineOptions* o) {
+                o->sparse_pages = 4;
+                o->kv_manager = "orca_max";
+              }).ok());
+  EXPECT_EQ(With([](EngineOptions* o) {
+              o->sparse_pages = 4;
+              o->kv_manager = "virtual";
+            }).message(),
+            "--sparse_attention=top_pages:4 chooses among KV blocks, and "
+            "--kv_manager=virtual has none: want --kv_manager=paged");
+}
+
 TEST(EngineOptionsTest, TheLastTokenNeedsNoRoom) {
   EngineOptions options;
   options.block_size = 16;

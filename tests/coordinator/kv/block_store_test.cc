@@ -78,6 +78,39 @@ TEST(BlockStoreTest, APrefixIsFoundWhereverItWent) {
   EXPECT_TRUE(store.CheckInvariants({1, 1}, {}).ok());
 }
 
+TEST(BlockStoreTest, NoPrefixIsFoundBeyondTheTokensThatAreCommon) {
+  BlockStore store(Options(/*num_host_blocks=*/0));
+  CachePrefix(&store, {5, 6, 7, 8});
+  const std::vector<TokenId> tokens = {5, 6, 7, 8, 9};
+  for (const auto& [num_common, num_found] :
+       {std::pair<int32_t, int32_t>{4, 4}, {3, 2}, {2, 2}, {1, 0}}) {
+    EXPECT_EQ(store
+                  .CountReusable({.sequence_id = SequenceId(1),
+                                  .tokens = tokens,
+                                  .scope = kScope,
+                                  .num_common_tokens = num_common})
+                  .num_computed_tokens,
+              num_found);
+  }
+}
+
+TEST(BlockStoreTest, WhatIsParkedComesBackThoughItIsNotCommon) {
+  BlockStore store(Options(/*num_host_blocks=*/0));
+  StepPlan plan;
+  BlockTable table;
+  for (int i = 0; i < 2; ++i) table.Append(store.Take(&plan));
+  store.Park(SequenceId(1), /*num_computed=*/3, table, /*may_swap=*/false);
+  for (int i = 1; i >= 0; --i) store.Drop(table.block(i));
+  const std::vector<TokenId> tokens = {5, 6, 7, 8, 9};
+  EXPECT_EQ(store
+                .CountReusable({.sequence_id = SequenceId(1),
+                                .tokens = tokens,
+                                .scope = kScope,
+                                .num_common_tokens = 0})
+                .num_computed_tokens,
+            3);
+}
+
 TEST(BlockStoreTest, WithoutAHostWhatIsEvictedIsLost) {
   BlockStore store(Options(0));
   CachePrefix(&store, {5, 6, 7, 8});

@@ -106,6 +106,7 @@ TEST(RecorderTest, OptionsComeBackWhole) {
   options.watermark = 0.125;
   options.sliding_window = 48;
   options.priority_ageing = absl::Seconds(3);
+  options.sparse_pages = 8;
   options.tenants.tenants["a"] = {.weight = 2, .max_blocks = 9};
   options.on_group_lost = OnGroupLostAction::kRequeue;
   v1::RecordedOptions message;
@@ -117,6 +118,7 @@ TEST(RecorderTest, OptionsComeBackWhole) {
   EXPECT_EQ(back.watermark, 0.125);
   EXPECT_EQ(back.sliding_window, 48);
   EXPECT_EQ(back.priority_ageing, absl::Seconds(3));
+  EXPECT_EQ(back.sparse_pages, 8);
   EXPECT_EQ(back.tenants.Of("a").weight, 2);
   EXPECT_EQ(back.tenants.Of("a").max_blocks, 9);
   EXPECT_EQ(back.tenants.Of("b").weight, 1);

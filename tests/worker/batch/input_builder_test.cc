@@ -153,6 +153,33 @@ TEST_F(InputBuilderTest, SlicesThatContradictTheirSlotsAreNamed) {
   }
 }
 
+TEST_F(InputBuilderTest, TokensAreSparseAfterThePromptAndTheFirstPages) {
+  SlotLimits limits = Limits();
+  limits.block_size = 1;
+  limits.sparse_pages = 5;
+  SlotStates slots(limits);
+  StepPlan plan;
+  plan.admitted = {
+      Admit(0, std::vector<TokenId>(7, 1), {0, 1, 2, 3, 4, 5, 6}, 6),
+      Admit(1, std::vector<TokenId>(7, 1), {0, 1, 2, 3, 4, 5, 6}, 4)};
+  plan.admitted[0].num_prompt_tokens = 2;
+  plan.admitted[1].num_prompt_tokens = 6;
+  plan.decodes = {SlotId(0)};
+  plan.chunks = {{SlotId(1), 3, true}};
+  ASSERT_TRUE(slots.Apply(plan).ok());
+  const auto builder = *InputBuilder::Create(&backend_, limits, 8);
+  const auto built = builder->Build(plan, &slots);
+  ASSERT_TRUE(built.ok()) << built.status();
+  EXPECT_EQ(built->sparse.num_pages, 5);
+  EXPECT_EQ(List(built->sparse.first_positions, 2),
+            (std::vector<int32_t>{5, 6}));
+  EXPECT_EQ(List(built->sample_rows, 2), (std::vector<int32_t>{0, 3}));
+
+  StepPlan dense;
+  dense.decodes = {SlotId(0)};
+  EXPECT_EQ(builder_->Build(dense, &slots_)->sparse.first_positions, nullptr);
+}
+
 TEST_F(InputBuilderTest, TokensBeyondBlocksWindowOrBudgetAreRefused) {
   StepPlan small;
   small.admitted = {Admit(1, {1, 2, 3, 4, 5}, {6}, 0)};

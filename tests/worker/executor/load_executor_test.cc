@@ -105,6 +105,21 @@ TEST(LoadExecutorTest, WhatCannotBeLoadedSaysWhy) {
   spec.world_size = 3;
   EXPECT_TRUE(absl::IsInvalidArgument(error(spec))) << error(spec);
   spec = Spec();
+  spec.limits.sparse_pages = 3;
+  EXPECT_EQ(error(spec).message(),
+            "--sparse_attention=top_pages:3: a decode reads at least 4 pages");
+  spec = Spec();
+  spec.limits.sparse_pages = 4;
+  spec.virtual_page_bytes = 4096;
+  EXPECT_TRUE(absl::IsInvalidArgument(error(spec))) << error(spec);
+  spec = Spec();
+  spec.limits.sparse_pages = 4;
+  DeviceOptions gpu;
+  gpu.device = "cuda";
+  EXPECT_EQ(LoadExecutor(gpu, spec, &board, &clock, Ignore).status().message(),
+            "--sparse_attention=top_pages:4 works on --device=cpu only; this "
+            "worker has --device=cuda: leave the flag out");
+  spec = Spec();
   spec.rank = 1;
   EXPECT_EQ(error(spec).message(), "rank 1 of a group of 1");
 }
