@@ -64,5 +64,17 @@ TEST(KvManagerServingTest, StreamsAreThoseOfPagedMemory) {
             paged);
 }
 
+TEST(KvManagerServingTest, SparseStreamsAreTheSameInAllBlocksThereAre) {
+  const std::vector<std::string> sparse = {"--sparse_attention=top_pages:4",
+                                           "--block_size=4",
+                                           "--num_gpu_blocks_override=400"};
+  const Streams paged = Serve(sparse);
+  EXPECT_NE(paged, Serve({"--num_gpu_blocks_override=200"}));
+  std::vector<std::string> reserved = sparse;
+  reserved.push_back("--kv_manager=orca_oracle");
+  reserved.push_back("--scheduling_policy=orca");
+  EXPECT_EQ(Serve(reserved), paged);
+}
+
 }  // namespace
 }  // namespace quire

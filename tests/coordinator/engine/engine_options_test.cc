@@ -48,6 +48,10 @@ TEST(EngineOptionsTest, SparseAttentionWantsBlocksToChooseFrom) {
             }).message(),
             "--sparse_attention=top_pages:4 chooses among KV blocks, and "
             "--kv_manager=virtual has none: want --kv_manager=paged");
+  EXPECT_TRUE(absl::IsUnimplemented(With([](EngineOptions* o) {
+    o->sparse_pages = 4;
+    o->sliding_window = 64;
+  })));
 }
 
 TEST(EngineOptionsTest, TheLastTokenNeedsNoRoom) {

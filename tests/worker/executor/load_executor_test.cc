@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "worker/executor/load_executor.h"
 
+#include <filesystem>
 #include <fstream>
 #include <set>
 #include <string>
@@ -82,6 +83,33 @@ TEST(LoadExecutorTest, TwoRanksOfARealModelSampleTheSameToken) {
   }
   for (std::thread& thread : threads) thread.join();
   EXPECT_EQ(digests[0], digests[1]);
+}
+
+TEST(LoadExecutorTest, PagesAreNotChosenBehindASlidingWindow) {
+  const std::string folder = testing::TempDir() + "/mistral";
+  std::filesystem::create_directory(folder);
+  std::ofstream(folder + "/config.json") << R"({
+    "architectures": ["MistralForCausalLM"], "model_type": "mistral",
+    "torch_dtype": "float32", "num_hidden_layers": 2, "hidden_size": 32,
+    "intermediate_size": 64, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "vocab_size": 96, "sliding_window": 24,
+    "max_position_embeddings": 64, "rms_norm_eps": 1e-5,
+    "rope_theta": 10000.0, "tie_word_embeddings": false,
+    "bos_token_id": 1, "eos_token_id": 2, "hidden_act": "silu"})";
+  const RealClock clock;
+  MemoryBoard board;
+  DeviceOptions device;
+  device.num_threads = 1;
+  LoadSpec spec = Spec();
+  spec.model_path = folder;
+  spec.limits.sparse_pages = 4;
+  EXPECT_EQ(
+      LoadExecutor(device, spec, &board, &clock, Ignore).status().message(),
+      "--sparse_attention=top_pages:4 does not work with the model's sliding "
+      "window of 24 tokens: leave the flag out, or want --max_model_len=24");
+  spec.limits.max_model_len = 24;
+  const auto loaded = LoadExecutor(device, spec, &board, &clock, Ignore);
+  EXPECT_TRUE(loaded.ok()) << loaded.status();
 }
 
 TEST(LoadExecutorTest, WhatCannotBeLoadedSaysWhy) {

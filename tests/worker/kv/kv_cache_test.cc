@@ -47,6 +47,29 @@ TEST(PagedKvCacheTest, MovesSwapOutsThenSwapInsThenCopies) {
   EXPECT_EQ(after[3], before[1]);
 }
 
+TEST(PagedKvCacheTest, ABlocksKeyBoundsAreCountedAndMoveWithIt) {
+  FakeBackend backend;
+  KvLayout layout = kLayout;
+  layout.has_key_bounds = true;
+  // For each of two layers and one head, two bounds of two elements.
+  EXPECT_EQ(layout.BlockBytes(), kLayout.BlockBytes() + 2 * 2 * 2 * 4);
+  const auto cache = *PagedKvCache::Create(&backend, layout, 2, 1);
+  float* data = static_cast<float*>(cache->view().base);
+  const int64_t last = layout.KeyBoundsOffset(/*layer_idx=*/1, /*head=*/0) + 3;
+  EXPECT_EQ(last, layout.BlockStride() - 1);
+  data[last] = 5;
+  data[layout.BlockStride() + last] = 7;
+  StepPlan plan;
+  plan.swap_outs = {{BlockId(0), HostBlockId(0)}};
+  plan.copies = {{BlockId(1), BlockId(0)}};
+  ASSERT_TRUE(cache->MoveBlocks(plan).ok());
+  EXPECT_EQ(data[last], 7);
+  StepPlan back;
+  back.swap_ins = {{BlockId(1), HostBlockId(0)}};
+  ASSERT_TRUE(cache->MoveBlocks(back).ok());
+  EXPECT_EQ(data[layout.BlockStride() + last], 5);
+}
+
 TEST(PagedKvCacheTest, WhatDoesNotFitIsResourceExhaustedWithTheSizes) {
   FakeBackend backend({/*total_bytes=*/1 << 20, /*free_bytes=*/1 << 20});
   EXPECT_EQ(
