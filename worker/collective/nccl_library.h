@@ -19,6 +19,8 @@ struct NcclLibrary {
   F(GetErrorString)             \
   F(GetLastError)               \
   F(CommInitRankConfig)         \
+  F(CommSplit)                  \
+  F(CommCount)                  \
   F(CommGetAsyncError)          \
   F(CommAbort)                  \
   F(AllGather)                  \
