@@ -37,14 +37,54 @@ __global__ void __launch_bounds__(kThreads)
   for (; i < vectors; i += step) dst[i] = src[i];
 }
 
+// Of the H200's 132 multiprocessors: 8 reach 0.91 of a long copy's rate into
+// the device, 16 0.92 and 0.94 out of it, all of them no more.
+constexpr int kSwapBlocks = 16;
+constexpr int kSwapThreads = 512;
+// Vectors of a piece of work, as many as its threads have in flight.
+constexpr int kSwapUnroll = 2;
+constexpr int64_t kSwapPiece = kSwapThreads * kSwapUnroll;
+
+// Thread blocks take turns at the pieces of all pairs.
+__global__ void __launch_bounds__(kSwapThreads)
+    SwapBlocksKernel(const uint4* src, uint4* dst, int64_t vectors,
+                     int32_t num_pairs,
+                     const __grid_constant__ PairList pairs) {
+  const int64_t pieces = (vectors + kSwapPiece - 1) / kSwapPiece;
+  for (int64_t work = blockIdx.x; work < num_pairs * pieces;
+       work += gridDim.x) {
+    const BlockPair pair = pairs.pair[work / pieces];
+    const int64_t at = work % pieces * kSwapPiece + threadIdx.x;
+    const uint4* from = src + pair.src * vectors;
+    uint4* to = dst + pair.dst * vectors;
+    uint4 value[kSwapUnroll];
+#pragma unroll
+    for (int u = 0; u < kSwapUnroll; ++u) {
+      if (at + u * kSwapThreads < vectors)
+        value[u] = from[at + u * kSwapThreads];
+    }
+#pragma unroll
+    for (int u = 0; u < kSwapUnroll; ++u) {
+      if (at + u * kSwapThreads < vectors) to[at + u * kSwapThreads] = value[u];
+    }
+  }
+}
+
+// The pairs from `begin` on, as many as a launch takes.
+int32_t TakePairs(const BlockCopyParams& params, int32_t begin,
+                  PairList* list) {
+  const int32_t left = params.num_pairs - begin;
+  const int32_t count = left < kMaxPairs ? left : kMaxPairs;
+  for (int32_t i = 0; i < count; ++i) list->pair[i] = params.pairs[begin + i];
+  return count;
+}
+
 template <typename Vector>
 cudaError_t Launch(const BlockCopyParams& params, cudaStream_t stream) {
   const int64_t vectors = params.block_bytes / sizeof(Vector);
   for (int32_t begin = 0; begin < params.num_pairs; begin += kMaxPairs) {
-    const int32_t left = params.num_pairs - begin;
-    const int32_t count = left < kMaxPairs ? left : kMaxPairs;
     PairList list;
-    for (int32_t i = 0; i < count; ++i) list.pair[i] = params.pairs[begin + i];
+    const int32_t count = TakePairs(params, begin, &list);
     // Few pairs are cut finer, so that they too fill the device.
     const int64_t pieces =
         (vectors + kThreads * kUnroll - 1) / (kThreads * kUnroll);
@@ -71,6 +111,21 @@ cudaError_t LaunchCopyBlocksCuda(const BlockCopyParams& params,
   return params.block_bytes % sizeof(uint32_t) == 0
              ? Launch<uint32_t>(params, stream)
              : Launch<uint8_t>(params, stream);
+}
+
+cudaError_t LaunchSwapBlocksCuda(const BlockCopyParams& params,
+                                 cudaStream_t stream) {
+  const int64_t vectors = params.block_bytes / int64_t{sizeof(uint4)};
+  for (int32_t begin = 0; begin < params.num_pairs; begin += kMaxPairs) {
+    PairList list;
+    const int32_t count = TakePairs(params, begin, &list);
+    SwapBlocksKernel<<<kSwapBlocks, kSwapThreads, 0, stream>>>(
+        static_cast<const uint4*>(params.src), static_cast<uint4*>(params.dst),
+        vectors, count, list);
+    const cudaError_t error = cudaGetLastError();
+    if (error != cudaSuccess) return error;
+  }
+  return cudaSuccess;
 }
 
 }  // namespace quire

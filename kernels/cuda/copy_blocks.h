@@ -13,6 +13,12 @@ namespace quire {
 cudaError_t LaunchCopyBlocksCuda(const BlockCopyParams& params,
                                  cudaStream_t stream);
 
+// The same where one of the pools is pinned host memory: a few thread blocks
+// fill the link, and leave the device to others. REQUIRES: block_bytes is a
+// multiple of 16.
+cudaError_t LaunchSwapBlocksCuda(const BlockCopyParams& params,
+                                 cudaStream_t stream);
+
 }  // namespace quire
 
 #endif  // KERNELS_CUDA_COPY_BLOCKS_H_

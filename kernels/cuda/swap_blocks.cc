@@ -2,9 +2,20 @@
 #include "kernels/cuda/swap_blocks.h"
 
 #include <cstddef>
+#include <cstdint>
 #include <vector>
 
+#include "kernels/cuda/copy_blocks.h"
+
 namespace quire {
+
+namespace {
+
+// The engines' rate, of one long copy's on an H200: 0.82 for runs of 128 KB,
+// 0.95 of 512 KB and 0.98 of 2 MB; the kernel's is 0.92 to 0.94 for all.
+constexpr int64_t kLongRunBytes = 448 << 10;
+
+}  // namespace
 
 cudaError_t SwapBlocksCuda(const BlockCopyParams& params,
                            cudaMemcpyKind direction, cudaStream_t stream) {
@@ -25,6 +36,11 @@ cudaError_t SwapBlocksCuda(const BlockCopyParams& params,
                    first.src * params.block_bytes);
     bytes.push_back(run * params.block_bytes);
     i += static_cast<int32_t>(run);
+  }
+  const int64_t total_bytes = params.num_pairs * params.block_bytes;
+  if (params.block_bytes % 16 == 0 &&
+      total_bytes < static_cast<int64_t>(to.size()) * kLongRunBytes) {
+    return LaunchSwapBlocksCuda(params, stream);
   }
   if (to.size() > 1) {
     cudaMemcpyAttributes attributes = {};

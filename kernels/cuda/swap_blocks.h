@@ -7,8 +7,9 @@
 
 namespace quire {
 
-// Copies blocks between the device's cache and the host's pool by the copy
-// engines: runs of neighbours as one copy, all in one call to the driver.
+// Copies blocks between the device's cache and the host's pool. Long runs of
+// neighbours go by the copy engines, all in one call to the driver; short ones
+// by a kernel, as each copy costs an engine some 0.5 us.
 cudaError_t SwapBlocksCuda(const BlockCopyParams& params,
                            cudaMemcpyKind direction, cudaStream_t stream);
 

@@ -38,21 +38,27 @@ TEST(CopyBlocksTest, CopiesThePairsAndNothingElse) {
 
 TEST(CopyBlocksTest, SwapsOutAndInAgain) {
   const auto backend = MakeTestBackend(DType::kF32);
-  const int64_t block_bytes = 1000;
-  const std::vector<uint8_t> before = Numbered(4, block_bytes, 3);
-  std::vector<uint8_t> cache = before;
-  std::vector<uint8_t> pool(3 * block_bytes);
-  const BlockPair out[] = {{2, 0}, {1, 2}};
-  ASSERT_TRUE(
-      backend->SwapOutBlocks({cache.data(), pool.data(), out, block_bytes, 2})
-          .ok());
-  cache.assign(cache.size(), 0);
-  const BlockPair in[] = {{0, 2}, {2, 1}};
-  ASSERT_TRUE(
-      backend->SwapInBlocks({pool.data(), cache.data(), in, block_bytes, 2})
-          .ok());
-  for (int64_t i = block_bytes; i < 3 * block_bytes; ++i) {
-    ASSERT_EQ(cache[i], before[i]);
+  // A few, odd ones, and those of several pieces, the last one not whole.
+  for (int64_t block_bytes : {16, 1000, 40016, 600000}) {
+    const std::vector<uint8_t> before = Numbered(4, block_bytes, 3);
+    std::vector<uint8_t> cache = before;
+    std::vector<uint8_t> pool(3 * block_bytes);
+    const BlockPair out[] = {{2, 0}, {1, 2}};
+    ASSERT_TRUE(
+        backend->SwapOutBlocks({cache.data(), pool.data(), out, block_bytes, 2})
+            .ok());
+    ASSERT_TRUE(backend->Synchronize().ok());
+    cache.assign(cache.size(), 0);
+    const BlockPair in[] = {{0, 2}, {2, 1}};
+    ASSERT_TRUE(
+        backend->SwapInBlocks({pool.data(), cache.data(), in, block_bytes, 2})
+            .ok());
+    ASSERT_TRUE(backend->Synchronize().ok());
+    for (int64_t i = 0; i < 4 * block_bytes; ++i) {
+      const int64_t block = i / block_bytes;
+      ASSERT_EQ(cache[i], block == 1 || block == 2 ? before[i] : 0)
+          << i << " of blocks of " << block_bytes;
+    }
   }
 }
 
