@@ -26,6 +26,10 @@ absl::Status Check(const ServeFlags& serve) {
     return absl::InvalidArgumentError(
         absl::StrCat("--device=", serve.device, " is neither cpu nor cuda"));
   }
+  if (serve.device == "cpu" && !serve.gemm_cache.empty()) {
+    return absl::InvalidArgumentError(
+        "--gemm_cache is for --device=cuda alone");
+  }
   if (serve.num_threads < 0) {
     return absl::InvalidArgumentError(
         absl::StrCat("--num_threads=", serve.num_threads, " is negative"));
@@ -43,6 +47,10 @@ void AddServeFlags(ServeFlags* serve, FlagSet* flags) {
   flags->Add("device", &serve->device, "cpu or cuda");
   flags->Add("num_threads", &serve->num_threads,
              "threads of each CPU worker; 0: an equal share of the cores");
+  flags->Add("deterministic", &serve->deterministic,
+             "on cuda: a token never depends on its batch, as on cpu; slower");
+  flags->Add("gemm_cache", &serve->gemm_cache,
+             "on cuda: a file to keep the fastest matrix products in");
   flags->Add("coordinator_binary", &serve->coordinator_binary,
              "the coordinator's program; empty: the one built beside quire");
   flags->Add("worker_binary", &serve->worker_binary,
@@ -106,6 +114,14 @@ absl::StatusOr<LauncherOptions> ToLauncherOptions(const ServeFlags& serve,
         std::max<int64_t>(1, num_cores / serve.tensor_parallel_size);
     options.worker_flags.push_back(absl::StrCat(
         "--num_threads=", serve.num_threads > 0 ? serve.num_threads : share));
+  } else {
+    if (serve.deterministic) {
+      options.worker_flags.push_back("--deterministic");
+    }
+    if (!serve.gemm_cache.empty()) {
+      options.worker_flags.push_back(
+          absl::StrCat("--gemm_cache=", serve.gemm_cache));
+    }
   }
   options.verbose = serve.verbose;
   options.ready_file = serve.ready_file;

@@ -19,6 +19,9 @@ struct ServeFlags {
   int64_t tensor_parallel_size = 1;
   std::string device = "cpu";
   int64_t num_threads = 0;  // of each worker; 0: its share of the cores
+  // Of workers on cuda; see their own flags.
+  bool deterministic = false;
+  std::string gemm_cache;
   std::string coordinator_binary;
   std::string worker_binary;
   std::string log_dir;

@@ -45,6 +45,21 @@ TEST(ServeFlagsTest, OnlyCpuWorkersGetThreads) {
   EXPECT_THAT(options->worker_flags, ElementsAre("--device=cuda", "--port=0"));
 }
 
+TEST(ServeFlagsTest, CudaWorkersAreToldWhatConcernsThem) {
+  const auto options = Parse({"--model=/m", "--device=cuda", "--deterministic",
+                              "--gemm_cache=/cache"});
+  ASSERT_TRUE(options.ok()) << options.status();
+  EXPECT_THAT(options->worker_flags,
+              ElementsAre("--device=cuda", "--port=0", "--deterministic",
+                          "--gemm_cache=/cache"));
+  // CPU workers are never anything else; they have no such file.
+  const auto cpu = Parse({"--model=/m", "--deterministic"});
+  ASSERT_TRUE(cpu.ok()) << cpu.status();
+  EXPECT_THAT(cpu->worker_flags, testing::Not(Contains("--deterministic")));
+  EXPECT_TRUE(absl::IsInvalidArgument(
+      Parse({"--model=/m", "--gemm_cache=/cache"}).status()));
+}
+
 TEST(ServeFlagsTest, CoordinatorFlagsArePassedOn) {
   const auto options = Parse({"--model=/m", "--max_num_seqs=4", "--port", "0"});
   ASSERT_TRUE(options.ok()) << options.status();
