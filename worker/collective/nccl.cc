@@ -174,7 +174,7 @@ void NcclCollective::Abort(const absl::Status& cause) {
 
 absl::Status NcclCollective::StatusOf(ncclResult_t result, const char* call) {
   if (result == ncclSuccess) return absl::OkStatus();
-  const char* last = comm_ == nullptr ? nullptr : nccl_.GetLastError(comm_);
+  const char* last = comm_ == nullptr ? nullptr : nccl_.GetLastError(comm());
   const std::string message =
       absl::StrCat("NCCL's ", call, ": ", nccl_.GetErrorString(result),
                    last == nullptr || *last == '\0' ? "" : ", ",
@@ -203,7 +203,7 @@ absl::Status NcclCollective::Settle(ncclResult_t result, const char* call,
       Abort(group);
       return broken_;
     }
-    const ncclResult_t error = nccl_.CommGetAsyncError(comm_, &result);
+    const ncclResult_t error = nccl_.CommGetAsyncError(comm(), &result);
     if (error != ncclSuccess) result = error;
     if (result == ncclInProgress && absl::Now() > end) {
       Abort(absl::UnavailableError(absl::StrCat(
@@ -289,7 +289,7 @@ void NcclCollective::Watch() {
     absl::MutexLock lock(&mutex_);
     if (comm_ == nullptr) return;
     ncclResult_t result = ncclSuccess;
-    nccl_.CommGetAsyncError(comm_, &result);
+    nccl_.CommGetAsyncError(comm(), &result);
     if (cause.ok() && result != ncclSuccess && result != ncclInProgress) {
       cause = StatusOf(result, "watch");
     }
