@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # Runs every GPU test and bench of a bundle (tools/bundle.sh) on this machine
-# and prints one table last. Needs nothing but the bundle, a driver and cuBLAS.
+# and prints one table last. Needs nothing but the bundle, a driver, cuBLAS and,
+# for two GPUs or more, NCCL.
 #
 # Usage: gpu_check.sh BUNDLE [LOG_FOLDER] [--quick] [--sanitize]
 #   --quick     benches on fewer sizes
@@ -15,17 +16,19 @@ die() {
   exit 2
 }
 
-# cuBLASLt of a Python package, where no toolkit is installed.
-find_cublaslt() {
-  [[ -n ${QUIRE_CUBLASLT:-} ]] && return
-  ldconfig -p 2>/dev/null | grep -q libcublasLt.so.13 && return
-  [[ -f /usr/local/cuda/lib64/libcublasLt.so.13 ]] && return
+# Lets the variable $1 name the library $2 of the Python package $3, where the
+# system has none.
+find_library() {
+  [[ -n ${!1:-} ]] && return
+  ldconfig -p 2>/dev/null | grep -F "$2" >/dev/null && return
+  [[ -f /usr/local/cuda/lib64/$2 ]] && return
   local found
-  found=$(python3 -c 'import importlib.util as u, os
-s = u.find_spec("nvidia.cu13")
-print(os.path.join(list(s.submodule_search_locations)[0], "lib"))' 2>/dev/null)
-  if [[ -f $found/libcublasLt.so.13 ]]; then
-    export QUIRE_CUBLASLT=$found/libcublasLt.so.13
+  found=$(python3 -c 'import importlib.util as u, os, sys
+s = u.find_spec(sys.argv[1])
+print(os.path.join(list(s.submodule_search_locations)[0], "lib"))' "$3" \
+    2>/dev/null)
+  if [[ -f $found/$2 ]]; then
+    export "$1=$found/$2"
   fi
 }
 
@@ -52,7 +55,8 @@ mkdir -p "$logs"
 command -v nvidia-smi >/dev/null || die "no nvidia-smi: is there a driver?"
 nvidia-smi --query-gpu=name,driver_version,clocks.sm,clocks.mem,temperature.gpu \
   --format=csv,noheader | head -1
-find_cublaslt
+find_library QUIRE_CUBLASLT libcublasLt.so.13 nvidia.cu13
+find_library QUIRE_NCCL libnccl.so.2 nvidia.nccl
 
 table=() failed=0
 # Runs "$2"... into a log named $1 and notes the outcome.
