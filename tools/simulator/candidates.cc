@@ -5,14 +5,9 @@
 #include <cmath>
 
 #include "common/digest.h"
+#include "tools/simulator/made_up_token.h"
 
 namespace quire {
-namespace {
-
-constexpr TokenId kFirstToken = 100;
-constexpr uint64_t kNumTokens = 20000;
-
-}  // namespace
 
 void MakeCandidates(const CandidateOptions& options, uint64_t prefix,
                     int32_t num, std::vector<TopLogprob>* candidates) {
@@ -23,12 +18,11 @@ void MakeCandidates(const CandidateOptions& options, uint64_t prefix,
   candidates->clear();
   double left = 1;
   for (int32_t idx = 0; idx < std::max(1, num); ++idx) {
-    const double share = idx == 0 ? likeliest : 0.5;
+    const double share = idx == 0 ? likeliest : options.next_share;
     const double probability = std::max(left * share, 1e-30);
     left -= probability;
     candidates->push_back(
-        {.token_id = static_cast<TokenId>(
-             kFirstToken + (draw + static_cast<uint64_t>(idx)) % kNumTokens),
+        {.token_id = MadeUpToken(draw + static_cast<uint64_t>(idx)),
          .logprob = static_cast<float>(std::log(probability))});
   }
   // The rest together may be likelier than what was drawn for the first.

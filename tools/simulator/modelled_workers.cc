@@ -8,12 +8,10 @@
 #include "common/digest.h"
 #include "common/sampling_params.h"
 #include "glog/logging.h"
+#include "tools/simulator/made_up_token.h"
 
 namespace quire {
 namespace {
-
-// What sequences without candidates generate: no stop token is made of it.
-constexpr TokenId kToken = 7;
 
 uint64_t Extend(uint64_t prefix, TokenId token) {
   return MixBits(prefix ^ static_cast<uint32_t>(token));
@@ -57,6 +55,7 @@ void ModelledWorkers::Count(const Slot& slot, int sign) {
 void ModelledWorkers::Admit(const AdmittedSlot& admitted) {
   Slot& slot = slots_[admitted.slot.value()];
   slot.request_idx = RequestOf(admitted.sampling.seed);
+  slot.seed = admitted.sampling.seed;
   const SimulatedRequest& request = requests_[slot.request_idx];
   slot.num_computed = admitted.num_computed_tokens;
   // The last output token is never computed.
@@ -83,6 +82,7 @@ void ModelledWorkers::Fork(const SlotFork& fork) {
   const Slot& parent = slots_[fork.parent.value()];
   Slot& child = slots_[fork.child.value()];
   child = parent;
+  child.seed = fork.child_seed;
   child.num_computed = std::min(parent.num_computed, fork.num_tokens - 1);
   if (parent.num_blocks >= 0) {
     child.num_blocks = (child.num_computed + block_size_ - 1) / block_size_;
@@ -112,7 +112,7 @@ void ModelledWorkers::RunSlice(SlotId slot_id, int32_t num_tokens, bool sample,
         num_tokens * (static_cast<double>(num_context) + (num_tokens + 1) / 2.);
   }
   if (!sample) return;
-  TokenId token = kToken;
+  TokenId token = MadeUpToken(MixBits(slot.seed ^ MixBits(slot.num_computed)));
   if (slot.num_logprobs >= 0) {
     slot.last_prefix = slot.prefix;
     slot.prefix = Extend(slot.prefix, slot.last_token);

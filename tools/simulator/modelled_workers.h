@@ -4,8 +4,10 @@
 // counts what a step costs, and makes up tokens. Plans are taken to be right;
 // tests/fakes has a group that checks them.
 //
-// Tokens never end a sequence. Slots that ask for log probabilities get those
-// of MakeCandidates, so that beams fork and end as a model's would.
+// Tokens never end a sequence, and siblings' differ, or they would share what
+// they generate when they come back from a preemption. Slots that ask for log
+// probabilities get those of MakeCandidates, so that beams fork and end as a
+// model's would.
 #ifndef TOOLS_SIMULATOR_MODELLED_WORKERS_H_
 #define TOOLS_SIMULATOR_MODELLED_WORKERS_H_
 
@@ -47,6 +49,7 @@ class ModelledWorkers {
  private:
   struct Slot {
     int32_t request_idx = 0;
+    uint64_t seed = 0;  // of the sequence
     int32_t num_computed = 0;
     int32_t num_final = 0;   // computed tokens at the sequence's end
     int32_t num_blocks = 0;  // -1: a row, which has room for everything

@@ -57,6 +57,7 @@ class Simulation {
   void Observe(const StepPlan& plan, const StepWork& work, int64_t begin_ns,
                int64_t end_ns);
   void Harvest();
+  void AnswerBatch();
   absl::Status CheckBooks() const;
   SimulationResult Finish();
 
@@ -73,6 +74,7 @@ class Simulation {
   int64_t window_begin_ns_ = 0;
   int64_t num_results_ = 0;
   int64_t busy_ns_ = 0;
+  std::vector<RequestSample> unanswered_;  // ended before their batch
   SimulationResult result_;
 };
 
@@ -163,9 +165,23 @@ void Simulation::Harvest() {
       continue;
     }
     ++result_.num_finished;
-    means_.AddRequest(sample);
+    if (options_.answers_by_batch) {
+      unanswered_.push_back(sample);
+    } else {
+      means_.AddRequest(sample);
+    }
   }
   result_.counters = metrics.counters;
+}
+
+void Simulation::AnswerBatch() {
+  Harvest();
+  for (RequestSample& sample : unanswered_) {
+    sample.first_token = At(now_ns_);
+    sample.end = At(now_ns_);
+    means_.AddRequest(sample);
+  }
+  unanswered_.clear();
 }
 
 absl::Status Simulation::CheckBooks() const {
@@ -180,7 +196,7 @@ absl::Status Simulation::CheckBooks() const {
 }
 
 SimulationResult Simulation::Finish() {
-  Harvest();
+  AnswerBatch();
   result_.num_requests = static_cast<int64_t>(num_arrived_);
   result_.duration_s = now_ns_ / 1e9;
   means_.Fill(&result_);
@@ -214,6 +230,9 @@ absl::StatusOr<SimulationResult> Simulation::Run() {
       core_->OnStepResult(std::move(result), now);
       pending_.pop_front();
       if (++num_results_ % kStepsPerHarvest == 0) Harvest();
+      if (options_.answers_by_batch && core_->Stats().num_running == 0) {
+        AnswerBatch();
+      }
       if (options_.invariants_period > 0 &&
           num_results_ % options_.invariants_period == 0) {
         QUIRE_RETURN_IF_ERROR(core_->CheckInvariants());

@@ -35,6 +35,10 @@ struct SimulationOptions {
   // Stops after the last arrival and counts only what had ended by then. A
   // system that cannot keep up would go on for long.
   bool stop_at_last_arrival = false;
+  // Requests are answered when the last of their batch has ended, and not token
+  // by token: what a server without iteration-level scheduling does (Orca,
+  // OSDI'22, section 2). Only for the policy static_batch.
+  bool answers_by_batch = false;
   int32_t invariants_period = 0;  // steps between checks of the books; 0: never
   // Hears what the engine hears and plans, such as a Recorder; may be null.
   EngineObserver* observer = nullptr;
