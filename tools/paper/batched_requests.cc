@@ -31,7 +31,7 @@ constexpr double kFlood = 10;  // times the paper's rate
 }  // namespace
 
 absl::StatusOr<FigureOutput> RunBatchedRequests(const FigureOptions& options) {
-  const double trace_s = 3600;  // as the paper's
+  const double trace_s = options.trace_share * 3600;  // as the paper's
   constexpr int kNum = std::size(kPoints);
   std::vector<SimulationResult> results(kNum + 2);
   std::vector<std::string> labels(kNum);

@@ -46,7 +46,7 @@ absl::StatusOr<FigureOutput> RunBlockSizes(const FigureOptions& options) {
     QUIRE_ASSIGN_OR_RETURN(
         const SimulationResult result,
         RunAt(experiment, panel.rate,
-              options.quick ? panel.quick_trace_s : panel.trace_s, false));
+              options.TraceSeconds(panel.trace_s, panel.quick_trace_s), false));
     latencies[idx] = result.normalized_latency.mean;
     return absl::OkStatus();
   }));

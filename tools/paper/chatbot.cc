@@ -3,9 +3,11 @@
 // Figure 17: conversations whose history is part of the prompt, up to the last
 // 1,024 tokens, outputs up to 1,024, OPT-13B. Caching of earlier turns is off,
 // as in the paper.
+#include <algorithm>
 #include <string>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "common/status_macros.h"
 #include "tools/paper/experiment.h"
 #include "tools/paper/figures.h"
@@ -20,6 +22,22 @@ constexpr int kMaxOutputLen = 1024;
 // are full, as the paper says of its own.
 constexpr double kContinue = 7.0 / 8;
 
+constexpr const char* kSystems[] = {"orca_max", "orca_pow2", "orca_oracle",
+                                    "paged"};
+constexpr int kNumSystems = std::size(kSystems);
+
+struct Machine {
+  const char* preset;
+  const char* label;
+  bool is_papers;
+};
+constexpr Machine kMachines[] = {
+    {"a100_40g_opt13b", "", true},
+    {"h200_opt13b_15k7", "H200, 15.7K slots, ", false}};
+
+// Of the knee, for the curves.
+constexpr double kShares[] = {0.2, 0.5, 0.7, 0.85, 1.0, 1.1, 1.25};
+
 }  // namespace
 
 absl::StatusOr<FigureOutput> RunChatbot(const FigureOptions& options) {
@@ -27,19 +45,19 @@ absl::StatusOr<FigureOutput> RunChatbot(const FigureOptions& options) {
                          ReadLengths(WorkloadFile("sharegpt")));
   const auto chats =
       MakeChats(turns, kContinue, kMaxPromptLen, kMaxOutputLen, 1);
-  constexpr const char* kSystems[] = {"orca_max", "orca_pow2", "orca_oracle",
-                                      "paged"};
-  constexpr double kShares[] = {0.2, 0.5, 0.7, 0.85, 1.0, 1.1, 1.25};
-  constexpr int kNum = std::size(kSystems);
+  constexpr int kNum = kNumSystems * std::size(kMachines);
   std::vector<double> knees(kNum);
-  std::vector<PlotSeries> series(kNum);
+  std::vector<PlotSeries> series(kNumSystems);
   QUIRE_RETURN_IF_ERROR(ForEach(kNum, options.num_threads, [&](int idx) {
-    QUIRE_ASSIGN_OR_RETURN(
-        Experiment experiment,
-        MakeExperiment(kSystems[idx], "a100_40g_opt13b", {.lengths = chats}));
-    const double trace_s = options.quick ? 900 : 3600;
-    series[idx].label = experiment.system.label;
+    const Machine& machine = kMachines[idx / kNumSystems];
+    QUIRE_ASSIGN_OR_RETURN(Experiment experiment,
+                           MakeExperiment(kSystems[idx % kNumSystems],
+                                          machine.preset, {.lengths = chats}));
+    const double trace_s = options.TraceSeconds(machine.is_papers ? 3600 : 900,
+                                                machine.is_papers ? 900 : 240);
     QUIRE_ASSIGN_OR_RETURN(knees[idx], FindKnee(experiment, trace_s));
+    if (!machine.is_papers) return absl::OkStatus();
+    series[idx].label = experiment.system.label;
     for (double share : kShares) {
       QUIRE_ASSIGN_OR_RETURN(
           const SimulationResult result,
@@ -50,13 +68,19 @@ absl::StatusOr<FigureOutput> RunChatbot(const FigureOptions& options) {
     return absl::OkStatus();
   }));
   FigureOutput output;
-  for (int idx = 0; idx + 1 < kNum; ++idx) {
-    output.rows.push_back({.figure = "17",
-                           .what = "chatbot, ours over " + series[idx].label,
-                           .paper = 2.0,
-                           .ours = knees[kNum - 1] / knees[idx],
-                           .unit = Unit::kRatio,
-                           .note = ""});
+  for (int idx = 0; idx < kNum; ++idx) {
+    const int system = idx % kNumSystems;
+    if (system + 1 == kNumSystems) continue;
+    const Machine& machine = kMachines[idx / kNumSystems];
+    const double ours = knees[idx - system + kNumSystems - 1];
+    PaperRow row = {.figure = "17",
+                    .what = absl::StrCat(machine.label, "chatbot, ours over ",
+                                         series[system].label),
+                    .ours = ours / std::max(1e-9, knees[idx]),
+                    .unit = Unit::kRatio,
+                    .note = ""};
+    if (machine.is_papers) row.paper = 2.0;
+    output.rows.push_back(row);
   }
   output.plots.push_back({.name = "figure_17",
                           .title = "OPT-13B, chatbot, simulated",

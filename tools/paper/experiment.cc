@@ -45,6 +45,7 @@ absl::StatusOr<SimulationResult> RunAt(const Experiment& experiment,
   options.candidates = experiment.candidates;
   options.prefix_cache = experiment.load.prefix_cache;
   options.stop_at_last_arrival = stop_at_last_arrival;
+  options.answers_by_batch = experiment.answers_by_batch;
   ApplyServingSystem(experiment.system, &options);
   const int64_t num_requests = std::clamp(static_cast<int64_t>(rate * trace_s),
                                           kFewestRequests, kMostRequests);

@@ -32,6 +32,7 @@ struct Experiment {
   EngineOptions engine;
   CandidateOptions candidates;
   Load load;
+  bool answers_by_batch = false;  // see SimulationOptions
   uint64_t seed = 1;
 };
 

@@ -18,6 +18,12 @@ namespace quire {
 struct FigureOptions {
   bool quick = false;  // shorter traces, fewer points
   int num_threads = 2;
+  double trace_share = 1;  // of each trace's length; tests take less
+
+  // Of a trace that lasts so long, or so long when it is quick.
+  double TraceSeconds(double full_s, double quick_s) const {
+    return trace_share * (quick ? quick_s : full_s);
+  }
 };
 
 struct FigureOutput {
@@ -39,7 +45,8 @@ const std::vector<Figure>& Figures();
 absl::StatusOr<FigureOutput> RunMemoryUse(const FigureOptions& options);
 absl::StatusOr<FigureOutput> RunLatencyAgainstRate(const FigureOptions&);
 absl::StatusOr<FigureOutput> RunBatchedRequests(const FigureOptions& options);
-absl::StatusOr<FigureOutput> RunSharing(const FigureOptions& options);
+absl::StatusOr<FigureOutput> RunSharingRates(const FigureOptions& options);
+absl::StatusOr<FigureOutput> RunSharingMemory(const FigureOptions& options);
 absl::StatusOr<FigureOutput> RunSharedPrefix(const FigureOptions& options);
 absl::StatusOr<FigureOutput> RunChatbot(const FigureOptions& options);
 absl::StatusOr<FigureOutput> RunBlockSizes(const FigureOptions& options);

@@ -45,7 +45,8 @@ absl::StatusOr<Curve> RunCurve(const Panel& panel, const std::string& system,
   QUIRE_ASSIGN_OR_RETURN(
       const Experiment experiment,
       MakeExperiment(system, "a100_40g_opt13b", {.lengths = lengths}));
-  const double trace_s = options.quick ? panel.quick_trace_s : panel.trace_s;
+  const double trace_s =
+      options.TraceSeconds(panel.trace_s, panel.quick_trace_s);
   Curve curve;
   curve.series.label = experiment.system.label;
   QUIRE_ASSIGN_OR_RETURN(curve.knee, FindKnee(experiment, trace_s));

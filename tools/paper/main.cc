@@ -120,8 +120,9 @@ int Main(const std::vector<std::string>& args) {
   FlagSet flags("paper [--quick] [--figure=13] [--out=FOLDER]",
                 "Runs the evaluation of the PagedAttention paper by "
                 "simulation and prints its numbers\nbeside the paper's.");
-  flags.AddList("figure", &values.figures,
-                "Which: 2, 12, 13, 14-15, 16, 17, 18b, 19, ratios; none: all.");
+  flags.AddList(
+      "figure", &values.figures,
+      "Which: 2, 12, 13, 14, 15, 16, 17, 18b, 19, ratios; none: all.");
   flags.Add("quick", &values.quick, "Shorter traces.");
   flags.Add("jobs", &values.jobs, "Runs at a time.");
   flags.Add("out", &values.out,

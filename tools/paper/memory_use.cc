@@ -32,7 +32,7 @@ constexpr Printed kPrinted[] = {{"orca_max", 20.4, 13.3, 57.3, 8.9},
 absl::StatusOr<FigureOutput> RunMemoryUse(const FigureOptions& options) {
   QUIRE_ASSIGN_OR_RETURN(const auto lengths,
                          ReadLengths(WorkloadFile("sharegpt")));
-  const double trace_s = options.quick ? 900 : 3600;
+  const double trace_s = options.TraceSeconds(3600, 900);
   std::vector<SimulationResult> results(std::size(kPrinted));
   QUIRE_RETURN_IF_ERROR(
       ForEach(std::size(kPrinted), options.num_threads, [&](int idx) {
