@@ -50,7 +50,7 @@ constexpr int kNum = std::size(kPoints);
 
 constexpr double kAlpacaRate = 2;  // requests/s
 constexpr double kShareGptRate = 0.05;
-// All that the workload's file has. Quick: a tenth of ShareGPT's long ones.
+// All that the workload's file has.
 constexpr double kNumRequests = 2000;
 
 bool IsAlpaca(const Point& point) {
@@ -76,9 +76,11 @@ absl::StatusOr<double> SavedShare(const Point& point,
                                          .num_sequences = point.num_sequences,
                                          .beam_width = point.beam_width}));
   const double rate = IsAlpaca(point) ? kAlpacaRate : kShareGptRate;
-  // What Alpaca's short prompts share wants all of them.
-  const double num_requests =
-      kNumRequests * (IsAlpaca(point) || !options.quick ? 1 : 0.1);
+  // Quick: what Alpaca's short prompts share wants all of them.
+  const bool is_brief = options.quick && !IsAlpaca(point);
+  const double num_requests = kNumRequests * (!is_brief              ? 1
+                                              : point.beam_width > 0 ? 0.1
+                                                                     : 0.25);
   QUIRE_ASSIGN_OR_RETURN(
       const SimulationResult result,
       RunAt(experiment, rate, options.trace_share * num_requests / rate,

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/algorithm/container.h"
 #include "absl/strings/str_cat.h"
 #include "common/status_macros.h"
 #include "tools/paper/experiment.h"
@@ -30,6 +31,9 @@ constexpr Point kPoints[] = {{1, 0, 1.3}, {2, 0, -1}, {4, 0, -1}, {6, 0, -1},
                              {1, 2, -1},  {1, 4, -1}, {1, 6, 2.3}};
 constexpr int kNumPoints = std::size(kPoints);
 
+// The first and the last of each kind.
+constexpr int kQuickPoints[] = {0, 3, 6};
+
 struct Machine {
   const char* preset;
   const char* label;
@@ -38,7 +42,6 @@ struct Machine {
 constexpr Machine kMachines[] = {
     {"a100_40g_opt13b", "", true},
     {"h200_opt13b_15k7", "H200, 15.7K slots, ", false}};
-constexpr int kNum = kNumPoints * std::size(kMachines);
 
 std::string Name(const Point& point) {
   if (point.beam_width > 0) return absl::StrCat("beams of ", point.beam_width);
@@ -73,28 +76,40 @@ absl::StatusOr<double> Gain(const Point& point, const Machine& machine,
 absl::StatusOr<FigureOutput> RunSharingRates(const FigureOptions& options) {
   QUIRE_ASSIGN_OR_RETURN(const auto lengths,
                          ReadLengths(WorkloadFile("alpaca")));
-  std::vector<double> gains(kNum);
+  struct Job {
+    const Machine* machine;
+    const Point* point;
+    double gain = 0;
+  };
+  std::vector<Job> jobs;
+  for (const Machine& machine : kMachines) {
+    for (int idx = 0; idx < kNumPoints; ++idx) {
+      if (options.quick && !absl::c_linear_search(kQuickPoints, idx)) continue;
+      jobs.push_back({.machine = &machine, .point = &kPoints[idx]});
+    }
+  }
+  const auto num_jobs = static_cast<int>(jobs.size());
   // The heaviest first, so that no thread ends with them alone.
-  QUIRE_RETURN_IF_ERROR(ForEach(kNum, options.num_threads, [&](int job) {
-    const int idx = kNum - 1 - job;
-    const Machine& machine = kMachines[idx / kNumPoints];
-    const double trace_s = options.TraceSeconds(machine.is_papers ? 600 : 120,
-                                                machine.is_papers ? 60 : 15);
-    QUIRE_ASSIGN_OR_RETURN(
-        gains[idx], Gain(kPoints[idx % kNumPoints], machine, lengths, trace_s));
+  QUIRE_RETURN_IF_ERROR(ForEach(num_jobs, options.num_threads, [&](int idx) {
+    Job& job = jobs[num_jobs - 1 - idx];
+    const bool is_papers = job.machine->is_papers;
+    const double trace_s =
+        options.TraceSeconds(is_papers ? 600 : 120, is_papers ? 60 : 15);
+    QUIRE_ASSIGN_OR_RETURN(job.gain,
+                           Gain(*job.point, *job.machine, lengths, trace_s));
     return absl::OkStatus();
   }));
   FigureOutput output;
-  for (int idx = 0; idx < kNum; ++idx) {
-    const Point& point = kPoints[idx % kNumPoints];
-    const Machine& machine = kMachines[idx / kNumPoints];
+  for (const Job& job : jobs) {
     PaperRow row = {.figure = "14",
-                    .what = absl::StrCat(machine.label, Name(point),
+                    .what = absl::StrCat(job.machine->label, Name(*job.point),
                                          ", ours over Orca (Oracle)"),
-                    .ours = gains[idx],
+                    .ours = job.gain,
                     .unit = Unit::kRatio,
                     .note = ""};
-    if (machine.is_papers && point.paper_gain > 0) row.paper = point.paper_gain;
+    if (job.machine->is_papers && job.point->paper_gain > 0) {
+      row.paper = job.point->paper_gain;
+    }
     output.rows.push_back(row);
   }
   return output;
