@@ -150,8 +150,10 @@ struct TenantShare {
   int32_t admission_idx = -1;  // the last, if it can have more of the budget
   int32_t head_idx = -1;       // of waiting: the first that does not fit
   int32_t num_bypasses = 0;    // of that, with this step's
-  bool done = false;           // nobody else comes
-  bool is_explained = false;   // it was said why
+  int64_t best_level = std::numeric_limits<int64_t>::max();  // of its groups
+  bool is_far_ahead = false;  // served much more than some other tenant
+  bool done = false;          // nobody else comes
+  bool is_explained = false;  // it was said why
 };
 
 // Applied in this order: preemptions, slices, admissions.

@@ -13,6 +13,10 @@ namespace {
 // Parts of a full budget: enough that each of a few tenants gets its weight,
 // few enough to cost nothing.
 constexpr int32_t kNumParts = 16;
+// Tokens of a step that tenants far ahead share, at least: fewer would leave a
+// GPU's matrix units idle while it reads the weights (an H200 balances at 185
+// tokens, decodes included).
+constexpr int32_t kLeastFarAhead = 128;
 // Groups of which is said why they wait, at most: a step's cost is bounded.
 constexpr size_t kMaxExplained = 64;
 
@@ -29,7 +33,8 @@ PromptShares::PromptShares(const View& view, const FairPassOptions& options,
       heap_(decision->scratch.heap),
       num_slots_(view.num_free_slots),
       quantum_(
-          std::max(view.block_size, view.max_num_batched_tokens / kNumParts)) {
+          std::max(view.block_size, view.max_num_batched_tokens / kNumParts)),
+      far_ahead_budget_(std::max(quantum_, kLeastFarAhead)) {
   shares_.assign(view.tenants.size(), {});
   for (size_t idx = 0; idx < shares_.size(); ++idx) {
     shares_[idx].counter = view.tenants[idx].counter;
@@ -76,6 +81,55 @@ void PromptShares::ListPrompts() {
   }
 }
 
+bool PromptShares::LeadsByAStep(int32_t tenant_idx, int64_t counter) const {
+  return shares_[tenant_idx].counter - counter >
+         view_.max_num_batched_tokens *
+             view_.tenants[tenant_idx].cost_per_token;
+}
+
+// Far ahead is who has been served more than a whole step's prompts beyond the
+// least served tenant that has groups, unless its own are of a better level.
+void PromptShares::FindFarAhead() {
+  int64_t least_counter = std::numeric_limits<int64_t>::max();
+  for (const TenantView& tenant : view_.tenants) {
+    if (tenant.cost_per_token == 0) continue;  // nobody's
+    least_counter = std::min(least_counter, tenant.counter);
+  }
+  // Mostly nobody is, and the rest is a pass over all that run.
+  if (std::none_of(heap_.begin(), heap_.end(), [&](int32_t idx) {
+        return LeadsByAStep(idx, least_counter);
+      })) {
+    return;
+  }
+  constexpr int64_t kNone = std::numeric_limits<int64_t>::max();
+  for (const RunningSequence& seq : view_.running) {
+    int64_t& level = shares_[seq.tenant_idx].best_level;
+    level = std::min<int64_t>(level, seq.priority);
+  }
+  int32_t least = -1;
+  for (int32_t idx = 0; idx < static_cast<int32_t>(shares_.size()); ++idx) {
+    const absl::Span<const WaitingGroup> waiting = view_.tenants[idx].waiting;
+    int64_t& level = shares_[idx].best_level;
+    if (!waiting.empty()) {
+      level = std::min<int64_t>(level, waiting[0].priority);
+    }
+    if (level == kNone) continue;  // it has no groups
+    if (least < 0 || shares_[idx].counter < shares_[least].counter) least = idx;
+  }
+  for (const int32_t idx : heap_) {
+    shares_[idx].is_far_ahead =
+        idx != reclaimer_ &&
+        shares_[idx].best_level >= shares_[least].best_level &&
+        LeadsByAStep(idx, shares_[least].counter);
+  }
+}
+
+int32_t PromptShares::PartOf(int32_t tenant_idx) const {
+  const int32_t part = std::min(quantum_, kept_.budget());
+  return shares_[tenant_idx].is_far_ahead ? std::min(part, far_ahead_budget_)
+                                          : part;
+}
+
 void PromptShares::Prepare(int32_t reclaimer) {
   reclaimer_ = reclaimer;
   room_ = kept_.Room();
@@ -91,6 +145,7 @@ void PromptShares::Prepare(int32_t reclaimer) {
       heap_.push_back(idx);
     }
   }
+  FindFarAhead();
   for (const int32_t idx : heap_) SetKey(idx);
   std::make_heap(heap_.begin(), heap_.end(),
                  [this](int32_t a, int32_t b) { return IsAfter(a, b); });
@@ -136,6 +191,7 @@ void PromptShares::Share(int32_t reclaimer, bool may_admit) {
 
 bool PromptShares::Give(int32_t tenant_idx) {
   TenantShare& share = shares_[tenant_idx];
+  if (PartOf(tenant_idx) == 0) return false;
   if (share.running_idx >= 0) {
     GiveChunk(tenant_idx);
     return true;
@@ -144,8 +200,8 @@ bool PromptShares::Give(int32_t tenant_idx) {
     Admission& admission = decision_.admissions[share.admission_idx];
     const WaitingGroup& group =
         view_.tenants[tenant_idx].waiting[admission.waiting_idx];
-    const int32_t num_tokens = std::min(
-        {group.num_tokens - admission.num_tokens, quantum_, kept_.budget()});
+    const int32_t num_tokens =
+        std::min(group.num_tokens - admission.num_tokens, PartOf(tenant_idx));
     admission.num_tokens += num_tokens;
     Charge(tenant_idx, num_tokens);
     if (admission.num_tokens >= group.num_tokens) share.admission_idx = -1;
@@ -163,7 +219,7 @@ void PromptShares::GiveChunk(int32_t tenant_idx) {
   const int32_t num_taken =
       num_given == 0 ? 0 : GrowthBlocks(seq, num_given, view_.block_size);
   const int32_t num_left = seq.num_tokens - seq.num_computed_tokens - num_given;
-  const int32_t num_wanted = std::min({num_left, quantum_, kept_.budget()});
+  const int32_t num_wanted = std::min(num_left, PartOf(tenant_idx));
   const int32_t num_tokens =
       FittingTokens(seq, num_given + num_wanted, kept_.num_free() + num_taken,
                     view_.block_size) -
@@ -187,6 +243,7 @@ void PromptShares::GiveChunk(int32_t tenant_idx) {
 
 void PromptShares::Charge(int32_t tenant_idx, int32_t num_tokens) {
   kept_.Spend(num_tokens);
+  if (shares_[tenant_idx].is_far_ahead) far_ahead_budget_ -= num_tokens;
   shares_[tenant_idx].counter +=
       num_tokens * view_.tenants[tenant_idx].cost_per_token;
 }
@@ -282,8 +339,7 @@ bool PromptShares::Admit(int32_t tenant_idx) {
   room_ -= group.num_wanted_blocks;
   num_slots_ -= group.num_seqs;
   kept_.Hold(tenant_idx, group.num_wanted_blocks);
-  const int32_t num_tokens =
-      std::min({group.num_tokens, quantum_, kept_.budget()});
+  const int32_t num_tokens = std::min(group.num_tokens, PartOf(tenant_idx));
   share.admission_idx = num_tokens < group.num_tokens
                             ? static_cast<int32_t>(decision_.admissions.size())
                             : -1;

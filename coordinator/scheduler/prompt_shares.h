@@ -34,7 +34,11 @@ class PromptShares {
  private:
   void Prepare(int32_t reclaimer);
   void ListPrompts();
+  bool LeadsByAStep(int32_t tenant_idx, int64_t counter) const;
+  void FindFarAhead();
   void SetKey(int32_t tenant_idx);
+  // Tokens that the tenant may have at once; 0: none in this step.
+  int32_t PartOf(int32_t tenant_idx) const;
   bool IsAfter(int32_t a, int32_t b) const;
   // Gives the tenant a part. False: it can use no more.
   bool Give(int32_t tenant_idx);
@@ -66,6 +70,7 @@ class PromptShares {
   int32_t room_ = 0;
   int32_t num_slots_;
   int32_t quantum_;            // tokens of a part
+  int32_t far_ahead_budget_;   // tokens left for tenants that are far ahead
   int32_t first_waiter_ = -1;  // tenant of the first head that does not fit
 };
 

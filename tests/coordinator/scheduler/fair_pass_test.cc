@@ -104,6 +104,48 @@ TEST(FairPassTest, TheLeastServedTenantComesFirst) {
   EXPECT_EQ(WhyOf(decision, 0, 0)->reason, WaitReason::kTenantTurn);
 }
 
+// A budget of 512 has parts of 32, but a GPU wants 128 tokens.
+TEST(FairPassTest, WhoIsFarAheadGetsAPartOfTheStepWhileAnotherRuns) {
+  Snapshot snapshot(3);
+  snapshot.view.max_num_batched_tokens = 512;
+  snapshot.view.num_free_blocks = 1000;
+  snapshot.Decode(0, 1, 9);
+  snapshot.Run(1, 2, 300, 0);
+  snapshot.Wait(2, 3, 300);
+  snapshot.tenants[1].counter = 1000;
+  snapshot.tenants[2].counter = 1000;
+  const Decision decision = snapshot.Decide();
+  ASSERT_EQ(decision.slices.size(), 2);  // the decode and a chunk
+  int num_tokens = decision.slices[1].num_tokens;
+  for (const auto& [tenant, num] : AdmittedTokens(decision)) num_tokens += num;
+  EXPECT_EQ(num_tokens, 128);
+}
+
+TEST(FairPassTest, NobodyIsFarAheadWithinAStepOfTheLeastServed) {
+  Snapshot snapshot(2);
+  snapshot.view.max_num_batched_tokens = 512;
+  snapshot.view.num_free_blocks = 1000;
+  snapshot.Decode(0, 1, 9);
+  snapshot.Run(1, 2, 600, 0);
+  snapshot.tenants[1].counter = 512;
+  const Decision decision = snapshot.Decide();
+  ASSERT_EQ(decision.slices.size(), 2);
+  EXPECT_EQ(decision.slices[1].num_tokens, 511);
+}
+
+TEST(FairPassTest, FarAheadOfNobodyWhoIsThereOrOfALowerPriority) {
+  Snapshot snapshot(2);
+  snapshot.view.max_num_batched_tokens = 512;
+  snapshot.view.num_free_blocks = 1000;
+  snapshot.Run(1, 2, 600, 0);
+  snapshot.tenants[1].counter = 100000;
+  // The other tenant has no group.
+  ASSERT_EQ(snapshot.Decide().slices.size(), 1);
+  EXPECT_EQ(snapshot.Decide().slices[0].num_tokens, 512);
+  snapshot.Decode(0, 3, 9).priority = 1;
+  EXPECT_EQ(snapshot.Decide().slices[1].num_tokens, 511);
+}
+
 TEST(FairPassTest, EqualTenantsShareAStepsBudget) {
   Snapshot snapshot(2);
   snapshot.Run(0, 1, 300, 0);
