@@ -104,7 +104,7 @@ SimulationResult RunWatcher::Measure() {
     }
     ++result_.num_finished;
     num_output_tokens += sample.num_output_tokens;
-    means.AddRequest(sample);
+    means.AddRequest(sample, /*tenant=*/"");
   }
   means.Fill(&result_);
   result_.duration_s = absl::ToDoubleSeconds(end - first_arrival_);

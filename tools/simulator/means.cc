@@ -60,12 +60,14 @@ void RunMeans::Add(double seconds, const EngineStats& stats,
   saved_blocks_ += seconds * num_saved;
 }
 
-void RunMeans::AddRequest(const RequestSample& sample) {
+void RunMeans::AddRequest(const RequestSample& sample,
+                          const std::string& tenant) {
   const double latency_s = absl::ToDoubleSeconds(sample.end - sample.arrival);
   const double ttft_s =
       absl::ToDoubleSeconds(sample.first_token - sample.arrival);
   latency_.push_back(latency_s);
   ttft_.push_back(ttft_s);
+  if (!tenant.empty()) tenant_ttft_[tenant].push_back(ttft_s);
   normalized_latency_.push_back(latency_s /
                                 std::max(1, sample.num_output_tokens));
   if (sample.num_output_tokens > 1) {
@@ -78,6 +80,13 @@ void RunMeans::Fill(SimulationResult* result) {
   result->ttft = Summarize(&ttft_);
   result->tpot = Summarize(&tpot_);
   result->latency = Summarize(&latency_);
+  result->tenants.clear();
+  for (auto& [tenant, ttft] : tenant_ttft_) {
+    const auto num_finished = static_cast<int64_t>(ttft.size());
+    result->tenants.push_back({.tenant = tenant,
+                               .num_finished = num_finished,
+                               .ttft = Summarize(&ttft)});
+  }
   if (seconds_ == 0) return;
   result->num_batched_requests = batched_requests_ / seconds_;
   result->num_batched_sequences = batched_sequences_ / seconds_;

@@ -6,6 +6,8 @@
 #define TOOLS_SIMULATOR_MEANS_H_
 
 #include <cstdint>
+#include <map>
+#include <string>
 #include <vector>
 
 #include "coordinator/engine/engine_client.h"
@@ -25,8 +27,8 @@ class RunMeans {
   void Add(double seconds, const EngineStats& stats, const SlotTotals& totals,
            const StepWork& work);
 
-  // A request that ended well.
-  void AddRequest(const RequestSample& sample);
+  // A request that ended well, of that tenant; "": of none.
+  void AddRequest(const RequestSample& sample, const std::string& tenant);
 
   // The means and percentiles of `result`; the rest stays.
   void Fill(SimulationResult* result);
@@ -48,6 +50,7 @@ class RunMeans {
   std::vector<double> ttft_;
   std::vector<double> tpot_;
   std::vector<double> latency_;
+  std::map<std::string, std::vector<double>> tenant_ttft_;
 };
 
 }  // namespace quire

@@ -59,6 +59,10 @@ class Simulation {
   void Harvest();
   void AnswerBatch();
   absl::Status CheckBooks() const;
+  const std::string& TenantOf(const RequestSample& sample) const {
+    return requests_[sample.key.value() - 1].tenant;
+  }
+  void FillServed();
   SimulationResult Finish();
 
   const SimulationOptions& options_;
@@ -107,6 +111,7 @@ void Simulation::AddArrivals() {
     engine_request.request_id = absl::StrCat(idx);
     engine_request.prompt = MakePrompt(request, idx, kVocabSize);
     engine_request.use_prefix_cache = options_.prefix_cache;
+    engine_request.tenant = request.tenant;
     SamplingParams& sampling = engine_request.sampling;
     sampling.slot.seed = static_cast<uint64_t>(idx);
     sampling.max_tokens = request.output_len;
@@ -168,7 +173,7 @@ void Simulation::Harvest() {
     if (options_.answers_by_batch) {
       unanswered_.push_back(sample);
     } else {
-      means_.AddRequest(sample);
+      means_.AddRequest(sample, TenantOf(sample));
     }
   }
   result_.counters = metrics.counters;
@@ -179,7 +184,7 @@ void Simulation::AnswerBatch() {
   for (RequestSample& sample : unanswered_) {
     sample.first_token = At(now_ns_);
     sample.end = At(now_ns_);
-    means_.AddRequest(sample);
+    means_.AddRequest(sample, TenantOf(sample));
   }
   unanswered_.clear();
 }
@@ -200,6 +205,7 @@ SimulationResult Simulation::Finish() {
   result_.num_requests = static_cast<int64_t>(num_arrived_);
   result_.duration_s = now_ns_ / 1e9;
   means_.Fill(&result_);
+  FillServed();
   if (now_ns_ > 0) {
     result_.output_tokens_per_s =
         result_.counters.num_generated_tokens / result_.duration_s;
@@ -207,6 +213,18 @@ SimulationResult Simulation::Finish() {
     result_.busy_share = std::min<double>(1, busy_ns_ / (now_ns_ + 0.0));
   }
   return std::move(result_);
+}
+
+void Simulation::FillServed() {
+  EngineMetrics metrics;
+  core_->FillWaitMetrics(&metrics);
+  for (TenantResult& tenant : result_.tenants) {
+    for (const TenantServed& served : metrics.tenants) {
+      if (served.label != tenant.tenant) continue;
+      tenant.num_prompt_tokens = served.num_prompt_tokens;
+      tenant.num_output_tokens = served.num_output_tokens;
+    }
+  }
 }
 
 absl::StatusOr<SimulationResult> Simulation::Run() {

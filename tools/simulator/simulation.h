@@ -8,6 +8,7 @@
 #define TOOLS_SIMULATOR_SIMULATION_H_
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -61,6 +62,15 @@ struct KvShares {
   double free = 0;          // external fragmentation and what is just free
 };
 
+// What a tenant had of a run.
+struct TenantResult {
+  std::string tenant;
+  int64_t num_finished = 0;
+  LatencyPercentiles ttft;
+  int64_t num_prompt_tokens = 0;  // computed, once each
+  int64_t num_output_tokens = 0;
+};
+
 struct SimulationResult {
   int64_t num_requests = 0;
   int64_t num_finished = 0;
@@ -88,7 +98,8 @@ struct SimulationResult {
   int64_t num_swapped_out_blocks = 0;
   int64_t num_swapped_in_blocks = 0;
   int64_t num_copied_blocks = 0;
-  double busy_share = 0;  // of the time, a step was running
+  double busy_share = 0;              // of the time, a step was running
+  std::vector<TenantResult> tenants;  // by name; those that have one
   EngineCounters counters;
 
   double wall_s = 0;  // real time that the run took; differs from run to run

@@ -117,9 +117,26 @@ std::vector<SimulatedRequest> MakeWorkload(
                      .output_len = request.output_len,
                      .prefix_len = options.prefix_len,
                      .num_sequences = options.num_sequences,
-                     .beam_width = options.beam_width};
+                     .beam_width = options.beam_width,
+                     .tenant = options.tenant};
   }
   return requests;
+}
+
+std::vector<SimulatedRequest> MergeWorkloads(
+    const std::vector<std::vector<SimulatedRequest>>& workloads,
+    int64_t end_ns) {
+  std::vector<SimulatedRequest> merged;
+  for (const std::vector<SimulatedRequest>& workload : workloads) {
+    for (const SimulatedRequest& request : workload) {
+      if (request.arrival_ns <= end_ns) merged.push_back(request);
+    }
+  }
+  std::stable_sort(merged.begin(), merged.end(),
+                   [](const SimulatedRequest& a, const SimulatedRequest& b) {
+                     return a.arrival_ns < b.arrival_ns;
+                   });
+  return merged;
 }
 
 std::vector<TokenId> MakePrompt(const SimulatedRequest& request, int64_t idx,

@@ -26,6 +26,7 @@ struct SimulatedRequest {
   int32_t prefix_len = 0;     // its first tokens are those of others' prefixes
   int32_t num_sequences = 1;  // sampled in parallel
   int32_t beam_width = 0;     // 0: none
+  std::string tenant = {};
 };
 
 // Arrivals are a Poisson process.
@@ -36,6 +37,7 @@ struct WorkloadOptions {
   int32_t num_sequences = 1;
   int32_t beam_width = 0;
   int32_t prefix_len = 0;  // added in front of every prompt
+  std::string tenant = {};
 };
 
 // NotFound, or InvalidArgument naming the line.
@@ -65,6 +67,11 @@ std::vector<RequestLengths> MakeLognormalLengths(double mean_prompt_len,
 // not empty, rate > 0.
 std::vector<SimulatedRequest> MakeWorkload(
     const std::vector<RequestLengths>& lengths, const WorkloadOptions& options);
+
+// Those of several workloads by arrival, as far as `end_ns`.
+std::vector<SimulatedRequest> MergeWorkloads(
+    const std::vector<std::vector<SimulatedRequest>>& workloads,
+    int64_t end_ns);
 
 // The prompt of the idx-th request: its first `prefix_len` tokens are
 // everyone's, the others follow from `idx`. Ids are below `vocab_size`, and

@@ -95,6 +95,21 @@ TEST(SimulationTest, ALoneRequestTakesTheTimeOfItsSteps) {
   EXPECT_NEAR(result->latency.mean, seconds, 1e-8);
 }
 
+TEST(SimulationTest, ABatchThatIsAnsweredWholeTakesAsLongAsItsLongest) {
+  const std::vector<SimulatedRequest> requests = {
+      {.prompt_len = 10, .output_len = 2},
+      {.prompt_len = 10, .output_len = 200}};
+  SimulationOptions options = Options("static_batch");
+  const auto streamed = Simulate(options, requests);
+  options.answers_by_batch = true;
+  const auto whole = Simulate(options, requests);
+  ASSERT_TRUE(streamed.ok() && whole.ok()) << whole.status();
+  EXPECT_EQ(whole->num_finished, 2);
+  EXPECT_LT(streamed->latency.p50, streamed->latency.p99);
+  EXPECT_DOUBLE_EQ(whole->latency.p50, whole->latency.p99);
+  EXPECT_DOUBLE_EQ(whole->ttft.mean, whole->latency.mean);
+}
+
 TEST(SimulationTest, RunsFasterThanItPretends) {
   const auto result = Simulate(Options(), Requests(2, 1000));
   ASSERT_TRUE(result.ok()) << result.status();

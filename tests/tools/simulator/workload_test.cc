@@ -71,6 +71,25 @@ TEST(WorkloadTest, LognormalLengthsHaveTheirMean) {
   EXPECT_NEAR(MeanOutput(lengths), 40, 1.1);
 }
 
+TEST(WorkloadTest, MergedOnesComeByArrivalUntilTheEnd) {
+  const auto a =
+      MakeWorkload({{10, 20}}, {.rate = 4, .num_requests = 50, .tenant = "a"});
+  const auto b = MakeWorkload(
+      {{10, 20}}, {.rate = 8, .num_requests = 50, .seed = 2, .tenant = "b"});
+  const int64_t end_ns = b.back().arrival_ns;
+  const auto merged = MergeWorkloads({a, b}, end_ns);
+  size_t num_b = 0;
+  for (size_t idx = 0; idx < merged.size(); ++idx) {
+    EXPECT_LE(merged[idx].arrival_ns, end_ns);
+    if (idx > 0) {
+      EXPECT_GE(merged[idx].arrival_ns, merged[idx - 1].arrival_ns);
+    }
+    num_b += merged[idx].tenant == "b";
+  }
+  EXPECT_EQ(num_b, 50);
+  EXPECT_GT(merged.size(), 50);
+}
+
 TEST(WorkloadTest, SaysWhichLineIsWrong) {
   EXPECT_EQ(ReadLengths("no/such.jsonl").status().code(),
             absl::StatusCode::kNotFound);
