@@ -66,9 +66,10 @@ absl::StatusOr<double> FindKnee(const Experiment& experiment, double trace_s) {
   const double limit = kKneeFactor * unloaded.normalized_latency.mean;
   // More than anything serves: what comes out is the capacity.
   const double flood = 20 / unloaded.latency.mean * 100;
+  const double num_flooded = std::clamp(200 * trace_s, 1000., 4000.);
   QUIRE_ASSIGN_OR_RETURN(
       const SimulationResult flooded,
-      RunAt(experiment, flood, std::min(trace_s, 4000 / flood), false));
+      RunAt(experiment, flood, std::min(trace_s, num_flooded / flood), false));
   double low = 0;
   double high = flooded.requests_per_s * 1.3;
   while (high - low > kPrecision * high) {
