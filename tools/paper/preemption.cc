@@ -22,7 +22,7 @@ namespace {
 
 constexpr int kBlockSizes[] = {1, 2, 4, 8, 16, 32, 64, 128, 256};
 constexpr int kNumSizes = std::size(kBlockSizes);
-constexpr double kRate = 1.9;  // ShareGPT; near the knee, so that many go
+constexpr double kRate = 2.1;  // ShareGPT; near the knee, so that many go
 // ShareGPT's mean prompt and half its mean output.
 constexpr int32_t kNumTokens = 330;
 
