@@ -10,6 +10,7 @@
 #include "common/status_macros.h"
 #include "common/wire/error_details.h"
 #include "common/wire/status_wire.h"
+#include "coordinator/gateway/best_streams.h"
 #include "coordinator/gateway/public_error.h"
 #include "glog/logging.h"
 
@@ -70,15 +71,21 @@ absl::Status GenerateSession::Validate(const v1::GenerateRequest& request) {
   encode_options_.add_special_tokens =
       !request.has_add_special_tokens() || request.add_special_tokens();
   std::vector<SequenceStream> streams;
-  for (int32_t index = 0; index < valid_.sampling.n; ++index) {
+  std::vector<size_t> answer;
+  const bool is_ranked = IsRankedByStreams(valid_.sampling);
+  const int32_t num_streams =
+      is_ranked ? valid_.sampling.best_of : valid_.sampling.n;
+  for (int32_t index = 0; index < num_streams; ++index) {
     QUIRE_ASSIGN_OR_RETURN(
         SequenceStream stream,
         SequenceStream::Create(gateway_->tokenizer, valid_.sampling, index));
     streams.push_back(std::move(stream));
+    if (!is_ranked) answer.push_back(index);
   }
   {
     absl::MutexLock lock(&mutex_);
     streams_ = std::move(streams);
+    answer_ = std::move(answer);
   }
   QUIRE_RETURN_IF_ERROR(gateway_->sessions->Add(request_id_, self_));
   is_in_table_ = true;
@@ -128,6 +135,7 @@ absl::Status GenerateSession::FitAndSubmit() {
   request.request_id = request_id_;
   request.prompt = std::move(valid_.prompt);
   request.sampling = valid_.sampling;
+  if (IsRankedByStreams(valid_.sampling)) AskForAll(&request.sampling);
   request.priority = valid_.priority;
   request.tenant = valid_.tenant;
   request.use_prefix_cache = valid_.use_prefix_cache;
@@ -173,7 +181,7 @@ absl::Status GenerateSession::TakeOutput(const SequenceOutput& output) {
   num_cached_tokens_ = std::max(num_cached_tokens_, output.num_cached_tokens);
   const int64_t num_before = stream.num_tokens();
   QUIRE_RETURN_IF_ERROR(stream.Append(output));
-  NoteTokens(stream.num_tokens() - num_before);
+  if (!answer_.empty()) NoteTokens(stream.num_tokens() - num_before);
   if (output.finish_reason == FinishReason::kNone) {
     if (stream.stopped_by_string()) StopSequence(output.index);
   } else if (IsFinished()) {
@@ -210,12 +218,24 @@ void GenerateSession::NoteTokens(int64_t num_tokens) {
   last_token_ = now;
 }
 
+void GenerateSession::TakeBest() {
+  answer_ = BestStreams(streams_, valid_.sampling.n);
+  int64_t num_tokens = 0;
+  for (size_t index = 0; index < answer_.size(); ++index) {
+    SequenceStream& stream = streams_[answer_[index]];
+    stream.set_index(static_cast<int32_t>(index));
+    num_tokens += stream.num_tokens();
+  }
+  NoteTokens(num_tokens);
+}
+
 void GenerateSession::Pump() {
   if (writing_ || ended_) return;
+  if (answer_.empty() && IsFinished()) TakeBest();
   // In turn, so that none of them has to wait for a talkative sibling.
-  for (size_t i = 0; i < streams_.size(); ++i) {
-    SequenceStream& stream = streams_[next_stream_];
-    next_stream_ = (next_stream_ + 1) % streams_.size();
+  for (size_t i = 0; i < answer_.size(); ++i) {
+    SequenceStream& stream = streams_[answer_[next_]];
+    next_ = (next_ + 1) % answer_.size();
     if (!stream.has_chunk()) continue;
     response_.set_request_id(request_id_);
     *response_.mutable_chunk() = stream.TakeChunk();

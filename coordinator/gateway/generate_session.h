@@ -71,6 +71,8 @@ class GenerateSession final
   // A stop string was found in this sequence.
   void StopSequence(int32_t index) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void NoteTokens(int64_t num_tokens) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // All streams have ended: the best of them are the answer.
+  void TakeBest() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Writes what there is to write, if no write is under way.
   void Pump() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void WriteComplete() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -95,9 +97,13 @@ class GenerateSession final
   absl::Mutex mutex_;
   std::optional<RequestKey> key_ ABSL_GUARDED_BY(mutex_);
   bool engine_done_ ABSL_GUARDED_BY(mutex_) = false;
-  std::vector<SequenceStream> streams_ ABSL_GUARDED_BY(mutex_);  // [n]
-  size_t next_stream_ ABSL_GUARDED_BY(mutex_) = 0;  // to be written from
-  int64_t num_tokens_ ABSL_GUARDED_BY(mutex_) = 0;  // of all streams
+  // Of all sequences that the engine tells of.
+  std::vector<SequenceStream> streams_ ABSL_GUARDED_BY(mutex_);
+  // [n], into streams_: those that are written. Empty until it is known which
+  // are the best (best_streams.h).
+  std::vector<size_t> answer_ ABSL_GUARDED_BY(mutex_);
+  size_t next_ ABSL_GUARDED_BY(mutex_) = 0;  // into answer_, to be written from
+  int64_t num_tokens_ ABSL_GUARDED_BY(mutex_) = 0;  // of the answer
   int64_t num_prompt_tokens_ ABSL_GUARDED_BY(mutex_) = 0;
   int32_t num_cached_tokens_ ABSL_GUARDED_BY(mutex_) = 0;
   v1::GenerateResponse response_;  // being written while `writing_`

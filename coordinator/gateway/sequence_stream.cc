@@ -96,7 +96,7 @@ void SequenceStream::AppendToken(const SequenceOutput& output,
   chunk_.add_token_ids(output.tokens[token_idx]);
   ++num_tokens_;
   has_chunk_ = true;
-  if (!wants_logprobs_) return;
+  if (output.logprobs.empty()) return;
   // One per token, in order; the engine's contract.
   const auto sampled =
       std::find_if(output.logprobs.begin(), output.logprobs.end(),
@@ -104,6 +104,8 @@ void SequenceStream::AppendToken(const SequenceOutput& output,
                      return each.sample_idx == static_cast<int32_t>(token_idx);
                    });
   if (sampled == output.logprobs.end()) return;
+  cumulative_logprob_ += sampled->logprob;
+  if (!wants_logprobs_) return;
   FillLogprobs(output.tokens[token_idx], *sampled, chunk_.add_logprobs());
 }
 

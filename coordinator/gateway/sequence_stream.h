@@ -32,6 +32,11 @@ class SequenceStream {
   // completed a stop string are dropped. Internal when tokens are missing.
   absl::Status Append(const SequenceOutput& output);
 
+  // Of the tokens taken so far, as far as the engine told it.
+  double cumulative_logprob() const { return cumulative_logprob_; }
+  // Its index from the next chunk on.
+  void set_index(int32_t index) { index_ = index; }
+
   // Whether there is anything to send.
   bool has_chunk() const { return has_chunk_; }
   // The chunk, leaving an empty one.
@@ -57,6 +62,7 @@ class SequenceStream {
   bool wants_logprobs_;
   bool include_stop_;
   int64_t num_tokens_ = 0;  // taken so far
+  double cumulative_logprob_ = 0;
   FinishReason finish_reason_ = FinishReason::kNone;
   v1::Chunk chunk_;
   bool has_chunk_ = false;

@@ -9,6 +9,7 @@
 #include "absl/strings/string_view.h"
 #include "common/status_macros.h"
 #include "common/wire/error_details.h"
+#include "coordinator/gateway/violations.h"
 
 namespace quire {
 namespace {
@@ -21,43 +22,6 @@ constexpr uint32_t kMaxStopTokenIds = 1024;
 constexpr uint32_t kMaxLogprobs = 20;
 constexpr uint32_t kDefaultMaxTokens = 16;
 constexpr float kGreedyBelow = 1e-5f;  // temperature, as vLLM
-
-absl::Status InvalidArgument(const std::string& reason,
-                             std::vector<FieldViolation> violations) {
-  absl::Status status =
-      absl::InvalidArgumentError(violations.front().description);
-  ErrorDetails details;
-  details.reason = reason;
-  details.metadata["field"] = violations.front().field;
-  details.field_violations = std::move(violations);
-  SetErrorDetails(details, &status);
-  return status;
-}
-
-// Collects what is wrong with a request, so that a client hears all at once.
-class Violations {
- public:
-  void Add(const std::string& field, const std::string& description) {
-    list_.push_back({field, description});
-  }
-
-  // A number outside its range; NaN is outside of every one.
-  template <typename T>
-  void CheckRange(absl::string_view name, T value, bool in_range,
-                  absl::string_view range) {
-    if (in_range) return;
-    Add(absl::StrCat("sampling.", name),
-        absl::StrCat(name, "=", value, " is out of range; it must be ", range));
-  }
-
-  absl::Status ToStatus() const {
-    if (list_.empty()) return absl::OkStatus();
-    return InvalidArgument("INVALID_PARAMETER", list_);
-  }
-
- private:
-  std::vector<FieldViolation> list_;
-};
 
 bool IsWithin(float value, float least, float most) {
   return value >= least && value <= most;  // false for NaN
@@ -113,12 +77,6 @@ void ReadSequences(const v1::SamplingParams& params, SamplingParams* sampling,
         absl::StrCat("best_of=", best_of, " is out of range; it must be n=", n,
                      " to ", kMaxSequencesPerGroup,
                      ", or unset to return all n"));
-  } else if (best_of > n && params.stop_size() > 0) {
-    violations->Add(
-        "sampling.best_of",
-        absl::StrCat("best_of=", best_of, " above n=", n,
-                     " ranks whole sequences, which stop strings would cut; "
-                     "use stop_token_ids, or best_of=n"));
   }
   sampling->n = static_cast<int32_t>(std::min<uint32_t>(n, 16));
   sampling->best_of = static_cast<int32_t>(std::min<uint32_t>(best_of, 16));
@@ -334,15 +292,15 @@ absl::Status CheckTextLength(const std::string& text,
                              const ModelLimits& limits) {
   const auto num_bytes = static_cast<int64_t>(text.size());
   if (limits.max_text_bytes == 0) {
-    return InvalidArgument(
+    return InvalidFields(
         "INVALID_PARAMETER",
         {{"text", "this server runs without a tokenizer; send token_ids"}});
   }
   if (num_bytes <= limits.max_text_bytes) return absl::OkStatus();
-  return InvalidArgument("INVALID_PARAMETER",
-                         {{"text", absl::StrCat("text has ", num_bytes,
-                                                " bytes; it may have at most ",
-                                                limits.max_text_bytes)}});
+  return InvalidFields("INVALID_PARAMETER",
+                       {{"text", absl::StrCat("text has ", num_bytes,
+                                              " bytes; it may have at most ",
+                                              limits.max_text_bytes)}});
 }
 
 absl::StatusOr<std::vector<TokenId>> CheckTokenIds(
@@ -352,7 +310,7 @@ absl::StatusOr<std::vector<TokenId>> CheckTokenIds(
   checked.reserve(ids.size());
   for (const uint32_t id : ids) {
     if (id >= static_cast<uint32_t>(limits.vocab_size)) {
-      return InvalidArgument(
+      return InvalidFields(
           "INVALID_PARAMETER",
           {{field, absl::StrCat(field, " holds id ", id,
                                 "; the vocabulary's ids are 0 to ",
@@ -417,13 +375,13 @@ absl::Status FitToWindow(int64_t num_prompt_tokens, const ModelLimits& limits,
                          ValidatedRequest* request) {
   const std::string input = request->is_text ? "text" : "token_ids";
   if (num_prompt_tokens == 0) {
-    return InvalidArgument(
+    return InvalidFields(
         "INVALID_PARAMETER",
         {{input, "the prompt is empty; give at least one token"}});
   }
   const int64_t room = limits.max_model_len - num_prompt_tokens;
   if (room < 1) {
-    return InvalidArgument(
+    return InvalidFields(
         "CONTEXT_LENGTH_EXCEEDED",
         {{input,
           absl::StrCat("a prompt of ", num_prompt_tokens,
@@ -440,7 +398,7 @@ absl::Status FitToWindow(int64_t num_prompt_tokens, const ModelLimits& limits,
   const int64_t asked = is_max ? request->max_tokens : request->min_tokens;
   if (asked > room) {
     const std::string name = is_max ? "max_tokens" : "min_tokens";
-    return InvalidArgument(
+    return InvalidFields(
         "CONTEXT_LENGTH_EXCEEDED",
         {{"sampling." + name,
           absl::StrCat(name, "=", asked, " plus prompt ", num_prompt_tokens,

@@ -183,6 +183,45 @@ TEST_F(InferenceServiceTest, SiblingsAreStreamedEachUnderItsIndex) {
   EXPECT_EQ(complete.usage().cached_tokens(), 3);
 }
 
+TEST_F(InferenceServiceTest, TheBestAreChosenWhereStopStringsEndThem) {
+  grpc::ClientContext rpc;
+  v1::GenerateRequest asked = Request("hello");
+  asked.mutable_sampling()->set_n(1);
+  asked.mutable_sampling()->set_best_of(3);
+  asked.mutable_sampling()->add_stop("zz");
+  auto reader = stub_->Generate(&rpc, asked);
+  const EngineRequest request = engine_.AwaitRequest(1);
+  EXPECT_EQ(request.sampling.n, 3);
+  EXPECT_EQ(request.sampling.best_of, 3);
+  EXPECT_EQ(request.sampling.slot.num_logprobs, 0);
+  const auto emit = [&](int32_t index, const std::string& text, float logprob,
+                        FinishReason reason) {
+    SequenceOutput output = Output(1, 0, text, reason);
+    output.index = index;
+    for (size_t i = 0; i < text.size(); ++i) {
+      SampledLogprobs& sampled = output.logprobs.emplace_back();
+      sampled.sample_idx = static_cast<int32_t>(i);
+      sampled.logprob = logprob;
+    }
+    engine_.Emit(output);
+  };
+  emit(0, "aaaa", -1, FinishReason::kLength);
+  emit(2, "cczzcc", -0.5, FinishReason::kNone);  // -2 up to its end
+  EXPECT_THAT(engine_.AwaitFinishedSequences(1),
+              ElementsAre(std::pair<uint64_t, int32_t>(1, 2)));
+  emit(1, "bb", -1.5, FinishReason::kLength);
+  const Received received = ReadAll(reader.get());
+  EXPECT_TRUE(received.status.ok()) << received.status;
+  EXPECT_EQ(received.text, "cc");
+  ASSERT_EQ(received.chunks.size(), 1);
+  EXPECT_EQ(received.chunks[0].index(), 0);
+  EXPECT_EQ(received.chunks[0].stop_string(), "zz");
+  EXPECT_EQ(received.chunks[0].logprobs_size(), 0);  // were not asked for
+  EXPECT_EQ(received.complete->usage().output_tokens(), 4u);
+  AwaitNoSessions();
+  EXPECT_EQ(engine_.num_finished(), 0u);
+}
+
 TEST_F(InferenceServiceTest, StreamsTokensAsTheyCome) {
   grpc::ClientContext rpc;
   auto reader = stub_->Generate(&rpc, Request("hello"));
