@@ -5,6 +5,7 @@
 #include <grpcpp/client_context.h>
 #include <grpcpp/support/client_callback.h>
 
+#include <algorithm>
 #include <atomic>
 #include <utility>
 
@@ -29,7 +30,7 @@ class LoadClient::Call final
         stub_(stub),
         call_(std::move(call)),
         on_done_(std::move(on_done)),
-        judge_(&record_) {
+        judge_(&record_, std::max(1u, call_.request.sampling().n())) {
     record_.idx = call_.idx;
     record_.arrival = call_.arrival;
   }

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -16,6 +17,8 @@
 namespace quire {
 namespace {
 
+constexpr int64_t kMaxSequences = 16;  // of a request; the API's bound
+
 absl::Status Invalid(absl::string_view flag, absl::string_view value,
                      absl::string_view want) {
   return absl::InvalidArgumentError(
@@ -26,6 +29,22 @@ absl::Status CheckAtLeast(absl::string_view flag, int64_t value,
                           int64_t least) {
   if (value >= least) return absl::OkStatus();
   return Invalid(flag, absl::StrCat(value), absl::StrCat(">= ", least));
+}
+
+// Reads whole numbers of [least, most].
+absl::Status SetList(absl::string_view flag,
+                     const std::vector<std::string>& texts, int64_t least,
+                     int64_t most, std::vector<int64_t>* values) {
+  values->clear();
+  for (const std::string& text : texts) {
+    int64_t value;
+    if (!absl::SimpleAtoi(text, &value) || value < least || value > most) {
+      return Invalid(flag, text, absl::StrCat("in ", least, "..", most));
+    }
+    values->push_back(value);
+  }
+  if (values->empty()) return Invalid(flag, "", "a number");
+  return absl::OkStatus();
 }
 
 absl::Status SetArrival(const LoadgenFlags& loadgen, const FlagSet& flags,
@@ -261,6 +280,15 @@ void AddLoadgenFlags(LoadgenFlags* loadgen, FlagSet* flags) {
   flags->Add("top_p", &options->top_p, "as in the API");
   flags->Add("top_k", &options->top_k, "as in the API");
   flags->Add("min_p", &options->min_p, "as in the API");
+  flags->AddList("n", &loadgen->n,
+                 "sequences that a request samples; of several values, such "
+                 "as 1,1,4, each request takes one by the seed");
+  flags->AddList("beam_width", &loadgen->beam_width,
+                 "beams that a request searches with, n of which are returned "
+                 "at most; 0: it samples; several values as with n");
+  flags->AddList("priority", &loadgen->priority,
+                 "priority of a request, the lower goes first; several values "
+                 "as with n");
   AddLoadFlags(loadgen, flags);
   AddDatasetFlags(&options->dataset, flags);
   AddReportFlags(loadgen, flags);
@@ -282,6 +310,14 @@ absl::StatusOr<LoadgenOptions> ToLoadgenOptions(const LoadgenFlags& loadgen,
     options.target = std::string(url);
   }
   QUIRE_RETURN_IF_ERROR(SetArrival(loadgen, flags, &options.arrival));
+  QUIRE_RETURN_IF_ERROR(SetList("n", loadgen.n, 1, kMaxSequences, &options.n));
+  QUIRE_RETURN_IF_ERROR(SetList("beam_width", loadgen.beam_width, 0,
+                                kMaxSequences, &options.beam_width));
+  for (const int64_t width : options.beam_width) {
+    if (width == 1) return Invalid("beam_width", "1", "0, or 2 to 16");
+  }
+  QUIRE_RETURN_IF_ERROR(SetList("priority", loadgen.priority, INT32_MIN,
+                                INT32_MAX, &options.priority));
   QUIRE_RETURN_IF_ERROR(SetGoodput(loadgen.goodput, &options.goodput));
   QUIRE_RETURN_IF_ERROR(SetPercentiles(loadgen, flags, &options));
   QUIRE_RETURN_IF_ERROR(SetMetadata(loadgen.metadata, &options.metadata));

@@ -73,6 +73,10 @@ struct LoadgenOptions {
   std::optional<double> top_p;
   std::optional<int64_t> top_k;
   std::optional<double> min_p;
+  // Of several values, each request takes one, drawn evenly by the seed.
+  std::vector<int64_t> n = {1};           // sequences
+  std::vector<int64_t> beam_width = {0};  // 0: it samples
+  std::vector<int64_t> priority = {0};
 
   bool verify = false;
   int64_t verify_concurrency = 1;
@@ -98,6 +102,9 @@ struct LoadgenFlags {
   std::string base_url;
   std::string request_rate = "inf";
   std::string ramp_up_strategy;
+  std::vector<std::string> n = {"1"};
+  std::vector<std::string> beam_width = {"0"};
+  std::vector<std::string> priority = {"0"};
   std::vector<std::string> goodput;
   std::vector<std::string> metric_percentiles = {"50", "90", "95", "99"};
   std::vector<std::string> metadata;

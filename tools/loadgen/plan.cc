@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tools/loadgen/plan.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -12,6 +13,34 @@ namespace {
 
 constexpr uint64_t kSeedStream = 3;
 constexpr uint64_t kCancelStream = 4;
+constexpr uint64_t kServiceStream = 5;
+
+int64_t Draw(const std::vector<int64_t>& values, Random* random) {
+  return values[random->UniformInt(0, values.size() - 1)];
+}
+
+// How many sequences the request has, how they come about, and its priority:
+// by its own part of the seed, so that a repetition asks for the same.
+void SetService(const LoadgenOptions& options, int64_t idx,
+                v1::GenerateRequest* request) {
+  Random random(options.seed + idx, kServiceStream);
+  v1::SamplingParams* sampling = request->mutable_sampling();
+  const int64_t n = Draw(options.n, &random);
+  const int64_t width = Draw(options.beam_width, &random);
+  request->set_priority(static_cast<int32_t>(Draw(options.priority, &random)));
+  if (width >= 2) {
+    sampling->set_beam_width(static_cast<uint32_t>(width));
+    sampling->set_n(static_cast<uint32_t>(std::min(n, width)));
+    return;
+  }
+  sampling->set_n(static_cast<uint32_t>(n));
+  if (options.temperature) sampling->set_temperature(*options.temperature);
+  if (options.top_p) sampling->set_top_p(*options.top_p);
+  if (options.top_k) {
+    sampling->set_top_k(static_cast<int32_t>(*options.top_k));
+  }
+  if (options.min_p) sampling->set_min_p(*options.min_p);
+}
 
 LoadCall MakeCall(const LoadgenOptions& options, const LoadPrompt& prompt,
                   int64_t idx, const std::string& id_prefix) {
@@ -31,12 +60,7 @@ LoadCall MakeCall(const LoadgenOptions& options, const LoadPrompt& prompt,
   v1::SamplingParams* sampling = call.request.mutable_sampling();
   sampling->set_max_tokens(static_cast<uint32_t>(prompt.output_len));
   if (options.ignore_eos) sampling->set_ignore_eos(true);
-  if (options.temperature) sampling->set_temperature(*options.temperature);
-  if (options.top_p) sampling->set_top_p(*options.top_p);
-  if (options.top_k) {
-    sampling->set_top_k(static_cast<int32_t>(*options.top_k));
-  }
-  if (options.min_p) sampling->set_min_p(*options.min_p);
+  SetService(options, idx, &call.request);
   sampling->set_seed(
       Random(options.seed + idx, kSeedStream).UniformInt(0, INT64_MAX - 1));
   return call;

@@ -89,6 +89,17 @@ void AddSummary(const Metric& metric, const LoadgenOptions& options,
   }
 }
 
+// A request's text, or those of all its sequences.
+nlohmann::ordered_json TextsJson(const RequestRecord& record) {
+  if (record.sequences.empty()) return "";
+  if (record.sequences.size() == 1) return record.sequences[0].text;
+  nlohmann::ordered_json texts = nlohmann::ordered_json::array();
+  for (const OutputSequence& sequence : record.sequences) {
+    texts.push_back(sequence.text);
+  }
+  return texts;
+}
+
 void AddDetails(const RunResult& run, nlohmann::ordered_json* json) {
   for (const char* key :
        {"input_lens", "output_lens", "ttfts", "itls", "latencies",
@@ -105,7 +116,7 @@ void AddDetails(const RunResult& run, nlohmann::ordered_json* json) {
     (*json)["latencies"].push_back(E2elMs(record) / 1000);
     (*json)["start_times"].push_back(
         absl::ToDoubleSeconds(record.sent - run.start));
-    (*json)["generated_texts"].push_back(record.text);
+    (*json)["generated_texts"].push_back(TextsJson(record));
     (*json)["errors"].push_back(record.error);
   }
 }

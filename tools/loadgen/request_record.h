@@ -27,6 +27,13 @@ enum class RequestOutcome {
 struct TokenArrival {
   absl::Time time;
   int64_t num_tokens = 0;
+  uint32_t index = 0;  // of their sequence
+};
+
+// One of the sequences that a request asked for.
+struct OutputSequence {
+  std::vector<uint32_t> token_ids = {};
+  std::string text = {};
 };
 
 struct RequestRecord {
@@ -37,23 +44,28 @@ struct RequestRecord {
   RequestOutcome outcome = RequestOutcome::kFailed;
   std::string error;  // one line, for kFailed
   int64_t num_prompt_tokens = 0;
-  std::vector<TokenArrival> arrivals;  // messages that held tokens
-  std::vector<uint32_t> token_ids;
-  std::string text;
+  std::vector<TokenArrival> arrivals;     // messages that held tokens
+  std::vector<OutputSequence> sequences;  // by index, as far as heard of
 
+  // Of all sequences.
   int64_t num_output_tokens() const {
-    return static_cast<int64_t>(token_ids.size());
+    int64_t num_tokens = 0;
+    for (const OutputSequence& sequence : sequences) {
+      num_tokens += static_cast<int64_t>(sequence.token_ids.size());
+    }
+    return num_tokens;
   }
 };
 
 // Puts one stream into a record and judges it: a stream is complete only if
-// it said so, and only if no token was missing or came twice.
+// it said so, and only if no token of any sequence was missing or came twice.
 //
 // Thread-compatible.
 class StreamJudge {
  public:
-  // Borrows `record`.
-  explicit StreamJudge(RequestRecord* record) : record_(record) {}
+  // Borrows `record`. The request asked for `num_sequences`.
+  explicit StreamJudge(RequestRecord* record, uint32_t num_sequences = 1)
+      : record_(record), num_sequences_(num_sequences) {}
 
   // Takes a message that arrived at `now`. Whether the stream is still sound.
   bool Add(const v1::GenerateResponse& response, absl::Time now);
@@ -62,7 +74,10 @@ class StreamJudge {
   void Finish(const absl::Status& status, bool cancelled, absl::Time now);
 
  private:
+  void Complete(const v1::GenerateResponse& response);
+
   RequestRecord* const record_;
+  const uint32_t num_sequences_;
   bool is_complete_ = false;
   std::string fault_;
 };

@@ -14,6 +14,15 @@ absl::Time LastToken(const RequestRecord& record) {
   return record.arrivals.empty() ? record.end : record.arrivals.back().time;
 }
 
+// Tokens of the longest sequence.
+int64_t MostTokens(const RequestRecord& record) {
+  size_t most = 0;
+  for (const OutputSequence& sequence : record.sequences) {
+    most = std::max(most, sequence.token_ids.size());
+  }
+  return static_cast<int64_t>(most);
+}
+
 // Counts of every second from the first request on.
 void SetPeaks(const std::vector<const RequestRecord*>& completed,
               RunMetrics* metrics) {
@@ -67,16 +76,19 @@ double E2elMs(const RequestRecord& record) {
 }
 
 double TpotMs(const RequestRecord& record) {
-  const int64_t num_tokens = record.num_output_tokens();
+  const int64_t num_tokens = MostTokens(record);
   if (num_tokens < 2) return 0;
   return (E2elMs(record) - TtftMs(record)) / (num_tokens - 1);
 }
 
 std::vector<double> ItlMs(const RequestRecord& record) {
   std::vector<double> gaps_ms;
-  for (size_t idx = 1; idx < record.arrivals.size(); ++idx) {
-    gaps_ms.push_back(absl::ToDoubleMilliseconds(
-        record.arrivals[idx].time - record.arrivals[idx - 1].time));
+  std::map<uint32_t, absl::Time> last;  // by sequence
+  for (const TokenArrival& arrival : record.arrivals) {
+    const auto [it, is_first] = last.insert({arrival.index, arrival.time});
+    if (is_first) continue;
+    gaps_ms.push_back(absl::ToDoubleMilliseconds(arrival.time - it->second));
+    it->second = arrival.time;
   }
   return gaps_ms;
 }
@@ -132,7 +144,7 @@ RunMetrics ComputeMetrics(const std::vector<RequestRecord>& records,
     metrics.num_input_tokens += record.num_prompt_tokens;
     metrics.num_output_tokens += record.num_output_tokens();
     ttfts.push_back(TtftMs(record));
-    if (record.num_output_tokens() > 1) tpots.push_back(TpotMs(record));
+    if (MostTokens(record) > 1) tpots.push_back(TpotMs(record));
     const std::vector<double> gaps = ItlMs(record);
     itls.insert(itls.end(), gaps.begin(), gaps.end());
     e2els.push_back(E2elMs(record));

@@ -4,8 +4,10 @@
 //
 //   TTFT   first message with tokens - sent
 //   TPOT   (E2EL - TTFT) / (output tokens - 1), of requests with two or more;
-//          the first token is excluded
-//   ITL    every gap between messages with tokens, of all requests together
+//          the first token is excluded; of several sequences, the longest
+//          counts
+//   ITL    every gap between messages with tokens of one sequence, of all
+//          together
 //   E2EL   last message with tokens - sent
 //   good   keeps every limit given, a TPOT that does not exist counting as 0
 //

@@ -12,20 +12,30 @@ namespace {
 
 constexpr size_t kMaxDetails = 5;
 
-std::string TokenAt(const RequestRecord& record, size_t offset) {
-  if (offset >= record.token_ids.size()) return "the end";
-  return absl::StrCat("token ", record.token_ids[offset]);
+std::string TokenAt(const std::vector<uint32_t>& token_ids, size_t offset) {
+  if (offset >= token_ids.size()) return "the end";
+  return absl::StrCat("token ", token_ids[offset]);
 }
 
-std::string Difference(const RequestRecord& first,
-                       const RequestRecord& second) {
+std::string Difference(const RequestRecord& record, size_t index,
+                       const std::vector<uint32_t>& first,
+                       const std::vector<uint32_t>& second) {
   const auto [one, other] =
-      std::mismatch(first.token_ids.begin(), first.token_ids.end(),
-                    second.token_ids.begin(), second.token_ids.end());
-  const size_t offset = one - first.token_ids.begin();
-  return absl::StrCat("request ", first.idx, " differs at output offset ",
-                      offset, ": ", TokenAt(first, offset), " under load, ",
-                      TokenAt(second, offset), " alone");
+      std::mismatch(first.begin(), first.end(), second.begin(), second.end());
+  const size_t offset = one - first.begin();
+  return absl::StrCat(
+      "request ", record.idx,
+      record.sequences.size() > 1 ? absl::StrCat(" sequence ", index) : "",
+      " differs at output offset ", offset, ": ", TokenAt(first, offset),
+      " under load, ", TokenAt(second, offset), " alone");
+}
+
+// Of the index-th sequence; empty if it was never heard of.
+const std::vector<uint32_t>& TokensOf(const RequestRecord& record,
+                                      size_t index) {
+  static const auto* none = new std::vector<uint32_t>;
+  return index < record.sequences.size() ? record.sequences[index].token_ids
+                                         : *none;
 }
 
 }  // namespace
@@ -51,10 +61,16 @@ VerifyResult CompareRuns(const std::vector<RequestRecord>& first,
           it == by_idx.end() ? "it was not sent" : it->second->error));
       continue;
     }
-    ++result.num_compared;
-    if (record.token_ids != it->second->token_ids) {
+    const RequestRecord& other = *it->second;
+    const size_t num_sequences = std::max<size_t>(
+        1, std::max(record.sequences.size(), other.sequences.size()));
+    for (size_t index = 0; index < num_sequences; ++index) {
+      const std::vector<uint32_t>& one = TokensOf(record, index);
+      const std::vector<uint32_t>& same = TokensOf(other, index);
+      ++result.num_compared;
+      if (one == same) continue;
       ++result.num_differing;
-      add_detail(Difference(record, *it->second));
+      add_detail(Difference(record, index, one, same));
     }
   }
   return result;

@@ -13,7 +13,7 @@
 namespace quire {
 
 struct VerifyResult {
-  int64_t num_compared = 0;
+  int64_t num_compared = 0;  // sequences
   int64_t num_differing = 0;
   int64_t num_unrepeated = 0;  // completed first, failed in the repetition
   // One line for each of the first few that differ or failed.
@@ -22,8 +22,8 @@ struct VerifyResult {
   bool ok() const { return num_differing == 0 && num_unrepeated == 0; }
 };
 
-// Compares the completed requests of `first` with those of the same idx in
-// `second`, the undisturbed repetition.
+// Compares every sequence of the completed requests of `first` with those of
+// the same idx in `second`, the undisturbed repetition.
 VerifyResult CompareRuns(const std::vector<RequestRecord>& first,
                          const std::vector<RequestRecord>& second);
 

@@ -76,7 +76,19 @@ TEST(LoadgenOptionsTest, ABaseUrlIsATarget) {
   EXPECT_EQ(options->target, "host:81");
 }
 
+TEST(LoadgenOptionsTest, SequencesAndPrioritiesMayBeMixed) {
+  const auto options =
+      Parse({"--n=1,4", "--beam_width=0,0,2", "--priority=-1,7"});
+  ASSERT_TRUE(options.ok()) << options.status();
+  EXPECT_EQ(options->n, (std::vector<int64_t>{1, 4}));
+  EXPECT_EQ(options->beam_width, (std::vector<int64_t>{0, 0, 2}));
+  EXPECT_EQ(options->priority, (std::vector<int64_t>{-1, 7}));
+}
+
 TEST(LoadgenOptionsTest, OutOfRangeValuesAreNamed) {
+  EXPECT_EQ(ErrorOf({"--n=1,17"}), "--n=17 is not in 1..16");
+  EXPECT_EQ(ErrorOf({"--beam_width=1"}), "--beam_width=1 is not 0, or 2 to 16");
+  EXPECT_THAT(ErrorOf({"--priority=high"}), HasSubstr("--priority=high"));
   EXPECT_EQ(ErrorOf({"--num_prompts=0"}), "--num_prompts=0 is not >= 1");
   EXPECT_THAT(ErrorOf({"--request_rate=0"}), HasSubstr("--request_rate=0"));
   EXPECT_THAT(ErrorOf({"--request_rate=nan"}), HasSubstr("--request_rate=nan"));

@@ -44,6 +44,37 @@ TEST(PlanTest, EveryRequestHasASeedOfItsOwn) {
   EXPECT_EQ(seeds.size(), 100);
 }
 
+TEST(PlanTest, SequencesAndPrioritiesAreDrawnAndRepeated) {
+  LoadgenOptions options;
+  options.n = {1, 3};
+  options.beam_width = {0, 2};
+  options.priority = {0, 5};
+  options.temperature = 0.5;
+  std::set<std::pair<uint32_t, uint32_t>> kinds;
+  std::set<int32_t> priorities;
+  const auto calls = PlanRun(options, Prompts(100), "a-");
+  for (const PlannedCall& planned : calls) {
+    const v1::SamplingParams& sampling = planned.call.request.sampling();
+    kinds.insert({sampling.n(), sampling.beam_width()});
+    priorities.insert(planned.call.request.priority());
+    // Beams are not sampled, and return no more than there are.
+    EXPECT_EQ(sampling.has_temperature(), sampling.beam_width() == 0);
+  }
+  EXPECT_EQ(kinds, (std::set<std::pair<uint32_t, uint32_t>>{
+                       {1, 0}, {3, 0}, {1, 2}, {2, 2}}));
+  EXPECT_EQ(priorities, (std::set<int32_t>{0, 5}));
+  std::vector<RequestRecord> run(100);
+  for (int64_t idx = 0; idx < 100; ++idx) {
+    run[idx].idx = idx;
+    run[idx].outcome = RequestOutcome::kCompleted;
+  }
+  const auto again = PlanRepetition(options, Prompts(100), run, "a-");
+  for (int64_t idx = 0; idx < 100; ++idx) {
+    EXPECT_EQ(again[idx].call.request.SerializeAsString(),
+              calls[idx].call.request.SerializeAsString());
+  }
+}
+
 TEST(PlanTest, CancelsAboutTheFractionAskedForInBothWays) {
   LoadgenOptions options;
   options.cancel_fraction = 0.5;

@@ -152,8 +152,7 @@ TEST(ReportTest, DetailsAreThoseOfEveryRequest) {
   record.num_prompt_tokens = 5;
   record.arrivals = {{kDate + absl::Milliseconds(1500), 1},
                      {kDate + absl::Milliseconds(1750), 1}};
-  record.token_ids = {1, 2};
-  record.text = "hi";
+  record.sequences = {{.token_ids = {1, 2}, .text = "hi"}};
   record.error = "broke";
   run.records = {record};
   const nlohmann::ordered_json json =
@@ -166,6 +165,11 @@ TEST(ReportTest, DetailsAreThoseOfEveryRequest) {
   EXPECT_EQ(json["start_times"].dump(), "[1.0]");
   EXPECT_EQ(json["generated_texts"].dump(), "[\"hi\"]");
   EXPECT_EQ(json["errors"].dump(), "[\"broke\"]");
+  run.records[0].sequences.push_back({.token_ids = {3}, .text = "ho"});
+  EXPECT_EQ(
+      ResultJson(options, Metrics(), run, nullptr, kDate)["generated_texts"]
+          .dump(),
+      "[[\"hi\",\"ho\"]]");
 }
 
 TEST(ReportTest, AVerifiedRunSaysHowManyStreamsDiffered) {

@@ -31,10 +31,56 @@ TEST_F(StreamJudgeTest, AWholeStreamIsCompleted) {
   EXPECT_TRUE(Add(ChunkResponse(2, {7})));
   EXPECT_TRUE(Add(CompleteResponse(10, 3)));
   EXPECT_EQ(Finish(), RequestOutcome::kCompleted);
-  EXPECT_EQ(record_.token_ids, (std::vector<uint32_t>{5, 6, 7}));
+  ASSERT_EQ(record_.sequences.size(), 1);
+  EXPECT_EQ(record_.sequences[0].token_ids, (std::vector<uint32_t>{5, 6, 7}));
   EXPECT_EQ(record_.num_prompt_tokens, 10);
   EXPECT_EQ(record_.arrivals.size(), 2);
-  EXPECT_EQ(record_.text, "5 6 7 ");
+  EXPECT_EQ(record_.sequences[0].text, "5 6 7 ");
+}
+
+v1::GenerateResponse ChunkOf(uint32_t index, uint64_t token_offset,
+                             const std::vector<uint32_t>& token_ids) {
+  v1::GenerateResponse response = ChunkResponse(token_offset, token_ids);
+  response.mutable_chunk()->set_index(index);
+  return response;
+}
+
+TEST_F(StreamJudgeTest, SequencesAreToldApartAndCountedTogether) {
+  StreamJudge judge(&record_, /*num_sequences=*/2);
+  const absl::Time now = absl::UnixEpoch();
+  EXPECT_TRUE(judge.Add(ChunkOf(1, 0, {8}), now));
+  EXPECT_TRUE(judge.Add(ChunkOf(0, 0, {5, 6}), now));
+  EXPECT_TRUE(judge.Add(ChunkOf(1, 1, {9}), now));
+  EXPECT_TRUE(judge.Add(CompleteResponse(1, 4), now));
+  judge.Finish(absl::OkStatus(), /*cancelled=*/false, now);
+  EXPECT_EQ(record_.outcome, RequestOutcome::kCompleted) << record_.error;
+  ASSERT_EQ(record_.sequences.size(), 2);
+  EXPECT_EQ(record_.sequences[0].token_ids, (std::vector<uint32_t>{5, 6}));
+  EXPECT_EQ(record_.sequences[1].token_ids, (std::vector<uint32_t>{8, 9}));
+  EXPECT_EQ(record_.num_output_tokens(), 4);
+  EXPECT_EQ(record_.arrivals[2].index, 1);
+}
+
+TEST_F(StreamJudgeTest, AGapInASiblingFails) {
+  StreamJudge judge(&record_, /*num_sequences=*/2);
+  const absl::Time now = absl::UnixEpoch();
+  EXPECT_TRUE(judge.Add(ChunkOf(0, 0, {5, 6}), now));
+  EXPECT_FALSE(judge.Add(ChunkOf(1, 2, {9}), now));
+  judge.Finish(absl::OkStatus(), /*cancelled=*/false, now);
+  EXPECT_EQ(record_.error,
+            "gap: tokens from offset 2 after 0 tokens of sequence 1");
+}
+
+TEST_F(StreamJudgeTest, AMissingOrASurplusSequenceFails) {
+  StreamJudge judge(&record_, /*num_sequences=*/2);
+  const absl::Time now = absl::UnixEpoch();
+  EXPECT_TRUE(judge.Add(ChunkOf(0, 0, {5}), now));
+  EXPECT_FALSE(judge.Add(CompleteResponse(1, 1), now));
+  judge.Finish(absl::OkStatus(), /*cancelled=*/false, now);
+  EXPECT_THAT(record_.error, HasSubstr("of 2 sequences only 1"));
+  RequestRecord other;
+  StreamJudge strict(&other, /*num_sequences=*/2);
+  EXPECT_FALSE(strict.Add(ChunkOf(2, 0, {5}), now));
 }
 
 TEST_F(StreamJudgeTest, AStreamWithoutCompleteFailed) {

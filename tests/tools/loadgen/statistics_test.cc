@@ -18,7 +18,8 @@ RequestRecord Record(double sent_ms, const std::vector<double>& token_ms) {
   record.num_prompt_tokens = 10;
   for (const double ms : token_ms) {
     record.arrivals.push_back({At(ms), 1});
-    record.token_ids.push_back(0);
+    record.sequences.resize(1);
+    record.sequences[0].token_ids.push_back(0);
   }
   record.end = At(token_ms.empty() ? sent_ms : token_ms.back() + 1);
   return record;
@@ -36,9 +37,20 @@ TEST(StatisticsTest, LatenciesFollowVllmsDefinitions) {
 TEST(StatisticsTest, AMessageOfSeveralTokensIsOneGapButManyTokens) {
   RequestRecord record = Record(0, {10});
   record.arrivals.push_back({At(40), 3});
-  record.token_ids.resize(4);
+  record.sequences[0].token_ids.resize(4);
   EXPECT_EQ(ItlMs(record), (std::vector<double>{30}));
   EXPECT_DOUBLE_EQ(TpotMs(record), 10);
+}
+
+TEST(StatisticsTest, OfSeveralSequencesTheLongestSaysTheTimePerToken) {
+  RequestRecord record = Record(0, {10, 40});
+  record.sequences.push_back({.token_ids = {1, 2, 3}});
+  record.arrivals.push_back({At(12), 1, /*index=*/1});
+  record.arrivals.push_back({At(60), 2, /*index=*/1});
+  // Gaps are a sequence's own.
+  EXPECT_EQ(ItlMs(record), (std::vector<double>{30, 48}));
+  EXPECT_DOUBLE_EQ(TpotMs(record), 25);  // (60 - 10) / 2
+  EXPECT_EQ(record.num_output_tokens(), 5);
 }
 
 TEST(StatisticsTest, PercentilesInterpolateLinearly) {

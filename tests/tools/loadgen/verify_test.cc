@@ -15,7 +15,7 @@ RequestRecord Record(int64_t idx, std::vector<uint32_t> token_ids,
   RequestRecord record;
   record.idx = idx;
   record.outcome = outcome;
-  record.token_ids = std::move(token_ids);
+  record.sequences = {{.token_ids = std::move(token_ids)}};
   return record;
 }
 
@@ -45,6 +45,20 @@ TEST(VerifyTest, AShorterStreamDiffersAtItsEnd) {
               ElementsAre(HasSubstr("offset 1: the end under load, token 2")));
   EXPECT_THAT(CompareRuns({Record(0, {1, 2})}, {Record(0, {1})}).details,
               ElementsAre(HasSubstr("offset 1: token 2 under load, the end")));
+}
+
+TEST(VerifyTest, EverySequenceIsCompared) {
+  RequestRecord one = Record(3, {1, 2});
+  one.sequences.push_back({.token_ids = {4, 5}});
+  RequestRecord same = one;
+  EXPECT_EQ(CompareRuns({one}, {same}).num_compared, 2);
+  EXPECT_TRUE(CompareRuns({one}, {same}).ok());
+  same.sequences[1].token_ids[0] = 9;
+  EXPECT_THAT(CompareRuns({one}, {same}).details,
+              ElementsAre(HasSubstr("request 3 sequence 1 differs at output "
+                                    "offset 0: token 4")));
+  same.sequences.pop_back();
+  EXPECT_EQ(CompareRuns({one}, {same}).num_differing, 1);
 }
 
 TEST(VerifyTest, OnlyWhatCompletedFirstIsCompared) {
