@@ -104,8 +104,11 @@ void Print(const std::vector<Generation>& answers, bool as_json) {
   } else {
     for (size_t i = 0; i < answers.size(); ++i) {
       std::cout << "--- answer " << i + 1 << " of " << answers.size() << " ("
-                << answers[i].FinishReason() << ")\n"
-                << answers[i].text() << "\n";
+                << answers[i].FinishReason();
+      if (const auto sum = answers[i].CumulativeLogprob()) {
+        std::cout << absl::StrFormat(", log probability %.3f", *sum);
+      }
+      std::cout << ")\n" << answers[i].text() << "\n";
     }
     std::cout << std::flush;
   }
@@ -179,6 +182,9 @@ int GenerateCommand(const std::vector<std::string>& args) {
   request.set_text(positional->front() == "-" ? ReadStandardInput()
                                               : positional->front());
   *request.mutable_sampling() = *sampling;
+  if (sampling->beam_width() > 0 && !sampling->has_logprobs()) {
+    request.mutable_sampling()->set_logprobs(0);  // what beams are ranked by
+  }
   if (flags.add_special_tokens) {
     request.set_add_special_tokens(*flags.add_special_tokens);
   }

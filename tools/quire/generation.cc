@@ -68,6 +68,13 @@ double Generation::TokensPerSecond() const {
          absl::ToDoubleSeconds(last_token_ - first_token_);
 }
 
+std::optional<double> Generation::CumulativeLogprob() const {
+  if (logprobs_.empty()) return std::nullopt;
+  double sum = 0;
+  for (const v1::TokenLogprobs& logprobs : logprobs_) sum += logprobs.logprob();
+  return sum;
+}
+
 std::string Generation::FinishReason() const {
   std::string name = v1::FinishReason_Name(finish_reason_);
   return absl::AsciiStrToLower(absl::StripPrefix(name, "FINISH_REASON_"));
@@ -89,7 +96,8 @@ nlohmann::ordered_json Generation::ToJson() const {
     json["ttft_ms"] = absl::ToDoubleMilliseconds(first_token_ - start_);
     json["e2el_ms"] = absl::ToDoubleMilliseconds(last_token_ - start_);
   }
-  if (!logprobs_.empty()) {
+  if (const std::optional<double> sum = CumulativeLogprob()) {
+    json["cumulative_logprob"] = *sum;
     for (const v1::TokenLogprobs& logprobs : logprobs_) {
       json["logprobs"].push_back(quire::ToJson(logprobs));
     }

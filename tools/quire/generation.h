@@ -4,6 +4,7 @@
 #ifndef TOOLS_QUIRE_GENERATION_H_
 #define TOOLS_QUIRE_GENERATION_H_
 
+#include <optional>
 #include <string>
 
 #include "absl/status/status.h"
@@ -27,10 +28,13 @@ class Generation {
   absl::Status CheckComplete() const;
 
   const std::string& text() const { return text_; }
+  // Sum of its tokens' log probabilities; none unless the server told them.
+  std::optional<double> CumulativeLogprob() const;
   // "stop", "length" ...
   std::string FinishReason() const;
 
-  // Text, token ids, log probabilities if there are any, usage, timing.
+  // Text, token ids, log probabilities and their sum if there are any, usage,
+  // timing.
   nlohmann::ordered_json ToJson() const;
   // "[42 tokens, 31.2 tokens/s, first after 85 ms, stopped by stop]"
   std::string Summary() const;

@@ -70,9 +70,23 @@ class FakeServer::Service final : public v1::Inference::Service {
     return grpc::Status::OK;
   }
 
+  grpc::Status Explain(grpc::ServerContext*, const v1::ExplainRequest* request,
+                       v1::ExplainResponse* response) override {
+    absl::MutexLock lock(&mutex_);
+    if (explained_.request_id() != request->request_id()) {
+      return {grpc::StatusCode::NOT_FOUND, "never heard of it"};
+    }
+    *response = explained_;
+    return grpc::Status::OK;
+  }
+
   void set_info(const v1::GetServerInfoResponse& info) {
     absl::MutexLock lock(&mutex_);
     info_ = info;
+  }
+  void set_explained(const v1::ExplainResponse& explained) {
+    absl::MutexLock lock(&mutex_);
+    explained_ = explained;
   }
   int64_t num_requests() const {
     absl::MutexLock lock(&mutex_);
@@ -104,6 +118,7 @@ class FakeServer::Service final : public v1::Inference::Service {
   const Behaviour behaviour_;
   mutable absl::Mutex mutex_;
   v1::GetServerInfoResponse info_ ABSL_GUARDED_BY(mutex_);
+  v1::ExplainResponse explained_ ABSL_GUARDED_BY(mutex_);
   int64_t num_requests_ ABSL_GUARDED_BY(mutex_) = 0;
   int64_t num_running_ ABSL_GUARDED_BY(mutex_) = 0;
   int64_t max_concurrency_ ABSL_GUARDED_BY(mutex_) = 0;
@@ -142,6 +157,10 @@ int64_t FakeServer::max_concurrency() const {
 
 int64_t FakeServer::num_cancel_calls() const {
   return service_->num_cancel_calls();
+}
+
+void FakeServer::set_explained(const v1::ExplainResponse& explained) {
+  service_->set_explained(explained);
 }
 
 void FakeServer::set_info(const v1::GetServerInfoResponse& info) {

@@ -45,6 +45,8 @@ class FakeServer {
   int64_t num_cancel_calls() const;
   // What GetServerInfo says. Call it before the first request.
   void set_info(const v1::GetServerInfoResponse& info);
+  // What Explain says of the request of that id; it knows no others.
+  void set_explained(const v1::ExplainResponse& explained);
 
  private:
   class Service;

@@ -64,7 +64,12 @@ TEST(GenerationTest, LogProbabilitiesAreKept) {
   logprobs->set_rank(1);
   logprobs->add_top()->set_token_id(9);
   ASSERT_TRUE(generation.Add(response, kStart).ok());
+  EXPECT_EQ(generation.CumulativeLogprob(), -0.5);
+  response = ChunkResponse(1, {6});
+  response.mutable_chunk()->add_logprobs()->set_logprob(-1.25);
+  ASSERT_TRUE(generation.Add(response, kStart).ok());
   const nlohmann::ordered_json json = generation.ToJson();
+  EXPECT_EQ(json["cumulative_logprob"], -1.75);
   EXPECT_EQ(json["logprobs"][0]["logprob"], -0.5);
   EXPECT_EQ(json["logprobs"][0]["top"][0]["token_id"], 9);
 }
@@ -72,6 +77,7 @@ TEST(GenerationTest, LogProbabilitiesAreKept) {
 TEST(GenerationTest, AnEmptyGenerationHasNoTimes) {
   Generation generation(kStart);
   EXPECT_FALSE(generation.ToJson().contains("ttft_ms"));
+  EXPECT_FALSE(generation.CumulativeLogprob().has_value());
   EXPECT_EQ(generation.Summary(), "[0 tokens, finish: unspecified]");
 }
 
