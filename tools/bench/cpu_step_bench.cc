@@ -2,10 +2,14 @@
 //
 // What one CPU worker's steps cost, whole: plan in, tokens out, on random
 // weights of a real model's shape. Prefill of 512 tokens, then decodes of
-// several batch sizes after 64 tokens each, and what the first of them comes to
-// of the memory bandwidth measured in the same run.
+// several batch sizes after 64 to 126 tokens each, and what the first of them
+// comes to of the memory bandwidth measured in the same run.
 //
 //   bazel run --config=opt //tools/bench:cpu_step_bench -- --num_threads=2
+//
+// With --virtual_page_size=2097152 over a virtual cache, whose pages are asked
+// for one step before they are written, as the coordinator does. It then says
+// how many page groups a step maps.
 #include <algorithm>
 #include <cstdio>
 #include <memory>
@@ -33,6 +37,8 @@ constexpr int32_t kBlockSize = 16;
 constexpr int32_t kNumBlocks = 512;
 constexpr int32_t kPrefillTokens = 512;
 constexpr int32_t kContextTokens = 64;
+// More for each next sequence, so that rows fill their pages in turn.
+constexpr int32_t kContextStep = 2;
 constexpr int kMaxBatch = 32;
 
 // One executor and the next plan's number.
@@ -63,6 +69,8 @@ class Worker {
     CHECK(allocated.ok()) << allocated;
   }
 
+  int32_t group_tokens() const { return group_tokens_; }
+
   // Seconds of the step.
   double Run(StepPlan* plan) {
     plan->identity.step_id = StepId(++step_);
@@ -73,7 +81,7 @@ class Worker {
   }
 
   // A plan that seats sequence `slot` with `num_tokens` random tokens, in
-  // blocks of its own with room for 64 more.
+  // blocks of its own with room for 64 more, or in a row with room for one.
   void Admit(int32_t slot, int32_t num_tokens, StepPlan* plan) {
     AdmittedSlot admitted;
     admitted.slot = SlotId(slot);
@@ -83,17 +91,18 @@ class Worker {
       admitted.tokens.push_back(10 + static_cast<TokenId>(random_() % 100000));
     }
     admitted.sampling.temperature = 0;
-    const int32_t num_blocks = num_tokens / kBlockSize + 64 / kBlockSize;
+    num_tokens_[slot] = num_tokens;
     if (is_virtual()) {
       admitted.cache = CacheRowId(slot);
-      plan->mappings.push_back(
-          {.row = CacheRowId(slot),
-           .num_page_groups =
-               (num_blocks * kBlockSize - 1) / group_tokens_ + 1});
+      num_groups_[slot] = 0;
+      MapNext(slot, plan);
     } else {
+      const int32_t num_blocks = (num_tokens + 64 - 1) / kBlockSize + 1;
       std::vector<BlockId> blocks;
       for (int32_t i = 0; i < num_blocks; ++i) {
-        blocks.push_back(BlockId(slot * num_blocks + i));
+        // Those of a single long sequence, or of kMaxBatch short ones.
+        const int32_t first = slot * (kNumBlocks / kMaxBatch);
+        blocks.push_back(BlockId(first + i));
       }
       admitted.cache = blocks;
     }
@@ -101,13 +110,31 @@ class Worker {
     plan->chunks.push_back({SlotId(slot), num_tokens, /*sample=*/true});
   }
 
+  // A plan in which it decodes one token.
+  void Decode(int32_t slot, StepPlan* plan) {
+    plan->decodes.push_back(SlotId(slot));
+    ++num_tokens_[slot];
+    if (is_virtual()) MapNext(slot, plan);
+  }
+
  private:
+  // The row has room for one token more than its sequence has by then.
+  void MapNext(int32_t slot, StepPlan* plan) {
+    const int32_t num_groups = num_tokens_[slot] / group_tokens_ + 1;
+    if (num_groups <= num_groups_[slot]) return;
+    num_groups_[slot] = num_groups;
+    plan->mappings.push_back(
+        {.row = CacheRowId(slot), .num_page_groups = num_groups});
+  }
+
   static bool is_virtual() {
     return absl::GetFlag(FLAGS_virtual_page_size) > 0;
   }
 
   std::unique_ptr<Executor> executor_;
   int32_t group_tokens_ = 0;
+  int32_t num_tokens_[kMaxBatch] = {};  // whose keys are there after the plan
+  int32_t num_groups_[kMaxBatch] = {};
   std::mt19937 random_;
   StepResult result_;
   uint64_t step_ = 0;
@@ -128,23 +155,24 @@ double Prefill(Worker* worker) {
   return best;
 }
 
-// Mean and best seconds a step of `batch` sequences.
+// Mean and best seconds a step of `batch` sequences, and mean page groups that
+// it maps.
 struct DecodeTime {
   double mean = 0;
   double best = 1e9;
+  double num_mapped = 0;
 };
 DecodeTime Decode(Worker* worker, int batch, int num_steps) {
   for (int slot = 0; slot < batch; ++slot) {
     StepPlan plan;
-    worker->Admit(slot, kContextTokens, &plan);
+    worker->Admit(slot, kContextTokens + kContextStep * slot, &plan);
     worker->Run(&plan);
   }
   DecodeTime time;
   for (int step = 0; step < num_steps; ++step) {
     StepPlan plan;
-    for (int slot = 0; slot < batch; ++slot) {
-      plan.decodes.push_back(SlotId(slot));
-    }
+    for (int slot = 0; slot < batch; ++slot) worker->Decode(slot, &plan);
+    time.num_mapped += 1.0 * plan.mappings.size() / num_steps;
     const double seconds = worker->Run(&plan);
     time.mean += seconds / num_steps;
     time.best = std::min(time.best, seconds);
@@ -185,6 +213,10 @@ void Main() {
     const DecodeTime time = Decode(&worker, batch, batch == 1 ? 24 : 8);
     std::printf("decode B=%d: %.1f ms a step (best %.1f), %.1f tok/s\n", batch,
                 time.mean * 1e3, time.best * 1e3, batch / time.mean);
+    if (absl::GetFlag(FLAGS_virtual_page_size) > 0) {
+      std::printf("  maps %.2f page groups of %d tokens a step\n",
+                  time.num_mapped, worker.group_tokens());
+    }
     if (batch == 1) {
       std::printf(
           "  reads %.2f GB at %.1f GB/s, %.2f of the %.1f GB/s measured\n",
