@@ -13,6 +13,7 @@
 #include "common/sparse_attention.h"
 #include "common/status_macros.h"
 #include "coordinator/engine/preemption_mode.h"
+#include "coordinator/engine/prefix_demotion.h"
 #include "coordinator/engine/tenant_config.h"
 
 ABSL_FLAG(std::string, model, "", "Hugging Face model folder.");
@@ -54,12 +55,18 @@ ABSL_FLAG(std::string, preemption_mode, "auto",
           "How blocks are taken back: swap to host memory, recompute, or auto: "
           "whichever is faster for each request by measured rates.");
 ABSL_FLAG(double, swap_space, 4,
-          "GiB of host memory of each worker to swap KV blocks to; 0: none.");
+          "GiB of host memory of each worker to move KV blocks to; 0: none.");
 ABSL_FLAG(bool, enable_prefix_caching, true,
           "Let requests of equal salt reuse each other's prefixes.");
 ABSL_FLAG(std::string, sparse_attention, "",
           "top_pages:K: a decode reads the K KV blocks of its context that "
           "promise most; changes the output. Empty: all of it.");
+ABSL_FLAG(std::string, demote_prefixes, "auto",
+          "What becomes of cached prefixes whose blocks are needed: never: "
+          "they are lost; always: they move to what preempted requests leave "
+          "of --swap_space and come back by a copy; auto: so if a block moves "
+          "out and in four times faster than it is computed, by measured "
+          "rates.");
 ABSL_FLAG(int, run_ahead_depth, 2,
           "Steps sent before the first of them is known.");
 ABSL_FLAG(int, max_queued_requests, 1024,
@@ -120,6 +127,8 @@ absl::Status CheckFlags() {
                                     {"auto", "safetensors", "dummy"}));
   QUIRE_RETURN_IF_ERROR(
       ParsePreemptionMode(absl::GetFlag(FLAGS_preemption_mode)).status());
+  QUIRE_RETURN_IF_ERROR(
+      ParsePrefixDemotion(absl::GetFlag(FLAGS_demote_prefixes)).status());
   QUIRE_RETURN_IF_ERROR(CheckRange(
       "swap_space", absl::GetFlag(FLAGS_swap_space), 0, kMaxSwapSpace));
   QUIRE_RETURN_IF_ERROR(CheckChoice(
@@ -193,9 +202,15 @@ absl::StatusOr<CoordinatorOptions> OptionsFromFlags() {
       ParsePreemptionMode(absl::GetFlag(FLAGS_preemption_mode)));
   options.engine.enable_prefix_caching =
       absl::GetFlag(FLAGS_enable_prefix_caching);
-  // Only blocks can be swapped.
+  QUIRE_ASSIGN_OR_RETURN(
+      options.engine.demote_prefixes,
+      ParsePrefixDemotion(absl::GetFlag(FLAGS_demote_prefixes)));
+  // Only blocks can be moved, and somebody must want to.
+  const bool demotes = options.engine.enable_prefix_caching &&
+                       options.engine.demote_prefixes != PrefixDemotion::kNever;
   if (options.engine.kv_manager == "paged" &&
-      absl::GetFlag(FLAGS_preemption_mode) != "recompute") {
+      (demotes ||
+       options.engine.preemption_mode != PreemptionMode::kRecompute)) {
     options.launch.swap_space_bytes =
         static_cast<int64_t>(absl::GetFlag(FLAGS_swap_space) * (1 << 30));
   }

@@ -186,9 +186,11 @@ void EngineCore::Preempt(size_t begin, size_t end) {
   victim.num_blocks = kv_->NumPrivateBlocks(group_slots_);
   const bool retains =
       options_.enable_prefix_caching || group->sequences.size() > 1;
+  const KvUsage usage = kv_->Usage();
   const ParkMode mode =
       ChooseParkMode(options_.preemption_mode, retains,
-                     kv_->Usage().num_free_host_blocks, rates_, victim);
+                     usage.num_free_host_blocks + usage.num_host_prefix_blocks,
+                     rates_, victim);
   for (size_t idx = begin; idx < end; ++idx) {
     const RunningSequence& entry = running_[idx];
     Sequence* seq = slots_[entry.slot.value()];
@@ -208,22 +210,16 @@ void EngineCore::Preempt(size_t begin, size_t end) {
 void EngineCore::AdmitDecided(InFlightStep* step, absl::Time now) {
   for (size_t idx = 0; idx < decision_.admissions.size(); ++idx) {
     SequenceGroup* group = groups_.at(waiting_.admission_key(idx)).get();
-    const bool is_first = !group->was_scheduled();
-    int32_t budget = decision_.admissions[idx].num_tokens;
-    if (!Admit(group, &budget, step, now)) {
+    if (!Admit(group, decision_.admissions[idx].num_tokens, step, now)) {
       ++metrics_.counters.num_refused_admissions;
       SettleWaiting(group);
       break;
     }
-    waiting_.Erase(*group);
-    waiting_.Admit(*group,
-                   is_first ? decision_.admissions[idx].num_tokens - budget : 0,
-                   now);
   }
 }
 
-bool EngineCore::Admit(SequenceGroup* group, int32_t* budget,
-                       InFlightStep* step, absl::Time now) {
+bool EngineCore::Admit(SequenceGroup* group, int32_t budget, InFlightStep* step,
+                       absl::Time now) {
   CHECK_EQ(group->num_awaited(), 0);
   CHECK_LE(group->num_unfinished() + num_reserved_slots_, free_slots_.size());
   if (group->beams != nullptr) group->beams->DropResults();
@@ -231,7 +227,11 @@ bool EngineCore::Admit(SequenceGroup* group, int32_t* budget,
       std::find_if(group->sequences.begin(), group->sequences.end(),
                    [group](const Sequence& seq) { return group->IsLive(seq); });
   CHECK(first != group->sequences.end());
-  if (!Place(&*first, budget, step)) return false;
+  const int32_t whole_budget = budget;
+  if (!Place(&*first, &budget, step)) return false;
+  waiting_.Erase(*group);
+  waiting_.Admit(*group, EntryOf(*first)->num_computed_tokens,
+                 whole_budget - budget, now);
   LeaveQueue(group);
   group->state = SequenceGroup::State::kRunning;
   if (!group->was_scheduled()) group->first_scheduled_time = now;
@@ -239,7 +239,7 @@ bool EngineCore::Admit(SequenceGroup* group, int32_t* budget,
        ++seq) {
     if (seq->finished || seq == first) continue;
     const bool forks_later = !group->IsLive(*seq) || ForksLater(*seq);
-    if (!forks_later && Place(&*seq, budget, step)) continue;
+    if (!forks_later && Place(&*seq, &budget, step)) continue;
     if (!forks_later) unplaced_.push_back({group->key, seq->index});
     ++group->num_reserved_slots;
     ++num_reserved_slots_;
@@ -261,17 +261,22 @@ bool EngineCore::Place(Sequence* seq, int32_t* budget, InFlightStep* step) {
   CHECK(!free_slots_.empty());
   const SlotId slot = free_slots_.back();
   KvAdmission admission = AdmissionOf(*seq);
-  int32_t num_found = 0;
-  if (seq->publishes || seq->parked) {
-    num_found = kv_->FindReusable(admission).num_computed_tokens;
+  // The manager asks no more of it than what it does not find.
+  int32_t num_tokens = std::min(*budget, seq->num_tokens());
+  if (window_ > 0) {
+    int32_t num_reusable = 0;
+    if (seq->publishes || seq->parked) {
+      num_reusable = kv_->FindReusable(admission).num_computed_tokens;
+    }
+    num_tokens = std::min({num_tokens, seq->num_tokens() - num_reusable,
+                           MaxChunk(num_reusable)});
   }
-  int32_t num_tokens =
-      std::min({*budget, seq->num_tokens() - num_found, MaxChunk(num_found)});
   admission.num_new_tokens = std::max(
       num_tokens, kv_->AdmissionTokens(seq->num_tokens(), seq->max_num_tokens));
   AdmittedSlot admitted;
+  const size_t num_swap_ins = plan_.swap_ins.size();
   if (!kv_->Admit(slot, admission, &admitted, &plan_).ok()) return false;
-  num_found = admitted.num_computed_tokens;
+  const int32_t num_found = admitted.num_computed_tokens;
   num_tokens = std::min(num_tokens, seq->num_tokens() - num_found);
   seq->parked = false;
   free_slots_.pop_back();
@@ -282,6 +287,10 @@ bool EngineCore::Place(Sequence* seq, int32_t* budget, InFlightStep* step) {
     group->num_cached_tokens = num_found;
     metrics_.counters.num_cache_query_tokens += seq->num_prompt_tokens;
     metrics_.counters.num_cache_hit_tokens += num_found;
+    // One that was never parked gets whole blocks of prefixes.
+    metrics_.counters.num_host_hit_tokens +=
+        static_cast<int64_t>(plan_.swap_ins.size() - num_swap_ins) *
+        kv_->block_size();
   }
 
   RunningSequence entry = RunningEntryOf(*seq);
@@ -296,7 +305,7 @@ bool EngineCore::Place(Sequence* seq, int32_t* budget, InFlightStep* step) {
     AddSlice(&entry, num_tokens, step);
     *budget -= num_tokens;
   }
-  entry.shares_last_block = kv_->MustCopy(slot, entry.num_computed_tokens);
+  SetMustAsk(kv_->MustCopy(slot, entry.num_computed_tokens), &entry);
   const auto place = std::upper_bound(
       running_.begin(), running_.end(), entry,
       [](const RunningSequence& a, const RunningSequence& b) {

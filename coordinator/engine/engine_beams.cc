@@ -96,10 +96,33 @@ void EngineCore::SettleBeams(SequenceGroup* group) {
   for (size_t idx = begin; idx < end; ++idx) {
     RunningSequence& entry = running_[idx];
     entry.awaits_result = false;
-    entry.shares_last_block =
-        kv_->MustCopy(entry.slot, entry.num_computed_tokens);
+    SetMustAsk(kv_->MustCopy(entry.slot, entry.num_computed_tokens), &entry);
   }
+  CountCopies(begin, end);
   RefreshPrivateBlocks(begin, end);
+}
+
+// Of several beams that will write into one block, all copy it but the last,
+// who has it alone by then; unless somebody holds it who writes elsewhere. A
+// step runs them in this order, so the last is never planned before another.
+void EngineCore::CountCopies(size_t begin, size_t end) {
+  for (size_t idx = begin; idx < end; ++idx) {
+    RunningSequence& entry = running_[idx];
+    if (!entry.must_ask) continue;
+    const BlockHolders holders =
+        kv_->HoldersOf(entry.slot, entry.num_computed_tokens);
+    int32_t num_before = 0;
+    bool is_last = true;
+    for (size_t other = begin; other < end; ++other) {
+      if (other == idx || !running_[other].must_ask) continue;
+      const BlockHolders its = kv_->HoldersOf(
+          running_[other].slot, running_[other].num_computed_tokens);
+      if (its.block != holders.block) continue;
+      num_before += other < idx;
+      is_last = is_last && other < idx;
+    }
+    entry.shares_last_block = !is_last || num_before + 1 < holders.num_slots;
+  }
 }
 
 void EngineCore::CountBlocks() {

@@ -77,6 +77,9 @@ struct EngineStats {
   int32_t num_blocks = 0;
   int32_t num_free_blocks = 0;
   int32_t num_cached_blocks = 0;  // hold only reusable prefixes
+  int32_t num_host_blocks = 0;
+  int32_t num_free_host_blocks = 0;
+  int32_t num_host_prefix_blocks = 0;  // hold nothing but prefixes
   int64_t num_preemptions = 0;
   int64_t num_finished = 0;
   int64_t num_generated_tokens = 0;

@@ -7,8 +7,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/status_macros.h"
-#include "coordinator/engine/best_of.h"
-#include "coordinator/engine/cache_scope.h"
+#include "coordinator/engine/new_group.h"
+#include "coordinator/engine/prefix_demotion.h"
 #include "coordinator/kv/kv_manager_registry.h"
 #include "coordinator/scheduler/policy_registry.h"
 #include "glog/logging.h"
@@ -16,61 +16,20 @@
 namespace quire {
 namespace {
 
-KvOptions MakeKvOptions(const EngineOptions& options, int32_t num_blocks,
-                        int32_t num_host_blocks) {
-  return {.num_blocks = num_blocks,
-          .block_size = options.block_size,
+KvOptions MakeKvOptions(const EngineOptions& options, const GroupReady& group,
+                        const PreemptionRates& rates) {
+  const int32_t block_size =
+      group.block_size > 0 ? group.block_size : options.block_size;
+  // Without the prefix cache only siblings find prefixes, while they last.
+  const bool demotes =
+      options.enable_prefix_caching &&
+      DemotesPrefixes(options.demote_prefixes, rates, block_size);
+  return {.num_blocks = group.num_blocks,
+          .block_size = block_size,
           .max_num_seqs = options.max_num_seqs,
           .max_model_len = options.max_model_len,
-          .num_host_blocks = num_host_blocks};
-}
-
-// A request that shares with nobody still has a scope if its own sequences can
-// find each other.
-CacheScope ScopeOf(const EngineOptions& options, const EngineRequest& request,
-                   RequestKey key) {
-  if (options.enable_prefix_caching && request.use_prefix_cache) {
-    return SharedScope(options.cache_salt_key, request.cache_salt.empty()
-                                                   ? request.tenant
-                                                   : request.cache_salt);
-  }
-  return NumSequences(request.sampling) > 1 ? PrivateScope(key) : 0;
-}
-
-std::unique_ptr<SequenceGroup> MakeGroup(RequestKey key, CacheScope scope,
-                                         EngineRequest request) {
-  auto group = std::make_unique<SequenceGroup>();
-  group->key = key;
-  group->request_id = std::move(request.request_id);
-  group->priority = request.priority;
-  group->sampling = std::move(request.sampling);
-  group->deadline = request.deadline;
-  group->cache_scope = scope;
-  const std::vector<TokenId>& stops = group->sampling.stop_token_ids;
-  const int32_t num_seqs = NumSequences(group->sampling);
-  group->sequences.resize(num_seqs);
-  if (group->sampling.beam_width > 0) {
-    group->beams = std::make_unique<BeamGroup>(group->sampling);
-  }
-  for (int32_t index = 0; index < num_seqs; ++index) {
-    Sequence& seq = group->sequences[index];
-    if (index + 1 < num_seqs) {
-      seq.tokens = request.prompt;
-    } else {
-      seq.tokens = std::move(request.prompt);
-    }
-    seq.stop_token_ids.assign(stops.begin(), stops.end());
-    std::sort(seq.stop_token_ids.begin(), seq.stop_token_ids.end());
-    seq.request = key;
-    seq.group = group.get();
-    seq.index = index;
-    seq.num_prompt_tokens = seq.num_tokens();
-    seq.min_tokens = group->sampling.slot.min_tokens;
-    seq.max_num_tokens = seq.num_tokens() + group->sampling.max_tokens;
-    seq.publishes = scope != 0;
-  }
-  WithholdUnlessAllReturned(group.get());
-  return group;
+          .num_host_blocks = group.num_host_blocks,
+          .demote_prefixes = demotes};
 }
 
 }  // namespace
@@ -81,9 +40,11 @@ absl::StatusOr<std::unique_ptr<EngineCore>> EngineCore::Create(
   QUIRE_ASSIGN_OR_RETURN(std::unique_ptr<SchedulingPolicy> policy,
                          MakeSchedulingPolicy(options.scheduling_policy));
   // The pool's size is the workers' to say; the rest can be refused now.
+  GroupReady smallest;
+  smallest.num_blocks = 1;
   QUIRE_ASSIGN_OR_RETURN(
       const std::unique_ptr<KvManager> manager,
-      MakeKvManager(options.kv_manager, MakeKvOptions(options, 1, 0)));
+      MakeKvManager(options.kv_manager, MakeKvOptions(options, smallest, {})));
   if (!policy->preempts() && !manager->reserves()) {
     return absl::InvalidArgumentError(absl::StrCat(
         "--scheduling_policy=", options.scheduling_policy,
@@ -106,10 +67,9 @@ EngineCore::~EngineCore() = default;
 
 void EngineCore::AddRequest(RequestKey key, EngineRequest request,
                             absl::Time now) {
-  const CacheScope scope = ScopeOf(options_, request, key);
-  const std::string tenant = std::move(request.tenant);
+  const std::string tenant = request.tenant;
   std::unique_ptr<SequenceGroup> owned =
-      MakeGroup(key, scope, std::move(request));
+      NewGroup(options_, key, std::move(request));
   SequenceGroup* group = owned.get();
   group->arrival = ++last_arrival_;
   group->arrival_time = now;
@@ -206,16 +166,15 @@ absl::Status EngineCore::OnGroupReady(const GroupReady& group, absl::Time now) {
     OnGroupLost(last_step_.group_epoch,
                 absl::UnavailableError("another group epoch began"), now);
   }
-  KvOptions kv_options =
-      MakeKvOptions(options_, group.num_blocks, group.num_host_blocks);
-  if (group.block_size > 0) kv_options.block_size = group.block_size;
+  const PreemptionRates rates = {
+      .swap_blocks = group.swap_blocks_per_second,
+      .prefill_tokens = group.prefill_tokens_per_second};
   absl::StatusOr<std::unique_ptr<KvManager>> kv =
-      MakeKvManager(options_.kv_manager, kv_options);
+      MakeKvManager(options_.kv_manager, MakeKvOptions(options_, group, rates));
   if (!kv.ok()) return absl::InternalError(std::string(kv.status().message()));
   kv_ = *std::move(kv);
-  SetWindow(kv_options.num_blocks);
-  rates_ = {.swap_blocks = group.swap_blocks_per_second,
-            .prefill_tokens = group.prefill_tokens_per_second};
+  SetWindow(group.num_blocks);
+  rates_ = rates;
   last_table_digest_ = kv_->table_digest();
   last_step_ = {.coordinator_epoch = group.coordinator_epoch,
                 .group_epoch = group.group_epoch,
@@ -251,15 +210,13 @@ void EngineCore::OnGroupLost(Epoch group_epoch, const absl::Status& cause,
   ++metrics_.counters.num_groups_lost;
   DropInFlight();
   CompactRunning();
+  waiting_.Interrupt(running_, WaitReason::kNoWorkerGroup, now);
   std::vector<SequenceGroup*> running;
   for (const RunningSequence& entry : running_) {
     SequenceGroup* group = slots_[entry.slot.value()]->group;
     if (running.empty() || running.back() != group) running.push_back(group);
   }
-  for (SequenceGroup* group : running) {
-    waiting_.Interrupt(*group, WaitReason::kNoWorkerGroup, now);
-    Requeue(group);
-  }
+  for (SequenceGroup* group : running) Requeue(group);
   waiting_.AllWait(WaitReason::kNoWorkerGroup, now);
   running_.clear();
   running_has_gaps_ = false;
@@ -437,6 +394,9 @@ EngineStats EngineCore::Stats() const {
     stats.num_blocks = usage.num_blocks;
     stats.num_free_blocks = usage.num_free;
     stats.num_cached_blocks = usage.num_cached;
+    stats.num_host_blocks = usage.num_host_blocks;
+    stats.num_free_host_blocks = usage.num_free_host_blocks;
+    stats.num_host_prefix_blocks = usage.num_host_prefix_blocks;
   }
   const EngineCounters& counters = metrics_.counters;
   stats.num_preemptions = counters.num_preemptions;

@@ -188,8 +188,8 @@ class EngineCore {
   // Preempts the group that running_[begin, end) is.
   void Preempt(size_t begin, size_t end);
   void AdmitDecided(InFlightStep* step, absl::Time now);
-  // *budget: tokens that this step may compute for it.
-  bool Admit(SequenceGroup* group, int32_t* budget, InFlightStep* step,
+  // `budget`: tokens that this step may compute for it.
+  bool Admit(SequenceGroup* group, int32_t budget, InFlightStep* step,
              absl::Time now);
   // Gives a sequence a free slot and, of *budget, tokens to compute. False: the
   // KV manager refused and nothing has changed.
@@ -210,6 +210,9 @@ class EngineCore {
   // `child` goes on with the first `num_tokens` tokens of `parent`, from the
   // next plan on. REQUIRES: parent has a slot, child has none, one is free.
   void Fork(Sequence* parent, Sequence* child, int32_t num_tokens);
+  // Whether its next write must be shown to the KV manager, which copies a
+  // block then, as far as a policy knows.
+  static void SetMustAsk(bool must_ask, RunningSequence* entry);
   // Takes back a fork that no plan carries yet. False: there is none.
   bool CancelFork(SlotId child);
   bool IsForkParent(SlotId slot) const;
@@ -229,6 +232,7 @@ class EngineCore {
   void ReleaseMovedBeams(SequenceGroup* group,
                          absl::Span<const BeamGroup::Move> moves);
   void SettleBeams(SequenceGroup* group);
+  void CountCopies(size_t begin, size_t end);
   void CountBlocks();
 
   const EngineOptions options_;

@@ -59,13 +59,18 @@ void EngineCore::Fork(Sequence* parent, Sequence* child, int32_t num_tokens) {
   entry.num_private_blocks = 0;  // the parent's entry has them
   // A position that the parent has computed for this same token is written
   // again with the same bits, so it needs no block of its own.
-  entry.shares_last_block =
-      entry.num_computed_tokens == parent_entry->num_computed_tokens &&
-      kv_->MustCopy(slot, entry.num_computed_tokens);
-  parent_entry->shares_last_block =
-      kv_->MustCopy(parent->slot, parent_entry->num_computed_tokens);
+  SetMustAsk(entry.num_computed_tokens == parent_entry->num_computed_tokens &&
+                 kv_->MustCopy(slot, entry.num_computed_tokens),
+             &entry);
+  SetMustAsk(kv_->MustCopy(parent->slot, parent_entry->num_computed_tokens),
+             parent_entry);
   const auto [begin, end] = GroupRange(*child->group);
   running_.insert(running_.begin() + end, entry);
+}
+
+void EngineCore::SetMustAsk(bool must_ask, RunningSequence* entry) {
+  entry->must_ask = must_ask;
+  entry->shares_last_block = must_ask;
 }
 
 bool EngineCore::CancelFork(SlotId child) {

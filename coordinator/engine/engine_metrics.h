@@ -46,6 +46,7 @@ struct EngineCounters {
   // Prompt tokens looked for in the prefix cache, and found computed there.
   int64_t num_cache_query_tokens = 0;
   int64_t num_cache_hit_tokens = 0;
+  int64_t num_host_hit_tokens = 0;     // of them, in host blocks
   int64_t num_copied_blocks = 0;       // on write, between siblings
   int64_t num_swapped_out_blocks = 0;  // to host memory
   int64_t num_swapped_in_blocks = 0;

@@ -11,6 +11,7 @@
 #include "absl/time/time.h"
 #include "common/sampling_params.h"
 #include "coordinator/engine/preemption_mode.h"
+#include "coordinator/engine/prefix_demotion.h"
 #include "coordinator/engine/tenant_config.h"
 
 namespace quire {
@@ -47,6 +48,8 @@ struct EngineOptions {
   bool enable_prefix_caching = true;
   // Blocks that a decode reads (common/sparse_attention.h); 0: all.
   int32_t sparse_pages = 0;
+  // What becomes of prefixes whose blocks are needed, if there is host memory.
+  PrefixDemotion demote_prefixes = PrefixDemotion::kAuto;
   // Of the hash that turns salts into scopes: secret, or clients could find
   // salts that collide.
   uint64_t cache_salt_key = 0;

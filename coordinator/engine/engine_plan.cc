@@ -98,10 +98,9 @@ void EngineCore::CompactRunning() {
 // The workers forget every slot; whoever ran is computed anew, because what a
 // wrong table wrote may lie in anyone's blocks. REQUIRES: nothing in flight.
 void EngineCore::BeginResync(absl::Time now) {
+  waiting_.Interrupt(running_, WaitReason::kResync, now);
   while (!running_.empty()) {
-    SequenceGroup* group = slots_[running_.back().slot.value()]->group;
-    waiting_.Interrupt(*group, WaitReason::kResync, now);
-    Requeue(group);
+    Requeue(slots_[running_.back().slot.value()]->group);
     CompactRunning();
   }
   released_.clear();
@@ -149,12 +148,13 @@ void EngineCore::RunDecided(InFlightStep* step) {
     const int32_t idx = slice.running_idx;
     RunningSequence& entry = running_[idx];
     const int32_t num_tokens = entry.num_computed_tokens + slice.num_tokens;
-    if (num_tokens > entry.num_blocks * block_size || entry.shares_last_block) {
+    if (num_tokens > entry.num_blocks * block_size || entry.must_ask) {
       const size_t num_copies = plan_.copies.size();
       const absl::Status status = kv_->Grow(
           entry.slot, entry.num_computed_tokens, slice.num_tokens, &plan_);
       if (!status.ok()) {
         ++metrics_.counters.num_refused_growths;
+        entry.shares_last_block = entry.must_ask;
         continue;
       }
       const int32_t num_blocks = kv_->NumBlocks(entry.slot);
@@ -162,7 +162,7 @@ void EngineCore::RunDecided(InFlightStep* step) {
           num_blocks - entry.num_blocks +
           static_cast<int32_t>(plan_.copies.size() - num_copies);
       entry.num_blocks = num_blocks;
-      entry.shares_last_block = false;
+      SetMustAsk(/*must_ask=*/false, &entry);
     }
     AddSlice(&entry, slice.num_tokens, step);
     // Siblings may share what it writes next. The first token after a fork
@@ -170,8 +170,7 @@ void EngineCore::RunDecided(InFlightStep* step) {
     // second one's copy becomes due.
     if ((idx > 0 && running_[idx - 1].arrival == entry.arrival) ||
         (idx + 1 < num_running && running_[idx + 1].arrival == entry.arrival)) {
-      entry.shares_last_block =
-          kv_->MustCopy(entry.slot, entry.num_computed_tokens);
+      SetMustAsk(kv_->MustCopy(entry.slot, entry.num_computed_tokens), &entry);
     }
   }
   // Decodes of preempted ones kept their places until here.

@@ -33,11 +33,10 @@ bool IsSwapFaster(const PreemptionRates& rates,
 }
 
 ParkMode ChooseParkMode(PreemptionMode mode, bool retains,
-                        int32_t num_free_host_blocks,
-                        const PreemptionRates& rates,
+                        int32_t num_host_blocks, const PreemptionRates& rates,
                         const PreemptionVictim& victim) {
   const bool swaps =
-      num_free_host_blocks > 0 &&
+      num_host_blocks > 0 &&
       (mode == PreemptionMode::kSwap ||
        (mode == PreemptionMode::kAuto && IsSwapFaster(rates, victim)));
   if (swaps) return ParkMode::kSwap;

@@ -39,10 +39,10 @@ struct PreemptionVictim {
 bool IsSwapFaster(const PreemptionRates& rates, const PreemptionVictim& victim);
 
 // `retains`: contents may stay in their blocks until those are needed, as
-// cached prefixes do. Without free host blocks nothing is swapped.
+// cached prefixes do. `num_host_blocks` are free, or hold only prefixes, which
+// make room: without any, nothing is swapped.
 ParkMode ChooseParkMode(PreemptionMode mode, bool retains,
-                        int32_t num_free_host_blocks,
-                        const PreemptionRates& rates,
+                        int32_t num_host_blocks, const PreemptionRates& rates,
                         const PreemptionVictim& victim);
 
 }  // namespace quire

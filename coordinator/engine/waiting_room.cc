@@ -27,7 +27,10 @@ void WaitingRoom::Register(SequenceGroup* group, const std::string& tenant,
                                   queues_.limits(group->tenant_idx).priority);
   group->rank = order_.Rank(group->priority, group->arrival_time);
   const int32_t queue_idx = queues_.QueueOf(group->tenant_idx);
-  places_[group->arrival] = {.tenant_idx = queue_idx, .rank = group->rank};
+  places_[group->arrival] = {
+      .tenant_idx = queue_idx,
+      .rank = group->rank,
+      .num_prompt_tokens = group->sequences.front().num_prompt_tokens};
   timelines_.Begin(
       group->arrival, group->request_id, queue_idx,
       has_workers ? WaitReason::kNextStep : WaitReason::kNoWorkerGroup,
@@ -65,9 +68,33 @@ void WaitingRoom::AllWait(WaitReason reason, absl::Time now) {
   timelines_.AllWait(reason, now);
 }
 
-void WaitingRoom::Interrupt(const SequenceGroup& group, WaitReason reason,
-                            absl::Time now) {
-  timelines_.Interrupt(group.arrival, {.reason = reason}, now);
+void WaitingRoom::Interrupt(absl::Span<const RunningSequence> running,
+                            WaitReason reason, absl::Time now) {
+  int64_t last_arrival = 0;
+  for (const RunningSequence& seq : running) {
+    NoteCharged(seq);
+    if (seq.arrival == last_arrival) continue;  // a sibling
+    last_arrival = seq.arrival;
+    timelines_.Interrupt(seq.arrival, {.reason = reason}, now);
+  }
+}
+
+void WaitingRoom::NoteCharged(const RunningSequence& seq) {
+  int32_t& num_charged = places_.at(seq.arrival).num_charged_tokens;
+  num_charged = std::max(num_charged, seq.num_computed_tokens);
+}
+
+void WaitingRoom::ChargePrefill(int64_t arrival, int32_t tenant_idx,
+                                int32_t num_computed, int32_t num_tokens) {
+  const Place& place = places_.at(arrival);
+  const int32_t begin =
+      std::max(num_computed - num_tokens, place.num_charged_tokens);
+  const int32_t num_prompt =
+      std::min(num_computed, place.num_prompt_tokens) - begin;
+  if (num_prompt > 0) queues_.ChargePrompt(tenant_idx, num_prompt);
+  const int32_t num_outputs =
+      num_computed - std::max(begin, place.num_prompt_tokens);
+  if (num_outputs > 0) queues_.ChargeOutputs(tenant_idx, num_outputs);
 }
 
 void WaitingRoom::FillView(absl::Span<const RunningSequence> running,
@@ -91,9 +118,7 @@ void WaitingRoom::TakeDecision(const View& view, const Decision& decision,
 
 void WaitingRoom::Charge(const View& view, const Decision& decision) {
   for (const int32_t running_idx : decision.preempted) {
-    const RunningSequence& seq = view.running[running_idx];
-    int32_t& num_charged = places_.at(seq.arrival).num_charged_tokens;
-    num_charged = std::max(num_charged, seq.num_computed_tokens);
+    NoteCharged(view.running[running_idx]);
   }
   for (const ScheduledSlice& slice : decision.slices) {
     const RunningSequence& seq = view.running[slice.running_idx];
@@ -101,13 +126,8 @@ void WaitingRoom::Charge(const View& view, const Decision& decision) {
       queues_.ChargeOutputs(seq.tenant_idx, 1);
       continue;
     }
-    int32_t num_tokens = slice.num_tokens;
-    if (seq.num_group_preemptions > 0) {
-      num_tokens = seq.num_computed_tokens + slice.num_tokens -
-                   std::max(seq.num_computed_tokens,
-                            places_.at(seq.arrival).num_charged_tokens);
-    }
-    if (num_tokens > 0) queues_.ChargePrompt(seq.tenant_idx, num_tokens);
+    ChargePrefill(seq.arrival, seq.tenant_idx,
+                  seq.num_computed_tokens + slice.num_tokens, slice.num_tokens);
   }
 }
 
@@ -210,12 +230,10 @@ void WaitingRoom::Preempt(const SequenceGroup& group, const Decision& decision,
   timelines_.Interrupt(group.arrival, why, now);
 }
 
-void WaitingRoom::Admit(const SequenceGroup& group, int32_t num_prompt_tokens,
-                        absl::Time now) {
+void WaitingRoom::Admit(const SequenceGroup& group, int32_t num_computed,
+                        int32_t num_tokens, absl::Time now) {
   timelines_.Run(group.arrival, now);
-  if (num_prompt_tokens > 0) {
-    queues_.ChargePrompt(group.tenant_idx, num_prompt_tokens);
-  }
+  ChargePrefill(group.arrival, group.tenant_idx, num_computed, num_tokens);
 }
 
 void WaitingRoom::FillMetrics(EngineMetrics* metrics) const {

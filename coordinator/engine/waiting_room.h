@@ -46,8 +46,9 @@ class WaitingRoom {
   void SetPool(int32_t num_blocks, absl::Time now);
   // Nobody can be served, because of `reason`.
   void AllWait(WaitReason reason, absl::Time now);
-  // It lost its slots without a policy's decision.
-  void Interrupt(const SequenceGroup& group, WaitReason reason, absl::Time now);
+  // They lose their slots without a policy's decision.
+  void Interrupt(absl::Span<const RunningSequence> running, WaitReason reason,
+                 absl::Time now);
 
   // Sets what the policy sees of those that wait.
   void FillView(absl::Span<const RunningSequence> running, absl::Time now,
@@ -61,9 +62,10 @@ class WaitingRoom {
   // Entry `preempted_idx` of the decision was carried out: the group waits.
   void Preempt(const SequenceGroup& group, const Decision& decision,
                size_t preempted_idx, absl::Time now);
-  // It has its slots. `num_prompt_tokens` are computed for the first time.
-  void Admit(const SequenceGroup& group, int32_t num_prompt_tokens,
-             absl::Time now);
+  // It has its slots. The step computes `num_tokens`, up to `num_computed` of
+  // its first sequence; what was computed before is not charged again.
+  void Admit(const SequenceGroup& group, int32_t num_computed,
+             int32_t num_tokens, absl::Time now);
 
   const RequestTimelines& timelines() const { return timelines_; }
   const TenantQueues& queues() const { return queues_; }
@@ -74,10 +76,17 @@ class WaitingRoom {
   struct Place {
     int32_t tenant_idx = 0;
     int64_t rank = 0;
-    int32_t num_charged_tokens = 0;  // computed before it was preempted
+    int32_t num_prompt_tokens = 0;
+    int32_t num_charged_tokens = 0;  // computed before it lost its slots
   };
 
   void Charge(const View& view, const Decision& decision);
+  // A prefill computes `num_tokens`, up to `num_computed`, of which those that
+  // were not computed before are charged: as prompt or, of one that comes back,
+  // as output.
+  void ChargePrefill(int64_t arrival, int32_t tenant_idx, int32_t num_computed,
+                     int32_t num_tokens);
+  void NoteCharged(const RunningSequence& seq);
   void Explain(const View& view, const Decision& decision, absl::Time now);
   void ExplainHead(const View& view, const Decision& decision, absl::Time now);
   void ExplainRest(const Decision& decision, absl::Time now);

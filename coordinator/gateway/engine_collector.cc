@@ -96,6 +96,14 @@ void EngineCollector::AddGauges(std::vector<MetricFamily>* families) const {
                           .Add(stats.num_cached_blocks, {{"state", "cached"}})
                           .Take());
   families->push_back(
+      gauge("quire_host_kv_blocks", "KV blocks of host memory by contents.")
+          .Add(stats.num_free_host_blocks, {{"state", "free"}})
+          .Add(stats.num_host_prefix_blocks, {{"state", "prefix"}})
+          .Add(stats.num_host_blocks - stats.num_free_host_blocks -
+                   stats.num_host_prefix_blocks,
+               {{"state", "preempted"}})
+          .Take());
+  families->push_back(
       gauge("quire_cache_config_info", "The KV cache's shape.")
           .Add(1, {{"block_size", absl::StrCat(info.block_size)},
                    {"num_gpu_blocks", absl::StrCat(info.num_blocks)}})
@@ -121,9 +129,16 @@ void EngineCollector::AddCounters(const EngineCounters& counters,
   add("quire_prefix_cache_query_tokens_total",
       "Prompt tokens looked for in the prefix cache.",
       counters.num_cache_query_tokens);
-  add("quire_prefix_cache_hit_tokens_total",
-      "Prompt tokens found computed in the prefix cache.",
-      counters.num_cache_hit_tokens);
+  families->push_back(
+      Family("quire_prefix_cache_hit_tokens_total",
+             "Prompt tokens found computed in the prefix cache, by where.",
+             MetricType::Counter, model_name_)
+          .Add(static_cast<double>(counters.num_cache_hit_tokens -
+                                   counters.num_host_hit_tokens),
+               {{"tier", "device"}})
+          .Add(static_cast<double>(counters.num_host_hit_tokens),
+               {{"tier", "host"}})
+          .Take());
   add("quire_copied_blocks_total",
       "KV blocks copied because a sibling shared them.",
       counters.num_copied_blocks);

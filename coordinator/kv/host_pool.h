@@ -7,6 +7,11 @@
 //     waits for the next plan;
 //   a host block is written once: whoever gets it second takes over the
 //     swap-out that is in the plan, since nobody wants the first any more.
+//
+// Who goes first when no block is free: what preempted sequences left behind
+// (kSurely) takes the place of prefixes (kPerhaps), the one that was moved here
+// first, and then of its own kind; a prefix only that of another prefix. So
+// prefixes fill what swaps leave over, and never keep a swap out.
 #ifndef COORDINATOR_KV_HOST_POOL_H_
 #define COORDINATOR_KV_HOST_POOL_H_
 
@@ -41,6 +46,10 @@ class HostPool {
   std::optional<HostBlockId> NextVictim(CacheRank rank) const;
   bool is_listed(HostBlockId block) const {
     return perhaps_.contains(block) || surely_.contains(block);
+  }
+  // Listed under this rank alone.
+  int32_t num_listed(CacheRank rank) const {
+    return (rank == CacheRank::kPerhaps ? perhaps_ : surely_).size();
   }
 
   // Write the move into the plan. REQUIRES: `host` claimed, and for a swap-out

@@ -48,6 +48,8 @@ struct KvUsage {
   int32_t num_held = 0;
   int32_t num_host_blocks = 0;
   int32_t num_free_host_blocks = 0;
+  // Used ones that hold nothing but prefixes: a swap may take them.
+  int32_t num_host_prefix_blocks = 0;
 };
 
 // Who may find whose prefixes: sequences of the same scope. 0: nobody's.
@@ -75,6 +77,12 @@ struct KvReuse {
   // Blocks among those that cost no free block, because others hold them or
   // the attention window has left them behind.
   int32_t num_held_blocks = 0;
+};
+
+// A block, and how many slots hold it.
+struct BlockHolders {
+  BlockId block = BlockId(-1);
+  int32_t num_slots = 0;
 };
 
 // What becomes of the contents that a preempted sequence leaves behind once
@@ -184,6 +192,14 @@ class KvManager {
   // not: somebody else holds or may ask for what is there, so that it may copy
   // a block first.
   virtual bool MustCopy(SlotId slot, int32_t num_computed) const = 0;
+
+  // Who holds the block that token `num_computed` of the slot is written to: it
+  // is copied as long as there are several. Nobody, if it has none yet or such
+  // blocks are never shared.
+  virtual BlockHolders HoldersOf(SlotId /*slot*/,
+                                 int32_t /*num_computed*/) const {
+    return {};
+  }
 
   // Restates where the slot's cache is.
   virtual CachePlacement Placement(SlotId slot) const = 0;

@@ -225,6 +225,14 @@ bool PagedManager::MustCopy(SlotId slot, int32_t num_computed) const {
          store_.IsWanted(block, num_computed % options_.block_size);
 }
 
+BlockHolders PagedManager::HoldersOf(SlotId slot, int32_t num_computed) const {
+  const BlockTable& table = At(slot).table;
+  const int32_t idx = num_computed / options_.block_size;
+  if (idx >= table.num_blocks()) return {};
+  const BlockId block = table.block(idx);
+  return {.block = block, .num_slots = store_.pool().num_refs(block)};
+}
+
 CachePlacement PagedManager::Placement(SlotId slot) const {
   return At(slot).table.blocks();
 }
@@ -236,7 +244,9 @@ KvUsage PagedManager::Usage() const {
           .num_cached = pool.num_cached(),
           .num_held = pool.num_blocks() - pool.num_available(),
           .num_host_blocks = store_.host_pool().num_blocks(),
-          .num_free_host_blocks = store_.host_pool().num_free()};
+          .num_free_host_blocks = store_.host_pool().num_free(),
+          .num_host_prefix_blocks =
+              store_.host_pool().num_listed(CacheRank::kPerhaps)};
 }
 
 absl::Status PagedManager::CheckInvariants() const {

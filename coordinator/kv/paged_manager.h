@@ -48,6 +48,7 @@ class PagedManager final : public KvManager {
   int32_t NumBlocks(SlotId slot) const override;
   int32_t NumPrivateBlocks(absl::Span<const SlotId> slots) const override;
   bool MustCopy(SlotId slot, int32_t num_computed) const override;
+  BlockHolders HoldersOf(SlotId slot, int32_t num_computed) const override;
   CachePlacement Placement(SlotId slot) const override;
   KvUsage Usage() const override;
   uint64_t table_digest() const override { return digest_.value(); }

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "coordinator/engine/preemption_mode.h"
+#include "coordinator/engine/prefix_demotion.h"
 #include "coordinator/engine/tenant_config.h"
 #include "proto/recording.pb.h"
 
@@ -125,6 +126,7 @@ void EncodeOptions(const EngineOptions& options, v1::RecordedOptions* message) {
   message->set_enable_prefix_caching(options.enable_prefix_caching);
   message->set_sliding_window(options.sliding_window);
   message->set_sparse_pages(options.sparse_pages);
+  message->set_demote_prefixes(PrefixDemotionName(options.demote_prefixes));
   message->set_priority_ageing_us(
       absl::ToInt64Microseconds(options.priority_ageing));
   EncodeTenants(options.tenants, message->mutable_tenants());
@@ -147,12 +149,13 @@ EngineOptions DecodeOptions(const v1::RecordedOptions& message) {
                               : OnGroupLostAction::kFail;
   options.forced_preemption_period = message.forced_preemption_period();
   // The salts' key stays secret: decisions depend on which salts are equal.
-  options.preemption_mode =
-      ParsePreemptionMode(message.preemption_mode())
-          .value_or(PreemptionMode::kRecompute);
+  options.preemption_mode = ParsePreemptionMode(message.preemption_mode())
+                                .value_or(PreemptionMode::kRecompute);
   options.enable_prefix_caching = message.enable_prefix_caching();
   options.sliding_window = message.sliding_window();
   options.sparse_pages = message.sparse_pages();
+  options.demote_prefixes = ParsePrefixDemotion(message.demote_prefixes())
+                                .value_or(PrefixDemotion::kNever);
   options.priority_ageing = absl::Microseconds(message.priority_ageing_us());
   options.tenants = DecodeTenants(message.tenants());
   return options;
@@ -169,6 +172,7 @@ void EncodeRequest(const EngineRequest& request, v1::RecordedRequest* message) {
   message->set_length_penalty(sampling.length_penalty);
   message->set_early_stopping(static_cast<int32_t>(sampling.early_stopping));
   EncodeTokens(sampling.stop_token_ids, message->mutable_stop_token_ids());
+  message->set_has_stop_strings(!sampling.stop.empty());
   message->set_max_tokens(sampling.max_tokens);
   message->set_priority(request.priority);
   message->set_tenant(request.tenant);
@@ -192,6 +196,7 @@ EngineRequest DecodeRequest(const v1::RecordedRequest& message) {
   sampling.early_stopping =
       static_cast<EarlyStopping>(message.early_stopping());
   sampling.stop_token_ids = DecodeTokens(message.stop_token_ids());
+  if (message.has_stop_strings()) sampling.stop.push_back("(not recorded)");
   sampling.max_tokens = message.max_tokens();
   request.priority = message.priority();
   request.tenant = message.tenant();

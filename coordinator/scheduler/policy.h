@@ -36,7 +36,10 @@ struct RunningSequence {
   // That come back to the pool if its whole group is released.
   int32_t num_private_blocks = 0;
   bool shares_last_block = false;  // the next write copies a block first
-  bool awaits_result = false;      // may not be planned before the last result
+  // The engine's own: the next write must be shown to the KV manager, room or
+  // not. It copies no more than shares_last_block says.
+  bool must_ask = false;
+  bool awaits_result = false;  // may not be planned before the last result
 
   bool is_prefill() const { return num_computed_tokens < num_prefill_tokens; }
   bool is_exhausted() const { return num_tokens >= max_num_tokens; }

@@ -56,6 +56,7 @@ TEST_F(CoordinatorFlagsTest, ValuesReachTheirRooms) {
                         "--load_format=dummy", "--on_group_lost=reform",
                         "--step_timeout=1.5", "--dtype=float32",
                         "--forced_preemption_period=5", "--priority_ageing=5s",
+                        "--demote_prefixes=always",
                         "--sparse_attention=top_pages:32"});
   ASSERT_TRUE(options.ok()) << options.status();
   EXPECT_EQ(options->max_model_len, 100);
@@ -67,6 +68,34 @@ TEST_F(CoordinatorFlagsTest, ValuesReachTheirRooms) {
   EXPECT_EQ(options->engine.forced_preemption_period, 5);
   EXPECT_EQ(options->engine.priority_ageing, absl::Seconds(5));
   EXPECT_EQ(options->engine.sparse_pages, 32);
+  EXPECT_EQ(options->engine.demote_prefixes, PrefixDemotion::kAlways);
+}
+
+TEST_F(CoordinatorFlagsTest, HostMemoryIsTakenIfAnybodyMayMoveBlocksThere) {
+  struct Case {
+    std::vector<std::string> flags;
+    bool takes;
+  };
+  const std::vector<Case> cases = {
+      {{"--swap_space=2"}, true},
+      {{"--swap_space=2", "--preemption_mode=recompute"}, true},
+      {{"--swap_space=2", "--demote_prefixes=never"}, true},
+      {{"--swap_space=2", "--preemption_mode=recompute",
+        "--demote_prefixes=never"},
+       false},
+      {{"--swap_space=2", "--preemption_mode=recompute",
+        "--enable_prefix_caching=false"},
+       false},
+      {{"--swap_space=2", "--kv_manager=virtual"}, false},
+  };
+  for (size_t i = 0; i < cases.size(); ++i) {
+    absl::FlagSaver saver;
+    const auto options = Parse(cases[i].flags);
+    ASSERT_TRUE(options.ok()) << options.status();
+    EXPECT_EQ(options->launch.swap_space_bytes,
+              cases[i].takes ? int64_t{2} << 30 : 0)
+        << "case " << i;
+  }
 }
 
 TEST_F(CoordinatorFlagsTest, BadValuesNameTheFlagAndItsRange) {
@@ -75,6 +104,7 @@ TEST_F(CoordinatorFlagsTest, BadValuesNameTheFlagAndItsRange) {
       {"--dtype=int8", "auto or float32 or bfloat16"},
       {"--load_format=pt", "auto or safetensors or dummy"},
       {"--preemption_mode=keep", "recompute"},
+      {"--demote_prefixes=true", "auto or always or never"},
       {"--swap_space=-1", "swap_space"},
       {"--on_group_lost=panic", "exit or reform"},
       {"--block_size=24", "power of two"},

@@ -25,10 +25,12 @@ using Tokens = std::vector<TokenId>;
 // An engine whose outputs are kept by sequence.
 class Driver {
  public:
-  Driver(const EngineOptions& options, int32_t num_blocks)
+  Driver(const EngineOptions& options, int32_t num_blocks,
+         int32_t num_host_blocks = 0)
       : workers_({.num_blocks = num_blocks,
                   .block_size = options.block_size,
                   .max_num_seqs = options.max_num_seqs,
+                  .num_host_blocks = num_host_blocks,
                   .sliding_window = options.sliding_window}) {
     auto core = EngineCore::Create(options);
     EXPECT_TRUE(core.ok()) << core.status();
@@ -228,7 +230,8 @@ class BeamEngineTest : public testing::TestWithParam<Setting> {
 };
 
 TEST_P(BeamEngineTest, EverySearchFindsWhatItFindsAlone) {
-  Driver driver(RequeueingOptions(GetParam()), GetParam().num_blocks);
+  Driver driver(RequeueingOptions(GetParam()), GetParam().num_blocks,
+                GetParam().num_host_blocks);
   const std::vector<EngineRequest> requests = Requests();
   std::vector<RequestKey> keys;
   for (const EngineRequest& request : requests) {
@@ -238,10 +241,12 @@ TEST_P(BeamEngineTest, EverySearchFindsWhatItFindsAlone) {
   Expect(requests, keys, &driver);
   EXPECT_GT(driver.num_forks(), 100);
   EXPECT_EQ(driver.core().Stats().num_preemptions > 0, GetParam().must_preempt);
+  EXPECT_EQ(driver.workers().num_swaps() > 0, GetParam().num_host_blocks > 0);
 }
 
 TEST_P(BeamEngineTest, LossesAndResyncsAndCancelsChangeNothingForOthers) {
-  Driver driver(RequeueingOptions(GetParam()), GetParam().num_blocks);
+  Driver driver(RequeueingOptions(GetParam()), GetParam().num_blocks,
+                GetParam().num_host_blocks);
   const std::vector<EngineRequest> requests = Requests();
   std::vector<RequestKey> keys;
   for (const EngineRequest& request : requests) {
@@ -292,7 +297,10 @@ INSTANTIATE_TEST_SUITE_P(
         Setting{64, 64, 4, 4096, 3, 2, true, 9},
         Setting{250, 512, 16, 60, 0, 2, true, 24},
         Setting{250, 64, 4, 130, 0, 3, true, 24},
-        Setting{250, 256, 1, 400, 0, 2, true, 24}),
+        Setting{250, 256, 1, 400, 0, 2, true, 24},
+        // The preempted are swapped.
+        Setting{250, 512, 16, 150, 0, 2, true, 0, 400},
+        Setting{250, 512, 4, 540, 0, 1, true, 0, 200}),
     Name);
 
 TEST(BeamEngineTest, ThePromptIsComputedOnceAndItsBlocksAreShared) {
@@ -316,6 +324,50 @@ TEST(BeamEngineTest, ThePromptIsComputedOnceAndItsBlocksAreShared) {
   EXPECT_GT(most_held, 10);
   EXPECT_GT(counters.num_table_block_steps, 2 * counters.num_held_block_steps);
   driver.ExpectClean();
+}
+
+TEST(BeamEngineTest, BeamsSwappedInTheMiddleOfASearchGoOnWhereTheyWere) {
+  EngineOptions options;
+  options.max_num_seqs = 32;
+  options.block_size = 4;
+  options.preemption_mode = PreemptionMode::kSwap;
+  options.watermark = 0;
+  // The search, after the other has grown, does not fit beside it.
+  Driver driver(options, /*num_blocks=*/8 * 12, /*num_host_blocks=*/256);
+  EngineRequest other = MakeRequest("other", 150, 80, 3);
+  EngineRequest search = Beams("search", 20, 28, 8, 7);
+  const RequestKey other_key = driver.Submit(other);
+  const RequestKey key = driver.Submit(search);
+  // Something else takes what the search leaves.
+  EngineRequest third = MakeRequest("third", 150, 60, 4);
+  third.priority = -1;
+  for (int i = 0; i < 15; ++i) driver.Step();
+  const RequestKey third_key = driver.Submit(third);
+  driver.Run();
+  ExpectFound(search, driver.outputs(key));
+  EXPECT_FALSE(driver.outputs(other_key).empty());
+  EXPECT_FALSE(driver.outputs(third_key).empty());
+  const EngineCounters counters = driver.core().TakeMetrics().counters;
+  EXPECT_GT(counters.num_preemptions, 0);
+  EXPECT_GT(counters.num_swapped_out_blocks, 0);
+  EXPECT_GT(counters.num_swapped_in_blocks, 0);
+}
+
+TEST(BeamEngineTest, TheLastOfSeveralWritersNeedsNoBlockForACopy) {
+  EngineOptions options;
+  options.max_num_seqs = 8;
+  options.watermark = 0;
+  // The holder has three blocks all along. The search has one full block of
+  // prompt in common and a partly filled one, which becomes four: five in all,
+  // and no more are there.
+  Driver driver(options, /*num_blocks=*/3 + 5);
+  driver.Submit(MakeRequest("holder", 33, 14, 2));
+  const EngineRequest search = Beams("search", 20, 12, 4);
+  const RequestKey key = driver.Submit(search);
+  driver.Run();
+  ExpectFound(search, driver.outputs(key));
+  EXPECT_EQ(driver.core().Stats().num_preemptions, 0);
+  EXPECT_EQ(driver.core().TakeMetrics().counters.num_refused_growths, 0);
 }
 
 TEST(BeamEngineTest, OthersRunAheadWhileASearchWaitsForItsResults) {

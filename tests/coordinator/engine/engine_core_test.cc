@@ -2,6 +2,7 @@
 #include "coordinator/engine/engine_core.h"
 
 #include <algorithm>
+#include <optional>
 #include <random>
 #include <set>
 #include <string>
@@ -226,6 +227,41 @@ TEST(EngineCoreTest, NoTokenIsPlannedAfterADeadline) {
   EXPECT_EQ(engine.Heard(patient_key).tokens, Expected(patient));
   // A deadline is forgotten with its request.
   EXPECT_EQ(engine.core().NextDeadline(), absl::InfiniteFuture());
+  engine.ExpectClean();
+}
+
+TEST(EngineCoreTest, WhatCannotMeetItsDeadlineEvenAloneIsRefusedAtOnce) {
+  EngineHarness engine(Options(), 64);
+  // 30 steps of 10 ms each.
+  const RequestKey first = engine.MustSubmit(MakeRequest("first", 8, 30));
+  while (true) {
+    engine.Plan();
+    std::optional<StepResult> result = engine.workers().TakeResult();
+    if (!result.has_value()) break;
+    result->step_us = 10000;
+    engine.core().OnStepResult(*std::move(result), engine.now());
+  }
+  EXPECT_EQ(engine.Heard(first).num_last_words, 1);
+  // 50 tokens take half a second.
+  EngineRequest late = MakeRequest("late", 8, 50, 2);
+  late.deadline = engine.now() + absl::Milliseconds(300);
+  const RequestKey late_key = engine.MustSubmit(late);
+  const HeardStream& refused = engine.Heard(late_key);
+  EXPECT_EQ(refused.status.code(), absl::StatusCode::kDeadlineExceeded);
+  EXPECT_NE(refused.status.message().find("and has 300 ms"), std::string::npos)
+      << refused.status;
+  EXPECT_EQ(engine.intake().num_queued(), 0);
+  EXPECT_EQ(engine.core().Stats().num_running, 0);
+  // One that may stop earlier, and one with enough time, are served.
+  late.request_id = "stops";
+  late.sampling.stop_token_ids = {kSimulatedVocabSize - 1};
+  const RequestKey stops = engine.MustSubmit(late);
+  EngineRequest timely = MakeRequest("timely", 8, 50, 3);
+  timely.deadline = engine.now() + absl::Seconds(1);
+  const RequestKey timely_key = engine.MustSubmit(timely);
+  engine.RunUntilIdle();
+  EXPECT_EQ(engine.Heard(stops).tokens, ExpectedStream(late));
+  EXPECT_EQ(engine.Heard(timely_key).tokens, Expected(timely));
   engine.ExpectClean();
 }
 

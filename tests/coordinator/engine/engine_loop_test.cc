@@ -202,6 +202,36 @@ TEST_F(EngineLoopTest, AnIdMayBeUsedAgainOnceItsEndWasHeard) {
   }
 }
 
+TEST_F(EngineLoopTest, ExplainsWhoRunsWhoWaitsAndWhoHasEnded) {
+  options_.max_num_seqs = 1;
+  Start(/*deliver=*/false);  // nobody gets further
+  const auto runs = loop_->Submit(MakeRequest("runs", 8, 10));
+  WaitFor([this] { return workers_.num_plans() >= 2; });
+  const auto waits = loop_->Submit(MakeRequest("waits", 8, 10, 2));
+  ASSERT_TRUE(runs.ok() && waits.ok());
+  // The next decision is made when a step is known.
+  loop_->OnStepResult(*workers_.TakeResult());
+  WaitFor([this] {
+    const auto timeline = loop_->Explain("waits");
+    return timeline.ok() && !timeline->intervals.empty() &&
+           timeline->intervals.back().why.reason != WaitReason::kNextStep;
+  });
+  EXPECT_EQ(loop_->Explain("runs")->state, TimelineState::kRunning);
+  const auto timeline = loop_->Explain("waits");
+  EXPECT_EQ(timeline->state, TimelineState::kWaiting);
+  EXPECT_EQ(timeline->intervals.back().why.reason, WaitReason::kNoSlot);
+  EXPECT_EQ(timeline->waited(), timeline->end - timeline->arrival);
+  EXPECT_EQ(loop_->Explain("stranger").status().code(),
+            absl::StatusCode::kNotFound);
+  loop_->Finish(*waits, FinishReason::kCancelled);
+  WaitFor([this] {
+    return loop_->Explain("waits")->state == TimelineState::kEnded;
+  });
+  loop_->Stop();
+  EXPECT_EQ(loop_->Explain("runs").status().code(),
+            absl::StatusCode::kUnavailable);
+}
+
 TEST_F(EngineLoopTest, ADeadlineWakesAnIdleLoop) {
   Start(/*deliver=*/false);  // results never come
   EngineRequest request = MakeRequest("a", 4, 400);

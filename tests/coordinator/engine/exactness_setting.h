@@ -22,6 +22,7 @@ struct Setting {
   int32_t run_ahead_depth;
   bool must_preempt = false;
   int32_t sliding_window = 0;  // tokens
+  int32_t num_host_blocks = 0;  // > 0: the preempted are swapped
 };
 
 inline std::string Name(const testing::TestParamInfo<Setting>& info) {
@@ -29,7 +30,8 @@ inline std::string Name(const testing::TestParamInfo<Setting>& info) {
   return absl::StrCat("seqs", s.max_num_seqs, "tokens",
                       s.max_num_batched_tokens, "block", s.block_size, "of",
                       s.num_blocks, "force", s.forced_preemption_period,
-                      "ahead", s.run_ahead_depth, "window", s.sliding_window);
+                      "ahead", s.run_ahead_depth, "window", s.sliding_window,
+                      "host", s.num_host_blocks);
 }
 
 inline EngineOptions OptionsOf(const Setting& setting) {
@@ -41,6 +43,9 @@ inline EngineOptions OptionsOf(const Setting& setting) {
   options.sliding_window = setting.sliding_window;
   options.forced_preemption_period = setting.forced_preemption_period;
   options.run_ahead_depth = setting.run_ahead_depth;
+  if (setting.num_host_blocks > 0) {
+    options.preemption_mode = PreemptionMode::kSwap;
+  }
   return options;
 }
 

@@ -220,6 +220,47 @@ TEST(FairnessTest, WeightsAreKeptWithinATenth) {
   EXPECT_NEAR(served["four"] / total, 4.0 / 7, 0.4 / 7);
 }
 
+TEST(FairnessTest, NobodyPaysForTheSamePromptTwice) {
+  // A lost group, tables that had to be restated, and forced preemptions, in
+  // the middle of a prompt and of its outputs.
+  for (int disturbance : {0, 1, 2, 3}) {
+    for (int num_steps : {1, 3, 9}) {
+      EngineOptions options = Options();
+      options.max_num_batched_tokens = 32;
+      options.on_group_lost = OnGroupLostAction::kRequeue;
+      if (disturbance == 3) options.forced_preemption_period = 2;
+      EngineHarness engine(options, 64);
+      EngineRequest request = MakeRequest("r", 100, 20);
+      request.tenant = "a";
+      const RequestKey key = engine.MustSubmit(request);
+      engine.RunUntilIdle(num_steps);
+      if (disturbance == 1) {
+        engine.LoseGroup("cable");
+        engine.BeginGroup();
+      }
+      if (disturbance == 2) engine.workers().CorruptNextDigest();
+      engine.RunUntilIdle();
+      EXPECT_EQ(engine.Heard(key).tokens, ExpectedStream(request));
+      EngineMetrics metrics;
+      engine.core().FillWaitMetrics(&metrics);
+      int64_t num_prompt_tokens = 0;
+      int64_t num_output_tokens = 0;
+      for (const TenantServed& served : metrics.tenants) {
+        num_prompt_tokens += served.num_prompt_tokens;
+        num_output_tokens += served.num_output_tokens;
+      }
+      // The first output comes with the prompt. What a loss interrupts may be
+      // decoded, and paid for, again.
+      if (disturbance == 0 || disturbance == 3) {
+        EXPECT_EQ(num_output_tokens, 19) << "disturbance " << disturbance;
+      }
+      EXPECT_EQ(num_prompt_tokens, 100)
+          << "disturbance " << disturbance << " after " << num_steps;
+      engine.ExpectClean();
+    }
+  }
+}
+
 TEST(FairnessTest, AgeingLetsALowPriorityFinishUnderAHighOnesFlood) {
   const auto ttft_of_low = [](absl::Duration ageing) {
     EngineOptions options = Options();

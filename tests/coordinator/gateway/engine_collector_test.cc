@@ -22,6 +22,9 @@ TEST(EngineCollectorTest, ReportsBlocksByWhatTheyHold) {
   stats.num_blocks = 100;
   stats.num_free_blocks = 70;
   stats.num_cached_blocks = 10;
+  stats.num_host_blocks = 50;
+  stats.num_free_host_blocks = 15;
+  stats.num_host_prefix_blocks = 30;
   engine.SetStats(stats);
   EngineCollector collector("tiny", &engine, [] { return EngineMetrics(); });
   const std::string text =
@@ -32,6 +35,10 @@ TEST(EngineCollectorTest, ReportsBlocksByWhatTheyHold) {
                               "\"tiny\"} 20"));
   EXPECT_THAT(text, HasSubstr("quire_kv_blocks{state=\"cached\",model_name="
                               "\"tiny\"} 10"));
+  EXPECT_THAT(text, HasSubstr("quire_host_kv_blocks{state=\"prefix\","
+                              "model_name=\"tiny\"} 30"));
+  EXPECT_THAT(text, HasSubstr("quire_host_kv_blocks{state=\"preempted\","
+                              "model_name=\"tiny\"} 5"));
   EXPECT_THAT(text,
               HasSubstr("quire_kv_cache_usage_ratio{model_name=\"tiny\"} 0.2"));
 }
@@ -63,6 +70,7 @@ TEST(EngineCollectorTest, SamplesAddUpOverScrapes) {
   metrics.counters.num_generated_tokens = 9;
   metrics.counters.num_cache_query_tokens = 60;
   metrics.counters.num_cache_hit_tokens = 40;
+  metrics.counters.num_host_hit_tokens = 16;
   RequestSample sample;
   sample.arrival = absl::UnixEpoch();
   sample.first_scheduled = sample.arrival + absl::Seconds(1);
@@ -80,8 +88,10 @@ TEST(EngineCollectorTest, SamplesAddUpOverScrapes) {
       text, HasSubstr("quire_generation_tokens_total{model_name=\"tiny\"} 9"));
   EXPECT_THAT(text, HasSubstr("quire_prefix_cache_query_tokens_total{"
                               "model_name=\"tiny\"} 60"));
-  EXPECT_THAT(text, HasSubstr("quire_prefix_cache_hit_tokens_total{"
-                              "model_name=\"tiny\"} 40"));
+  EXPECT_THAT(text, HasSubstr("quire_prefix_cache_hit_tokens_total{tier="
+                              "\"device\",model_name=\"tiny\"} 24"));
+  EXPECT_THAT(text, HasSubstr("quire_prefix_cache_hit_tokens_total{tier="
+                              "\"host\",model_name=\"tiny\"} 16"));
   EXPECT_THAT(text, HasSubstr("quire_queue_seconds_count{model_name=\"tiny\"} "
                               "2"));
   EXPECT_THAT(text,

@@ -330,6 +330,39 @@ TEST_F(PagedManagerCacheTest, DemotedPrefixesMakeRoomForParkedBlocks) {
             8);
 }
 
+TEST_F(PagedManagerCacheTest, DemotedPrefixesTakeNoRoomFromParkedBlocks) {
+  Make(2, /*num_host_blocks=*/3, /*demote_prefixes=*/true);
+  Admit(0, Tokens(8), /*scope=*/0);
+  Park(0, 8, ParkMode::kSwap);
+  Admit(1, Tokens(8, 500));  // the parked one moves out
+  manager_->Release(SlotId(1));
+  EXPECT_EQ(manager_->Usage().num_host_prefix_blocks, 0);
+  Admit(2, Tokens(8, 900), /*scope=*/0);  // one block of the prefix finds room
+  manager_->Release(SlotId(2));
+  EXPECT_EQ(manager_->Usage().num_free_host_blocks, 0);
+  EXPECT_EQ(manager_->Usage().num_host_prefix_blocks, 1);
+  EXPECT_EQ(
+      manager_->FindReusable(Admission(0, Tokens(9), 0)).num_computed_tokens,
+      8);
+  // Of a prefix the tail went first, and the head over it.
+  EXPECT_EQ(
+      manager_->FindReusable(Admission(3, Tokens(9, 500))).num_computed_tokens,
+      4);
+}
+
+TEST_F(PagedManagerCacheTest, ADemotedPrefixThatIsComputedAgainLeavesTheHost) {
+  Make(4, /*num_host_blocks=*/4, /*demote_prefixes=*/true);
+  Admit(0, Tokens(8));
+  manager_->Release(SlotId(0));
+  Admit(1, Tokens(16, 500), /*scope=*/0);
+  manager_->Release(SlotId(1));
+  EXPECT_EQ(manager_->Usage().num_host_prefix_blocks, 2);
+  // Of its own last block only the copy on the device is kept.
+  EXPECT_EQ(Admit(2, Tokens(8)).num_computed, 4);
+  EXPECT_EQ(manager_->Usage().num_host_prefix_blocks, 0);
+  EXPECT_EQ(manager_->Usage().num_free_host_blocks, 4);
+}
+
 TEST_F(PagedManagerCacheTest, AWriterInAPublishedBlockTakesItFromTheIndex) {
   Make(8);
   Admit(0, Tokens(8));

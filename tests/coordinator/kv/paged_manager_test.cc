@@ -82,9 +82,14 @@ TEST(PagedManagerTest, AForkTakesNoBlockUntilOneOfThemWrites) {
   EXPECT_TRUE(manager.MustCopy(SlotId(0), 6));
   EXPECT_EQ(manager.NumPrivateBlocks({SlotId(0)}), 0);
   EXPECT_EQ(manager.NumPrivateBlocks({SlotId(0), SlotId(1)}), 2);
+  EXPECT_EQ(manager.HoldersOf(SlotId(0), 6).num_slots, 2);
+  EXPECT_EQ(manager.HoldersOf(SlotId(0), 6).block,
+            manager.HoldersOf(SlotId(1), 6).block);
+  EXPECT_EQ(manager.HoldersOf(SlotId(0), 8).num_slots, 0);  // has none yet
 
   StepPlan plan;
   ASSERT_TRUE(manager.Grow(SlotId(0), 6, 1, &plan).ok());
+  EXPECT_EQ(manager.HoldersOf(SlotId(1), 6).num_slots, 1);
   ASSERT_EQ(plan.copies.size(), 1);
   ASSERT_EQ(plan.replaced.size(), 1);
   EXPECT_TRUE(plan.appended.empty());

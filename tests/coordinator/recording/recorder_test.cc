@@ -5,7 +5,6 @@
 #include <string>
 #include <vector>
 
-#include "coordinator/recording/recording_wire.h"
 #include "google/protobuf/util/delimited_message_util.h"
 #include "gtest/gtest.h"
 #include "proto/recording.pb.h"
@@ -21,17 +20,6 @@ EngineRequest Request() {
   EngineRequest request;
   request.request_id = "r";
   request.prompt = {1, 2, 70000};
-  request.sampling.slot.temperature = 0.25;
-  request.sampling.slot.seed = 0xffffffffffffffff;
-  request.sampling.slot.stop_token_ids = {2};
-  request.sampling.n = 2;
-  request.sampling.best_of = 3;
-  request.sampling.stop_token_ids = {2, 5};
-  request.sampling.early_stopping = EarlyStopping::kNever;
-  request.priority = -3;
-  request.tenant = "t";
-  request.use_prefix_cache = false;
-  request.deadline = absl::FromUnixSeconds(1234);
   return request;
 }
 
@@ -78,51 +66,6 @@ TEST(RecorderTest, WritesWhatItIsShownInOrder) {
   EXPECT_EQ(records[2].plan().step_id(), 5);
   EXPECT_EQ(records[3].finish().reason(),
             static_cast<int>(FinishReason::kStop));
-}
-
-TEST(RecorderTest, RequestsComeBackWhole) {
-  const EngineRequest request = Request();
-  v1::RecordedRequest message;
-  EncodeRequest(request, &message);
-  const EngineRequest back = DecodeRequest(message);
-  EXPECT_EQ(back.request_id, request.request_id);
-  EXPECT_EQ(back.prompt, request.prompt);
-  EXPECT_EQ(back.sampling.slot, request.sampling.slot);
-  EXPECT_EQ(back.sampling.n, request.sampling.n);
-  EXPECT_EQ(back.sampling.best_of, request.sampling.best_of);
-  EXPECT_EQ(back.sampling.stop_token_ids, request.sampling.stop_token_ids);
-  EXPECT_EQ(back.sampling.early_stopping, request.sampling.early_stopping);
-  EXPECT_EQ(back.priority, request.priority);
-  EXPECT_EQ(back.tenant, request.tenant);
-  EXPECT_EQ(back.use_prefix_cache, request.use_prefix_cache);
-  EXPECT_EQ(back.deadline, request.deadline);
-}
-
-TEST(RecorderTest, OptionsComeBackWhole) {
-  EngineOptions options;
-  options.max_num_seqs = 7;
-  options.kv_manager = "orca_max";
-  options.scheduling_policy = "orca";
-  options.watermark = 0.125;
-  options.sliding_window = 48;
-  options.priority_ageing = absl::Seconds(3);
-  options.sparse_pages = 8;
-  options.tenants.tenants["a"] = {.weight = 2, .max_blocks = 9};
-  options.on_group_lost = OnGroupLostAction::kRequeue;
-  v1::RecordedOptions message;
-  EncodeOptions(options, &message);
-  const EngineOptions back = DecodeOptions(message);
-  EXPECT_EQ(back.max_num_seqs, 7);
-  EXPECT_EQ(back.kv_manager, "orca_max");
-  EXPECT_EQ(back.scheduling_policy, "orca");
-  EXPECT_EQ(back.watermark, 0.125);
-  EXPECT_EQ(back.sliding_window, 48);
-  EXPECT_EQ(back.priority_ageing, absl::Seconds(3));
-  EXPECT_EQ(back.sparse_pages, 8);
-  EXPECT_EQ(back.tenants.Of("a").weight, 2);
-  EXPECT_EQ(back.tenants.Of("a").max_blocks, 9);
-  EXPECT_EQ(back.tenants.Of("b").weight, 1);
-  EXPECT_EQ(back.on_group_lost, OnGroupLostAction::kRequeue);
 }
 
 TEST(RecorderTest, EndsInsteadOfHoldingMoreThanItMay) {
