@@ -268,8 +268,8 @@ bool EngineCore::Place(Sequence* seq, int32_t* budget, InFlightStep* step) {
     if (seq->publishes || seq->parked) {
       num_reusable = kv_->FindReusable(admission).num_computed_tokens;
     }
-    num_tokens = std::min({num_tokens, seq->num_tokens() - num_reusable,
-                           MaxChunk(num_reusable)});
+    num_tokens = std::min(
+        {num_tokens, seq->num_tokens() - num_reusable, MaxChunk(num_reusable)});
   }
   admission.num_new_tokens = std::max(
       num_tokens, kv_->AdmissionTokens(seq->num_tokens(), seq->max_num_tokens));

@@ -3,7 +3,8 @@
 // The promise itself, on a real model: a request's token ids are a function of
 // the request, bitwise, whatever else is in the batch, however prompts are cut,
 // however large blocks are, whoever is preempted, however far the engine runs
-// ahead, whom it shares a prefix with, or whether it is one of n.
+// ahead, whom it shares a prefix with, whether it is one of n or of a search's
+// beams, how urgent it is, and through what memory its blocks have gone.
 // (tests/coordinator/engine/exactness_test.cc holds the engine alone to it,
 // over many more schedules.)
 #include <map>
@@ -26,7 +27,8 @@ constexpr int kVocabSize = 4096;
 using Streams = std::vector<std::vector<TokenId>>;
 
 // Half of them greedy, the others through every filter of the sampler. A third
-// begin alike, and every eighth asks for three answers.
+// begin alike, every eighth asks for three answers, every sixteenth for the two
+// best of three beams, and they are of five priorities.
 std::vector<EngineRequest> Requests() {
   std::mt19937 random(20230906);
   std::vector<EngineRequest> requests(kNumPrompts);
@@ -51,14 +53,25 @@ std::vector<EngineRequest> Requests() {
     if (i % 6 == 2) sampling.slot.repetition_penalty = 1.2f;
     if (i % 6 == 3) sampling.slot.frequency_penalty = 0.3f;
     if (i % 8 == 5) sampling.n = sampling.best_of = 3;
+    if (i % 16 == 7) {
+      sampling.slot = SlotSampling();
+      sampling.slot.temperature = 0;
+      sampling.beam_width = 3;
+      sampling.n = sampling.best_of = 2;
+    }
+    request.priority = i % 5 - 2;
   }
   return requests;
 }
 
-// A request of its own for each sequence.
+// A request of its own for each sequence that is sampled.
 std::vector<EngineRequest> Singles() {
   std::vector<EngineRequest> singles;
   for (const EngineRequest& request : Requests()) {
+    if (request.sampling.beam_width > 0) {
+      singles.push_back(request);
+      continue;
+    }
     for (int32_t index = 0; index < request.sampling.n; ++index) {
       EngineRequest& single = singles.emplace_back(request);
       single.request_id = absl::StrCat(request.request_id, "-", index);
@@ -76,6 +89,14 @@ InProcessRun RunAll(InProcessSetting setting) {
   return RunInProcess(setting, Requests());
 }
 
+Streams Flat(const InProcessRun& run) {
+  Streams streams;
+  for (const std::vector<HeardSequence>& request : run.sequences) {
+    for (const HeardSequence& seq : request) streams.push_back(seq.tokens);
+  }
+  return streams;
+}
+
 // Each request with the workers to itself, one token at a time but for its
 // prompt.
 const Streams& Alone(int32_t tensor_parallel_size, DType dtype) {
@@ -85,11 +106,12 @@ const Streams& Alone(int32_t tensor_parallel_size, DType dtype) {
     InProcessSetting alone;
     alone.tensor_parallel_size = tensor_parallel_size;
     alone.dtype = dtype;
-    alone.max_num_seqs = 1;
+    alone.max_num_seqs = 3;  // beams of one search
+    alone.one_at_a_time = true;
     alone.run_ahead_depth = 1;
     alone.enable_prefix_caching = false;
     alone.model = ModelFolder("tools/demo_model/model");
-    streams = RunInProcess(alone, Singles()).streams;
+    streams = Flat(RunInProcess(alone, Singles()));
   }
   return streams;
 }
@@ -100,10 +122,7 @@ TEST_P(ExactnessTest, EveryStreamIsThatOfTheRequestAlone) {
   const InProcessSetting& setting = GetParam();
   const Streams& expected = Alone(setting.tensor_parallel_size, setting.dtype);
   const InProcessRun run = RunAll(setting);
-  Streams streams;
-  for (const std::vector<HeardSequence>& request : run.sequences) {
-    for (const HeardSequence& seq : request) streams.push_back(seq.tokens);
-  }
+  const Streams streams = Flat(run);
   ASSERT_EQ(streams.size(), expected.size());
   for (size_t i = 0; i < streams.size(); ++i) {
     EXPECT_FALSE(streams[i].empty());
@@ -115,7 +134,10 @@ TEST_P(ExactnessTest, EveryStreamIsThatOfTheRequestAlone) {
   EXPECT_EQ(run.num_cache_hit_tokens > 0, setting.enable_prefix_caching &&
                                               setting.kv_manager == "paged" &&
                                               setting.block_size <= 32);
-  EXPECT_EQ(run.num_swapped_blocks > 0, setting.num_host_blocks > 0);
+  const bool may_swap = setting.preemption_mode == PreemptionMode::kSwap ||
+                        setting.swap_blocks_per_second > 1 ||
+                        setting.demote_prefixes == PrefixDemotion::kAlways;
+  EXPECT_EQ(run.num_swapped_blocks > 0, may_swap);
 }
 
 std::vector<InProcessSetting> Settings() {
@@ -155,6 +177,25 @@ std::vector<InProcessSetting> Settings() {
     s.preemption_mode = PreemptionMode::kSwap;
     s.num_host_blocks = 40;
   });
+  // Whichever way is said to be faster.
+  for (const double swap_blocks_per_second : {1.0, 1e9}) {
+    add([&](InProcessSetting& s) {
+      s.num_blocks = 30;
+      s.max_num_seqs = 32;
+      s.preemption_mode = PreemptionMode::kAuto;
+      s.num_host_blocks = 41;
+      s.swap_blocks_per_second = swap_blocks_per_second;
+      s.prefill_tokens_per_second = 1000;
+    });
+  }
+  // Evicted prefixes share the host's memory with the preempted.
+  add([](InProcessSetting& s) {
+    s.num_blocks = 30;
+    s.max_num_seqs = 32;
+    s.preemption_mode = PreemptionMode::kSwap;
+    s.demote_prefixes = PrefixDemotion::kAlways;
+    s.num_host_blocks = 42;
+  });
   add([](InProcessSetting& s) {
     s.num_blocks = 30;
     s.max_num_seqs = 32;
@@ -174,11 +215,43 @@ std::string Name(const testing::TestParamInfo<InProcessSetting>& info) {
                       "block", s.block_size, "of", s.num_blocks, "force",
                       s.forced_preemption_period, "ahead", s.run_ahead_depth,
                       "host", s.num_host_blocks,
+                      s.swap_blocks_per_second > 1 ? "fast" : "",
                       s.enable_prefix_caching ? "" : "uncached");
 }
 
 INSTANTIATE_TEST_SUITE_P(Schedules, ExactnessTest,
                          testing::ValuesIn(Settings()), Name);
+
+TEST(ExactnessTest, APrefixThatWasEvictedComesBackWithItsBits) {
+  // Six blocks of a prefix, another request that needs the whole pool, and the
+  // prefix again with another end.
+  std::vector<EngineRequest> requests(3);
+  for (int i = 0; i < 3; ++i) {
+    EngineRequest& request = requests[i];
+    request.request_id = absl::StrCat("r", i);
+    for (int t = 0; t < 96; ++t) {
+      request.prompt.push_back(i == 1 ? 2000 + t : 100 + 7 * t);
+    }
+    request.prompt.push_back(500 + i);
+    request.sampling.max_tokens = 15;
+    request.sampling.slot.seed = i;
+  }
+  InProcessSetting setting;
+  setting.model = ModelFolder("tools/demo_model/model");
+  setting.tensor_parallel_size = 2;
+  setting.one_at_a_time = true;
+  setting.num_blocks = 7;
+  setting.enable_prefix_caching = false;
+  const InProcessRun computed = RunInProcess(setting, requests);
+  EXPECT_EQ(computed.num_swapped_blocks, 0);
+  setting.enable_prefix_caching = true;
+  setting.demote_prefixes = PrefixDemotion::kAlways;
+  setting.num_host_blocks = 16;
+  const InProcessRun copied = RunInProcess(setting, requests);
+  EXPECT_EQ(copied.streams, computed.streams);
+  EXPECT_EQ(copied.num_host_hit_tokens, 96);
+  EXPECT_EQ(copied.num_cache_hit_tokens, 96);
+}
 
 TEST(ExactnessTest, TwoRanksNearlyAlwaysGiveTheTokensOfOne) {
   // Across tensor-parallel sizes sums are rounded differently, so a near tie
@@ -186,8 +259,8 @@ TEST(ExactnessTest, TwoRanksNearlyAlwaysGiveTheTokensOfOne) {
   const Streams& one = Alone(1, DType::kF32);
   const Streams& two = Alone(2, DType::kF32);
   int num_equal = 0;
-  for (int i = 0; i < kNumPrompts; ++i) num_equal += one[i] == two[i];
-  EXPECT_GE(num_equal, kNumPrompts - 1);
+  for (size_t i = 0; i < one.size(); ++i) num_equal += one[i] == two[i];
+  EXPECT_GE(num_equal, one.size() - 1);
 }
 
 }  // namespace

@@ -8,6 +8,7 @@
 #include "absl/synchronization/mutex.h"
 #include "common/clock.h"
 #include "coordinator/engine/engine_loop.h"
+#include "coordinator/recording/recorder.h"
 #include "gtest/gtest.h"
 #include "tests/integration/local_worker_group.h"
 
@@ -39,13 +40,16 @@ class Collector final : public OutputListener {
     }
   }
 
-  void Await(const std::vector<RequestKey>& keys, int64_t num_sequences,
-             InProcessRun* run) {
+  void Await(int64_t num_sequences) {
     absl::MutexLock lock(&mutex_);
     const auto done = [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
       return has_failed_ || num_finished_ >= num_sequences;
     };
     mutex_.Await(absl::Condition(&done));
+  }
+
+  void Take(const std::vector<RequestKey>& keys, InProcessRun* run) {
+    absl::MutexLock lock(&mutex_);
     for (RequestKey key : keys) {
       run->sequences.push_back(requests_[key.value()]);
       if (run->sequences.back().empty()) run->sequences.back().emplace_back();
@@ -77,6 +81,7 @@ EngineOptions EngineOptionsOf(const InProcessSetting& setting) {
   options.preemption_mode = setting.preemption_mode;
   options.enable_prefix_caching = setting.enable_prefix_caching;
   options.sparse_pages = setting.sparse_pages;
+  options.demote_prefixes = setting.demote_prefixes;
   return options;
 }
 
@@ -111,8 +116,19 @@ InProcessRun RunInProcess(const InProcessSetting& setting,
       LocalWorkerGroup::Create(GroupOptionsOf(setting), engine->get(), &clock);
   EXPECT_TRUE(group.ok()) << group.status();
   if (!group.ok()) return run;
+  std::unique_ptr<Recorder> recorder;
+  if (!setting.record.empty()) {
+    auto opened = Recorder::Open(setting.record, EngineOptionsOf(setting));
+    EXPECT_TRUE(opened.ok()) << opened.status();
+    if (!opened.ok()) return run;
+    recorder = *std::move(opened);
+    (*engine)->Observe(recorder.get());
+  }
   (*engine)->Start(group->get());
-  (*engine)->OnGroupReady((*group)->ready());
+  GroupReady ready = (*group)->ready();
+  ready.swap_blocks_per_second = setting.swap_blocks_per_second;
+  ready.prefill_tokens_per_second = setting.prefill_tokens_per_second;
+  (*engine)->OnGroupReady(ready);
   EXPECT_TRUE((*engine)->AwaitReady(absl::InfiniteFuture()));
 
   std::vector<RequestKey> keys;
@@ -122,8 +138,10 @@ InProcessRun RunInProcess(const InProcessSetting& setting,
     const auto key = (*engine)->Submit(std::move(request));
     EXPECT_TRUE(key.ok()) << key.status();
     if (key.ok()) keys.push_back(*key);
+    if (setting.one_at_a_time) collector.Await(num_sequences);
   }
-  collector.Await(keys, num_sequences, &run);
+  collector.Await(num_sequences);
+  collector.Take(keys, &run);
   (*engine)->Drain(absl::InfiniteFuture());
   const EngineStats stats = (*engine)->Stats();
   EXPECT_EQ(stats.num_free_blocks + stats.num_cached_blocks,
@@ -131,9 +149,13 @@ InProcessRun RunInProcess(const InProcessSetting& setting,
   run.num_preemptions = stats.num_preemptions;
   const EngineCounters counters = (*engine)->TakeMetrics().counters;
   run.num_cache_hit_tokens = counters.num_cache_hit_tokens;
+  run.num_host_hit_tokens = counters.num_host_hit_tokens;
   run.num_swapped_blocks =
       counters.num_swapped_out_blocks + counters.num_swapped_in_blocks;
   (*engine)->Stop();
+  if (recorder != nullptr) {
+    EXPECT_TRUE(recorder->Close().ok());
+  }
   return run;
 }
 

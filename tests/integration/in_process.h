@@ -11,6 +11,7 @@
 #include "common/ids.h"
 #include "coordinator/engine/engine_client.h"
 #include "coordinator/engine/preemption_mode.h"
+#include "coordinator/engine/prefix_demotion.h"
 #include "kernels/dtype.h"
 
 namespace quire {
@@ -28,12 +29,18 @@ struct InProcessSetting {
   int32_t num_host_blocks = 0;
   int32_t forced_preemption_period = 0;
   PreemptionMode preemption_mode = PreemptionMode::kRecompute;
+  // What the engine is told of the workers' speed; 0: nothing.
+  double swap_blocks_per_second = 0;
+  double prefill_tokens_per_second = 0;
   bool enable_prefix_caching = true;
+  PrefixDemotion demote_prefixes = PrefixDemotion::kNever;
   int32_t run_ahead_depth = 2;
   std::string kv_manager = "paged";
   std::string scheduling_policy = "paged_fcfs";
   int64_t virtual_page_bytes = 0;  // of kv_manager "virtual"
   int32_t sparse_pages = 0;        // see EngineOptions
+  bool one_at_a_time = false;      // a request comes when the last has ended
+  std::string record;              // the file to record in, if any
 };
 
 // What a client hears of one sequence.
@@ -50,10 +57,11 @@ struct InProcessRun {
   std::vector<std::vector<HeardSequence>> sequences;
   int64_t num_preemptions = 0;
   int64_t num_cache_hit_tokens = 0;
-  int64_t num_swapped_blocks = 0;  // either way
+  int64_t num_host_hit_tokens = 0;  // of them
+  int64_t num_swapped_blocks = 0;   // either way
 };
 
-// Submits all requests at once and waits for the last sequence. Reports a test
+// Submits all requests and waits for the last sequence. Reports a test
 // failure if one fails, if a stream has a gap, or if a block is not given back.
 InProcessRun RunInProcess(const InProcessSetting& setting,
                           std::vector<EngineRequest> requests);

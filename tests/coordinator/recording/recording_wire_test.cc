@@ -53,6 +53,8 @@ TEST(RecordingWireTest, OptionsComeBackWhole) {
   options.kv_manager = "orca_max";
   options.scheduling_policy = "orca";
   options.watermark = 0.125;
+  options.sliding_window = 48;
+  options.sparse_pages = 8;
   options.priority_ageing = absl::Seconds(3);
   options.tenants.tenants["a"] = {.weight = 2, .max_blocks = 9};
   options.on_group_lost = OnGroupLostAction::kRequeue;
@@ -64,6 +66,8 @@ TEST(RecordingWireTest, OptionsComeBackWhole) {
   EXPECT_EQ(back.kv_manager, "orca_max");
   EXPECT_EQ(back.scheduling_policy, "orca");
   EXPECT_EQ(back.watermark, 0.125);
+  EXPECT_EQ(back.sliding_window, 48);
+  EXPECT_EQ(back.sparse_pages, 8);
   EXPECT_EQ(back.priority_ageing, absl::Seconds(3));
   EXPECT_EQ(back.tenants.Of("a").weight, 2);
   EXPECT_EQ(back.tenants.Of("a").max_blocks, 9);

@@ -38,7 +38,8 @@ FakeServer::Script TwoAnswers(const v1::GenerateRequest& request) {
   return script;
 }
 
-std::string Run(const std::vector<std::string>& args, int expected_code = 0) {
+std::string RunGenerate(const std::vector<std::string>& args,
+                        int expected_code = 0) {
   CaptureStdout();
   EXPECT_EQ(GenerateCommand(args), expected_code);
   return GetCapturedStdout();
@@ -47,14 +48,14 @@ std::string Run(const std::vector<std::string>& args, int expected_code = 0) {
 TEST(GenerateCommandTest, OneAnswerIsStreamed) {
   FakeServer server;
   const std::string text =
-      Run({"hello", "--target=" + server.address(), "--max_tokens=3"});
+      RunGenerate({"hello", "--target=" + server.address(), "--max_tokens=3"});
   EXPECT_EQ(std::count(text.begin(), text.end(), ' '), 3);
   EXPECT_EQ(text.find("---"), std::string::npos);
 }
 
 TEST(GenerateCommandTest, SeveralSamplesAreNumbered) {
   FakeServer server(TwoAnswers);
-  EXPECT_EQ(Run({"hello", "--target=" + server.address(), "--n=2"}),
+  EXPECT_EQ(RunGenerate({"hello", "--target=" + server.address(), "--n=2"}),
             "--- answer 1 of 2 (length)\n1 2 \n"
             "--- answer 2 of 2 (length)\n11 12 \n");
 }
@@ -63,12 +64,12 @@ TEST(GenerateCommandTest, BeamsSayHowLikelyTheyAre) {
   FakeServer server(TwoAnswers);
   const std::vector<std::string> args = {
       "hello", "--target=" + server.address(), "--n=2", "--beam_width=2"};
-  EXPECT_EQ(Run(args),
+  EXPECT_EQ(RunGenerate(args),
             "--- answer 1 of 2 (length, log probability -0.500)\n1 2 \n"
             "--- answer 2 of 2 (length, log probability -1.000)\n11 12 \n");
   std::vector<std::string> as_json = args;
   as_json.push_back("--json");
-  const auto json = nlohmann::json::parse(Run(as_json));
+  const auto json = nlohmann::json::parse(RunGenerate(as_json));
   ASSERT_EQ(json.size(), 2);
   EXPECT_EQ(json[1]["cumulative_logprob"], -1);
 }
@@ -78,16 +79,16 @@ TEST(GenerateCommandTest, AServersErrorIsTold) {
     return FakeServer::Script{.code = 8, .message = "the queue is full"};
   });
   CaptureStderr();
-  Run({"hello", "--target=" + server.address()}, /*expected_code=*/1);
+  RunGenerate({"hello", "--target=" + server.address()}, /*expected_code=*/1);
   EXPECT_THAT(GetCapturedStderr(),
               HasSubstr("the queue is full (RESOURCE_EXHAUSTED)"));
 }
 
 TEST(GenerateCommandTest, OnePromptIsWanted) {
   CaptureStderr();
-  Run({}, 2);
-  Run({"a", "b"}, 2);
-  Run({"a", "--temperature=hot"}, 2);
+  RunGenerate({}, 2);
+  RunGenerate({"a", "b"}, 2);
+  RunGenerate({"a", "--temperature=hot"}, 2);
   EXPECT_THAT(GetCapturedStderr(), HasSubstr("put the prompt in quotes"));
 }
 

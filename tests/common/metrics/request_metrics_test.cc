@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Request and step metrics, read back as the text that Prometheus scrapes.
+// Read back as the text that Prometheus scrapes.
+#include "common/metrics/request_metrics.h"
+
 #include <prometheus/registry.h>
 #include <prometheus/text_serializer.h>
 
 #include <string>
 
-#include "common/metrics/request_metrics.h"
-#include "common/metrics/step_metrics.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -64,22 +64,6 @@ TEST(RequestMetricsTest, OneTokenHasNoDecodeTime) {
   metrics.ObserveOutcome(outcome);
   EXPECT_THAT(Scrape(registry),
               HasSubstr("quire_decode_seconds_count{model_name=\"tiny\"} 0"));
-}
-
-TEST(StepMetricsTest, ObservesDurationAndTokens) {
-  prometheus::Registry registry;
-  StepMetrics metrics("tiny", &registry);
-  metrics.ObserveStep(absl::Milliseconds(3), /*num_tokens=*/100);
-  metrics.CountGroupLost();
-  const std::string text = Scrape(registry);
-  EXPECT_THAT(text, HasSubstr("quire_step_seconds_bucket{model_name=\"tiny\","
-                              "le=\"0.005\"} 1"));
-  EXPECT_THAT(text, HasSubstr("quire_step_seconds_bucket{model_name=\"tiny\","
-                              "le=\"0.002\"} 0"));
-  EXPECT_THAT(text, HasSubstr("quire_step_tokens_sum{model_name=\"tiny\"} "
-                              "100"));
-  EXPECT_THAT(text,
-              HasSubstr("quire_groups_lost_total{model_name=\"tiny\"} 1"));
 }
 
 }  // namespace
