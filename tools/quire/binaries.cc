@@ -40,9 +40,10 @@ absl::StatusOr<std::string> FindDemoModel(const std::string& launcher) {
   for (const fs::path& candidate :
        {fs::current_path(ignored) / model,
         fs::path(launcher + ".runfiles") / "quire" / model}) {
-    if (fs::exists(candidate / "config.json", ignored)) {
-      return candidate.string();
-    }
+    // Runfiles are a folder of links, which a model folder may not hold: what
+    // is meant is the folder that they lead to.
+    const fs::path config = fs::canonical(candidate / "config.json", ignored);
+    if (!config.empty()) return config.parent_path().string();
   }
   return absl::NotFoundError(
       "no model given; name a Hugging Face folder with --model=DIR");

@@ -56,7 +56,14 @@ TEST_F(BinariesTest, FindsTheDemoModelInTheRunfiles) {
   const fs::path model = launcher_ + ".runfiles/quire/tools/demo_model/model";
   fs::create_directories(model);
   std::ofstream(model / "config.json") << "{}";
-  EXPECT_EQ(FindDemoModel(launcher_).value(), model.string());
+  EXPECT_EQ(FindDemoModel(launcher_).value(), fs::canonical(model).string());
+  // A folder of links, as runfiles are, stands for the one that holds the
+  // files.
+  const fs::path home = fs::path(testing::TempDir()) / "home_of_the_model";
+  fs::create_directories(home);
+  fs::rename(model / "config.json", home / "config.json");
+  fs::create_symlink(home / "config.json", model / "config.json");
+  EXPECT_EQ(FindDemoModel(launcher_).value(), fs::canonical(home).string());
 }
 
 TEST(OwnPathTest, IsThisProgram) {
