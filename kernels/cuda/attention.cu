@@ -78,7 +78,7 @@ AttentionPlan TakeFixed(const StepSize& size, Arena* arena) {
   AttentionPlan plan = {};
   plan.decode_rows = std::min(size.group, kMmaRows);
   plan.state_floats = plan.decode_rows * (size.head_dim + 4);
-  plan.num_warps = size.num_sms * attention::DecodeWarpsPerSm();
+  plan.num_pairs = size.num_sms * attention::DecodePairsPerSm();
   plan.num_blocks = size.num_sms;
   plan.max_decode_tokens = kMaxDecodeTokens;
   plan.header = arena->Take<AttentionPlanHeader>(1);
@@ -87,7 +87,7 @@ AttentionPlan TakeFixed(const StepSize& size, Arena* arena) {
   plan.rows = arena->Take<AttentionUnit>(MaxDecodeTiles(size));
   plan.tiles = arena->Take<PrefillTile>(MaxPrefillTiles(size));
   plan.warp_states =
-      arena->Take<float>(int64_t{plan.num_warps} * 2 * plan.state_floats);
+      arena->Take<float>(int64_t{plan.num_pairs} * 2 * plan.state_floats);
   return plan;
 }
 

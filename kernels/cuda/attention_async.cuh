@@ -26,6 +26,23 @@ __device__ __forceinline__ void CopyAsync(uint32_t dst, const void* src,
       : "memory");
 }
 
+// For what is read once: what else the L2 cache holds is to stay.
+__device__ __forceinline__ uint64_t ReadOncePolicy() {
+  uint64_t policy;
+  asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
+  return policy;
+}
+
+// The same by a policy of the L2 cache.
+__device__ __forceinline__ void CopyAsyncOnce(uint32_t dst, const void* src,
+                                              bool valid, uint64_t policy) {
+  asm volatile(
+      "cp.async.cg.shared.global.L2::cache_hint.L2::128B [%0], [%1], 16, %2, "
+      "%3;" ::"r"(dst),
+      "l"(src), "r"(valid ? 16 : 0), "l"(policy)
+      : "memory");
+}
+
 __device__ __forceinline__ void CommitCopies() {
   asm volatile("cp.async.commit_group;" ::: "memory");
 }

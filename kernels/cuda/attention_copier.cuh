@@ -18,14 +18,24 @@ template <int kHeadDim, int kSlots>
 struct PairMemory {
   static constexpr int kRowBytes = (kHeadDim + kRowPadding) * 2;
   static constexpr int kSlotBytes = kChunk * kRowBytes;
-  // The copier may be kSlots / 2 units ahead of the one in work.
-  static_assert(kSlots / 2 + 2 <= kUnitRing);
-
   alignas(16) uint8_t slots[kSlots][kSlotBytes];
   AttentionUnit units[kUnitRing];
   uint64_t full[kSlots];      // the copies of a chunk have arrived
   uint64_t empty[kSlots];     // and have been read
   uint64_t ready[kUnitRing];  // a unit is known
+  uint64_t done[kUnitRing];   // and was finished
+
+  // By the warp that copies.
+  __device__ void Init(int lane) {
+    if (lane < kSlots) {
+      InitBarrier(SharedAddress(&full[lane]), 32);
+      InitBarrier(SharedAddress(&empty[lane]), 32);
+    }
+    if (lane < kUnitRing) {
+      InitBarrier(SharedAddress(&ready[lane]), 32);
+      InitBarrier(SharedAddress(&done[lane]), 32);
+    }
+  }
 };
 
 // The half of a pair that copies.
@@ -97,9 +107,10 @@ class Copier {
   // Hands the fetched unit over; false if there was none.
   __device__ __forceinline__ bool BeginUnit() {
     AttentionUnit* unit = &memory_->units[units_.at];
+    WaitForPhase(SharedAddress(&memory_->done[units_.at]), units_.parity ^ 1);
     if (lane_ < 16) reinterpret_cast<int32_t*>(unit)[lane_] = word_;
+    Arrive(SharedAddress(&memory_->ready[units_.at]));
     __syncwarp();
-    if (lane_ == 0) Arrive(SharedAddress(&memory_->ready[units_.at]));
     units_.Advance();
     if (unit->seq_slot < 0) return false;
     cache_ = CacheRows(p_, plan_, unit->seq_slot, unit->kv_head);
@@ -121,23 +132,45 @@ class Copier {
 
   // Lane i knows where the chunk's row i comes from.
   __device__ __forceinline__ void CopyChunk(uint32_t own, uint32_t offset) {
-    constexpr int kUnits = kHeadDim / 8;  // 16 bytes each, of a row
     const uint32_t to = SharedAddress(memory_->slots[slots_.at]);
     WaitForPhase(SharedAddress(&memory_->empty[slots_.at]), slots_.parity ^ 1);
-#pragma unroll
-    for (int i = 0; i < kUnits; ++i) {
-      const int index = i * 32 + lane_;
-      const int row = index / kUnits, unit = index % kUnits;
-      const uint32_t from = __shfl_sync(~0u, own, row);
-      const bool is_valid = from != kNoRow;
-      const uint64_t source = is_valid ? from + offset : 0;
-      CopyAsync(to + row * Memory::kRowBytes + unit * 16,
-                static_cast<const uint8_t*>(p_.cache.base) +
-                    source * (kHeadDim * 2) + unit * 16,
-                is_valid);
+    if (__all_sync(~0u, own != kNoRow)) {
+      CopyRows<true>(to, own, offset);
+    } else {
+      CopyRows<false>(to, own, offset);
     }
     ArriveAfterCopies(SharedAddress(&memory_->full[slots_.at]));
     slots_.Advance();
+  }
+
+  // Lanes side by side copy a part of a row, of a few rows at once: what
+  // differs from one copy to the next is known when this is compiled, but for
+  // the row.
+  template <bool kAllValid>
+  __device__ __forceinline__ void CopyRows(uint32_t to, uint32_t own,
+                                           uint32_t offset) {
+    constexpr int kRowUnits = kHeadDim / 8;  // 16 bytes each
+    constexpr int kUnits = kRowUnits % 8 == 0 ? 8 : 4;
+    constexpr int kAtOnce = 32 / kUnits;  // rows
+    const int row = lane_ / kUnits, unit = lane_ % kUnits;
+    to += row * Memory::kRowBytes + unit * 16;
+    const uint8_t* from =
+        static_cast<const uint8_t*>(p_.cache.base) + unit * 16;
+#pragma unroll
+    for (int i = 0; i < kChunk / kAtOnce; ++i) {
+      const uint32_t source = __shfl_sync(~0u, own, i * kAtOnce + row);
+      const bool is_valid = kAllValid || source != kNoRow;
+      const uint8_t* at =
+          from + (is_valid ? uint64_t{source + offset} * (kHeadDim * 2) : 0);
+#pragma unroll
+      for (int part = 0; part * kUnits < kRowUnits; ++part) {
+        if ((part + 1) * kUnits > kRowUnits && unit >= kRowUnits % kUnits) {
+          continue;
+        }
+        CopyAsyncOnce(to + i * kAtOnce * Memory::kRowBytes + part * kUnits * 16,
+                      at + part * kUnits * 16, is_valid, policy_);
+      }
+    }
   }
 
   const AttentionParams& p_;
@@ -148,6 +181,7 @@ class Copier {
   int next_unit_;  // lane 0's counts
   int32_t word_ = -1;
   int begin_ = 0, end_ = 0;
+  const uint64_t policy_ = ReadOncePolicy();
   RingPosition<kUnitRing> units_;
   RingPosition<kSlots> slots_;
   uint32_t next_rows_[2];

@@ -12,24 +12,28 @@
 #include "kernels/cuda/attention_fold.cuh"
 #include "kernels/cuda/attention_mma.cuh"
 #include "kernels/cuda/attention_plan.h"
+#include "kernels/cuda/attention_state.cuh"
+#include "kernels/cuda/overlapped_launch.cuh"
 
 namespace quire::attention {
 namespace {
 
-// The half that computes.
-template <int kHeadDim, int kSlots, bool kHigh>
+// A warp that computes.
+template <int kHeadDim, int kSlots, int kRowTiles>
 class Consumer {
  public:
   using Memory = PairMemory<kHeadDim, kSlots>;
+  using Stored = StoredState<kHeadDim, kRowTiles>;
+  static constexpr bool kFoldInRegisters = kHeadDim <= 128 && kRowTiles == 1;
 
   __device__ __forceinline__ Consumer(const AttentionParams& p,
                                       const AttentionPlan& plan, Memory* memory,
-                                      int lane, int warp)
+                                      int lane, int pair)
       : p_(p),
         plan_(plan),
         memory_(memory),
         lane_(lane),
-        warp_(warp),
+        pair_(pair),
         group_(p.num_q_heads / p.cache.layout.num_kv_heads),
         scale_(p.scale * kLog2E) {}
 
@@ -40,13 +44,14 @@ class Consumer {
       const AttentionUnit& unit = memory_->units[at.at];
       if (unit.seq_slot < 0) break;
       RunUnit(unit);
+      Arrive(SharedAddress(&memory_->done[at.at]));
     }
   }
 
  private:
   __device__ __forceinline__ float* Scratch(int level) const {
     return plan_.warp_states +
-           (int64_t{warp_} * 2 + level) * plan_.state_floats;
+           (int64_t{pair_} * 2 + level) * plan_.state_floats;
   }
   __device__ __forceinline__ int64_t Slot(int slot, int kv_head) const {
     return int64_t{slot} * p_.cache.layout.num_kv_heads + kv_head;
@@ -58,27 +63,6 @@ class Consumer {
     return plan_.node_states + slot * plan_.state_floats;
   }
 
-  __device__ __forceinline__ void LoadQueries(const AttentionUnit& unit) {
-#pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      const int row = lane_ / 4 + 8 * i;
-      const bool is_valid = row < unit.num_rows && (kHigh || i == 0);
-      const int in_seq = unit.row_begin + (is_valid ? row : 0);
-      const __nv_bfloat16* from =
-          static_cast<const __nv_bfloat16*>(p_.q) +
-          (unit.query_start + in_seq / group_) * p_.q_stride +
-          int64_t{unit.kv_head * group_ + in_seq % group_} * kHeadDim +
-          (lane_ & 3) * 2;
-#pragma unroll
-      for (int k = 0; k < kHeadDim / 16; ++k) {
-        const uint32_t* at = reinterpret_cast<const uint32_t*>(from + k * 16);
-        q_[k][i] = is_valid ? at[0] : 0;
-        q_[k][i + 2] = is_valid ? at[4] : 0;
-      }
-      SetRange(p_, in_seq, group_, unit.position, i, &ranges_);
-    }
-  }
-
   // The next chunk, once it has arrived.
   __device__ __forceinline__ uint32_t Wait() {
     WaitForPhase(SharedAddress(&memory_->full[slots_.at]), slots_.parity);
@@ -86,40 +70,36 @@ class Consumer {
   }
   // And may be overwritten.
   __device__ __forceinline__ void Release() {
-    __syncwarp();
-    if (lane_ == 0) Arrive(SharedAddress(&memory_->empty[slots_.at]));
+    Arrive(SharedAddress(&memory_->empty[slots_.at]));
     slots_.Advance();
   }
 
   __device__ __forceinline__ void RunTile(const AttentionUnit& unit, int at) {
     const bool has_second = at + kChunk < unit.kv_end;
-    float s[8][4];
-#pragma unroll
-    for (int j = 0; j < 8; ++j) {
-#pragma unroll
-      for (int i = 0; i < 4; ++i) s[j][i] = 0.0f;
-    }
-    ScoreChunk<kHeadDim>(q_, Wait(), lane_, s);
+    float s[kTile / 16][kRowTiles][4] = {};
+    ScoreChunk<kHeadDim, kRowTiles>(queries_.q, Wait(), lane_, s);
     Release();
     if (has_second) {
-      ScoreChunk<kHeadDim>(q_, Wait(), lane_, s + 4);
+      ScoreChunk<kHeadDim, kRowTiles>(queries_.q, Wait(), lane_,
+                                      s + kChunk / 16);
       Release();
     }
-    const bool is_whole = at >= max(ranges_.begin[0], ranges_.begin[1]) &&
-                          at + kTile <= min(ranges_.end[0], ranges_.end[1]);
-    if (!__all_sync(~0u, is_whole)) MaskTile(at, lane_, ranges_, s);
-    uint32_t weights[4][4];
-    SoftmaxTile<kHeadDim, kHigh>(s, scale_, &state_, weights);
-    AccumulateChunk<kHeadDim>(weights, Wait(), lane_, state_.o);
+    if (at < queries_.whole_begin || at + kTile > queries_.whole_end) {
+      MaskTile(at, lane_, queries_, s);
+    }
+    uint32_t weights[kTile / 16][kRowTiles][2];
+    SoftmaxTile(s, scale_, &state_, weights);
+    AccumulateChunk(weights, Wait(), lane_, &state_);
     Release();
     if (has_second) {
-      AccumulateChunk<kHeadDim>(weights + 2, Wait(), lane_, state_.o);
+      AccumulateChunk(weights + kChunk / 16, Wait(), lane_, &state_);
       Release();
     }
   }
 
   __device__ __forceinline__ void RunUnit(const AttentionUnit& unit) {
-    LoadQueries(unit);
+    queries_.Load(p_, group_, unit.query_start, unit.position, unit.kv_head,
+                  unit.row_begin, unit.num_rows, lane_);
     int at = unit.kv_begin / kTile * kTile;
     bool is_first_node = true;
 #pragma unroll 1
@@ -131,8 +111,27 @@ class Consumer {
         RunTile(unit, at);
         at += kTile;
       } while (at < end);
-      state_.SumLanes();
       FinishSplit(unit, split, &is_first_node);
+    }
+  }
+
+  // Nothing of it is needed, so nothing need be kept while stored states are
+  // folded.
+  __device__ __forceinline__ void ForgetFolded() {
+    if constexpr (kFoldInRegisters) folded_.Reset();
+  }
+
+  // Folds the split's state into the node's; leaves that in state_ at its end.
+  __device__ __forceinline__ void Fold(bool begins, bool ends, int num_rows) {
+    if constexpr (kFoldInRegisters) {
+      if (begins) {
+        folded_ = state_;
+      } else {
+        FoldInto(state_, scale_, &folded_);
+      }
+      if (ends) state_ = folded_;
+    } else {
+      Stored{Scratch(0)}.Add(&state_, scale_, begins, lane_, num_rows);
     }
   }
 
@@ -140,6 +139,7 @@ class Consumer {
                                               int split, bool* is_first_node) {
     if (unit.kind == kLeaf) {
       FinishLeaf(unit, split);
+      ForgetFolded();
       return;
     }
     const int node = split / kNodeSplits;
@@ -148,11 +148,8 @@ class Consumer {
     const bool ends =
         split + 1 == unit.split_end || split + 1 == (node + 1) * kNodeSplits;
     if (!begins || !ends) {
-      const StoredState<kHeadDim> folded = {Scratch(0)};
-      folded.Add(state_, scale_, begins, lane_, unit.num_rows);
+      Fold(begins, ends, unit.num_rows);
       if (!ends) return;
-      folded.Load(lane_, unit.num_rows, &state_);
-      __syncwarp();
     }
     const int first_node = unit.rows_split_begin / kNodeSplits;
     const bool is_only = (unit.rows_split_end - 1) / kNodeSplits == first_node;
@@ -161,18 +158,14 @@ class Consumer {
     } else if (unit.kind == kFolded) {
       const int64_t slot =
           Slot(unit.node_slot + node - first_node, unit.kv_head);
-      StoredState<kHeadDim>{NodeState(slot)}.Store(state_, lane_,
-                                                   unit.num_rows);
+      Stored{NodeState(slot)}.Store(state_, lane_, unit.num_rows);
       FinishNode(unit);
+      ForgetFolded();
     } else {
-      const StoredState<kHeadDim> all = {Scratch(1)};
-      all.Add(state_, scale_, *is_first_node, lane_, unit.num_rows);
+      Stored{Scratch(1)}.Add(&state_, scale_, *is_first_node, lane_,
+                             unit.num_rows);
       *is_first_node = false;
-      if (split + 1 == unit.split_end) {
-        all.Load(lane_, unit.num_rows, &state_);
-        __syncwarp();
-        Write(unit);
-      }
+      if (split + 1 == unit.split_end) Write(unit);
     }
   }
 
@@ -201,8 +194,8 @@ class Consumer {
     const int begin = max(unit.rows_split_begin, node * kNodeSplits);
     const int end = min(unit.rows_split_end, (node + 1) * kNodeSplits);
     const int first = unit.leaf_slot - unit.rows_split_begin;
-    StoredState<kHeadDim>{LeafState(Slot(first + split, unit.kv_head))}.Store(
-        state_, lane_, unit.num_rows);
+    Stored{LeafState(Slot(first + split, unit.kv_head))}.Store(state_, lane_,
+                                                               unit.num_rows);
     const int64_t slot = Slot(first + begin, unit.kv_head);
     if (!IsLastOf(plan_.leaf_arrivals + slot, end - begin)) return;
     if (unit.node_slot < 0) {
@@ -231,8 +224,10 @@ class Consumer {
     const StateRun run = {
         states, int64_t{p_.cache.layout.num_kv_heads} * plan_.state_floats,
         count};
-    if (unit.num_rows * kHeadDim <= 32 * 4 || count > 8) {
+    if (unit.num_rows * kHeadDim <= 32 * 4) {
       FoldStored<kHeadDim, 1, 16>(p_, unit, run, folded);
+    } else if (count > 8) {
+      FoldStored<kHeadDim, 2, 8>(p_, unit, run, folded);
     } else {
       FoldStored<kHeadDim, 4, 4>(p_, unit, run, folded);
     }
@@ -242,82 +237,105 @@ class Consumer {
   const AttentionPlan& plan_;
   Memory* memory_;
   const int lane_;
-  const int warp_;
+  const int pair_;
   const int group_;
   const float scale_;
   RingPosition<kSlots> slots_;
-  uint32_t q_[kHeadDim / 16][4];
-  RowRanges ranges_;
-  RowState<kHeadDim> state_;
+  QueryRows<kHeadDim, kRowTiles> queries_;
+  RowState<kHeadDim, kRowTiles> state_;
+  RowState<kFoldInRegisters ? kHeadDim : 16, kRowTiles> folded_;
 };
 
-template <int kHeadDim, int kPairs, int kSlots, bool kHigh>
+// Shared memory that thread blocks may have: of Hopper, and of devices before
+// it. Code for either is compiled with the slots that fit there.
+constexpr int kHopperShared = 227 * 1024;
+constexpr int kAmpereShared = 163 * 1024;
+constexpr int kPairs = 4;
+
+// Chunks of a pair's ring, as many as fit.
+template <int kHeadDim, int kShared>
+constexpr int kSlots = (kShared < kHopperShared ? 4 : 6) /
+                       (kHeadDim > 128 ? 2 : 1);
+
+template <int kHeadDim, int kShared, int kRowTiles>
 __global__ void __launch_bounds__(kPairs * 64, 1)
     DecodeKernel(const __grid_constant__ AttentionParams p,
                  const __grid_constant__ AttentionPlan plan) {
-  extern __shared__ __align__(16) uint8_t shared[];
-  using Memory = PairMemory<kHeadDim, kSlots>;
-  const int lane = threadIdx.x % 32;
-  const int pair_in_block = threadIdx.x / 32 % kPairs;
-  const bool is_copier = threadIdx.x / 32 >= kPairs;
-  Memory* memory = reinterpret_cast<Memory*>(shared) + pair_in_block;
-  if (is_copier && lane < kSlots) {
-    InitBarrier(SharedAddress(&memory->full[lane]), 32);
-    InitBarrier(SharedAddress(&memory->empty[lane]), 1);
-  }
-  if (is_copier && lane < kUnitRing) {
-    InitBarrier(SharedAddress(&memory->ready[lane]), 1);
-  }
-  __syncthreads();
-  // Neighbouring units go to different multiprocessors.
-  const int pair = pair_in_block * gridDim.x + blockIdx.x;
-  if (!is_copier) {
-    Consumer<kHeadDim, kSlots, kHigh>(p, plan, memory, lane, pair).Run();
-    return;
-  }
-  Copier<kHeadDim, kSlots>(p, plan, memory, lane, pair).Run();
-  if (lane == 0) {
-    const int32_t num_pairs = gridDim.x * kPairs;
-    __threadfence();
-    if (atomicAdd(&plan.header->warps_done, 1) == num_pairs - 1) {
-      plan.header->warps_done = 0;
-      plan.header->next_unit = num_pairs;
+#if __CUDA_ARCH__ >= 900
+  constexpr int kDeviceShared = kHopperShared;
+#else
+  constexpr int kDeviceShared = kAmpereShared;
+#endif
+  if constexpr (kShared == kDeviceShared) {
+    extern __shared__ __align__(16) uint8_t shared[];
+    constexpr int kCount = kSlots<kHeadDim, kShared>;
+    const int lane = threadIdx.x % 32;
+    const int pair_in_block = threadIdx.x / 32 % kPairs;
+    const bool is_copier = threadIdx.x / 32 >= kPairs;
+    auto* memory =
+        reinterpret_cast<PairMemory<kHeadDim, kCount>*>(shared) + pair_in_block;
+    if (is_copier) memory->Init(lane);
+    __syncthreads();
+    WaitForEarlierKernels();
+    LetNextKernelBegin();
+    // Neighbouring units go to different multiprocessors.
+    const int pair = pair_in_block * gridDim.x + blockIdx.x;
+    if (!is_copier) {
+      Consumer<kHeadDim, kCount, kRowTiles>(p, plan, memory, lane, pair).Run();
+      return;
+    }
+    Copier<kHeadDim, kCount>(p, plan, memory, lane, pair).Run();
+    if (lane == 0) {
+      const int32_t num_pairs = gridDim.x * kPairs;
+      __threadfence();
+      if (atomicAdd(&plan.header->warps_done, 1) == num_pairs - 1) {
+        plan.header->warps_done = 0;
+        plan.header->next_unit = num_pairs;
+      }
     }
   }
 }
 
-template <int kHeadDim, int kPairs, int kSlots, bool kHigh>
+template <int kHeadDim, int kShared, int kRowTiles>
 cudaError_t LaunchWith(const AttentionParams& params, const AttentionPlan& plan,
                        int32_t num_sms, cudaStream_t stream) {
-  constexpr int kBytes = kPairs * sizeof(PairMemory<kHeadDim, kSlots>);
-  static_assert(kBytes <= 227 * 1024);
-  const auto kernel = DecodeKernel<kHeadDim, kPairs, kSlots, kHigh>;
+  constexpr int kBytes =
+      kPairs * sizeof(PairMemory<kHeadDim, kSlots<kHeadDim, kShared>>);
+  static_assert(kBytes <= kShared);
+  const auto kernel = DecodeKernel<kHeadDim, kShared, kRowTiles>;
   const cudaError_t error = cudaFuncSetAttribute(
       kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);
   if (error != cudaSuccess) return error;
-  kernel<<<num_sms, kPairs * 64, kBytes, stream>>>(params, plan);
-  return cudaGetLastError();
+  return LaunchOverlapped(kernel, num_sms, kPairs * 64, kBytes, stream, params,
+                          plan);
 }
 
-constexpr int kPairs = 4;
-
-// As many as fit: at least 64 KiB are in flight.
-template <int kHeadDim>
-constexpr int kSlots = kHeadDim > 128 ? 3 : 6;
+template <int kHeadDim, int kShared>
+cudaError_t LaunchRows(const AttentionParams& params, const AttentionPlan& plan,
+                       int32_t num_sms, cudaStream_t stream) {
+  return plan.decode_rows > kTileRows
+             ? LaunchWith<kHeadDim, kShared, 2>(params, plan, num_sms, stream)
+             : LaunchWith<kHeadDim, kShared, 1>(params, plan, num_sms, stream);
+}
 
 template <int kHeadDim>
 cudaError_t LaunchFor(const AttentionParams& params, const AttentionPlan& plan,
                       int32_t num_sms, cudaStream_t stream) {
-  return plan.decode_rows > 8
-             ? LaunchWith<kHeadDim, kPairs, kSlots<kHeadDim>, true>(
-                   params, plan, num_sms, stream)
-             : LaunchWith<kHeadDim, kPairs, kSlots<kHeadDim>, false>(
-                   params, plan, num_sms, stream);
+  int device = 0, major = 0;
+  cudaError_t error = cudaGetDevice(&device);
+  if (error != cudaSuccess) return error;
+  error =
+      cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
+  if (error != cudaSuccess) return error;
+  return major >= 9 ? LaunchRows<kHeadDim, kHopperShared>(params, plan, num_sms,
+                                                          stream)
+                    : LaunchRows<kHeadDim, kAmpereShared>(params, plan, num_sms,
+                                                          stream);
 }
 
 }  // namespace
 
-int32_t DecodeWarpsPerSm() { return kPairs; }
+int32_t DecodePairsPerSm() { return kPairs; }
 
 cudaError_t LaunchDecode(const AttentionParams& params,
                          const AttentionPlan& plan, int32_t num_sms,

@@ -9,6 +9,7 @@
 
 #include "kernels/cuda/attention_mma.cuh"
 #include "kernels/cuda/attention_plan.h"
+#include "kernels/cuda/attention_state.cuh"
 
 namespace quire::attention {
 

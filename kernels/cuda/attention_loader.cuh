@@ -18,6 +18,7 @@ constexpr int kGroupThreads = 128;  // of a warp group
 constexpr int kGroupWarps = 4;
 constexpr int kConsumerGroups = 2;  // each computes half of a tile's rows
 constexpr int kConsumerWarps = kConsumerGroups * kGroupWarps;
+constexpr int kGroupRows = kPrefillRows / kConsumerGroups;
 constexpr int kTileRing = 4;  // prefill tiles begun by the loader, not finished
 
 template <int kHeadDim>
@@ -45,8 +46,8 @@ struct PrefillMemory {
   TileRows tiles[kTileRing];  // num_rows 0: no more
   uint64_t full[Shape::kSlots];
   uint64_t empty[Shape::kSlots];
-  uint64_t queries_full;
-  uint64_t queries_empty;
+  uint64_t queries_full[kConsumerGroups];
+  uint64_t queries_empty[kConsumerGroups];
   uint64_t tile_full[kTileRing];
   uint64_t tile_empty[kTileRing];
 
@@ -56,8 +57,10 @@ struct PrefillMemory {
       InitBarrier(SharedAddress(&full[i]), kGroupWarps);
       InitBarrier(SharedAddress(&empty[i]), kConsumerWarps);
     }
-    InitBarrier(SharedAddress(&queries_full), kGroupWarps);
-    InitBarrier(SharedAddress(&queries_empty), kConsumerWarps);
+    for (int i = 0; i < kConsumerGroups; ++i) {
+      InitBarrier(SharedAddress(&queries_full[i]), kGroupWarps);
+      InitBarrier(SharedAddress(&queries_empty[i]), kGroupWarps);
+    }
     for (int i = 0; i < kTileRing; ++i) {
       InitBarrier(SharedAddress(&tile_full[i]), 1);
       InitBarrier(SharedAddress(&tile_empty[i]), kGroupWarps + kConsumerWarps);
@@ -110,7 +113,9 @@ class Loader {
       const TileRows& rows = memory_->TakeTile(at);
       if (rows.num_rows == 0) break;
       FetchTile();
-      LoadTile(rows);
+      RingPosition<kTileRing> next = at;
+      next.Advance();
+      LoadTile(rows, next);
       memory_->GiveTileBack(at, lane_);
     }
     Flush();
@@ -140,14 +145,16 @@ class Loader {
     __syncwarp();
   }
 
-  __device__ __forceinline__ void LoadTile(const TileRows& rows) {
+  __device__ __forceinline__ void LoadTile(
+      const TileRows& rows, const RingPosition<kTileRing>& next_tile) {
     cache_ = CacheRows(p_, plan_, rows.seq_slot, rows.kv_head);
     const int count = NumKeyTiles<Shape::kKeys>(rows);
     int at = rows.kv_begin / Shape::kKeys * Shape::kKeys;
     uint32_t now = LookUp(rows, at);
     uint32_t next = LookUp(rows, at += Shape::kKeys);
     LoadSlot(now);
-    LoadQueries(rows);
+    for (int i = 0; i < kConsumerGroups; ++i) LoadQueries(rows, i);
+    query_parity_ ^= 1;
 #pragma unroll 1
     for (int i = 1; i < count; ++i) {
       const uint32_t later = LookUp(rows, at += Shape::kKeys);
@@ -156,6 +163,7 @@ class Loader {
       now = next;
       next = later;
     }
+    PrefetchQueries(memory_->TakeTile(next_tile));
     LoadSlot(now == kNoRow ? kNoRow : now + cache_.to_values);
   }
 
@@ -170,43 +178,65 @@ class Loader {
 
   __device__ __forceinline__ void LoadSlot(uint32_t own) {
     Acquire(SharedAddress(&memory_->empty[slots_.at]), slots_.parity ^ 1);
-    CopyRows<Shape::kKeys, kHeadDim * 2>(
+    CopyRows<Shape::kKeys, Shape::kKeys, kHeadDim * 2>(
         SharedAddress(memory_->slots[slots_.at]), p_.cache.base, own);
     Commit(SharedAddress(&memory_->full[slots_.at]));
     slots_.Advance();
   }
 
-  __device__ __forceinline__ void LoadQueries(const TileRows& rows) {
-    const int row = warp_ * 32 + lane_;
+  // Where a query row lies, in steps of 16 bytes.
+  __device__ __forceinline__ uint32_t QueryRow(const TileRows& rows,
+                                               int row) const {
+    if (row >= rows.num_rows) return kNoRow;
     const int in_seq = rows.row_begin + row;
-    const uint32_t own =
-        ((rows.query_start + in_seq / group_) * p_.q_stride +
-         int64_t{rows.kv_head * group_ + in_seq % group_} * kHeadDim) /
-        8;
-    Acquire(SharedAddress(&memory_->queries_empty), query_parity_ ^ 1);
-    CopyRows<kPrefillRows, 16>(SharedAddress(memory_->queries), p_.q,
-                               row < rows.num_rows ? own : kNoRow);
-    Commit(SharedAddress(&memory_->queries_full));
-    query_parity_ ^= 1;
+    return ((rows.query_start + in_seq / group_) * p_.q_stride +
+            int64_t{rows.kv_head * group_ + in_seq % group_} * kHeadDim) /
+           8;
   }
 
-  // Copies this warp's quarter of kRows rows. Lane i knows where the i-th comes
-  // from, in steps of kStep bytes from `base`.
-  template <int kRows, int kStep>
+  // Those of one group of consumers, which may be done before the other is.
+  __device__ __forceinline__ void LoadQueries(const TileRows& rows, int group) {
+    constexpr int kRows = kGroupRows / kGroupWarps;
+    const uint32_t own =
+        lane_ < kRows
+            ? QueryRow(rows, group * kGroupRows + warp_ * kRows + lane_)
+            : kNoRow;
+    Acquire(SharedAddress(&memory_->queries_empty[group]), query_parity_ ^ 1);
+    CopyRows<kGroupRows, kPrefillRows, 16>(
+        SharedAddress(memory_->queries) +
+            group * kGroupRows * Swizzle<Shape::kPart>::kRowBytes,
+        p_.q, own);
+    Commit(SharedAddress(&memory_->queries_full[group]));
+  }
+
+  // Into the L2 cache: they are copied at the last moment.
+  __device__ __forceinline__ void PrefetchQueries(const TileRows& rows) const {
+    const uint32_t own = QueryRow(rows, warp_ * 32 + lane_);
+    if (own == kNoRow) return;
+    const uint8_t* row = static_cast<const uint8_t*>(p_.q) + uint64_t{own} * 16;
+#pragma unroll
+    for (int at = 0; at < kHeadDim * 2; at += 128) {
+      asm volatile("prefetch.global.L2 [%0];" ::"l"(row + at));
+    }
+  }
+
+  // Copies this warp's quarter of kRows rows into a matrix of kPartRows. Lane i
+  // knows where the i-th comes from, in steps of kStep bytes from `base`.
+  template <int kRows, int kPartRows, int kStep>
   __device__ __forceinline__ void CopyRows(uint32_t to, const void* base,
                                            uint32_t own) {
     constexpr int kOwnRows = kRows / kGroupWarps;
     if (__all_sync(~0u, lane_ >= kOwnRows || own != kNoRow)) {
-      CopyRows<kRows, kStep, true>(to, base, own);
+      CopyRows<kRows, kPartRows, kStep, true>(to, base, own);
     } else {
-      CopyRows<kRows, kStep, false>(to, base, own);
+      CopyRows<kRows, kPartRows, kStep, false>(to, base, own);
     }
   }
 
   // Lanes side by side copy a part of a row, of a few rows at once: what
   // differs from one copy to the next is known when this is compiled, but for
   // the row.
-  template <int kRows, int kStep, bool kAllValid>
+  template <int kRows, int kPartRows, int kStep, bool kAllValid>
   __device__ __forceinline__ void CopyRows(uint32_t to, const void* base,
                                            uint32_t own) {
     constexpr int kOwnRows = kRows / kGroupWarps;
@@ -229,7 +259,7 @@ class Loader {
         if ((part + 1) * kUnits > kRowUnits && unit >= kRowUnits % kUnits) {
           continue;
         }
-        CopyAsync(dst + part * kRows * Layout::kRowBytes,
+        CopyAsync(dst + part * kPartRows * Layout::kRowBytes,
                   at + part * Layout::kRowBytes, is_valid);
       }
     }

@@ -4,9 +4,11 @@
 // the one order of arithmetic that makes them agree bit by bit (the header of
 // attention_plan.h says which).
 //
-// Fragments are those of mma.m16n8k16: lane `l` of a warp holds, of the 16
-// rows, number l / 4 ("low") and l / 4 + 8 ("high"), and of every 8 columns
-// numbers 2 * (l % 4) and the next.
+// Scores and outputs are computed transposed, with keys and head elements as
+// the 16 rows of a matrix instruction and query rows as its 8 columns: few
+// query rows share keys, and a warp holds kRowTiles * 8 of them. Fragments are
+// those of mma.m16n8k16: of the results, lane `l` of a warp has rows l / 4 and
+// l / 4 + 8 ("low" and "high") of columns 2 * (l % 4) and the next.
 #ifndef KERNELS_CUDA_ATTENTION_MMA_CUH_
 #define KERNELS_CUDA_ATTENTION_MMA_CUH_
 
@@ -20,6 +22,8 @@ namespace quire::attention {
 
 // Positions that are copied to shared memory together.
 constexpr int kChunk = 32;
+// Columns of a matrix instruction: query rows.
+constexpr int kTileRows = 8;
 constexpr float kLog2E = 1.4426950408889634f;
 // Beyond a shared-memory row: an odd number of 16-byte units from row to row
 // lets eight rows be read at once without bank conflicts.
@@ -66,287 +70,210 @@ __device__ __forceinline__ uint32_t PackBf16(float low, float high) {
   return *reinterpret_cast<const uint32_t*>(&pair);
 }
 
-// The online softmax of a warp's 16 rows. [0]: low rows, [1]: high rows.
-template <int kHeadDim>
+// Transposes 8 by 8 numbers, two neighbours of a row to a word.
+__device__ __forceinline__ uint32_t Transpose(uint32_t pair) {
+  uint32_t transposed;
+  asm("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;"
+      : "=r"(transposed)
+      : "r"(pair));
+  return transposed;
+}
+
+// The online softmax of a warp's rows, kRowTiles times 8. Of each 8, a lane has
+// columns 2 * (lane % 4) and the next: [0] and [1].
+template <int kHeadDim, int kRowTiles>
 struct RowState {
-  float o[kHeadDim / 8][4];  // columns 8 j + 2 (lane % 4), +1: low, low, high..
-  float m[2];                // largest score so far, not scaled
-  float l[2];                // this lane's part of the sum of weights
+  // Elements 16 j + lane / 4 of both rows, then 8 more.
+  float o[kHeadDim / 16][kRowTiles][4];
+  float l[kRowTiles][4];  // sums of weights, twice
+  float m[kRowTiles][2];  // largest scores so far, not scaled
 
   __device__ __forceinline__ void Reset() {
 #pragma unroll
-    for (int j = 0; j < kHeadDim / 8; ++j) {
+    for (int tile = 0; tile < kRowTiles; ++tile) {
 #pragma unroll
-      for (int i = 0; i < 4; ++i) o[j][i] = 0.0f;
-    }
-    m[0] = m[1] = NegativeInfinity();
-    l[0] = l[1] = 0.0f;
-  }
-
-  // Completes `l` at the end of a split.
-  __device__ __forceinline__ void SumLanes() {
+      for (int i = 0; i < 4; ++i) {
 #pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      l[i] = __fadd_rn(l[i], __shfl_xor_sync(~0u, l[i], 1));
-      l[i] = __fadd_rn(l[i], __shfl_xor_sync(~0u, l[i], 2));
+        for (int j = 0; j < kHeadDim / 16; ++j) o[j][tile][i] = 0.0f;
+        l[tile][i] = 0.0f;
+      }
+      m[tile][0] = m[tile][1] = NegativeInfinity();
     }
   }
 };
 
-// The positions that a lane's two rows attend to.
-struct RowRanges {
-  int32_t begin[2];
-  int32_t end[2];
+// Some query rows of a sequence, as the columns of scores.
+template <int kHeadDim, int kRowTiles>
+struct QueryRows {
+  uint32_t q[kHeadDim / 16][kRowTiles][2];
+  // Positions that a lane's rows attend to.
+  int32_t begin[kRowTiles][2];
+  int32_t end[kRowTiles][2];
+  int32_t whole_begin, whole_end;  // that all rows do
+
+  // Rows [row_begin, row_begin + num_rows) of the sequence whose new tokens
+  // begin at query_start and at `position`. Those beyond are zeros.
+  __device__ __forceinline__ void Load(const AttentionParams& p, int group,
+                                       int query_start, int position,
+                                       int kv_head, int row_begin, int num_rows,
+                                       int lane) {
+#pragma unroll
+    for (int tile = 0; tile < kRowTiles; ++tile) {
+      const int row = tile * kTileRows + lane / 4;
+      const bool is_valid = row < num_rows;
+      const int in_seq = row_begin + (is_valid ? row : 0);
+      const __nv_bfloat16* from =
+          static_cast<const __nv_bfloat16*>(p.q) +
+          (query_start + in_seq / group) * p.q_stride +
+          int64_t{kv_head * group + in_seq % group} * kHeadDim + (lane & 3) * 2;
+#pragma unroll
+      for (int k = 0; k < kHeadDim / 16; ++k) {
+        const uint32_t* at = reinterpret_cast<const uint32_t*>(from + k * 16);
+        q[k][tile][0] = is_valid ? at[0] : 0;
+        q[k][tile][1] = is_valid ? at[4] : 0;
+      }
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        const int column =
+            min(tile * kTileRows + (lane & 3) * 2 + i, num_rows - 1);
+        end[tile][i] = position + (row_begin + column) / group + 1;
+        begin[tile][i] =
+            p.sliding_window > 0 ? max(0, end[tile][i] - p.sliding_window) : 0;
+      }
+    }
+    whole_end = position + row_begin / group + 1;
+    const int last_end = position + (row_begin + num_rows - 1) / group + 1;
+    whole_begin = p.sliding_window > 0 ? last_end - p.sliding_window : 0;
+  }
 };
 
-__device__ __forceinline__ void SetRange(const AttentionParams& p, int row,
-                                         int group, int position, int i,
-                                         RowRanges* ranges) {
-  const int end = position + row / group + 1;
-  ranges->end[i] = end;
-  ranges->begin[i] = p.sliding_window > 0 ? end - p.sliding_window : 0;
-}
-
-// Scores of 16 rows against a chunk of keys, [kChunk][kHeadDim + padding] at
-// `keys`, added to s.
-template <int kHeadDim>
+// Scores of the rows against a chunk of keys, [kChunk][kHeadDim + padding] at
+// `keys`, added to s: of each 16 keys, a lane has four scores.
+template <int kHeadDim, int kRowTiles>
 __device__ __forceinline__ void ScoreChunk(
-    const uint32_t (&q)[kHeadDim / 16][4], uint32_t keys, int lane,
-    float (*s)[4]) {
+    const uint32_t (&q)[kHeadDim / 16][kRowTiles][2], uint32_t keys, int lane,
+    float (*s)[kRowTiles][4]) {
   constexpr int kStride = (kHeadDim + kRowPadding) * 2;
-  const uint32_t address = keys + ((lane & 7) + ((lane >> 4) << 3)) * kStride +
-                           ((lane >> 3) & 1) * 16;
+  const uint32_t address = keys + (lane & 15) * kStride + (lane >> 4) * 16;
 #pragma unroll
   for (int k = 0; k < kHeadDim / 16; ++k) {
 #pragma unroll
-    for (int pair = 0; pair < 2; ++pair) {
-      uint32_t b[4];
-      LoadMatrices(address + pair * 16 * kStride + k * 32, b);
-      Multiply(s[2 * pair], q[k], b[0], b[1]);
-      Multiply(s[2 * pair + 1], q[k], b[2], b[3]);
+    for (int half = 0; half < kChunk / 16; ++half) {
+      uint32_t a[4];
+      LoadMatrices(address + half * 16 * kStride + k * 32, a);
+#pragma unroll
+      for (int tile = 0; tile < kRowTiles; ++tile) {
+        Multiply(s[half][tile], a, q[k][tile][0], q[k][tile][1]);
+      }
     }
   }
 }
 
-// o += weights . values, for a chunk of values laid out as keys are.
-template <int kHeadDim>
-__device__ __forceinline__ void AccumulateChunk(const uint32_t (*weights)[4],
-                                                uint32_t values, int lane,
-                                                float (&o)[kHeadDim / 8][4]) {
+// o += weights . values, for a chunk of values laid out as keys are, and l
+// their sum, of the same rounded weights.
+template <int kHeadDim, int kRowTiles>
+__device__ __forceinline__ void AccumulateChunk(
+    const uint32_t (*weights)[kRowTiles][2], uint32_t values, int lane,
+    RowState<kHeadDim, kRowTiles>* state) {
   constexpr int kStride = (kHeadDim + kRowPadding) * 2;
+  constexpr uint32_t kOnes[4] = {0x3f803f80, 0x3f803f80, 0x3f803f80,
+                                 0x3f803f80};
   const uint32_t address = values +
-                           ((lane & 7) + ((lane >> 3) & 1) * 8) * kStride +
-                           (lane >> 4) * 16;
+                           ((lane & 7) + ((lane >> 4) << 3)) * kStride +
+                           ((lane >> 3) & 1) * 16;
 #pragma unroll
-  for (int k = 0; k < 2; ++k) {
+  for (int k = 0; k < kChunk / 16; ++k) {
+#pragma unroll
+    for (int tile = 0; tile < kRowTiles; ++tile) {
+      Multiply(state->l[tile], kOnes, weights[k][tile][0], weights[k][tile][1]);
+    }
 #pragma unroll
     for (int j = 0; j < kHeadDim / 16; ++j) {
-      uint32_t b[4];
-      LoadMatricesTransposed(address + k * 16 * kStride + j * 32, b);
-      Multiply(o[2 * j], weights[k], b[0], b[1]);
-      Multiply(o[2 * j + 1], weights[k], b[2], b[3]);
+      uint32_t a[4];
+      LoadMatricesTransposed(address + k * 16 * kStride + j * 32, a);
+#pragma unroll
+      for (int tile = 0; tile < kRowTiles; ++tile) {
+        Multiply(state->o[j][tile], a, weights[k][tile][0],
+                 weights[k][tile][1]);
+      }
     }
   }
 }
 
 // Takes scores outside the rows' ranges away. `at`: position of the tile.
-__device__ __forceinline__ void MaskTile(int at, int lane,
-                                         const RowRanges& ranges,
-                                         float (&s)[8][4]) {
+template <int kHeadDim, int kRowTiles>
+__device__ __forceinline__ void MaskTile(
+    int at, int lane, const QueryRows<kHeadDim, kRowTiles>& rows,
+    float (&s)[kTile / 16][kRowTiles][4]) {
 #pragma unroll
-  for (int j = 0; j < 8; ++j) {
+  for (int j = 0; j < kTile / 16; ++j) {
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      const int position = at + j * 8 + (lane & 3) * 2 + (i & 1);
-      if (position < ranges.begin[i >> 1] || position >= ranges.end[i >> 1]) {
-        s[j][i] = NegativeInfinity();
+      const int position = at + j * 16 + lane / 4 + (i >> 1) * 8;
+#pragma unroll
+      for (int tile = 0; tile < kRowTiles; ++tile) {
+        if (position < rows.begin[tile][i & 1] ||
+            position >= rows.end[tile][i & 1]) {
+          s[j][tile][i] = NegativeInfinity();
+        }
       }
     }
   }
 }
 
-// One tile's update of m, l and o; leaves the weights, ready to multiply.
-// `scale`: of scores, times log2(e). Without kHigh the high rows are unused.
-template <int kHeadDim, bool kHigh>
-__device__ __forceinline__ void SoftmaxTile(float (&s)[8][4], float scale,
-                                            RowState<kHeadDim>* state,
-                                            uint32_t (&weights)[4][4]) {
+// One tile's update of m, and of l and o what earlier sums shrink by; leaves
+// the weights, ready to multiply. `scale`: of scores, times log2(e).
+template <int kHeadDim, int kRowTiles>
+__device__ __forceinline__ void SoftmaxTile(
+    float (&s)[kTile / 16][kRowTiles][4], float scale,
+    RowState<kHeadDim, kRowTiles>* state,
+    uint32_t (&weights)[kTile / 16][kRowTiles][2]) {
+  float shrink[kRowTiles][2], offset[kRowTiles][2];
+  bool is_settled = true;
 #pragma unroll
-  for (int row = 0; row < (kHigh ? 2 : 1); ++row) {
-    float top = fmaxf(s[0][2 * row], s[0][2 * row + 1]);
+  for (int tile = 0; tile < kRowTiles; ++tile) {
 #pragma unroll
-    for (int j = 1; j < 8; ++j) {
-      top = fmaxf(top, fmaxf(s[j][2 * row], s[j][2 * row + 1]));
-    }
-    top = fmaxf(top, __shfl_xor_sync(~0u, top, 1));
-    top = fmaxf(top, __shfl_xor_sync(~0u, top, 2));
-    const float old = state->m[row];
-    const float now = fmaxf(old, top);
-    const float used = now == NegativeInfinity() ? 0.0f : now;
-    const float offset = -__fmul_rn(used, scale);
-    // Exactly one where the maximum stays.
-    const float shrink = Exp2(__fmul_rn(__fsub_rn(old, used), scale));
-    state->m[row] = now;
-    float sum = __fmul_rn(state->l[row], shrink);
+    for (int row = 0; row < 2; ++row) {
+      float top = fmaxf(s[0][tile][row], s[0][tile][row + 2]);
 #pragma unroll
-    for (int j = 0; j < 8; ++j) {
-      const float a = Exp2(__fmaf_rn(s[j][2 * row], scale, offset));
-      const float b = Exp2(__fmaf_rn(s[j][2 * row + 1], scale, offset));
-      sum = __fadd_rn(sum, __fadd_rn(a, b));
-      weights[j / 2][2 * (j % 2) + row] = PackBf16(a, b);
-    }
-    state->l[row] = sum;
-#pragma unroll
-    for (int j = 0; j < kHeadDim / 8; ++j) {
-      state->o[j][2 * row] = __fmul_rn(state->o[j][2 * row], shrink);
-      state->o[j][2 * row + 1] = __fmul_rn(state->o[j][2 * row + 1], shrink);
-    }
-  }
-  if (!kHigh) {
-#pragma unroll
-    for (int k = 0; k < 4; ++k) weights[k][1] = weights[k][3] = 0;
-  }
-}
-
-// Folding the state (o, m, l) of later positions into an earlier one:
-//   next = max(m, later m),  o = later o * b + o * a,  and l alike.
-// A later state with no position at all changes nothing.
-struct Fold {
-  float m, a, b;
-
-  __device__ __forceinline__ Fold(float earlier_m, float later_m, float scale) {
-    m = fmaxf(earlier_m, later_m);
-    const float used = m == NegativeInfinity() ? 0.0f : m;
-    a = Exp2(__fmul_rn(__fsub_rn(earlier_m, used), scale));
-    b = Exp2(__fmul_rn(__fsub_rn(later_m, used), scale));
-  }
-  __device__ __forceinline__ float operator()(float earlier,
-                                              float later) const {
-    return __fmaf_rn(later, b, __fmul_rn(earlier, a));
-  }
-};
-
-// What a row's sums are multiplied by in the end; 0 for a row without keys.
-__device__ __forceinline__ float Normalizer(float l) {
-  return l > 0.0f ? __fdiv_rn(1.0f, l) : 0.0f;
-}
-
-__device__ __forceinline__ float Normalize(float o, float normalizer) {
-  return __fmaf_rn(o, normalizer, 0.0f);  // never a negative zero
-}
-
-// States in memory: [rows][kHeadDim + 4] floats, with m and l after the row.
-template <int kHeadDim>
-struct StoredState {
-  static constexpr int kStride = kHeadDim + 4;
-  float* base;
-
-  __device__ __forceinline__ float* Row(int row) const {
-    return base + int64_t{row} * kStride;
-  }
-
-  // `state.l` is complete. Rows from num_rows on stay untouched.
-  __device__ __forceinline__ void Store(const RowState<kHeadDim>& state,
-                                        int lane, int num_rows) const {
-#pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      const int row = lane / 4 + 8 * i;
-      if (row >= num_rows) continue;
-      float* to = Row(row) + (lane & 3) * 2;
-#pragma unroll
-      for (int j = 0; j < kHeadDim / 8; ++j) {
-        __stcg(reinterpret_cast<float2*>(to + j * 8),
-               make_float2(state.o[j][2 * i], state.o[j][2 * i + 1]));
+      for (int j = 1; j < kTile / 16; ++j) {
+        top = fmaxf(top, fmaxf(s[j][tile][row], s[j][tile][row + 2]));
       }
-      if ((lane & 3) == 0) {
-        __stcg(reinterpret_cast<float2*>(Row(row) + kHeadDim),
-               make_float2(state.m[i], state.l[i]));
+#pragma unroll
+      for (int step = 4; step < 32; step *= 2) {
+        top = fmaxf(top, __shfl_xor_sync(~0u, top, step));
       }
+      const float old = state->m[tile][row];
+      const float now = fmaxf(old, top);
+      const float used = now == NegativeInfinity() ? 0.0f : now;
+      offset[tile][row] = -__fmul_rn(used, scale);
+      // Exactly one where the maximum stays.
+      shrink[tile][row] = Exp2(__fmul_rn(__fsub_rn(old, used), scale));
+      is_settled = is_settled && shrink[tile][row] == 1.0f;
+      state->m[tile][row] = now;
+    }
+#pragma unroll
+    for (int j = 0; j < kTile / 16; ++j) {
+      float weight[4];
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        weight[i] = Exp2(__fmaf_rn(s[j][tile][i], scale, offset[tile][i & 1]));
+      }
+      weights[j][tile][0] = Transpose(PackBf16(weight[0], weight[1]));
+      weights[j][tile][1] = Transpose(PackBf16(weight[2], weight[3]));
     }
   }
-
-  __device__ __forceinline__ void Load(int lane, int num_rows,
-                                       RowState<kHeadDim>* state) const {
-    state->Reset();
+  if (__all_sync(~0u, is_settled)) return;
 #pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      const int row = lane / 4 + 8 * i;
-      if (row >= num_rows) continue;
-      const float* from = Row(row) + (lane & 3) * 2;
+  for (int tile = 0; tile < kRowTiles; ++tile) {
 #pragma unroll
-      for (int j = 0; j < kHeadDim / 8; ++j) {
-        const float2 pair =
-            __ldcg(reinterpret_cast<const float2*>(from + j * 8));
-        state->o[j][2 * i] = pair.x;
-        state->o[j][2 * i + 1] = pair.y;
+    for (int i = 0; i < 4; ++i) {
+#pragma unroll
+      for (int j = 0; j < kHeadDim / 16; ++j) {
+        state->o[j][tile][i] =
+            __fmul_rn(state->o[j][tile][i], shrink[tile][i & 1]);
       }
-      const float2 ml =
-          __ldcg(reinterpret_cast<const float2*>(Row(row) + kHeadDim));
-      state->m[i] = ml.x;
-      state->l[i] = ml.y;
-    }
-  }
-
-  // Folds `state` into the stored one, or begins it with `state`. Every lane
-  // reads only what it wrote itself, apart from m and l.
-  __device__ __forceinline__ void Add(const RowState<kHeadDim>& state,
-                                      float scale, bool is_first, int lane,
-                                      int num_rows) const {
-    if (is_first) {
-      Store(state, lane, num_rows);
-      __syncwarp();
-      return;
-    }
-#pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      const int row = lane / 4 + 8 * i;
-      const bool is_used = row < num_rows && state.m[i] != NegativeInfinity();
-      float2 ml = make_float2(0.0f, 0.0f);
-      if (is_used) {
-        ml = __ldcg(reinterpret_cast<const float2*>(Row(row) + kHeadDim));
-      }
-      __syncwarp();
-      if (!is_used) continue;
-      const Fold fold(ml.x, state.m[i], scale);
-      float* at = Row(row) + (lane & 3) * 2;
-#pragma unroll
-      for (int j = 0; j < kHeadDim / 8; ++j) {
-        float2 pair = __ldcg(reinterpret_cast<const float2*>(at + j * 8));
-        pair.x = fold(pair.x, state.o[j][2 * i]);
-        pair.y = fold(pair.y, state.o[j][2 * i + 1]);
-        __stcg(reinterpret_cast<float2*>(at + j * 8), pair);
-      }
-      if ((lane & 3) == 0) {
-        __stcg(reinterpret_cast<float2*>(Row(row) + kHeadDim),
-               make_float2(fold.m, fold(ml.y, state.l[i])));
-      }
-    }
-    __syncwarp();
-  }
-};
-
-// Writes the lane's part of the results of its two rows.
-template <int kHeadDim>
-__device__ __forceinline__ void WriteRows(const AttentionParams& p,
-                                          const RowState<kHeadDim>& state,
-                                          int query_start, int row_begin,
-                                          int num_rows, int kv_head, int lane) {
-  const int group = p.num_q_heads / p.cache.layout.num_kv_heads;
-#pragma unroll
-  for (int i = 0; i < 2; ++i) {
-    const int row = lane / 4 + 8 * i;
-    if (row >= num_rows) continue;
-    const int token = query_start + (row_begin + row) / group;
-    const int head = kv_head * group + (row_begin + row) % group;
-    __nv_bfloat16* to = static_cast<__nv_bfloat16*>(p.out) +
-                        (int64_t{token} * p.num_q_heads + head) * kHeadDim +
-                        (lane & 3) * 2;
-    const float normalizer = Normalizer(state.l[i]);
-#pragma unroll
-    for (int j = 0; j < kHeadDim / 8; ++j) {
-      *reinterpret_cast<uint32_t*>(to + j * 8) =
-          PackBf16(Normalize(state.o[j][2 * i], normalizer),
-                   Normalize(state.o[j][2 * i + 1], normalizer));
+      state->l[tile][i] = __fmul_rn(state->l[tile][i], shrink[tile][i & 1]);
     }
   }
 }

@@ -12,10 +12,12 @@ constexpr int kWarps = kThreads / 32;
 // the last one leaves.
 constexpr int kUnitBuckets = kNodeSplits + 2;
 constexpr int kTileBuckets = 64;
-// Rows are folded by one warp if that is at most this part of a warp's average
-// share of the step: a longer run would be waited for at the end. On an H200,
-// 16 is up to 8% faster than 4 with 40 KV heads, and as fast with 8.
-constexpr int kFoldShare = 16;
+constexpr int kTileBucketKeys = 512;
+// Of rows whose nodes take `longest` splits where a pair's share of the step is
+// `share`, all but kSplitPart * longest / share are folded by one pair each,
+// and need no memory for states; what is split comes last, and evens out when
+// pairs end.
+constexpr float kSplitPart = 0.75f;
 
 struct Shared {
   uint64_t warp_sums[kWarps];
@@ -145,9 +147,10 @@ __device__ int32_t Reserve(volatile int32_t* used, int32_t count,
   return -1;
 }
 
-// Chooses the kind, takes slots, and counts the units.
-__device__ void Decide(const AttentionPlan& plan, int64_t splits_per_warp,
-                       AttentionUnit* rows, Shared* shared) {
+// Chooses the kind, takes slots, and counts the units. `place`: of the rows
+// among all, from 0 to 1.
+__device__ void Decide(const AttentionPlan& plan, float splits_per_pair,
+                       float place, AttentionUnit* rows, Shared* shared) {
   const int32_t splits = rows->rows_split_end - rows->rows_split_begin;
   const int32_t nodes = NumNodes(*rows);
   const int32_t longest = min(splits, kNodeSplits);
@@ -162,7 +165,7 @@ __device__ void Decide(const AttentionPlan& plan, int64_t splits_per_warp,
       return;
     }
   }
-  if (longest > 1 && int64_t{longest} * kFoldShare > splits_per_warp) {
+  if (longest > 1 && (1.0f - place) * splits_per_pair < longest * kSplitPart) {
     rows->leaf_slot = Reserve(&shared->leaves, splits, plan.leaf_capacity);
     if (rows->leaf_slot >= 0) {
       rows->kind = kLeaf;
@@ -234,31 +237,35 @@ __device__ void WriteUnits(const AttentionPlan& plan, const AttentionUnit& rows,
   }
 }
 
-// Which bucket a prefill tile belongs to, by how many keys it reads.
-__device__ int32_t TileBucket(const AttentionParams& p, int32_t group,
-                              int32_t seq, int32_t row_begin) {
-  const int32_t tokens = NumNewTokens(p, seq);
-  const int32_t last =
-      (min(row_begin + kPrefillRows, tokens * group) - 1) / group;
-  int32_t keys = p.context_lens[seq] - tokens + last + 1;
-  if (p.sliding_window > 0) {
-    keys = min(keys, p.sliding_window + kPrefillRows / group);
-  }
-  return kTileBuckets - 1 - min(kTileBuckets - 1, max(keys, 0) / kSplit);
+// Which bucket a sequence's prefill tiles belong to, by how many keys the last
+// of them reads.
+__device__ int32_t TileBucket(const AttentionParams& p, int32_t seq) {
+  int32_t keys = p.context_lens[seq];
+  if (p.sliding_window > 0) keys = min(keys, p.sliding_window);
+  return kTileBuckets - 1 -
+         min(kTileBuckets - 1, max(keys, 0) / kTileBucketKeys);
 }
 
+// Longest sequences first, and the last rows of each: thread blocks that run at
+// the same time read the same keys, and the tiles left to the end are short.
 __device__ void PlanPrefills(const AttentionParams& p,
-                             const AttentionPlan& plan, int32_t group,
-                             Shared* shared) {
-  const int32_t num_tiles = plan.prefill_starts[p.num_seqs];
-  if (num_tiles == 0) return;
+                             const AttentionPlan& plan, Shared* shared) {
+  if (plan.prefill_starts[p.num_seqs] == 0) return;
+  const int lane = threadIdx.x % 32;
   for (int pass = 0; pass < 2; ++pass) {
-    for (int32_t tile = threadIdx.x; tile < num_tiles; tile += kThreads) {
-      const int32_t seq = FindSeq(plan.prefill_starts, p.num_seqs, tile);
-      const int32_t row = (tile - plan.prefill_starts[seq]) * kPrefillRows;
-      const int32_t bucket = TileBucket(p, group, seq, row);
-      const int32_t at = atomicAdd(&shared->tile_offsets[bucket], 1);
-      if (pass == 1) plan.tiles[at] = {seq, row};
+    for (int32_t seq = threadIdx.x / 32; seq < p.num_seqs; seq += kWarps) {
+      const int32_t count =
+          plan.prefill_starts[seq + 1] - plan.prefill_starts[seq];
+      if (count == 0) continue;
+      int32_t at = 0;
+      if (lane == 0) {
+        at = atomicAdd(&shared->tile_offsets[TileBucket(p, seq)], count);
+      }
+      if (pass == 0) continue;
+      at = __shfl_sync(~0u, at, 0);
+      for (int32_t tile = lane; tile < count; tile += 32) {
+        plan.tiles[at + tile] = {seq, (count - 1 - tile) * kPrefillRows};
+      }
     }
     __syncthreads();
     if (pass == 0 && threadIdx.x == 0) {
@@ -294,16 +301,17 @@ __global__ void __launch_bounds__(kThreads)
   }
   if (splits > 0) atomicAdd(&shared.total_splits, splits);
   __syncthreads();
-  const int64_t splits_per_warp =
-      static_cast<int64_t>(shared.total_splits) * num_kv_heads / plan.num_warps;
+  const float splits_per_pair =
+      static_cast<float>(shared.total_splits) * num_kv_heads / plan.num_pairs;
   for (int32_t tile = threadIdx.x; tile < num_rows; tile += kThreads) {
-    Decide(plan, splits_per_warp, &plan.rows[tile], &shared);
+    Decide(plan, splits_per_pair, static_cast<float>(tile) / num_rows,
+           &plan.rows[tile], &shared);
   }
   __syncthreads();
   if (threadIdx.x == 0) {
     TurnCountsIntoOffsets(shared.unit_offsets, kUnitBuckets);
     *plan.header = {};
-    plan.header->next_unit = plan.num_warps;
+    plan.header->next_unit = plan.num_pairs;
     plan.header->num_units = shared.unit_offsets[kUnitBuckets];
     plan.header->num_tiles = plan.prefill_starts[p.num_seqs];
   }
@@ -319,7 +327,7 @@ __global__ void __launch_bounds__(kThreads)
   for (int32_t tile = threadIdx.x / 32; tile < num_rows; tile += kWarps) {
     WriteUnits(plan, plan.rows[tile], &shared);
   }
-  PlanPrefills(p, plan, group, &shared);
+  PlanPrefills(p, plan, &shared);
 }
 
 }  // namespace

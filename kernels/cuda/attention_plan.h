@@ -42,7 +42,7 @@ enum UnitKind : int32_t {
   kSerial,  // all splits of the rows
 };
 
-// A decode's work for one warp: up to kMmaRows rows of a sequence against some
+// A decode's work for one pair: up to kMmaRows rows of a sequence against some
 // splits. Sixteen words, so that lanes fetch one each.
 struct AttentionUnit {
   int32_t seq_slot;     // row of the block tables; negative: no more units
@@ -71,7 +71,7 @@ struct PrefillTile {
 
 struct AttentionPlanHeader {
   int32_t num_units;  // for each KV head
-  int32_t next_unit;  // of all KV heads; the last warp to leave resets both
+  int32_t next_unit;  // of all KV heads; the last pair to leave resets both
   int32_t warps_done;
   int32_t num_tiles;
   int32_t next_tile;
@@ -91,14 +91,14 @@ struct AttentionPlan {
   int32_t* node_arrivals;   // [node_capacity, Hkv] by the rows' first node
   float* leaf_states;       // [leaf_capacity, Hkv, state_floats]
   float* node_states;       // [node_capacity, Hkv, state_floats]
-  float* warp_states;       // [decode warps, 2, state_floats]
+  float* warp_states;       // [decode pairs, 2, state_floats]
   float* block_states;      // [prefill blocks, 2, kPrefillRows, head_dim + 4]
   int32_t leaf_capacity;
   int32_t node_capacity;
   int32_t unit_capacity;
   int32_t decode_rows;   // rows of a decode tile
   int32_t state_floats;  // decode_rows * (head_dim + 4)
-  int32_t num_warps;     // that run decodes
+  int32_t num_pairs;     // of warps that run decodes
   int32_t num_blocks;    // that run prefills
   int32_t max_decode_tokens;
   // Rows of head_dim elements from one block of the cache to the next.
@@ -124,8 +124,8 @@ cudaError_t LaunchPrefill(const AttentionParams& params,
 cudaError_t LaunchWgmmaPrefill(const AttentionParams& params,
                                const AttentionPlan& plan, cudaStream_t stream);
 bool HasWgmma();
-// Warps per multiprocessor that LaunchDecode runs.
-int32_t DecodeWarpsPerSm();
+// Pairs of warps per multiprocessor that LaunchDecode runs.
+int32_t DecodePairsPerSm();
 
 // For any head dim up to 256 and either dtype, without a plan: a thread block a
 // row. Its own order of sums, as independent of the batch.

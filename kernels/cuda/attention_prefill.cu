@@ -8,6 +8,7 @@
 
 #include "kernels/cuda/attention_mma.cuh"
 #include "kernels/cuda/attention_plan.h"
+#include "kernels/cuda/attention_state.cuh"
 #include "kernels/cuda/attention_tile.cuh"
 
 namespace quire::attention {
@@ -85,7 +86,9 @@ class TileCopier {
 template <int kHeadDim>
 class WarpRows {
  public:
+  static constexpr int kRowTiles = kMmaRows / kTileRows;
   static constexpr bool kFoldInRegisters = kHeadDim <= 128;
+  using State = RowState<kHeadDim, kRowTiles>;
 
   __device__ __forceinline__ WarpRows(const AttentionParams& p,
                                       const AttentionPlan& plan,
@@ -93,7 +96,6 @@ class WarpRows {
       : p_(p),
         rows_(rows),
         lane_(threadIdx.x % 32),
-        group_(p.num_q_heads / p.cache.layout.num_kv_heads),
         scale_(p.scale * kLog2E),
         row_begin_(rows.row_begin + threadIdx.x / 32 * kMmaRows),
         num_rows_(min(kMmaRows, rows.row_begin + rows.num_rows - row_begin_)) {
@@ -104,57 +106,52 @@ class WarpRows {
         (int64_t{blockIdx.x} * kWarps + threadIdx.x / 32) * 2 * kFloats;
     node_ = {scratch};
     all_ = {scratch + kFloats};
-    LoadQueries();
+    const int group = p.num_q_heads / p.cache.layout.num_kv_heads;
+    queries_.Load(p, group, rows.query_start, rows.position, rows.kv_head,
+                  row_begin_, num_rows_, lane_);
     state_.Reset();
     if constexpr (kFoldInRegisters) folded_.Reset();
-    const int first_end = rows.position + row_begin_ / group_ + 1;
+    const int first_end = rows.position + row_begin_ / group + 1;
     begin_ = p.sliding_window > 0 ? first_end - p.sliding_window : 0;
-    end_ = rows.position + (row_begin_ + num_rows_ - 1) / group_ + 1;
+    end_ = rows.position + (row_begin_ + num_rows_ - 1) / group + 1;
   }
 
   __device__ __forceinline__ void RunTile(int at, int stage,
                                           const BlockMemory<kHeadDim>& memory) {
     // A tile without a key for any of the rows changes nothing.
     if (num_rows_ <= 0 || at >= end_ || at + kTile <= begin_) return;
-    float s[8][4];
-#pragma unroll
-    for (int j = 0; j < 8; ++j) {
-#pragma unroll
-      for (int i = 0; i < 4; ++i) s[j][i] = 0.0f;
-    }
+    float s[kTile / 16][kRowTiles][4] = {};
     const uint32_t keys = SharedAddress(memory.keys[stage]);
     const uint32_t values = SharedAddress(memory.values[stage]);
     constexpr int kChunkBytes = kChunk * BlockMemory<kHeadDim>::kStride * 2;
-    ScoreChunk<kHeadDim>(q_, keys, lane_, s);
-    ScoreChunk<kHeadDim>(q_, keys + kChunkBytes, lane_, s + 4);
-    const bool is_whole = at >= max(ranges_.begin[0], ranges_.begin[1]) &&
-                          at + kTile <= min(ranges_.end[0], ranges_.end[1]);
-    if (!__all_sync(~0u, is_whole)) MaskTile(at, lane_, ranges_, s);
-    uint32_t weights[4][4];
-    SoftmaxTile<kHeadDim, true>(s, scale_, &state_, weights);
-    AccumulateChunk<kHeadDim>(weights, values, lane_, state_.o);
-    AccumulateChunk<kHeadDim>(weights + 2, values + kChunkBytes, lane_,
-                              state_.o);
+    ScoreChunk<kHeadDim, kRowTiles>(queries_.q, keys, lane_, s);
+    ScoreChunk<kHeadDim, kRowTiles>(queries_.q, keys + kChunkBytes, lane_,
+                                    s + kChunk / 16);
+    if (at < queries_.whole_begin || at + kTile > queries_.whole_end) {
+      MaskTile(at, lane_, queries_, s);
+    }
+    uint32_t weights[kTile / 16][kRowTiles][2];
+    SoftmaxTile(s, scale_, &state_, weights);
+    AccumulateChunk(weights, values, lane_, &state_);
+    AccumulateChunk(weights + kChunk / 16, values + kChunkBytes, lane_,
+                    &state_);
   }
 
   // Ends the split whose last position is before `at`, and its node or the
   // whole if they end there too.
   __device__ __forceinline__ void EndSplit(int at, bool is_last) {
     if (num_rows_ <= 0) return;
-    state_.SumLanes();
     const bool ends_node = is_last || at % (kSplit * kNodeSplits) == 0;
     if constexpr (kFoldInRegisters) {
-      FoldIntoRegisters();
+      FoldInto(state_, scale_, &folded_);
       state_.Reset();
       if (!ends_node) return;
       EndNode(folded_, is_last);
       folded_.Reset();
     } else {
-      node_.Add(state_, scale_, !has_split_, lane_, num_rows_);
+      node_.Add(&state_, scale_, !has_split_, lane_, num_rows_);
       has_split_ = true;
       if (ends_node) {
-        node_.Load(lane_, num_rows_, &state_);
-        __syncwarp();
         EndNode(state_, is_last);
         has_split_ = false;
       }
@@ -163,51 +160,11 @@ class WarpRows {
   }
 
  private:
-  __device__ __forceinline__ void LoadQueries() {
-#pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      const int row = lane_ / 4 + 8 * i;
-      const bool is_valid = row < num_rows_;
-      const int in_seq = row_begin_ + (is_valid ? row : 0);
-      SetRange(p_, in_seq, group_, rows_.position, i, &ranges_);
-      const __nv_bfloat16* from =
-          static_cast<const __nv_bfloat16*>(p_.q) +
-          (rows_.query_start + in_seq / group_) * p_.q_stride +
-          int64_t{rows_.kv_head * group_ + in_seq % group_} * kHeadDim +
-          (lane_ & 3) * 2;
-#pragma unroll
-      for (int k = 0; k < kHeadDim / 16; ++k) {
-        const uint32_t* at = reinterpret_cast<const uint32_t*>(from + k * 16);
-        q_[k][i] = is_valid ? at[0] : 0;
-        q_[k][i + 2] = is_valid ? at[4] : 0;
-      }
-    }
-  }
-
-  __device__ __forceinline__ void FoldIntoRegisters() {
-#pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      if (state_.m[i] == NegativeInfinity()) continue;
-      const Fold fold(folded_.m[i], state_.m[i], scale_);
-#pragma unroll
-      for (int j = 0; j < kHeadDim / 8; ++j) {
-        folded_.o[j][2 * i] = fold(folded_.o[j][2 * i], state_.o[j][2 * i]);
-        folded_.o[j][2 * i + 1] =
-            fold(folded_.o[j][2 * i + 1], state_.o[j][2 * i + 1]);
-      }
-      folded_.l[i] = fold(folded_.l[i], state_.l[i]);
-      folded_.m[i] = fold.m;
-    }
-  }
-
-  __device__ __forceinline__ void EndNode(RowState<kHeadDim>& node,
-                                          bool is_last) {
+  __device__ __forceinline__ void EndNode(State& node, bool is_last) {
     if (!is_last || has_node_) {
-      all_.Add(node, scale_, !has_node_, lane_, num_rows_);
+      all_.Add(&node, scale_, !has_node_, lane_, num_rows_);
       has_node_ = true;
       if (!is_last) return;
-      all_.Load(lane_, num_rows_, &node);
-      __syncwarp();
     }
     WriteRows(p_, node, rows_.query_start, row_begin_, num_rows_, rows_.kv_head,
               lane_);
@@ -216,18 +173,16 @@ class WarpRows {
   const AttentionParams& p_;
   const TileRows& rows_;
   const int lane_;
-  const int group_;
   const float scale_;
   const int row_begin_;
   const int num_rows_;  // may be negative
   int begin_, end_;     // positions that any of the rows attends to
-  StoredState<kHeadDim> node_, all_;
+  StoredState<kHeadDim, kRowTiles> node_, all_;
   bool has_split_ = false;
   bool has_node_ = false;
-  RowRanges ranges_;
-  uint32_t q_[kHeadDim / 16][4];
-  RowState<kHeadDim> state_;
-  RowState<kFoldInRegisters ? kHeadDim : 8> folded_;
+  QueryRows<kHeadDim, kRowTiles> queries_;
+  State state_;
+  RowState<kFoldInRegisters ? kHeadDim : 16, kRowTiles> folded_;
 };
 
 template <int kHeadDim>

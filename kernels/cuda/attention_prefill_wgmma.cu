@@ -12,8 +12,10 @@
 #include "kernels/cuda/attention_loader.cuh"
 #include "kernels/cuda/attention_mma.cuh"
 #include "kernels/cuda/attention_plan.h"
+#include "kernels/cuda/attention_state.cuh"
 #include "kernels/cuda/attention_tile.cuh"
 #include "kernels/cuda/attention_wgmma.cuh"
+#include "kernels/cuda/overlapped_launch.cuh"
 
 namespace quire::attention {
 namespace {
@@ -22,7 +24,6 @@ constexpr int kThreads = (1 + kConsumerGroups) * kGroupThreads;
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
-constexpr int kGroupRows = kPrefillRows / kConsumerGroups;
 // Registers of a thread that copies, and of one that computes: 65,536 in all.
 constexpr int kLoaderRegisters = 56;
 constexpr int kConsumerRegisters = 224;
@@ -57,7 +58,7 @@ class Consumer {
       const TileRows rows = memory_->TakeTile(at);
       if (rows.num_rows == 0) break;
       memory_->GiveTileBack(at, lane_);
-      WaitForPhase(SharedAddress(&memory_->queries_full), parity);
+      WaitForPhase(SharedAddress(&memory_->queries_full[index_]), parity);
       parity ^= 1;
       RunTile(rows);
     }
@@ -85,7 +86,7 @@ class Consumer {
     WaitForProducts<0>();
     HoldRegisters(s);
     Release(&memory_->empty[keys.at]);
-    if (count == 1) Release(&memory_->queries_empty);
+    if (count == 1) Release(&memory_->queries_empty[index_]);
     Soften(at, s, shrink);
     Pack(s, weights);
 #pragma unroll 1
@@ -104,7 +105,7 @@ class Consumer {
       WaitForProducts<1>();
       HoldRegisters(s);
       Release(&memory_->empty[keys.at]);
-      if (i + 1 == count) Release(&memory_->queries_empty);
+      if (i + 1 == count) Release(&memory_->queries_empty[index_]);
       Soften(at, s, shrink);
       if (IsSettled(shrink)) {
         WaitForProducts<0>();
@@ -158,8 +159,9 @@ class Consumer {
   __device__ __forceinline__ void SetRanges(const TileRows& rows) {
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
-      SetRange(p_, rows.row_begin + FirstRow() + 8 * i, group_, rows.position,
-               i, &ranges_);
+      const int row = rows.row_begin + FirstRow() + 8 * i;
+      end_[i] = rows.position + row / group_ + 1;
+      begin_[i] = p_.sliding_window > 0 ? end_[i] - p_.sliding_window : 0;
     }
     // Positions that all rows of the group attend to.
     const int first = rows.row_begin + index_ * kGroupRows;
@@ -255,8 +257,7 @@ class Consumer {
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
         const int position = at + j * 8 + (lane_ & 3) * 2 + (i & 1);
-        if (position < ranges_.begin[i >> 1] ||
-            position >= ranges_.end[i >> 1]) {
+        if (position < begin_[i >> 1] || position >= end_[i >> 1]) {
           s[j][i] = NegativeInfinity();
         }
       }
@@ -316,7 +317,7 @@ class Consumer {
           words[w] = PackBf16(Normalize(o[2 * i], normalizer),
                               Normalize(o[2 * i + 1], normalizer));
         }
-        Transpose(words);
+        Exchange(words);
         const int column = (j + (lane_ & 3)) * 8;
         if (row < rows.num_rows && column < kHeadDim) {
           *reinterpret_cast<uint4*>(to + column) =
@@ -327,7 +328,7 @@ class Consumer {
   }
 
   // Word w of lane l, of each four lanes, becomes word l of lane w.
-  __device__ __forceinline__ void Transpose(uint32_t (&words)[4]) {
+  __device__ __forceinline__ void Exchange(uint32_t (&words)[4]) {
 #pragma unroll
     for (int step = 1; step < 4; step *= 2) {
       const bool is_high = lane_ & step;
@@ -351,7 +352,7 @@ class Consumer {
   const uint64_t queries_;  // descriptors
   const uint64_t slots_;
   Ring ring_;
-  RowRanges ranges_;
+  int begin_[2], end_[2];  // positions that the lane's rows attend to
   int whole_begin_, whole_end_;
   float o_[kParts][kColumns / 8][4];
   float m_[2];  // largest score so far, not scaled
@@ -373,6 +374,7 @@ __global__ void __launch_bounds__(kThreads, 1)
     GiveUpRegisters<kLoaderRegisters>();
     Loader<kHeadDim>(p, plan, memory).Run();
     if (threadIdx.x == 0) LeavePrefill(plan);
+    WaitForEarlierKernels();
   } else {
     TakeRegisters<kConsumerRegisters>();
     Consumer<kHeadDim>(p, memory).Run();
@@ -389,8 +391,9 @@ cudaError_t LaunchFor(const AttentionParams& params, const AttentionPlan& plan,
   const cudaError_t error = cudaFuncSetAttribute(
       kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);
   if (error != cudaSuccess) return error;
-  kernel<<<plan.num_blocks, kThreads, kBytes, stream>>>(params, plan);
-  return cudaGetLastError();
+  // Beside the last decodes: nothing that those write is read here.
+  return LaunchOverlapped(kernel, plan.num_blocks, kThreads, kBytes, stream,
+                          params, plan);
 }
 
 }  // namespace

@@ -9,7 +9,8 @@
 //   bazel run --config=opt --config=cuda90 //tests/kernels/cuda:attention_bench
 //
 // Arguments: any of decode, prefill, skew, blocks, dims; none: all. Or "case"
-// with a batch, a context and the new tokens of each sequence.
+// with a batch, a context and the new tokens of each sequence. SDPA_TIMES names
+// a file of tools/bench/peers/sdpa_bench.py's, to print prefills beside.
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
@@ -157,7 +158,7 @@ int64_t KvBytes(const Case& c) {
 }
 
 // Seconds a layer.
-double TimeCase(const Case& c, int num_sms) {
+double TimeCase(const Case& c, int num_sms, bool is_deterministic = false) {
   const int32_t num_seqs = c.contexts.size();
   std::vector<int32_t> slots(num_seqs), starts(num_seqs + 1);
   int32_t max_blocks = 1, num_blocks = 0;
@@ -206,6 +207,7 @@ double TimeCase(const Case& c, int num_sms) {
   AttentionCudaOptions options = {};
   options.num_sms = num_sms;
   options.max_query = c.new_tokens;
+  options.is_deterministic = is_deterministic;
   options.workspace_bytes = AttentionCudaWorkspaceBytes(
       num_tokens, c.num_q_heads, c.head_dim, num_sms);
   Buffer workspace(options.workspace_bytes);
@@ -330,13 +332,33 @@ void BenchHeadDims(double read, int num_sms) {
   }
 }
 
+// Microseconds that PyTorch took over cuDNN in the same run; 0: unknown.
+double CudnnTime(int32_t batch, int32_t context, int32_t new_tokens) {
+  const char* path = std::getenv("SDPA_TIMES");
+  std::FILE* file = path == nullptr ? nullptr : std::fopen(path, "r");
+  if (file == nullptr) return 0;
+  int b = 0, c = 0, n = 0;
+  char backend[32];
+  double time = 0, found = 0;
+  while (std::fscanf(file, "%d %d %d %31s %lf", &b, &c, &n, backend, &time) ==
+         5) {
+    if (b == batch && c == context && n == new_tokens &&
+        std::strcmp(backend, "cudnn") == 0) {
+      found = time;
+    }
+  }
+  std::fclose(file);
+  return found;
+}
+
 void BenchPrefills(int num_sms) {
   struct Prefill {
     int32_t batch, context, new_tokens;
     double fa3_tflops;
   };
-  std::printf("prefill 32/8 heads\n%6s %7s %7s %9s %8s %8s\n", "batch",
-              "context", "new", "us", "TFLOP/s", "FA3");
+  std::printf("prefill 32/8 heads\n%6s %7s %7s %9s %8s %8s %9s %8s %13s\n",
+              "batch", "context", "new", "us", "TFLOP/s", "FA3", "cuDNN us",
+              "cuDNN/us", "determ. us");
   for (const Prefill& f : {Prefill{1, 128, 128, 0},
                            {1, 1024, 1024, 276},
                            {1, 2048, 2048, 456},
@@ -348,12 +370,15 @@ void BenchPrefills(int num_sms) {
     const Case c = {
         32, 8, 128, 16, std::vector<int32_t>(f.batch, f.context), f.new_tokens};
     const double seconds = TimeCase(c, num_sms);
+    const double deterministic = TimeCase(c, num_sms, true);
+    const double cudnn = CudnnTime(f.batch, f.context, f.new_tokens);
     const double pairs =
         f.batch * (1.0 * f.new_tokens * (f.context - f.new_tokens) +
                    0.5 * f.new_tokens * (f.new_tokens + 1.0));
-    std::printf("%6d %7d %7d %9.1f %8.1f %8.0f\n", f.batch, f.context,
-                f.new_tokens, seconds * 1e6,
-                pairs * 4 * 128 * 32 / seconds * 1e-12, f.fa3_tflops);
+    std::printf("%6d %7d %7d %9.1f %8.1f %8.0f %9.1f %8.2f %13.1f\n", f.batch,
+                f.context, f.new_tokens, seconds * 1e6,
+                pairs * 4 * 128 * 32 / seconds * 1e-12, f.fa3_tflops, cudnn,
+                cudnn / seconds * 1e-6, deterministic * 1e6);
     std::fflush(stdout);
   }
 }

@@ -24,32 +24,47 @@ class AttentionCudaTest : public testing::TestWithParam<DType> {};
 // On tensor cores each weight is rounded to bfloat16 before it multiplies a
 // value, which errs by up to u = 2^-8 of that product; so a result errs by up
 // to u times the sum of the products' magnitudes. One rounding to T at the end.
-void ExpectNear(const AttentionWorld& world,
-                const std::vector<StepSequence>& sequences, const Tensor& got) {
-  int64_t at = 0;
+void ExpectNear(const std::vector<AttentionWorld::Expected>& wanted,
+                const Tensor& got) {
   const double u = UnitRoundoff(got.dtype());
   const double weight_error = got.dtype() == DType::kBf16 ? u : 0.0;
-  for (const StepSequence& sequence : sequences) {
-    for (const auto& want : world.Reference(sequence)) {
-      ASSERT_LT(at, got.size());
-      ASSERT_NEAR(got[at], want.value,
-                  (weight_error + 1e-5) * want.magnitude +
-                      u * std::abs(want.value) + 1e-6)
-          << "element " << at;
-      ++at;
-    }
+  ASSERT_EQ(static_cast<int64_t>(wanted.size()), got.size());
+  for (int64_t at = 0; at < got.size(); ++at) {
+    const AttentionWorld::Expected& want = wanted[at];
+    ASSERT_NEAR(got[at], want.value,
+                (weight_error + 1e-5) * want.magnitude +
+                    u * std::abs(want.value) + 1e-6)
+        << "element " << at;
   }
-  ASSERT_EQ(at, got.size());
 }
 
-// By both families of prefill kernels.
+std::vector<AttentionWorld::Expected> Reference(
+    const AttentionWorld& world, const std::vector<StepSequence>& sequences) {
+  std::vector<AttentionWorld::Expected> wanted;
+  for (const StepSequence& sequence : sequences) {
+    const auto part = world.Reference(sequence);
+    wanted.insert(wanted.end(), part.begin(), part.end());
+  }
+  return wanted;
+}
+
+void ExpectNear(const AttentionWorld& world,
+                const std::vector<StepSequence>& sequences, const Tensor& got) {
+  ExpectNear(Reference(world, sequences), got);
+}
+
+// By both families of prefill kernels, each launched with every choice.
 void ExpectNearInEitherMode(const AttentionWorld& world,
                             const std::vector<StepSequence>& sequences,
-                            LaunchChoices choices = {}) {
-  for (bool is_deterministic : {false, true}) {
-    SCOPED_TRACE(is_deterministic ? "deterministic" : "default");
-    choices.is_deterministic = is_deterministic;
-    ExpectNear(world, sequences, world.Attend(sequences, choices));
+                            const std::vector<LaunchChoices>& choices = {
+                                LaunchChoices()}) {
+  const auto wanted = Reference(world, sequences);
+  for (LaunchChoices choice : choices) {
+    for (bool is_deterministic : {false, true}) {
+      SCOPED_TRACE(is_deterministic ? "deterministic" : "default");
+      choice.is_deterministic = is_deterministic;
+      ExpectNear(wanted, world.Attend(sequences, choice));
+    }
   }
 }
 
@@ -81,7 +96,7 @@ TEST_P(AttentionCudaTest, AgreesWithTheReferenceAroundBlocksSplitsAndWindows) {
                    << "block size " << block_size << " window " << window);
       const AttentionShape shape = {8, 2, 64, window};
       const AttentionWorld world(GetParam(), shape, contexts);
-      ExpectNearInEitherMode(world, sequences, {.block_size = block_size});
+      ExpectNearInEitherMode(world, sequences, {{.block_size = block_size}});
     }
   }
 }
@@ -116,9 +131,8 @@ TEST_P(AttentionCudaTest, ManyPrefillsOfAnyLengthAgreeWithTheReference) {
     SCOPED_TRACE(testing::Message() << "head dim " << shape.head_dim
                                     << " window " << shape.sliding_window);
     const AttentionWorld world(GetParam(), shape, contexts);
-    ExpectNearInEitherMode(world, sequences);
-    // Every thread block does many tiles.
-    ExpectNear(world, sequences, world.Attend(sequences, {.num_sms = 2}));
+    // With few multiprocessors every thread block does many tiles.
+    ExpectNearInEitherMode(world, sequences, {{}, {.num_sms = 2}});
   }
 }
 

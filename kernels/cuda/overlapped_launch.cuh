@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Kernels that begin while the one before them in the stream still ends
+// (programmatic dependent launch, on Hopper and later).
+#ifndef KERNELS_CUDA_OVERLAPPED_LAUNCH_CUH_
+#define KERNELS_CUDA_OVERLAPPED_LAUNCH_CUH_
+
+#include <cstdint>
+
+#include "cuda_runtime.h"
+
+namespace quire {
+
+// Returns when all kernels before this one are done, and what they wrote is
+// visible. A kernel launched overlapped calls it before it reads or writes what
+// they use, or at the latest before it ends: those after it wait for its end
+// alone.
+__device__ __forceinline__ void WaitForEarlierKernels() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
+// The next kernel may begin, if it was launched overlapped, once all thread
+// blocks have come by here or ended.
+__device__ __forceinline__ void LetNextKernelBegin() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+
+// Enqueues a kernel that may begin as above, where devices can.
+template <typename... Parameters, typename... Arguments>
+cudaError_t LaunchOverlapped(void (*kernel)(Parameters...), int32_t blocks,
+                             int32_t threads, int32_t shared_bytes,
+                             cudaStream_t stream,
+                             const Arguments&... arguments) {
+  int device = 0, major = 0;
+  cudaError_t error = cudaGetDevice(&device);
+  if (error != cudaSuccess) return error;
+  error =
+      cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
+  if (error != cudaSuccess) return error;
+  cudaLaunchAttribute attribute = {};
+  attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  attribute.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t config = {};
+  config.gridDim = dim3(blocks);
+  config.blockDim = dim3(threads);
+  config.dynamicSmemBytes = shared_bytes;
+  config.stream = stream;
+  config.attrs = &attribute;
+  config.numAttrs = major >= 9 ? 1 : 0;
+  return cudaLaunchKernelEx(&config, kernel, arguments...);
+}
+
+}  // namespace quire
+
+#endif  // KERNELS_CUDA_OVERLAPPED_LAUNCH_CUH_
