@@ -44,12 +44,18 @@ find_toolkit() {
   tools/cuda_toolkit.sh
 }
 
-# Compiles the kernels, for sm_80 and sm_90a, the programs that test and time
-# them, and the worker that runs them. Prints a line for the summary.
+# Compiles all that only --config=cuda has (kernels, for sm_80 and sm_90a, and
+# the programs that test and time them), and the worker, which has more with it.
+# Prints a line for the summary.
 compile_cuda() {
-  local targets=(//kernels/cuda/... //tests/kernels/cuda/...
-    //worker:quire_worker) toolkit
-  mapfile -t -O "${#targets[@]}" targets <"$scratch/gpu"
+  local targets=(//worker:quire_worker) toolkit
+  bazel query --noshow_progress --ui_event_filters=-info \
+    "attr('target_compatible_with', 'tools/bazel:incompatible', //...)" \
+    >"$scratch/cuda" || {
+    echo "FAIL no CUDA code was compiled: Bazel does not name it"
+    return 1
+  }
+  mapfile -t -O "${#targets[@]}" targets <"$scratch/cuda"
   toolkit=$(find_toolkit) || {
     echo "FAIL no CUDA code was compiled: there is no toolkit, see above"
     return 1
