@@ -43,13 +43,16 @@ absl::StatusOr<FigureOutput> RunBatchedRequests(const FigureOptions& options) {
                            ReadLengths(WorkloadFile(point.workload)));
     QUIRE_ASSIGN_OR_RETURN(
         const Experiment experiment,
-        MakeExperiment(point.system, "a100_40g_opt13b", {.lengths = lengths}));
+        MakeExperiment(options.testbed, point.system, "a100_40g_opt13b",
+                       {.lengths = lengths}));
     if (!flood) labels[idx] = experiment.system.label;
     const bool is_alpaca = point.rate > 10;
     const double seconds = trace_s * (options.quick && is_alpaca ? 0.25 : 1);
-    QUIRE_ASSIGN_OR_RETURN(results[idx],
-                           RunAt(experiment, point.rate * (flood ? kFlood : 1),
-                                 flood ? seconds / kFlood : seconds, true));
+    QUIRE_ASSIGN_OR_RETURN(
+        results[idx],
+        RunAt(experiment,
+              options.testbed.speed * point.rate * (flood ? kFlood : 1),
+              flood ? seconds / kFlood : seconds, true));
     return absl::OkStatus();
   }));
   FigureOutput output;

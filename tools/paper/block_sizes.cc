@@ -41,11 +41,12 @@ absl::StatusOr<FigureOutput> RunBlockSizes(const FigureOptions& options) {
                            ReadLengths(WorkloadFile(panel.workload)));
     QUIRE_ASSIGN_OR_RETURN(
         Experiment experiment,
-        MakeExperiment("paged", "a100_40g_opt13b", {.lengths = lengths}));
+        MakeExperiment(options.testbed, "paged", "a100_40g_opt13b",
+                       {.lengths = lengths}));
     experiment.engine.block_size = kBlockSizes[idx % kNumSizes];
     QUIRE_ASSIGN_OR_RETURN(
         const SimulationResult result,
-        RunAt(experiment, panel.rate,
+        RunAt(experiment, options.testbed.speed * panel.rate,
               options.TraceSeconds(panel.trace_s, panel.quick_trace_s), false));
     latencies[idx] = result.normalized_latency.mean;
     return absl::OkStatus();

@@ -50,9 +50,10 @@ absl::StatusOr<FigureOutput> RunChatbot(const FigureOptions& options) {
   std::vector<PlotSeries> series(kNumSystems);
   QUIRE_RETURN_IF_ERROR(ForEach(kNum, options.num_threads, [&](int idx) {
     const Machine& machine = kMachines[idx / kNumSystems];
-    QUIRE_ASSIGN_OR_RETURN(Experiment experiment,
-                           MakeExperiment(kSystems[idx % kNumSystems],
-                                          machine.preset, {.lengths = chats}));
+    QUIRE_ASSIGN_OR_RETURN(
+        Experiment experiment,
+        MakeExperiment(options.testbed, kSystems[idx % kNumSystems],
+                       machine.preset, {.lengths = chats}));
     const double trace_s = options.TraceSeconds(machine.is_papers ? 3600 : 900,
                                                 machine.is_papers ? 900 : 240);
     QUIRE_ASSIGN_OR_RETURN(knees[idx], FindKnee(experiment, trace_s));

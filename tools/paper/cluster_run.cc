@@ -22,6 +22,8 @@ namespace {
 
 constexpr int64_t kNumChannels = 8;
 constexpr absl::Duration kReadyTimeout = absl::Seconds(60);
+// For the last request to be sent before everything is given up.
+constexpr absl::Duration kLastMoment = absl::Milliseconds(100);
 
 v1::GenerateRequest MakeRequest(const SimulatedRequest& request, int64_t idx,
                                 int64_t vocab_size, bool prefix_cache) {
@@ -68,7 +70,7 @@ absl::Status Send(const std::string& address, const SimulationOptions& options,
   absl::Notification done;
   std::thread stopper([&] {
     if (!options.stop_at_last_arrival) return;
-    if (done.WaitForNotificationWithTimeout(last_arrival)) return;
+    if (done.WaitForNotificationWithTimeout(last_arrival + kLastMoment)) return;
     runner.Interrupt();
   });
   const RunResult run = runner.Run(std::move(calls), /*max_concurrency=*/0);

@@ -15,16 +15,15 @@ namespace quire {
 namespace {
 
 constexpr double kKneeFactor = 5;  // of unloaded latency
-constexpr double kPrecision = 0.02;
-constexpr int64_t kFewestRequests = 200;
-constexpr int64_t kMostRequests = 200000;
 
 }  // namespace
 
-absl::StatusOr<Experiment> MakeExperiment(const std::string& system,
+absl::StatusOr<Experiment> MakeExperiment(const Testbed& testbed,
+                                          const std::string& system,
                                           const std::string& preset,
                                           Load load) {
   Experiment experiment;
+  experiment.testbed = testbed;
   QUIRE_ASSIGN_OR_RETURN(experiment.system, FindServingSystem(system));
   QUIRE_ASSIGN_OR_RETURN(experiment.cost, LoadCostModel(PresetFile(preset)));
   experiment.load = std::move(load);
@@ -47,32 +46,38 @@ absl::StatusOr<SimulationResult> RunAt(const Experiment& experiment,
   options.stop_at_last_arrival = stop_at_last_arrival;
   options.answers_by_batch = experiment.answers_by_batch;
   ApplyServingSystem(experiment.system, &options);
-  const int64_t num_requests = std::clamp(static_cast<int64_t>(rate * trace_s),
-                                          kFewestRequests, kMostRequests);
-  return Simulate(options,
-                  MakeWorkload(experiment.load.lengths,
-                               {.rate = rate,
-                                .num_requests = num_requests,
-                                .seed = experiment.seed,
-                                .num_sequences = experiment.load.num_sequences,
-                                .beam_width = experiment.load.beam_width,
-                                .prefix_len = experiment.load.prefix_len}));
+  const Testbed& testbed = experiment.testbed;
+  const int64_t num_requests = std::clamp(
+      static_cast<int64_t>(rate * std::min(trace_s, testbed.max_trace_s)),
+      testbed.fewest_requests, testbed.most_requests);
+  return testbed.run(
+      options, MakeWorkload(experiment.load.lengths,
+                            {.rate = rate,
+                             .num_requests = num_requests,
+                             .seed = experiment.seed,
+                             .num_sequences = experiment.load.num_sequences,
+                             .beam_width = experiment.load.beam_width,
+                             .prefix_len = experiment.load.prefix_len}));
 }
 
 absl::StatusOr<double> FindKnee(const Experiment& experiment, double trace_s) {
-  // So seldom that none meets another.
-  QUIRE_ASSIGN_OR_RETURN(const SimulationResult unloaded,
-                         RunAt(experiment, 1e-3, 1, false));
+  const Testbed& testbed = experiment.testbed;
+  QUIRE_ASSIGN_OR_RETURN(
+      const SimulationResult unloaded,
+      RunAt(experiment, testbed.lone_rate,
+            testbed.num_lone_requests / testbed.lone_rate, false));
   const double limit = kKneeFactor * unloaded.normalized_latency.mean;
   // More than anything serves: what comes out is the capacity.
   const double flood = 20 / unloaded.latency.mean * 100;
-  const double num_flooded = std::clamp(200 * trace_s, 1000., 4000.);
+  const double num_flooded = std::clamp<double>(
+      200 * trace_s, std::min<double>(1000, testbed.most_flooded_requests),
+      testbed.most_flooded_requests);
   QUIRE_ASSIGN_OR_RETURN(
       const SimulationResult flooded,
       RunAt(experiment, flood, std::min(trace_s, num_flooded / flood), false));
   double low = 0;
   double high = flooded.requests_per_s * 1.3;
-  while (high - low > kPrecision * high) {
+  while (high - low > testbed.knee_precision * high) {
     const double rate = low == 0 ? high / 2 : (low + high) / 2;
     QUIRE_ASSIGN_OR_RETURN(const SimulationResult result,
                            RunAt(experiment, rate, trace_s, false));

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "tools/paper/testbed.h"
 #include "tools/simulator/serving_system.h"
 #include "tools/simulator/simulation.h"
 #include "tools/simulator/workload.h"
@@ -27,6 +28,7 @@ struct Load {
 };
 
 struct Experiment {
+  Testbed testbed;
   ServingSystem system;
   CostModel cost;
   EngineOptions engine;
@@ -38,17 +40,18 @@ struct Experiment {
 
 // The paper's options on `preset`: blocks of 16, run-ahead 1, and a token
 // budget with which no prompt is ever cut.
-absl::StatusOr<Experiment> MakeExperiment(const std::string& system,
+absl::StatusOr<Experiment> MakeExperiment(const Testbed& testbed,
+                                          const std::string& system,
                                           const std::string& preset, Load load);
 
-// At `rate` for `trace_s` simulated seconds; until everything has ended, or
-// only until the last arrival.
+// At `rate` for `trace_s` seconds of the testbed's time, or for as long as it
+// allows; until everything has ended, or only until the last arrival.
 absl::StatusOr<SimulationResult> RunAt(const Experiment& experiment,
                                        double rate, double trace_s,
                                        bool stop_at_last_arrival);
 
-// The highest rate, to about 2 %, at which the mean normalized latency is at
-// most five times that of a lone request.
+// The highest rate, to the testbed's precision, at which the mean normalized
+// latency is at most five times that of a lone request.
 absl::StatusOr<double> FindKnee(const Experiment& experiment, double trace_s);
 
 // Calls body(idx) for [0, num), on `num_threads` threads. The first error.

@@ -12,12 +12,14 @@
 #include "absl/status/statusor.h"
 #include "tools/paper/paper_table.h"
 #include "tools/paper/svg_plot.h"
+#include "tools/paper/testbed.h"
 
 namespace quire {
 
 struct FigureOptions {
-  bool quick = false;  // shorter traces, fewer points
-  int num_threads = 2;
+  Testbed testbed = {};
+  bool quick = false;      // shorter traces, fewer points
+  int num_threads = 2;     // 1 on a real testbed
   double trace_share = 1;  // of each trace's length; tests take less
 
   // Of a trace that lasts so long, or so long when it is quick.

@@ -44,7 +44,8 @@ absl::StatusOr<Curve> RunCurve(const Panel& panel, const std::string& system,
                          ReadLengths(WorkloadFile(panel.workload)));
   QUIRE_ASSIGN_OR_RETURN(
       const Experiment experiment,
-      MakeExperiment(system, "a100_40g_opt13b", {.lengths = lengths}));
+      MakeExperiment(options.testbed, system, "a100_40g_opt13b",
+                     {.lengths = lengths}));
   const double trace_s =
       options.TraceSeconds(panel.trace_s, panel.quick_trace_s);
   Curve curve;

@@ -38,10 +38,11 @@ absl::StatusOr<FigureOutput> RunMemoryUse(const FigureOptions& options) {
       ForEach(std::size(kPrinted), options.num_threads, [&](int idx) {
         QUIRE_ASSIGN_OR_RETURN(
             const Experiment experiment,
-            MakeExperiment(kPrinted[idx].system, "a100_40g_opt13b",
-                           {.lengths = lengths}));
-        QUIRE_ASSIGN_OR_RETURN(results[idx],
-                               RunAt(experiment, kRate, trace_s, true));
+            MakeExperiment(options.testbed, kPrinted[idx].system,
+                           "a100_40g_opt13b", {.lengths = lengths}));
+        QUIRE_ASSIGN_OR_RETURN(
+            results[idx],
+            RunAt(experiment, options.testbed.speed * kRate, trace_s, true));
         return absl::OkStatus();
       }));
   FigureOutput output;

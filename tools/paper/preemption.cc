@@ -87,18 +87,18 @@ absl::StatusOr<FigureOutput> RunPreemption(const FigureOptions& options) {
   std::vector<double> latencies(kNum);
   std::vector<double> round_trips(kNum);
   QUIRE_RETURN_IF_ERROR(ForEach(kNum, options.num_threads, [&](int idx) {
-    QUIRE_ASSIGN_OR_RETURN(
-        Experiment experiment,
-        MakeExperiment(kSystem, kPreset, {.lengths = lengths}));
+    QUIRE_ASSIGN_OR_RETURN(Experiment experiment,
+                           MakeExperiment(options.testbed, kSystem, kPreset,
+                                          {.lengths = lengths}));
     const int block_size = kBlockSizes[idx % kNumSizes];
     const PreemptionMode mode = kModes[idx / kNumSizes];
     experiment.cost.span_tokens = 0;
     experiment.engine.block_size = block_size;
     experiment.engine.preemption_mode = mode;
     round_trips[idx] = RoundTrip(experiment.cost, mode, block_size);
-    QUIRE_ASSIGN_OR_RETURN(
-        const SimulationResult result,
-        RunAt(experiment, kRate, options.TraceSeconds(3600, 1200), false));
+    QUIRE_ASSIGN_OR_RETURN(const SimulationResult result,
+                           RunAt(experiment, options.testbed.speed * kRate,
+                                 options.TraceSeconds(3600, 1200), false));
     latencies[idx] = result.normalized_latency.mean;
     return absl::OkStatus();
   }));

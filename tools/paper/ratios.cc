@@ -58,7 +58,8 @@ absl::StatusOr<FigureOutput> RunRatios(const FigureOptions& options) {
                                ReadLengths(WorkloadFile(panel.workload)));
         QUIRE_ASSIGN_OR_RETURN(
             Experiment experiment,
-            MakeExperiment(variant.system, panel.preset, {.lengths = lengths}));
+            MakeExperiment(options.testbed, variant.system, panel.preset,
+                           {.lengths = lengths}));
         experiment.answers_by_batch = variant.answers_by_batch;
         experiment.engine.run_ahead_depth = 2;
         experiment.engine.preemption_mode = PreemptionMode::kAuto;

@@ -54,7 +54,7 @@ absl::StatusOr<FigureOutput> RunSharedPrefix(const FigureOptions& options) {
     const Machine& machine = kMachines[idx / (2 * kNumShots)];
     QUIRE_ASSIGN_OR_RETURN(
         Experiment experiment,
-        MakeExperiment(kSystems[idx % 2], machine.preset,
+        MakeExperiment(options.testbed, kSystems[idx % 2], machine.preset,
                        {.lengths = lengths,
                         .prefix_len = kShots[idx / 2 % kNumShots].prefix_len,
                         .prefix_cache = ours}));

@@ -70,12 +70,14 @@ absl::StatusOr<double> SavedShare(const Point& point,
                                   const FigureOptions& options) {
   QUIRE_ASSIGN_OR_RETURN(const auto lengths,
                          ReadLengths(WorkloadFile(point.workload)));
-  QUIRE_ASSIGN_OR_RETURN(const Experiment experiment,
-                         MakeExperiment("paged", "a100_40g_opt13b",
-                                        {.lengths = lengths,
-                                         .num_sequences = point.num_sequences,
-                                         .beam_width = point.beam_width}));
-  const double rate = IsAlpaca(point) ? kAlpacaRate : kShareGptRate;
+  QUIRE_ASSIGN_OR_RETURN(
+      const Experiment experiment,
+      MakeExperiment(options.testbed, "paged", "a100_40g_opt13b",
+                     {.lengths = lengths,
+                      .num_sequences = point.num_sequences,
+                      .beam_width = point.beam_width}));
+  const double rate =
+      options.testbed.speed * (IsAlpaca(point) ? kAlpacaRate : kShareGptRate);
   // Quick: what Alpaca's short prompts share wants all of them.
   const bool is_brief = options.quick && !IsAlpaca(point);
   const double num_requests = kNumRequests * (!is_brief              ? 1

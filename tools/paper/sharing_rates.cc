@@ -49,13 +49,14 @@ std::string Name(const Point& point) {
   return absl::StrCat(point.num_sequences, " parallel samples");
 }
 
-absl::StatusOr<double> Gain(const Point& point, const Machine& machine,
+absl::StatusOr<double> Gain(const Testbed& testbed, const Point& point,
+                            const Machine& machine,
                             const std::vector<RequestLengths>& lengths,
                             double trace_s) {
   const auto knee = [&](const char* system, int num_sequences,
                         int beam_width) -> absl::StatusOr<double> {
     QUIRE_ASSIGN_OR_RETURN(Experiment experiment,
-                           MakeExperiment(system, machine.preset,
+                           MakeExperiment(testbed, system, machine.preset,
                                           {.lengths = lengths,
                                            .num_sequences = num_sequences,
                                            .beam_width = beam_width}));
@@ -95,8 +96,8 @@ absl::StatusOr<FigureOutput> RunSharingRates(const FigureOptions& options) {
     const bool is_papers = job.machine->is_papers;
     const double trace_s =
         options.TraceSeconds(is_papers ? 600 : 120, is_papers ? 60 : 15);
-    QUIRE_ASSIGN_OR_RETURN(job.gain,
-                           Gain(*job.point, *job.machine, lengths, trace_s));
+    QUIRE_ASSIGN_OR_RETURN(job.gain, Gain(options.testbed, *job.point,
+                                          *job.machine, lengths, trace_s));
     return absl::OkStatus();
   }));
   FigureOutput output;

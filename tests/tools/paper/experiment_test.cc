@@ -10,8 +10,8 @@ namespace quire {
 namespace {
 
 TEST(ExperimentTest, AtTheKneeLatencyIsBelowTheLimitAndAboveItBeyond) {
-  const auto experiment =
-      MakeExperiment("paged", "a100_40g_opt13b", {.lengths = {{100, 50}}});
+  const auto experiment = MakeExperiment(Testbed(), "paged", "a100_40g_opt13b",
+                                         {.lengths = {{100, 50}}});
   ASSERT_TRUE(experiment.ok()) << experiment.status();
   const auto knee = FindKnee(*experiment, 100);
   ASSERT_TRUE(knee.ok()) << knee.status();
@@ -25,9 +25,10 @@ TEST(ExperimentTest, AtTheKneeLatencyIsBelowTheLimitAndAboveItBeyond) {
 }
 
 TEST(ExperimentTest, NamesMustBeKnown) {
-  EXPECT_EQ(MakeExperiment("no", "a100_40g_opt13b", {}).status().code(),
-            absl::StatusCode::kInvalidArgument);
-  EXPECT_EQ(MakeExperiment("paged", "no", {}).status().code(),
+  EXPECT_EQ(
+      MakeExperiment(Testbed(), "no", "a100_40g_opt13b", {}).status().code(),
+      absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(MakeExperiment(Testbed(), "paged", "no", {}).status().code(),
             absl::StatusCode::kNotFound);
 }
 
