@@ -21,6 +21,9 @@ StreamOutcome RunStream(
     }
     outcome.token_ids.insert(outcome.token_ids.end(), chunk.token_ids().begin(),
                              chunk.token_ids().end());
+    for (const v1::TokenLogprobs& token : chunk.logprobs()) {
+      outcome.logprobs.push_back(token.logprob());
+    }
     outcome.text += chunk.text();
     if (chunk.finish_reason() != v1::FINISH_REASON_UNSPECIFIED) {
       outcome.finish_reason = chunk.finish_reason();

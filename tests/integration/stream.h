@@ -18,6 +18,7 @@ namespace quire {
 struct StreamOutcome {
   grpc::Status status;
   std::vector<uint32_t> token_ids;
+  std::vector<float> logprobs;  // of the tokens, if asked for
   std::string text;
   v1::FinishReason finish_reason = v1::FINISH_REASON_UNSPECIFIED;
   bool complete = false;   // the last message came
