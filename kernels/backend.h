@@ -15,8 +15,10 @@
 #define KERNELS_BACKEND_H_
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -49,9 +51,22 @@ class DeviceBuffer {
   int64_t bytes_;
 };
 
+// Operations to be run again: Backend::Record().
+class Recording {
+ public:
+  virtual ~Recording() = default;
+};
+
 struct MemoryInfo {
   int64_t total_bytes;
   int64_t free_bytes;
+};
+
+// What the operations of one name took on the device.
+struct OperationTime {
+  std::string name;
+  double seconds = 0;
+  int64_t count = 0;
 };
 
 class Backend {
@@ -116,6 +131,34 @@ class Backend {
   virtual absl::Status SwapOutBlocks(const BlockCopyParams& params) = 0;
   virtual absl::Status SwapInBlocks(const BlockCopyParams& params) = 0;
   virtual absl::Status SampleShard(const SampleShardParams& params) = 0;
+  virtual absl::Status ChooseTokens(const ChooseTokensParams& params) = 0;
+  virtual absl::Status CopyRuns(const CopyRunsParams& params) = 0;
+
+  // Whether operations return before they ran, so that the caller gains by
+  // enqueueing a step while the one before runs.
+  virtual bool is_asynchronous() const { return false; }
+
+  // Remembers the operations that `enqueue` calls, with their arguments, for
+  // Replay() to run again over the same buffers: on a device where launching
+  // costs more than running, as one launch. Whether they run now, too, is the
+  // backend's choice. REQUIRES: the same operations have run before, so that
+  // nothing is allocated or measured; the buffers outlive the recording.
+  virtual absl::StatusOr<std::unique_ptr<Recording>> Record(
+      std::function<absl::Status()> enqueue);
+  virtual absl::Status Replay(Recording* recording);
+
+  // Marks the end of what has been enqueued; `index` is in [0, kNumMarks).
+  static constexpr int32_t kNumMarks = 4;
+  virtual absl::Status Mark(int32_t /*index*/) { return absl::OkStatus(); }
+  // Returns when the last Mark(index) has been reached, with the error that
+  // prevented it. Any thread may wait, while another enqueues.
+  virtual absl::Status WaitForMark(int32_t /*index*/) {
+    return absl::OkStatus();
+  }
+
+  // What operations have taken since the last call, where a backend was made to
+  // measure that; else nothing. Recorded ones are not measured.
+  virtual std::vector<OperationTime> TakeOperationTimes() { return {}; }
 };
 
 }  // namespace quire

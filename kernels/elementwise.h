@@ -12,7 +12,8 @@
 namespace quire {
 
 // out[t] = table[ids[t] - first_id], or zeros where the id is another rank's
-// (vocabulary-parallel embedding: the ranks' rows add up to the whole).
+// (vocabulary-parallel embedding: the ranks' rows add up to the whole). A
+// negative id says where the device itself put the token: sampled[~id].
 struct EmbeddingParams {
   const int32_t* ids;  // [num_tokens]
   const void* table;   // [num_rows, width]
@@ -21,6 +22,22 @@ struct EmbeddingParams {
   int32_t num_rows;
   int32_t width;
   int32_t num_tokens;
+  const int32_t* sampled = nullptr;  // null: negative ids are nobody's
+};
+
+// Runs of words to their places: out[to + i] = values[from + i], i < count.
+// Runs do not overlap in `out`.
+struct WordRun {
+  int32_t from;
+  int32_t to;
+  int32_t count;
+};
+
+struct CopyRunsParams {
+  const WordRun* runs;    // [num_runs]
+  const int32_t* values;  // [*]
+  int32_t* out;           // [*]
+  int32_t num_runs;
 };
 
 // x[t] += table[indices[t] + offset] (learned positions).

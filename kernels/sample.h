@@ -70,6 +70,33 @@ struct SampleShardParams {
   int32_t num_candidates;
 };
 
+// A row whose token needs neither candidates, penalties nor masks, nor other
+// ranks: the device chooses alone.
+struct ChoiceRow {
+  uint64_t seed;
+  int32_t position;   // absolute index of the token being chosen
+  float temperature;  // < 1e-5: greedy
+  int32_t slot;       // of the sequence; negative: padding, nothing is chosen
+  int32_t unused;
+};
+
+// What is written in place of a token that cannot be chosen.
+enum ChoiceError : int32_t {
+  kNoToken = -1,          // all logits are -infinity
+  kLogitsNotFinite = -2,  // a logit is NaN or +infinity
+  kLogitsOverflow = -3,   // a logit is infinite at this temperature
+};
+
+// The same token as SampleShard's best_token_id. All arrays are device memory.
+struct ChooseTokensParams {
+  const float* logits;    // [num_rows, num_vocab]
+  const ChoiceRow* rows;  // [num_rows]
+  int32_t* tokens;        // [num_rows] out, or a ChoiceError
+  int32_t* by_slot;       // [slots] out: the token again, at its row's slot
+  int32_t num_vocab;
+  int32_t num_rows;
+};
+
 }  // namespace quire
 
 #endif  // KERNELS_SAMPLE_H_

@@ -204,4 +204,14 @@ absl::Status CpuBackend::SampleShard(const SampleShardParams& params) {
   return absl::OkStatus();
 }
 
+absl::Status CpuBackend::ChooseTokens(const ChooseTokensParams& params) {
+  ChooseTokensCpu(params, team_, &sample_);
+  return absl::OkStatus();
+}
+
+absl::Status CpuBackend::CopyRuns(const CopyRunsParams& params) {
+  CopyRunsCpu(params);
+  return absl::OkStatus();
+}
+
 }  // namespace quire

@@ -90,6 +90,8 @@ class CpuBackend final : public Backend {
   absl::Status SwapOutBlocks(const BlockCopyParams& params) override;
   absl::Status SwapInBlocks(const BlockCopyParams& params) override;
   absl::Status SampleShard(const SampleShardParams& params) override;
+  absl::Status ChooseTokens(const ChooseTokensParams& params) override;
+  absl::Status CopyRuns(const CopyRunsParams& params) override;
 
  private:
   CpuBackend(DType dtype, int num_threads, CpuGemmKind gemm);

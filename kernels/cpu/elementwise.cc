@@ -84,7 +84,10 @@ void EmbeddingCpu(const EmbeddingParams& params, DType dtype,
   team.For(params.num_tokens, RowGrain(row_bytes),
            [&](int, int64_t begin, int64_t end) {
              for (int64_t t = begin; t < end; ++t) {
-               const int64_t row = int64_t{params.ids[t]} - params.first_id;
+               int64_t id = params.ids[t];
+               if (id < 0 && params.sampled != nullptr)
+                 id = params.sampled[~id];
+               const int64_t row = id - params.first_id;
                char* out = Row(params.out, t, row_bytes);
                if (row >= 0 && row < params.num_rows) {
                  std::memcpy(out, Row(params.table, row, row_bytes), row_bytes);
@@ -119,6 +122,13 @@ void GatherRowsCpu(const GatherRowsParams& params, DType dtype,
                            Row(params.x, params.rows[r], row_bytes), row_bytes);
              }
            });
+}
+
+void CopyRunsCpu(const CopyRunsParams& params) {
+  for (int32_t i = 0; i < params.num_runs; ++i) {
+    const WordRun& run = params.runs[i];
+    std::copy_n(params.values + run.from, run.count, params.out + run.to);
+  }
 }
 
 void AddCpu(const AddParams& params, DType dtype, const ThreadTeam& team) {

@@ -17,6 +17,7 @@ void AddRowsCpu(const AddRowsParams& params, DType dtype,
                 const ThreadTeam& team);
 void GatherRowsCpu(const GatherRowsParams& params, DType dtype,
                    const ThreadTeam& team);
+void CopyRunsCpu(const CopyRunsParams& params);
 void AddCpu(const AddParams& params, DType dtype, const ThreadTeam& team);
 
 }  // namespace quire

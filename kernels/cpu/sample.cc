@@ -357,5 +357,46 @@ void SampleShardCpu(const SampleShardParams& params, const ThreadTeam& team,
            });
 }
 
+namespace {
+
+int32_t TokenOf(const ShardSummary& summary) {
+  if (std::isnan(summary.raw_max)) return kLogitsNotFinite;
+  if (std::isinf(summary.max) && summary.max > 0) return kLogitsOverflow;
+  return summary.best_token_id < 0 ? int32_t{kNoToken} : summary.best_token_id;
+}
+
+}  // namespace
+
+void ChooseTokensCpu(const ChooseTokensParams& params, const ThreadTeam& team,
+                     ThreadScratch* scratch) {
+  constexpr int32_t kRows = 64;  // at a time, which costs 6 KB of stack
+  SampleRow rows[kRows];
+  ShardSummary summaries[kRows];
+  for (int32_t begin = 0; begin < params.num_rows; begin += kRows) {
+    const int32_t count = std::min(kRows, params.num_rows - begin);
+    for (int32_t i = 0; i < count; ++i) {
+      const ChoiceRow& choice = params.rows[begin + i];
+      rows[i] = {};
+      rows[i].seed = choice.seed;
+      rows[i].position = choice.position;
+      rows[i].temperature = choice.temperature;
+      rows[i].repetition_penalty = 1;
+    }
+    SampleShardParams some = {};
+    some.logits = params.logits + int64_t{begin} * params.num_vocab;
+    some.num_vocab = params.num_vocab;
+    some.num_rows = count;
+    some.rows = rows;
+    some.summaries = summaries;
+    SampleShardCpu(some, team, scratch);
+    for (int32_t i = 0; i < count; ++i) {
+      const int32_t slot = params.rows[begin + i].slot;
+      if (slot < 0) continue;
+      params.tokens[begin + i] = TokenOf(summaries[i]);
+      params.by_slot[slot] = params.tokens[begin + i];
+    }
+  }
+}
+
 }  // namespace quire
 #endif  // HWY_ONCE

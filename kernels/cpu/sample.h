@@ -16,6 +16,10 @@ namespace quire {
 void SampleShardCpu(const SampleShardParams& params, const ThreadTeam& team,
                     ThreadScratch* scratch);
 
+// The same of `scratch`.
+void ChooseTokensCpu(const ChooseTokensParams& params, const ThreadTeam& team,
+                     ThreadScratch* scratch);
+
 }  // namespace quire
 
 #endif  // KERNELS_CPU_SAMPLE_H_

@@ -3,6 +3,7 @@
 #include <type_traits>
 
 #include "kernels/cuda/activation.h"
+#include "kernels/cuda/overlapped_launch.cuh"
 #include "kernels/cuda/vector.cuh"
 
 namespace quire {
@@ -35,6 +36,8 @@ __device__ __forceinline__ float Activate(float x) {
 template <ActivationKind kKind, typename T, int kCount>
 __global__ void __launch_bounds__(kThreads)
     ActivationKernel(const T* x, T* out, int32_t row_pieces, int64_t items) {
+  LetNextKernelBegin();
+  WaitForEarlierKernels();
   for (int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x; i < items;
        i += int64_t{gridDim.x} * kThreads) {
     float v[kCount];
@@ -63,11 +66,10 @@ cudaError_t Launch(const ActivationParams& params, cudaStream_t stream) {
     if (items == 0) return cudaSuccess;
     const int64_t blocks = (items + kThreads - 1) / kThreads;
     const int64_t grid = blocks < (1 << 16) ? blocks : 1 << 16;
-    ActivationKernel<kKind, T, kCount>
-        <<<static_cast<unsigned>(grid), kThreads, 0, stream>>>(
-            static_cast<const T*>(params.x), static_cast<T*>(params.out),
-            pieces, items);
-    return cudaGetLastError();
+    return LaunchOverlapped(ActivationKernel<kKind, T, kCount>,
+                            dim3(static_cast<unsigned>(grid)), dim3(kThreads),
+                            0, stream, static_cast<const T*>(params.x),
+                            static_cast<T*>(params.out), pieces, items);
   };
   constexpr int kWide = cuda::kLanes<T>;
   if (params.width % kWide == 0 && cuda::IsAligned16(params.x) &&

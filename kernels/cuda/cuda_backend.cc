@@ -12,15 +12,19 @@
 #include "glog/logging.h"
 #include "kernels/cuda/activation.h"
 #include "kernels/cuda/attention.h"
+#include "kernels/cuda/choose_tokens.h"
 #include "kernels/cuda/copy_blocks.h"
 #include "kernels/cuda/cuda_memory.h"
+#include "kernels/cuda/cuda_recording.h"
 #include "kernels/cuda/cuda_sampler.h"
 #include "kernels/cuda/cuda_status.h"
 #include "kernels/cuda/cuda_virtual_memory.h"
 #include "kernels/cuda/elementwise.h"
 #include "kernels/cuda/lt_gemm.h"
 #include "kernels/cuda/norm.h"
+#include "kernels/cuda/operation_timer.h"
 #include "kernels/cuda/rope_kv.h"
+#include "kernels/cuda/skinny_gemm.h"
 #include "kernels/cuda/swap_blocks.h"
 #include "kernels/cuda/weight_upload.h"
 
@@ -121,6 +125,18 @@ class CudaBackend final : public Backend {
     return Swap(params, cudaMemcpyHostToDevice, "swapping in");
   }
   absl::Status SampleShard(const SampleShardParams& params) override;
+  absl::Status ChooseTokens(const ChooseTokensParams& params) override;
+  absl::Status CopyRuns(const CopyRunsParams& params) override;
+
+  bool is_asynchronous() const override { return true; }
+  absl::StatusOr<std::unique_ptr<Recording>> Record(
+      std::function<absl::Status()> enqueue) override;
+  absl::Status Replay(Recording* recording) override;
+  absl::Status Mark(int32_t index) override;
+  absl::Status WaitForMark(int32_t index) override;
+  std::vector<OperationTime> TakeOperationTimes() override {
+    return timer_ == nullptr ? std::vector<OperationTime>() : timer_->Take();
+  }
 
  private:
   // Makes the device this thread's; the sticky error, if there is one.
@@ -131,9 +147,22 @@ class CudaBackend final : public Backend {
   template <typename Function, typename Params, typename... Rest>
   absl::Status Launch(const char* operation, Function launch,
                       const Params& params, Rest... rest) {
-    QUIRE_RETURN_IF_ERROR(Begin());
-    return Keep(CudaStatus(launch(params, rest..., stream_), operation));
+    return Timed(operation, [&] {
+      return CudaStatus(launch(params, rest..., stream_), operation);
+    });
   }
+  // Enqueues by a function that returns a status.
+  template <typename Enqueue>
+  absl::Status Timed(const std::string& operation, const Enqueue& enqueue) {
+    QUIRE_RETURN_IF_ERROR(Begin());
+    if (timer_ != nullptr) timer_->Begin(operation);
+    const absl::Status status = Keep(enqueue());
+    if (timer_ != nullptr) timer_->End();
+    return status;
+  }
+  // Room for what operations need beside their operands. What a recording may
+  // still name stays where it is.
+  absl::Status Reserve(int64_t bytes, std::unique_ptr<DeviceBuffer>* buffer);
 
   absl::StatusOr<std::unique_ptr<DeviceBuffer>> UploadRows(
       absl::Span<const HostMatrix> stacked);
@@ -150,9 +179,16 @@ class CudaBackend final : public Backend {
   bool is_swapping_ = false;
   int num_sms_ = 0;
   std::unique_ptr<LtGemm> gemm_;
+  std::unique_ptr<SkinnyGemm> skinny_;  // null: every product is the library's
   std::unique_ptr<CudaSampler> sampler_;
   std::unique_ptr<WeightUpload> upload_;
+  std::unique_ptr<OperationTimer> timer_;
+  cudaEvent_t marks_[kNumMarks] = {};
+  bool has_recordings_ = false;
+  std::vector<std::unique_ptr<DeviceBuffer>> outgrown_;  // of recordings
   std::unique_ptr<DeviceBuffer> attention_workspace_;
+  std::unique_ptr<DeviceBuffer> choice_workspace_;
+  int32_t choice_rows_ = 0;  // that it has room for
   // The step that the workspace holds a plan of: until something is copied to
   // the device, its arrays hold what they held.
   bool has_plan_ = false;
@@ -163,10 +199,17 @@ CudaBackend::~CudaBackend() {
   cudaSetDevice(options_.device);
   if (stream_ != nullptr) cudaStreamSynchronize(stream_);
   if (swap_stream_ != nullptr) cudaStreamSynchronize(swap_stream_);
+  timer_.reset();
   upload_.reset();
   sampler_.reset();
   gemm_.reset();
+  skinny_.reset();
   attention_workspace_.reset();
+  choice_workspace_.reset();
+  outgrown_.clear();
+  for (cudaEvent_t mark : marks_) {
+    if (mark != nullptr) cudaEventDestroy(mark);
+  }
   if (computed_ != nullptr) cudaEventDestroy(computed_);
   if (swapped_ != nullptr) cudaEventDestroy(swapped_);
   if (swap_stream_ != nullptr) cudaStreamDestroy(swap_stream_);
@@ -201,11 +244,23 @@ absl::Status CudaBackend::Init() {
     QUIRE_RETURN_IF_CUDA_ERROR(
         cudaEventCreateWithFlags(event, cudaEventDisableTiming), "event");
   }
+  for (cudaEvent_t& mark : marks_) {
+    QUIRE_RETURN_IF_CUDA_ERROR(
+        cudaEventCreateWithFlags(
+            &mark, cudaEventDisableTiming | cudaEventBlockingSync),
+        "event");
+  }
+  if (options_.times_operations) {
+    timer_ = std::make_unique<OperationTimer>(stream_);
+  }
   LtGemmOptions gemm;
   gemm.is_deterministic = options_.is_deterministic;
   gemm.is_tuned = options_.is_tuned;
   gemm.cache_path = options_.gemm_cache_path;
   QUIRE_ASSIGN_OR_RETURN(gemm_, LtGemm::Create(gemm, stream_));
+  if (options_.has_skinny_gemm && !options_.is_deterministic) {
+    QUIRE_ASSIGN_OR_RETURN(skinny_, SkinnyGemm::Create(stream_));
+  }
   sampler_ = std::make_unique<CudaSampler>(stream_);
   const int threads = static_cast<int>(std::thread::hardware_concurrency());
   upload_ = std::make_unique<WeightUpload>(
@@ -270,7 +325,10 @@ absl::Status CudaBackend::CopyToHost(const void* device, void* host,
 absl::Status CudaBackend::Synchronize() {
   QUIRE_RETURN_IF_ERROR(Begin());
   QUIRE_RETURN_IF_ERROR(WaitForSwaps());
-  return Keep(CudaStatus(cudaStreamSynchronize(stream_), "a kernel"));
+  QUIRE_RETURN_IF_ERROR(
+      Keep(CudaStatus(cudaStreamSynchronize(stream_), "a kernel")));
+  if (timer_ != nullptr) timer_->Collect();
+  return absl::OkStatus();
 }
 
 absl::StatusOr<std::unique_ptr<DeviceBuffer>> CudaBackend::UploadRows(
@@ -318,8 +376,17 @@ absl::Status CudaBackend::Gemm(const GemmParams& params) {
                                    .k = weight.k(),
                                    .dtype = options_.dtype,
                                    .y_dtype = params.y_dtype};
-  if (LtGemm::CanRun(product)) return Keep(gemm_->Run(product));
-  return Keep(CudaStatus(LaunchPlainGemmCuda(product, stream_), "product"));
+  const std::string operation =
+      timer_ == nullptr ? std::string()
+                        : absl::StrCat("product ", product.n, "x", product.k);
+  return Timed(operation, [&] {
+    if (skinny_ != nullptr && SkinnyGemm::CanRun(product)) {
+      return skinny_->Run(product);
+    }
+    return LtGemm::CanRun(product)
+               ? gemm_->Run(product)
+               : CudaStatus(LaunchPlainGemmCuda(product, stream_), "product");
+  });
 }
 
 absl::Status CudaBackend::RopeWriteKv(const RopeWriteKvParams& params) {
@@ -338,10 +405,7 @@ absl::Status CudaBackend::Attention(const AttentionParams& params) {
                                   params.cache.layout.head_dim, num_sms_);
   if (attention_workspace_ == nullptr ||
       attention_workspace_->bytes() < bytes) {
-    // Only the first steps of a larger size come here.
-    QUIRE_RETURN_IF_ERROR(Synchronize());
-    QUIRE_RETURN_IF_ERROR(
-        GrowBuffer(bytes, AllocateCuda, &attention_workspace_));
+    QUIRE_RETURN_IF_ERROR(Reserve(bytes, &attention_workspace_));
     has_plan_ = false;
   }
   AttentionCudaOptions options = {};
@@ -355,8 +419,69 @@ absl::Status CudaBackend::Attention(const AttentionParams& params) {
   options.reuse_plan = has_plan_ && IsSameStep(params, planned_);
   planned_ = params;
   has_plan_ = true;
-  return Keep(
-      CudaStatus(LaunchAttentionCuda(params, options, stream_), "attention"));
+  return Timed("attention", [&] {
+    return CudaStatus(LaunchAttentionCuda(params, options, stream_),
+                      "attention");
+  });
+}
+
+absl::Status CudaBackend::Reserve(int64_t bytes,
+                                  std::unique_ptr<DeviceBuffer>* buffer) {
+  // Only the first steps of a larger size come here.
+  QUIRE_RETURN_IF_ERROR(Synchronize());
+  if (has_recordings_ && *buffer != nullptr) {
+    outgrown_.push_back(std::move(*buffer));
+  }
+  return GrowBuffer(bytes, AllocateCuda, buffer);
+}
+
+absl::Status CudaBackend::ChooseTokens(const ChooseTokensParams& params) {
+  if (params.num_rows <= 0) return absl::OkStatus();
+  const int64_t bytes =
+      ChooseTokensWorkspaceBytes(params.num_rows, params.num_vocab);
+  if (choice_rows_ < params.num_rows || choice_workspace_->bytes() < bytes) {
+    QUIRE_RETURN_IF_ERROR(Begin());
+    QUIRE_RETURN_IF_ERROR(Reserve(bytes, &choice_workspace_));
+    choice_rows_ = params.num_rows;
+    QUIRE_RETURN_IF_ERROR(Keep(CudaStatus(
+        cudaMemsetAsync(choice_workspace_->data(), 0, bytes, stream_),
+        "choosing tokens")));
+  }
+  return Launch("choosing tokens", LaunchChooseTokensCuda, params,
+                choice_workspace_->data(), choice_rows_);
+}
+
+absl::Status CudaBackend::CopyRuns(const CopyRunsParams& params) {
+  has_plan_ = false;  // it may be the block tables that change
+  return Launch("copying runs", LaunchCopyRunsCuda, params);
+}
+
+absl::StatusOr<std::unique_ptr<Recording>> CudaBackend::Record(
+    std::function<absl::Status()> enqueue) {
+  QUIRE_RETURN_IF_ERROR(Synchronize());
+  has_plan_ = false;
+  has_recordings_ = true;
+  auto recording = CudaRecording::Capture(enqueue, stream_);
+  has_plan_ = false;
+  if (!recording.ok()) return Keep(recording.status());
+  return *std::move(recording);
+}
+
+absl::Status CudaBackend::Replay(Recording* recording) {
+  QUIRE_RETURN_IF_ERROR(Begin());
+  QUIRE_RETURN_IF_ERROR(WaitForSwaps());
+  has_plan_ = false;  // the workspace holds the recorded step's
+  return Keep(static_cast<CudaRecording*>(recording)->Launch(stream_));
+}
+
+absl::Status CudaBackend::Mark(int32_t index) {
+  QUIRE_RETURN_IF_ERROR(Begin());
+  return Keep(CudaStatus(cudaEventRecord(marks_[index], stream_), "a mark"));
+}
+
+// No member that changes: another thread may be enqueueing.
+absl::Status CudaBackend::WaitForMark(int32_t index) {
+  return CudaStatus(cudaEventSynchronize(marks_[index]), "a step");
 }
 
 absl::Status CudaBackend::CopyBlocks(const BlockCopyParams& params) {
@@ -389,8 +514,7 @@ absl::Status CudaBackend::WaitForSwaps() {
 }
 
 absl::Status CudaBackend::SampleShard(const SampleShardParams& params) {
-  QUIRE_RETURN_IF_ERROR(Begin());
-  return Keep(sampler_->Run(params));
+  return Timed("sampling", [&] { return sampler_->Run(params); });
 }
 
 }  // namespace

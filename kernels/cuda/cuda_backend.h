@@ -25,6 +25,11 @@ struct CudaBackendOptions {
   // Products: LtGemmOptions.
   bool is_tuned = true;
   std::string gemm_cache_path = "";
+  // Of products of few rows by a kernel of our own, where the device has one
+  // and rows may depend on their number.
+  bool has_skinny_gemm = true;
+  // For TakeOperationTimes(): slows every step down.
+  bool times_operations = false;
 };
 
 // Whether this build has the CUDA backend: --config=cuda.

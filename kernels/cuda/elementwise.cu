@@ -3,6 +3,7 @@
 #include <type_traits>
 
 #include "kernels/cuda/elementwise.h"
+#include "kernels/cuda/overlapped_launch.cuh"
 #include "kernels/cuda/vector.cuh"
 
 namespace quire {
@@ -25,16 +26,20 @@ unsigned GridFor(int64_t items) {
        i += int64_t{gridDim.x} * kThreads)
 
 // Rows of `row_vectors` vectors from table[ids[r] - first_id]; zeros for ids
-// outside [first_id, first_id + num_rows).
+// outside [first_id, first_id + num_rows). Negative ids are in `sampled`.
 template <typename Vector>
 __global__ void __launch_bounds__(kThreads)
-    TakeRowsKernel(const int32_t* ids, const Vector* table, Vector* out,
-                   int32_t first_id, int32_t num_rows, int32_t row_vectors,
-                   int64_t items) {
+    TakeRowsKernel(const int32_t* ids, const int32_t* sampled,
+                   const Vector* table, Vector* out, int32_t first_id,
+                   int32_t num_rows, int32_t row_vectors, int64_t items) {
+  LetNextKernelBegin();
+  WaitForEarlierKernels();
   QUIRE_FOR_EACH(i, items) {
     const int64_t row = i / row_vectors;
     const int32_t column = static_cast<int32_t>(i - row * row_vectors);
-    const int64_t from = int64_t{ids[row]} - first_id;
+    int32_t id = ids[row];
+    if (id < 0 && sampled != nullptr) id = sampled[~id];
+    const int64_t from = int64_t{id} - first_id;
     Vector value = {};
     if (from >= 0 && from < num_rows) {
       value = table[from * row_vectors + column];
@@ -43,17 +48,18 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-cudaError_t TakeRows(const int32_t* ids, const void* table, void* out,
-                     int32_t first_id, int32_t num_rows, int64_t row_bytes,
-                     int32_t num_out, cudaStream_t stream) {
+cudaError_t TakeRows(const int32_t* ids, const int32_t* sampled,
+                     const void* table, void* out, int32_t first_id,
+                     int32_t num_rows, int64_t row_bytes, int32_t num_out,
+                     cudaStream_t stream) {
   const auto launch = [&]<typename Vector>(Vector) {
     const int32_t vectors = static_cast<int32_t>(row_bytes / sizeof(Vector));
     const int64_t items = int64_t{num_out} * vectors;
     if (items == 0) return cudaSuccess;
-    TakeRowsKernel<Vector><<<GridFor(items), kThreads, 0, stream>>>(
-        ids, static_cast<const Vector*>(table), static_cast<Vector*>(out),
-        first_id, num_rows, vectors, items);
-    return cudaGetLastError();
+    return LaunchOverlapped(
+        TakeRowsKernel<Vector>, dim3(GridFor(items)), dim3(kThreads), 0, stream,
+        ids, sampled, static_cast<const Vector*>(table),
+        static_cast<Vector*>(out), first_id, num_rows, vectors, items);
   };
   const bool aligned = cuda::IsAligned16(table) && cuda::IsAligned16(out);
   if (aligned && row_bytes % 16 == 0) return launch(uint4{});
@@ -99,6 +105,8 @@ cudaError_t AddRows(const AddRowsParams& params, cudaStream_t stream) {
 template <typename A, typename T, int kCount>
 __global__ void __launch_bounds__(kThreads)
     AddKernel(const A* a, const T* b, T* out, int64_t items) {
+  LetNextKernelBegin();
+  WaitForEarlierKernels();
   QUIRE_FOR_EACH(i, items) {
     float x[kCount], y[kCount];
     cuda::Load(a + i * kCount, x);
@@ -119,13 +127,11 @@ cudaError_t Add(const AddParams& params, cudaStream_t stream) {
   if (params.n % kWide == 0 && cuda::IsAligned16(a) && cuda::IsAligned16(b) &&
       cuda::IsAligned16(out)) {
     const int64_t items = params.n / kWide;
-    AddKernel<A, T, kWide>
-        <<<GridFor(items), kThreads, 0, stream>>>(a, b, out, items);
-  } else {
-    AddKernel<A, T, 1>
-        <<<GridFor(params.n), kThreads, 0, stream>>>(a, b, out, params.n);
+    return LaunchOverlapped(AddKernel<A, T, kWide>, dim3(GridFor(items)),
+                            dim3(kThreads), 0, stream, a, b, out, items);
   }
-  return cudaGetLastError();
+  return LaunchOverlapped(AddKernel<A, T, 1>, dim3(GridFor(params.n)),
+                          dim3(kThreads), 0, stream, a, b, out, params.n);
 }
 
 template <typename From, typename To, int kCount>
@@ -152,6 +158,15 @@ cudaError_t Cast(const void* in, void* out, int64_t n, cudaStream_t stream) {
   return cudaGetLastError();
 }
 
+// A block a run.
+__global__ void __launch_bounds__(kThreads)
+    CopyRunsKernel(const __grid_constant__ CopyRunsParams params) {
+  const WordRun run = params.runs[blockIdx.x];
+  for (int32_t i = threadIdx.x; i < run.count; i += kThreads) {
+    params.out[run.to + i] = params.values[run.from + i];
+  }
+}
+
 __global__ void __launch_bounds__(kThreads)
     ReadKernel(const uint4* data, int64_t items, uint32_t* sink) {
   uint32_t bits = 0;
@@ -161,6 +176,14 @@ __global__ void __launch_bounds__(kThreads)
   }
   // Never so, but only the data could tell.
   if (bits == 0x5ca1ab1eu) *sink = bits;
+}
+
+__global__ void DelayKernel(int64_t nanoseconds) {
+  uint64_t begin, time;
+  asm volatile("mov.u64 %0, %globaltimer;" : "=l"(begin));
+  do {
+    asm volatile("mov.u64 %0, %globaltimer;" : "=l"(time));
+  } while (static_cast<int64_t>(time - begin) < nanoseconds);
 }
 
 template <typename Y, typename B>
@@ -179,14 +202,15 @@ __global__ void __launch_bounds__(kThreads)
 
 cudaError_t LaunchEmbeddingCuda(const EmbeddingParams& params, DType dtype,
                                 cudaStream_t stream) {
-  return TakeRows(params.ids, params.table, params.out, params.first_id,
-                  params.num_rows, params.width * SizeOf(dtype),
-                  params.num_tokens, stream);
+  return TakeRows(params.ids, params.sampled, params.table, params.out,
+                  params.first_id, params.num_rows,
+                  params.width * SizeOf(dtype), params.num_tokens, stream);
 }
 
 cudaError_t LaunchGatherRowsCuda(const GatherRowsParams& params, DType dtype,
                                  cudaStream_t stream) {
-  return TakeRows(params.rows, params.x, params.out, /*first_id=*/0,
+  return TakeRows(params.rows, /*sampled=*/nullptr, params.x, params.out,
+                  /*first_id=*/0,
                   /*num_rows=*/INT32_MAX, params.width * SizeOf(dtype),
                   params.num_rows, stream);
 }
@@ -202,6 +226,13 @@ cudaError_t LaunchAddCuda(const AddParams& params, DType dtype,
   if (dtype == DType::kF32) return Add<float, float>(params, stream);
   return params.a_dtype == DType::kF32 ? Add<float, Bf16>(params, stream)
                                        : Add<Bf16, Bf16>(params, stream);
+}
+
+cudaError_t LaunchCopyRunsCuda(const CopyRunsParams& params,
+                               cudaStream_t stream) {
+  if (params.num_runs <= 0) return cudaSuccess;
+  CopyRunsKernel<<<params.num_runs, kThreads, 0, stream>>>(params);
+  return cudaGetLastError();
 }
 
 cudaError_t LaunchCastCuda(const void* in, DType in_dtype, void* out,
@@ -220,6 +251,11 @@ cudaError_t LaunchReadCuda(const void* data, int64_t bytes, uint32_t* sink,
   if (items == 0) return cudaSuccess;
   ReadKernel<<<GridFor(items), kThreads, 0, stream>>>(
       static_cast<const uint4*>(data), items, sink);
+  return cudaGetLastError();
+}
+
+cudaError_t LaunchDelayCuda(int64_t nanoseconds, cudaStream_t stream) {
+  DelayKernel<<<1, 1, 0, stream>>>(nanoseconds);
   return cudaGetLastError();
 }
 

@@ -22,6 +22,9 @@ cudaError_t LaunchGatherRowsCuda(const GatherRowsParams& params, DType dtype,
 cudaError_t LaunchAddCuda(const AddParams& params, DType dtype,
                           cudaStream_t stream);
 
+cudaError_t LaunchCopyRunsCuda(const CopyRunsParams& params,
+                               cudaStream_t stream);
+
 // out[i] = in[i] in the other dtype, for i < n.
 cudaError_t LaunchCastCuda(const void* in, DType in_dtype, void* out,
                            DType out_dtype, int64_t n, cudaStream_t stream);
@@ -30,6 +33,10 @@ cudaError_t LaunchCastCuda(const void* in, DType in_dtype, void* out,
 // nothing that came before. `sink` is a word of device memory.
 cudaError_t LaunchReadCuda(const void* data, int64_t bytes, uint32_t* sink,
                            cudaStream_t stream);
+
+// Keeps the stream busy for a while, so that what is enqueued meanwhile runs
+// without waiting for the host.
+cudaError_t LaunchDelayCuda(int64_t nanoseconds, cudaStream_t stream);
 
 // y[row][i] += bias[i]; y is [num_rows, width] with `y_stride` elements from
 // row to row, bias [width] in `bias_dtype`.

@@ -19,9 +19,12 @@ namespace quire {
 namespace {
 
 constexpr int64_t kWorkspaceBytes = 64 << 20;
-// Guesses that are timed, and how often each after a run to load it.
-constexpr int kMaxGuesses = 24;
+// Guesses that are timed, and how often each after a run to load it: the
+// library's order is a good one, but its best may be far down. Those that are
+// much slower at first get no second chance.
+constexpr int kMaxGuesses = 48;
 constexpr int kTimings = 7;
+constexpr float kHopeless = 1.2f;
 // What another guess must gain on the library's first: less is noise.
 constexpr float kLead = 0.97f;
 // Read between timings, so that weights come from memory as in a model.
@@ -66,9 +69,13 @@ struct LtGemm::Product {
 int64_t GemmBucketOf(int64_t m) {
   int64_t power = 1;
   while (power < m) power *= 2;
-  // From 32 on, also the middle between two powers.
-  const int64_t middle = power / 4 * 3;
-  return power >= 64 && m <= middle ? middle : power;
+  // From 32 on, also the middle between two powers; from 256 on, quarters: the
+  // library's tiles are of 128 rows and more, and what fits 1,024 rows best is
+  // far from the best for 800.
+  const int64_t half = power / 2;
+  if (power <= 32) return power;
+  const int64_t step = power > 256 ? half / 4 : half / 2;
+  return half + (m - half + step - 1) / step * step;
 }
 
 absl::StatusOr<std::unique_ptr<LtGemm>> LtGemm::Create(
@@ -331,6 +338,7 @@ absl::StatusOr<cublasLtMatmulAlgo_t> LtGemm::Time(
       QUIRE_RETURN_IF_CUDA_ERROR(cudaEventElapsedTime(&ms, begin, end),
                                  "timing");
       if (run > 0) times.push_back(ms);
+      if (run == 1 && best < guesses.size() && ms > best_ms * kHopeless) break;
     }
     if (times.empty()) continue;
     std::sort(times.begin(), times.end());

@@ -3,6 +3,7 @@
 #include <type_traits>
 
 #include "kernels/cuda/norm.h"
+#include "kernels/cuda/overlapped_launch.cuh"
 #include "kernels/cuda/vector.cuh"
 
 namespace quire {
@@ -44,6 +45,8 @@ template <typename X, typename T, int kLanes, int kPieces>
 __global__ void __launch_bounds__(kMaxThreads)
     NormKernel(const __grid_constant__ NormParams params) {
   __shared__ float shared[cuda::kWarp];
+  LetNextKernelBegin();
+  WaitForEarlierKernels();
   const int64_t row = params.RowStart(blockIdx.x);
   const X* x = static_cast<const X*>(params.x) + row;
   T* residual = params.residual == nullptr
@@ -108,6 +111,8 @@ template <typename X, typename T>
 __global__ void __launch_bounds__(kMaxThreads)
     NormAnyKernel(const __grid_constant__ NormParams params) {
   __shared__ float shared[cuda::kWarp];
+  LetNextKernelBegin();
+  WaitForEarlierKernels();
   const int64_t row = params.RowStart(blockIdx.x);
   const X* x = static_cast<const X*>(params.x) + row;
   T* residual = static_cast<T*>(params.residual);
@@ -160,10 +165,10 @@ cudaError_t Norm(const NormParams& params, cudaStream_t stream) {
       params.group_stride % kLanes == 0;
   const int64_t vectors = params.width / kLanes;
   const auto launch = [&]<int kPieces>(std::integral_constant<int, kPieces>) {
-    NormKernel<X, T, kLanes, kPieces>
-        <<<params.num_tokens, RoundUpToWarps((vectors + kPieces - 1) / kPieces),
-           0, stream>>>(params);
-    return cudaGetLastError();
+    return LaunchOverlapped(
+        NormKernel<X, T, kLanes, kPieces>, dim3(params.num_tokens),
+        dim3(RoundUpToWarps((vectors + kPieces - 1) / kPieces)), 0, stream,
+        params);
   };
   if (aligned && vectors <= 256) {
     return launch(std::integral_constant<int, 1>());
@@ -176,9 +181,8 @@ cudaError_t Norm(const NormParams& params, cudaStream_t stream) {
   }
   const int64_t threads =
       params.width < kMaxThreads ? params.width : kMaxThreads;
-  NormAnyKernel<X, T>
-      <<<params.num_tokens, RoundUpToWarps(threads), 0, stream>>>(params);
-  return cudaGetLastError();
+  return LaunchOverlapped(NormAnyKernel<X, T>, dim3(params.num_tokens),
+                          dim3(RoundUpToWarps(threads)), 0, stream, params);
 }
 
 }  // namespace

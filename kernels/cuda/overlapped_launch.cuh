@@ -31,8 +31,8 @@ __device__ __forceinline__ void LetNextKernelBegin() {
 
 // Enqueues a kernel that may begin as above, where devices can.
 template <typename... Parameters, typename... Arguments>
-cudaError_t LaunchOverlapped(void (*kernel)(Parameters...), int32_t blocks,
-                             int32_t threads, int32_t shared_bytes,
+cudaError_t LaunchOverlapped(void (*kernel)(Parameters...), dim3 blocks,
+                             dim3 threads, int32_t shared_bytes,
                              cudaStream_t stream,
                              const Arguments&... arguments) {
   int device = 0, major = 0;
@@ -45,8 +45,8 @@ cudaError_t LaunchOverlapped(void (*kernel)(Parameters...), int32_t blocks,
   attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
   attribute.val.programmaticStreamSerializationAllowed = 1;
   cudaLaunchConfig_t config = {};
-  config.gridDim = dim3(blocks);
-  config.blockDim = dim3(threads);
+  config.gridDim = blocks;
+  config.blockDim = threads;
   config.dynamicSmemBytes = shared_bytes;
   config.stream = stream;
   config.attrs = &attribute;

@@ -2,6 +2,7 @@
 #include <cstdint>
 #include <type_traits>
 
+#include "kernels/cuda/overlapped_launch.cuh"
 #include "kernels/cuda/rope_kv.h"
 #include "kernels/cuda/vector.cuh"
 
@@ -68,6 +69,8 @@ __global__ void __launch_bounds__(kThreads)
     RopeWriteKvKernel(const __grid_constant__ RopeWriteKvParams params,
                       const __grid_constant__ Pieces pieces,
                       int32_t rotary_dim) {
+  LetNextKernelBegin();
+  WaitForEarlierKernels();
   const int64_t index = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   const int32_t token = static_cast<int32_t>(index / pieces.v);
   if (token >= params.num_tokens) return;
@@ -123,10 +126,10 @@ cudaError_t Launch(const RopeWriteKvParams& params, cudaStream_t stream) {
     const Pieces pieces = PiecesOf<kCount>(params, rotary_dim);
     const int64_t items = int64_t{params.num_tokens} * pieces.v;
     if (items == 0) return cudaSuccess;
-    RopeWriteKvKernel<T, kCount>
-        <<<static_cast<unsigned>((items + kThreads - 1) / kThreads), kThreads,
-           0, stream>>>(params, pieces, rotary_dim);
-    return cudaGetLastError();
+    return LaunchOverlapped(
+        RopeWriteKvKernel<T, kCount>,
+        dim3(static_cast<unsigned>((items + kThreads - 1) / kThreads)),
+        dim3(kThreads), 0, stream, params, pieces, rotary_dim);
   };
   constexpr int kWide = cuda::kLanes<T>;
   if (rotary_dim % (2 * kWide) == 0 && layout.head_dim % kWide == 0 &&

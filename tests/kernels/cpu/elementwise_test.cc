@@ -34,6 +34,47 @@ TEST_P(ElementwiseTest, EmbeddingIsZeroForAnotherRanksIds) {
   }
 }
 
+TEST_P(ElementwiseTest, EmbeddingTakesUnknownIdsFromWhereTheyWereSampled) {
+  const int32_t width = 24;
+  const Tensor table = Tensor::Random(GetParam(), 10 * width, 1);
+  const std::vector<int32_t> ids = {3, ~0, ~4, 9};
+  const std::vector<int32_t> sampled = {7, -1, -1, -1, 12};
+  const std::vector<int32_t> rows = {3, 7, -1, 9};  // 12 is another rank's
+  Tensor out(GetParam(), ids.size() * width);
+  EmbeddingParams params = {
+      ids.data(),      table.data(), out.data(),
+      /*first_id=*/0,
+      /*num_rows=*/10, width,        static_cast<int32_t>(ids.size())};
+  params.sampled = sampled.data();
+  ASSERT_TRUE(backend_->Embedding(params).ok());
+  for (size_t t = 0; t < ids.size(); ++t) {
+    for (int32_t i = 0; i < width; ++i) {
+      EXPECT_EQ(out[t * width + i],
+                rows[t] >= 0 ? table[rows[t] * width + i] : 0.0);
+    }
+  }
+}
+
+TEST_P(ElementwiseTest, RunsOfWordsGoToTheirPlacesAndNowhereElse) {
+  std::vector<int32_t> values(700);
+  for (size_t i = 0; i < values.size(); ++i) values[i] = 1000 + i;
+  const std::vector<WordRun> runs = {{0, 5, 1}, {1, 900, 600}, {690, 0, 3}};
+  std::vector<int32_t> out(1600, -7);
+  std::vector<int32_t> want = out;
+  for (const WordRun& run : runs) {
+    for (int32_t i = 0; i < run.count; ++i) {
+      want[run.to + i] = values[run.from + i];
+    }
+  }
+  ASSERT_TRUE(backend_
+                  ->CopyRuns({runs.data(), values.data(), out.data(),
+                              static_cast<int32_t>(runs.size())})
+                  .ok());
+  want.resize(1500);
+  out.resize(1500);
+  EXPECT_EQ(out, want);
+}
+
 TEST_P(ElementwiseTest, AddRowsAddsTheRowAtIndexPlusOffset) {
   const int32_t width = 35;
   const Tensor table = Tensor::Random(GetParam(), 8 * width, 2);

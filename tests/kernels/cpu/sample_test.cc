@@ -357,5 +357,53 @@ TEST(SampleShardTest, DrawsFollowTheSoftmaxOverSeedsAndOverPositions) {
   }
 }
 
+TEST(ChooseTokensTest, AreTheBestOfTheShardsWord) {
+  for (int32_t n : {1, 5, 1000, 4097, 50272}) {
+    constexpr int32_t kRows = 70;
+    const std::vector<float> logits = RandomLogits(int64_t{n} * kRows, n);
+    std::vector<SampleRow> rows;
+    std::vector<ChoiceRow> choices;
+    for (int32_t i = 0; i < kRows; ++i) {
+      rows.push_back(Row(i % 3 == 0 ? 0.0f : 0.5f * (i % 4 + 1),
+                         /*seed=*/uint64_t{1} << (i % 60), /*position=*/i));
+      choices.push_back({rows[i].seed, i, rows[i].temperature, kRows - i, 0});
+    }
+    choices[3].slot = -1;  // padding
+    const Output shard = Sample(logits, rows, /*num_candidates=*/0);
+    std::vector<int32_t> tokens(kRows, -9), by_slot(kRows + 1, -9);
+    const auto backend = MakeTestBackend(DType::kF32, 2);
+    const absl::Status status =
+        backend->ChooseTokens({logits.data(), choices.data(), tokens.data(),
+                               by_slot.data(), n, kRows});
+    ASSERT_TRUE(status.ok()) << status;
+    for (int32_t i = 0; i < kRows; ++i) {
+      if (i == 3) continue;
+      EXPECT_EQ(tokens[i], shard.summaries[i].best_token_id) << n << " " << i;
+      EXPECT_EQ(by_slot[kRows - i], tokens[i]);
+    }
+    EXPECT_EQ(by_slot[kRows - 3], -9);
+    EXPECT_EQ(by_slot[0], -9);
+  }
+}
+
+TEST(ChooseTokensTest, LogitsThatCannotBeChosenFromSayWhy) {
+  constexpr int32_t kVocab = 5000;
+  std::vector<float> logits(4 * kVocab, 0.0f);
+  logits[4999] = std::nanf("");
+  logits[kVocab + 7] = kInf;
+  std::fill_n(&logits[2 * kVocab], kVocab, -kInf);
+  logits[3 * kVocab + 11] = 3e38f;
+  std::vector<ChoiceRow> rows;
+  for (int32_t i = 0; i < 4; ++i) rows.push_back({1, 2, 0.5f, i, 0});
+  std::vector<int32_t> tokens(4), by_slot(4);
+  const auto backend = MakeTestBackend(DType::kF32, 1);
+  ASSERT_TRUE(backend
+                  ->ChooseTokens({logits.data(), rows.data(), tokens.data(),
+                                  by_slot.data(), kVocab, 4})
+                  .ok());
+  EXPECT_EQ(tokens, (std::vector<int32_t>{kLogitsNotFinite, kLogitsNotFinite,
+                                          kNoToken, kLogitsOverflow}));
+}
+
 }  // namespace
 }  // namespace quire

@@ -2,7 +2,10 @@
 #include "kernels/cuda/cuda_backend.h"
 
 #include <cstdint>
+#include <cstdio>
+#include <cstdlib>
 #include <cstring>
+#include <string>
 #include <vector>
 
 #include "glog/logging.h"
@@ -152,6 +155,70 @@ TEST(CudaBackendTest, SwapsAreDoneBeforeWhatReadsTheirBlocks) {
       backend->CopyToHost(cache->data(), got.data(), 32 * block_bytes).ok());
   ASSERT_TRUE(backend->Synchronize().ok());
   EXPECT_EQ(std::memcmp(got.data(), host->data(), 32 * block_bytes), 0);
+}
+
+// In a process of its own, which the error ruins.
+void MeetAnIllegalAddress() {
+  const auto backend = CreateCudaBackend({.dtype = DType::kBf16});
+  if (!backend.ok()) std::exit(2);
+  auto* const nowhere = reinterpret_cast<void*>(uintptr_t{1} << 44);
+  const absl::Status enqueued =
+      (*backend)->Add({nowhere, DType::kBf16, nowhere, nowhere, 1 << 20});
+  const absl::Status first = (*backend)->Synchronize();
+  const absl::Status again = (*backend)->Synchronize();
+  std::fprintf(stderr, "%s\n", std::string(first.message()).c_str());
+  std::exit(enqueued.ok() && absl::IsInternal(first) && first == again ? 0 : 1);
+}
+
+TEST(CudaBackendDeathTest, AnErrorThatPoisonsTheDeviceStays) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  EXPECT_EXIT(MeetAnIllegalAddress(), testing::ExitedWithCode(0), "illegal");
+}
+
+// The same bits, launched one by one and as a recording.
+TEST(CudaBackendTest, ARecordingComputesWhatItsOperationsDo) {
+  const auto backend = *CreateCudaBackend({.dtype = DType::kF32});
+  constexpr int kCount = 1000;
+  const Tensor a = Tensor::Random(DType::kF32, kCount, 1);
+  const auto x = *backend->Allocate(kCount * 4);
+  const auto sum = *backend->Allocate(kCount * 4);
+  ASSERT_TRUE(backend->CopyToDevice(a.data(), x->data(), kCount * 4).ok());
+  const auto twice = [&] {
+    const absl::Status once =
+        backend->Add({x->data(), DType::kF32, x->data(), sum->data(), kCount});
+    return once.ok() ? backend->Add({sum->data(), DType::kF32, x->data(),
+                                     sum->data(), kCount})
+                     : once;
+  };
+  const auto recording = backend->Record(twice);
+  ASSERT_TRUE(recording.ok()) << recording.status();
+  std::vector<float> got(kCount), want(kCount);
+  ASSERT_TRUE(twice().ok());
+  ASSERT_TRUE(backend->CopyToHost(sum->data(), want.data(), kCount * 4).ok());
+  ASSERT_TRUE(backend->Replay(recording->get()).ok());
+  ASSERT_TRUE(backend->CopyToHost(sum->data(), got.data(), kCount * 4).ok());
+  ASSERT_TRUE(backend->Mark(1).ok());
+  ASSERT_TRUE(backend->WaitForMark(1).ok());
+  EXPECT_EQ(got, want);
+  EXPECT_FLOAT_EQ(got[7], 3 * static_cast<float>(a[7]));
+}
+
+TEST(CudaBackendTest, OperationsAreTimedByName) {
+  const auto backend =
+      *CreateCudaBackend({.dtype = DType::kF32, .times_operations = true});
+  const auto x = *backend->Allocate(4096);
+  for (int i = 0; i < 3; ++i) {
+    ASSERT_TRUE(
+        backend->Add({x->data(), DType::kF32, x->data(), x->data(), 1024})
+            .ok());
+  }
+  ASSERT_TRUE(backend->Synchronize().ok());
+  const auto times = backend->TakeOperationTimes();
+  ASSERT_EQ(times.size(), 1);
+  EXPECT_EQ(times[0].name, "addition");
+  EXPECT_EQ(times[0].count, 3);
+  EXPECT_GT(times[0].seconds, 0);
+  EXPECT_TRUE(backend->TakeOperationTimes().empty());
 }
 
 TEST(CudaBackendDeathTest, StackedMatricesOfUnequalWidthAreABug) {

@@ -222,7 +222,9 @@ TEST(CudaGemmCacheTest, AnotherProcessTakesOverWhatWasTimed) {
   const Tensor x = Tensor::Random(DType::kBf16, 4 * k, 1);
   const Tensor w = Tensor::Random(DType::kBf16, n * k, 2);
   const auto run = [&] {
-    const auto backend = Make({.dtype = DType::kBf16, .gemm_cache_path = path});
+    const auto backend = Make({.dtype = DType::kBf16,
+                               .gemm_cache_path = path,
+                               .has_skinny_gemm = false});
     const auto weight = Pack(backend.get(), w, n, k);
     return Multiply(backend.get(), x, 0, 4, *weight, nullptr, DType::kF32);
   };

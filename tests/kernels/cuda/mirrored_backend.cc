@@ -119,6 +119,8 @@ class MirroredBackend final : public Backend {
   absl::Status SwapOutBlocks(const BlockCopyParams& params) override;
   absl::Status SwapInBlocks(const BlockCopyParams& params) override;
   absl::Status SampleShard(const SampleShardParams& params) override;
+  absl::Status ChooseTokens(const ChooseTokensParams& params) override;
+  absl::Status CopyRuns(const CopyRunsParams& params) override;
 
  private:
   int64_t size() const { return SizeOf(dtype()); }
@@ -155,6 +157,13 @@ absl::Status MirroredBackend::Embedding(const EmbeddingParams& params) {
   if (params.num_tokens <= 0) return device_->Embedding(params);
   Mirror mirror(device_.get());
   EmbeddingParams p = params;
+  if (params.sampled != nullptr) {
+    int32_t places = 0;
+    for (int32_t t = 0; t < params.num_tokens; ++t) {
+      places = std::max(places, ~params.ids[t] + 1);
+    }
+    p.sampled = mirror.In(params.sampled, places * sizeof(int32_t));
+  }
   p.ids = mirror.In(params.ids, params.num_tokens * sizeof(int32_t));
   p.table =
       mirror.In(params.table, int64_t{params.num_rows} * params.width * size());
@@ -321,6 +330,36 @@ absl::Status MirroredBackend::SampleShard(const SampleShardParams& params) {
   p.logits = mirror.In(params.logits, int64_t{params.num_rows} *
                                           params.num_vocab * sizeof(float));
   return mirror.Finish(device_->SampleShard(p));
+}
+
+absl::Status MirroredBackend::ChooseTokens(const ChooseTokensParams& params) {
+  Mirror mirror(device_.get());
+  ChooseTokensParams p = params;
+  const int64_t rows = params.num_rows;
+  p.logits = mirror.In(params.logits, rows * params.num_vocab * sizeof(float));
+  p.rows = mirror.In(params.rows, rows * sizeof(ChoiceRow));
+  p.tokens = mirror.Out(params.tokens, rows * sizeof(int32_t));
+  int32_t slots = 0;
+  for (int64_t i = 0; i < rows; ++i) {
+    slots = std::max(slots, params.rows[i].slot + 1);
+  }
+  p.by_slot = mirror.Out(params.by_slot, slots * sizeof(int32_t));
+  return mirror.Finish(device_->ChooseTokens(p));
+}
+
+absl::Status MirroredBackend::CopyRuns(const CopyRunsParams& params) {
+  Mirror mirror(device_.get());
+  CopyRunsParams p = params;
+  int64_t from_end = 0, to_end = 0;
+  for (int32_t i = 0; i < params.num_runs; ++i) {
+    const WordRun& run = params.runs[i];
+    from_end = std::max<int64_t>(from_end, run.from + run.count);
+    to_end = std::max<int64_t>(to_end, run.to + run.count);
+  }
+  p.runs = mirror.In(params.runs, params.num_runs * sizeof(WordRun));
+  p.values = mirror.In(params.values, from_end * sizeof(int32_t));
+  p.out = mirror.Out(params.out, to_end * sizeof(int32_t));
+  return mirror.Finish(device_->CopyRuns(p));
 }
 
 }  // namespace

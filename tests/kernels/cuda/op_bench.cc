@@ -6,7 +6,7 @@
 // several replays; weights and activations take turns so that none stays in
 // the cache.
 //
-// Usage: op_bench [--quick]
+// Usage: op_bench [--quick|--products]
 #include <algorithm>
 #include <cstdio>
 #include <cstring>
@@ -28,6 +28,7 @@
 #include "kernels/cuda/norm.h"
 #include "kernels/cuda/rope_kv.h"
 #include "kernels/cuda/sample.h"
+#include "kernels/cuda/skinny_gemm.h"
 #include "kernels/cuda/swap_blocks.h"
 
 namespace quire {
@@ -345,8 +346,10 @@ void BenchGemm() {
   };
   const auto tuned = make(true, false), first = make(false, false),
              fixed = make(false, true);
-  std::printf("%-10s %6s %10s %10s %10s %8s %8s %9s\n", "product", "rows",
-              "tuned us", "guess us", "determ us", "gain", "TB/s", "TFLOP/s");
+  const auto skinny = *SkinnyGemm::Create(stream);
+  std::printf("%-10s %6s %10s %10s %10s %10s %8s %8s %9s\n", "product", "rows",
+              "tuned us", "guess us", "determ us", "skinny us", "gain", "TB/s",
+              "TFLOP/s");
   for (const auto& shape : shapes) {
     const int64_t bytes = shape.n * shape.k * 2;
     const int turns = bytes > (200 << 20) ? 2 : Turns(bytes) + 1;
@@ -360,7 +363,7 @@ void BenchGemm() {
       if (shape.n > 100000 && m > 256) continue;
       const auto x = Random(m * shape.k, DType::kBf16);
       const auto y = Device(m * shape.n * 4);
-      const auto time = [&](LtGemm* gemm) {
+      const auto time = [&](auto* gemm) {
         return TimeGraph(turns * (m < 512 ? 2 : 1), [&](int i) {
           const absl::Status status =
               gemm->Run({.x = x->data(),
@@ -379,9 +382,12 @@ void BenchGemm() {
       };
       const double best = time(tuned.get()), guess = time(first.get()),
                    same = time(fixed.get());
-      std::printf("%-10s %6d %10.2f %10.2f %10.2f %8.3f %8.2f %9.0f\n",
-                  shape.name, m, best, guess, same, guess / best,
-                  bytes / best / 1e6, 2.0 * m * shape.n * shape.k / best / 1e6);
+      const double few =
+          skinny != nullptr && m <= kMaxSkinnyRows ? time(skinny.get()) : 0;
+      const double ours = few > 0 ? std::min(few, best) : best;
+      std::printf("%-10s %6d %10.2f %10.2f %10.2f %10.2f %8.3f %8.2f %9.0f\n",
+                  shape.name, m, best, guess, same, few, guess / ours,
+                  bytes / ours / 1e6, 2.0 * m * shape.n * shape.k / ours / 1e6);
       std::fflush(stdout);
     }
   }
@@ -391,6 +397,10 @@ int Main(int argc, char** argv) {
   is_quick = argc > 1 && std::strcmp(argv[1], "--quick") == 0;
   CHECK_CUDA(cudaSetDevice(0));
   CHECK_CUDA(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+  if (argc > 1 && std::strcmp(argv[1], "--products") == 0) {
+    BenchGemm();
+    return 0;
+  }
   BenchCopy();
   BenchElementwise();
   BenchRope();

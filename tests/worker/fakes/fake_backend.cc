@@ -76,4 +76,18 @@ absl::Status FakeBackend::SampleShard(const SampleShardParams& params) {
   return absl::OkStatus();
 }
 
+absl::Status FakeBackend::ChooseTokens(const ChooseTokensParams& params) {
+  ChooseTokensCpu(params, team_, &scratch_);
+  return absl::OkStatus();
+}
+
+absl::Status FakeBackend::CopyRuns(const CopyRunsParams& params) {
+  for (int32_t i = 0; i < params.num_runs; ++i) {
+    const WordRun& run = params.runs[i];
+    std::memcpy(params.out + run.to, params.values + run.from,
+                run.count * sizeof(int32_t));
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace quire

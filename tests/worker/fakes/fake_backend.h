@@ -31,7 +31,9 @@ class FakeBackend final : public Backend {
                             int64_t bytes) override;
   absl::Status CopyToHost(const void* device, void* host,
                           int64_t bytes) override;
-  absl::Status Synchronize() override { return absl::OkStatus(); }
+  absl::Status Synchronize() override { return device_; }
+  absl::Status Mark(int32_t) override { return device_; }
+  absl::Status WaitForMark(int32_t) override { return device_; }
 
   absl::StatusOr<std::unique_ptr<PackedWeight>> PackWeight(
       absl::Span<const HostMatrix>) override {
@@ -60,7 +62,15 @@ class FakeBackend final : public Backend {
   absl::Status SwapOutBlocks(const BlockCopyParams& params) override;
   absl::Status SwapInBlocks(const BlockCopyParams& params) override;
   absl::Status SampleShard(const SampleShardParams& params) override;
+  absl::Status ChooseTokens(const ChooseTokensParams& params) override;
+  absl::Status CopyRuns(const CopyRunsParams& params) override;
 
+  bool is_asynchronous() const override { return is_asynchronous_; }
+
+  // Says that it is, and runs everything at once all the same.
+  void set_asynchronous() { is_asynchronous_ = true; }
+  // From now on the device is lost.
+  void Break(const absl::Status& cause) { device_ = cause; }
   void set_name(const std::string& name) { name_ = name; }
   int32_t num_copies_to_device() const { return num_copies_to_device_; }
   int64_t allocated_bytes() const { return allocated_bytes_; }
@@ -71,6 +81,8 @@ class FakeBackend final : public Backend {
   }
 
   std::string name_ = "fake";
+  bool is_asynchronous_ = false;
+  absl::Status device_;
   const MemoryInfo memory_;
   int32_t num_copies_to_device_ = 0;
   int64_t allocated_bytes_ = 0;

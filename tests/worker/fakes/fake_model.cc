@@ -76,10 +76,12 @@ absl::StatusOr<const float*> FakeModel::Forward(const BatchInput& batch,
   const int32_t block_size = cache.layout.block_size;
   for (int32_t i = 0; i < batch.num_tokens; ++i) {
     const int32_t slot = batch.slot_mapping[i];
+    if (slot == -1) continue;  // padding
     CHECK(slot >= 0 && slot < cache.num_blocks * block_size) << slot;
     float* block = static_cast<float*>(cache.base) +
                    slot / block_size * cache.layout.BlockStride();
-    block[slot % block_size] = batch.token_ids[i];
+    const int32_t token = batch.token_ids[i];
+    block[slot % block_size] = token < 0 ? batch.sampled[~token] : token;
     block[block_size + slot % block_size] = batch.positions[i];
   }
   float one = 1;  // as real layers do, so that a lost peer shows
@@ -87,6 +89,10 @@ absl::StatusOr<const float*> FakeModel::Forward(const BatchInput& batch,
   CHECK_EQ(one, collective_->world_size());
   int32_t sample_idx = 0;
   for (int32_t seq = 0; seq < batch.num_seqs; ++seq) {
+    if (batch.query_start[seq + 1] == batch.query_start[seq]) {
+      ++sample_idx;  // padding, whose logits nobody reads
+      continue;
+    }
     if (sample_idx == batch.num_samples ||
         batch.sample_rows[sample_idx] != batch.query_start[seq + 1] - 1) {
       continue;

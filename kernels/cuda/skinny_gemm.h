@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Products of few rows, bound by reading the weight once: a persistent kernel
+// for Hopper whose blocks share the weight evenly, whatever its shape, and
+// begin to read it while the kernel before is still running.
+#ifndef KERNELS_CUDA_SKINNY_GEMM_H_
+#define KERNELS_CUDA_SKINNY_GEMM_H_
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <tuple>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "cuda_runtime_api.h"
+#include "kernels/backend.h"
+#include "kernels/cuda/plain_gemm.h"
+
+namespace quire {
+
+// Rows that one launch may have.
+inline constexpr int64_t kMaxSkinnyRows = 64;
+
+// Thread-compatible. Device memory: 4.4 MiB. Sums are split at places that
+// depend on n, k and the device alone, and added in their order.
+class SkinnyGemm {
+ public:
+  // Null where the device is not of compute capability 9.0.
+  static absl::StatusOr<std::unique_ptr<SkinnyGemm>> Create(
+      cudaStream_t stream);
+  ~SkinnyGemm();
+  SkinnyGemm(const SkinnyGemm&) = delete;
+  SkinnyGemm& operator=(const SkinnyGemm&) = delete;
+
+  // bfloat16 weights and inputs, at most kMaxSkinnyRows rows; sizes, strides
+  // and addresses multiples of 16 bytes.
+  static bool CanRun(const PlainGemmParams& params);
+
+  // Enqueues; products of one object run one after another.
+  // REQUIRES: CanRun(params).
+  absl::Status Run(const PlainGemmParams& params);
+
+ private:
+  // How the copy engine sees a matrix.
+  struct TensorMap;
+  // Address, rows, cols, row stride, rows of a box.
+  using MapKey = std::tuple<const void*, int64_t, int64_t, int64_t, int32_t>;
+
+  explicit SkinnyGemm(cudaStream_t stream);
+
+  absl::Status Init();
+  absl::StatusOr<const TensorMap*> MapOf(const MapKey& key);
+
+  const cudaStream_t stream_;
+  int num_sms_ = 0;
+  void* encode_ = nullptr;  // the driver's cuTensorMapEncodeTiled
+  std::unique_ptr<DeviceBuffer> workspace_;
+  std::map<MapKey, std::unique_ptr<TensorMap>> maps_;
+};
+
+}  // namespace quire
+
+#endif  // KERNELS_CUDA_SKINNY_GEMM_H_
