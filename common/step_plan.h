@@ -176,7 +176,9 @@ struct StepResult {
   // See common/digest.h. Equal on every rank, or the group has diverged.
   uint64_t token_digest = 0;
   uint64_t table_digest = 0;
-  int32_t step_us = 0;  // receipt of the plan to the tokens' being known
+  // To the tokens' being known from the receipt of the plan, or from the end of
+  // the step before where that came later.
+  int32_t step_us = 0;
 
   friend bool operator==(const StepResult&, const StepResult&) = default;
 };

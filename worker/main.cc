@@ -51,6 +51,9 @@ ABSL_FLAG(bool, deterministic, false,
 ABSL_FLAG(std::string, gemm_cache, "",
           "On cuda: a file to keep the fastest matrix products in.");
 ABSL_FLAG(
+    bool, enforce_eager, false,
+    "On cuda: launch decodes kernel by kernel instead of as CUDA graphs.");
+ABSL_FLAG(
     int32_t, num_threads, 0,
     "Threads that compute; 0 shares the machine's cores among its ranks.");
 ABSL_FLAG(
@@ -88,24 +91,28 @@ sigset_t HandledSignals() {
   return signals;
 }
 
-// Why the coordinator is lost, from the link's thread to the main one.
+// What is lost and why, from another thread to the main one.
 class LostCause {
  public:
-  void Set(const absl::Status& cause) {
+  // The first call counts. `what` lives for ever.
+  void Set(const char* what, const absl::Status& cause) {
     {
       absl::MutexLock lock(&mutex_);
-      cause_ = cause;
+      if (text_.empty()) {
+        text_ = absl::StrCat("lost the ", what, ": ", cause.message());
+      }
     }
     kill(getpid(), kLostSignal);
   }
-  absl::Status Get() const {
+  // Empty if nothing is lost.
+  std::string text() const {
     absl::MutexLock lock(&mutex_);
-    return cause_;
+    return text_;
   }
 
  private:
   mutable absl::Mutex mutex_;
-  absl::Status cause_ ABSL_GUARDED_BY(mutex_);
+  std::string text_ ABSL_GUARDED_BY(mutex_);
 };
 
 // While it lives, SIGTERM and SIGINT end the process at once: joining blocks,
@@ -140,6 +147,7 @@ DeviceOptions DeviceFromFlags() {
   device.num_threads = absl::GetFlag(FLAGS_num_threads);
   device.deterministic = absl::GetFlag(FLAGS_deterministic);
   device.gemm_cache = absl::GetFlag(FLAGS_gemm_cache);
+  device.enforce_eager = absl::GetFlag(FLAGS_enforce_eager);
   device.collective = absl::GetFlag(FLAGS_collective);
   device.host = absl::GetFlag(FLAGS_host);
   device.connect_timeout = absl::GetFlag(FLAGS_join_timeout);
@@ -171,8 +179,8 @@ int WaitForEnd(const LostCause& lost) {
       LOG(INFO) << "told to go by " << strsignal(signal);
       return 0;
     }
-    if (signal == kLostSignal && !lost.Get().ok()) {
-      LOG(ERROR) << "lost the coordinator: " << lost.Get().message();
+    if (signal == kLostSignal && !lost.text().empty()) {
+      LOG(ERROR) << lost.text();
       return 1;
     }
   }
@@ -185,7 +193,9 @@ absl::StatusOr<int> Run() {
   GroupEnd group_end;
   device.group_end = &group_end;
   LostCause lost;
-  WorkerCore core(&clock);
+  WorkerCore core(&clock, [&lost](const absl::Status& cause) {
+    lost.Set("device", cause);
+  });
   std::unique_ptr<WorkerServer> server;
   const std::unique_ptr<grpc::Service> service =
       MakeWorkerService(&core, [&server] { server->SetReady(); });
@@ -198,7 +208,7 @@ absl::StatusOr<int> Run() {
     EndWhileJoining end_while_joining;
     joined = ClusterLink::Join(
         LinkFromFlags(server->port()), [&core] { return core.last_step(); },
-        [&lost](const absl::Status& cause) { lost.Set(cause); });
+        [&lost](const absl::Status& cause) { lost.Set("coordinator", cause); });
   }
   QUIRE_ASSIGN_OR_RETURN(const std::unique_ptr<ClusterLink> link,
                          std::move(joined));
@@ -216,7 +226,7 @@ absl::StatusOr<int> Run() {
   // What waits on a device for a peer that is gone would wait for ever.
   group_end.Announce(exit_status == 0
                          ? absl::CancelledError("this rank was told to go")
-                         : lost.Get());
+                         : absl::UnavailableError(lost.text()));
   if (!core.Stop(kStopTimeout)) {
     // The executor is inside a long step, or waits for a peer that is gone.
     LOG(WARNING) << "leaving a running step behind";

@@ -14,6 +14,7 @@ namespace {
 
 // Arrays start on cache lines.
 constexpr int64_t kAlignment = 64 / sizeof(int32_t);
+constexpr int64_t kChoiceWords = sizeof(ChoiceRow) / sizeof(int32_t);
 
 int64_t RoundUp(int64_t n) {
   return (n + kAlignment - 1) / kAlignment * kAlignment;
@@ -39,7 +40,8 @@ InputBuilder::Sections InputBuilder::SectionsFor(int64_t num_tokens,
   s.first_sparse = s.seq_slots + RoundUp(num_seqs);
   s.sample_rows =
       s.first_sparse + (limits_.sparse_pages > 0 ? RoundUp(num_seqs) : 0);
-  s.end = s.sample_rows + RoundUp(num_samples);
+  s.choices = s.sample_rows + RoundUp(num_samples);
+  s.table_runs = s.choices + RoundUp(num_samples * kChoiceWords);
   return s;
 }
 
@@ -48,6 +50,8 @@ InputBuilder::InputBuilder(Backend* backend, const SlotLimits& limits,
     : backend_(backend),
       limits_(limits),
       max_num_batched_tokens_(max_num_batched_tokens),
+      max_blocks_per_seq_((limits.max_model_len + limits.block_size - 1) /
+                          limits.block_size),
       last_build_(limits.max_num_seqs, 0) {
   sampled_slots_.reserve(limits.max_num_seqs);
 }
@@ -57,19 +61,22 @@ absl::StatusOr<std::unique_ptr<InputBuilder>> InputBuilder::Create(
     int32_t max_num_batched_tokens) {
   auto builder = absl::WrapUnique(
       new InputBuilder(backend, limits, max_num_batched_tokens));
+  const int64_t seqs = limits.max_num_seqs;
+  const int64_t table_bytes =
+      seqs * builder->max_blocks_per_seq_ * sizeof(int32_t);
+  const int64_t most_tokens = std::max<int64_t>(max_num_batched_tokens, seqs);
   const int64_t bytes =
-      builder
-          ->SectionsFor(max_num_batched_tokens, limits.max_num_seqs,
-                        limits.max_num_seqs)
-          .end *
-      sizeof(int32_t);
-  const int64_t table_entries =
-      int64_t{limits.max_num_seqs} *
-      ((limits.max_model_len + limits.block_size - 1) / limits.block_size);
-  QUIRE_ASSIGN_OR_RETURN(builder->host_, backend->AllocateHost(bytes));
+      builder->SectionsFor(most_tokens, seqs, seqs).table_runs *
+          sizeof(int32_t) +
+      seqs * sizeof(WordRun) + table_bytes;
+  for (auto& host : builder->hosts_) {
+    QUIRE_ASSIGN_OR_RETURN(host, backend->AllocateHost(bytes));
+  }
   QUIRE_ASSIGN_OR_RETURN(builder->device_, backend->Allocate(bytes));
   QUIRE_ASSIGN_OR_RETURN(builder->device_tables_,
-                         backend->Allocate(table_entries * sizeof(int32_t)));
+                         backend->Allocate(table_bytes));
+  QUIRE_ASSIGN_OR_RETURN(builder->device_sampled_,
+                         backend->Allocate(seqs * sizeof(int32_t)));
   return builder;
 }
 
@@ -105,7 +112,6 @@ absl::Status InputBuilder::CheckSlice(const Slice& slice,
 
 absl::Status InputBuilder::CountAndCheck(const StepPlan& plan,
                                          const SlotStates& slots) {
-  ++build_;
   int64_t num_tokens = plan.decodes.size();
   num_samples_ = static_cast<int32_t>(plan.decodes.size());
   for (SlotId slot : plan.decodes) {
@@ -121,21 +127,22 @@ absl::Status InputBuilder::CountAndCheck(const StepPlan& plan,
                                             " tokens, the most is ",
                                             max_num_batched_tokens_));
   }
-  sections_ = SectionsFor(num_tokens, plan.decodes.size() + plan.chunks.size(),
-                          num_samples_);
+  const int64_t num_seqs = plan.decodes.size() + plan.chunks.size();
+  sections_ = SectionsFor(num_tokens, num_seqs, num_samples_);
   return absl::OkStatus();
 }
 
 void InputBuilder::AddSlice(const Slice& slice, const SlotStates& slots) {
   const Slot& slot = slots.slot(slice.slot);
   const int32_t* table = slots.block_table(slice.slot).data();
-  int32_t* out = host_->as<int32_t>();
+  int32_t* out = host_;
   int32_t* token_ids = out + sections_.token_ids + num_tokens_;
   int32_t* positions = out + sections_.positions + num_tokens_;
   int32_t* slot_mapping = out + sections_.slot_mapping + num_tokens_;
   for (int32_t i = 0; i < slice.num_tokens; ++i) {
     const int32_t position = slot.num_computed + i;
-    token_ids[i] = slot.tokens[position];
+    const TokenId token = slot.tokens[position];
+    token_ids[i] = token == kUnknownToken ? ~slice.slot.value() : token;
     positions[i] = position;
     slot_mapping[i] =
         table[position / limits_.block_size] * limits_.block_size +
@@ -152,55 +159,119 @@ void InputBuilder::AddSlice(const Slice& slice, const SlotStates& slots) {
   ++num_seqs_;
   out[sections_.query_start + num_seqs_] = num_tokens_;
   if (slice.sample) {
-    out[sections_.sample_rows + sampled_slots_.size()] = num_tokens_ - 1;
+    const size_t sample_idx = sampled_slots_.size();
+    out[sections_.sample_rows + sample_idx] = num_tokens_ - 1;
+    reinterpret_cast<ChoiceRow*>(out + sections_.choices)[sample_idx] = {
+        slot.sampling.seed, slot.num_tokens(), slot.sampling.temperature,
+        slice.slot.value(), 0};
     sampled_slots_.push_back(slice.slot);
   }
 }
 
-absl::Status InputBuilder::UploadTables(SlotStates* slots) {
-  const int64_t row_entries = slots->max_blocks_per_seq();
-  for (const SlotStates::ChangedRow& row : slots->changed_rows()) {
-    const int64_t first = row.slot * row_entries + row.begin;
-    QUIRE_RETURN_IF_ERROR(backend_->CopyToDevice(
-        slots->block_tables() + first, device_tables_->as<int32_t>() + first,
-        (row.end - row.begin) * sizeof(int32_t)));
+void InputBuilder::AddPadding(int32_t padded_tokens, int32_t padded_seqs) {
+  int32_t* out = host_;
+  for (int32_t i = num_tokens_; i < padded_tokens; ++i) {
+    out[sections_.token_ids + i] = 0;
+    out[sections_.positions + i] = 0;
+    out[sections_.slot_mapping + i] = -1;
   }
-  slots->ClearChanges();
-  return absl::OkStatus();
+  auto* choices = reinterpret_cast<ChoiceRow*>(out + sections_.choices);
+  for (int32_t i = num_seqs_; i < padded_seqs; ++i) {
+    out[sections_.query_start + i + 1] = num_tokens_;
+    out[sections_.context_lens + i] = 0;
+    out[sections_.seq_slots + i] = 0;
+    if (limits_.sparse_pages > 0) out[sections_.first_sparse + i] = 0;
+    out[sections_.sample_rows + i] = i;
+    choices[i] = {0, 0, 0, /*slot=*/-1, 0};
+  }
+  num_tokens_ = padded_tokens;
+  num_seqs_ = num_samples_ = padded_seqs;
 }
 
-absl::StatusOr<BatchInput> InputBuilder::Build(const StepPlan& plan,
-                                               SlotStates* slots) {
-  QUIRE_RETURN_IF_ERROR(CountAndCheck(plan, *slots));
+void InputBuilder::Begin() {
+  host_ = hosts_[++build_ % kMaxInFlight]->as<int32_t>();
   num_tokens_ = 0;
   num_seqs_ = 0;
+  num_samples_ = 0;
   sampled_slots_.clear();
-  host_->as<int32_t>()[sections_.query_start] = 0;
-  for (SlotId slot : plan.decodes) {
-    AddSlice({slot, 1, /*sample=*/true}, *slots);
+}
+
+absl::StatusOr<BatchInput> InputBuilder::Send(SlotStates* slots) {
+  CopyRunsParams tables = {};
+  int64_t end = sections_.table_runs;
+  if (slots != nullptr) {
+    auto* runs = reinterpret_cast<WordRun*>(host_ + end);
+    tables.num_runs = static_cast<int32_t>(slots->changed_rows().size());
+    const int64_t values =
+        end + tables.num_runs * (sizeof(WordRun) / sizeof(int32_t));
+    end = values;
+    for (const SlotStates::ChangedRow& row : slots->changed_rows()) {
+      const int32_t first = row.slot * max_blocks_per_seq_ + row.begin;
+      const int32_t count = row.end - row.begin;
+      *runs++ = {static_cast<int32_t>(end - values), first, count};
+      std::copy_n(slots->block_tables() + first, count, host_ + end);
+      end += count;
+    }
+    slots->ClearChanges();
+    tables.runs = reinterpret_cast<const WordRun*>(device_->as<int32_t>() +
+                                                   sections_.table_runs);
+    tables.values = device_->as<int32_t>() + values;
+    tables.out = device_tables_->as<int32_t>();
   }
-  for (const Slice& slice : plan.chunks) AddSlice(slice, *slots);
-  QUIRE_RETURN_IF_ERROR(backend_->CopyToDevice(
-      host_->data(), device_->data(), sections_.end * sizeof(int32_t)));
-  QUIRE_RETURN_IF_ERROR(UploadTables(slots));
+  QUIRE_RETURN_IF_ERROR(
+      backend_->CopyToDevice(host_, device_->data(), end * sizeof(int32_t)));
+  if (tables.num_runs > 0) QUIRE_RETURN_IF_ERROR(backend_->CopyRuns(tables));
   const int32_t* in = device_->as<int32_t>();
   BatchInput batch;
   batch.num_tokens = num_tokens_;
   batch.num_seqs = num_seqs_;
   batch.num_samples = num_samples_;
   batch.token_ids = in + sections_.token_ids;
+  batch.sampled = device_sampled_->as<int32_t>();
   batch.positions = in + sections_.positions;
   batch.slot_mapping = in + sections_.slot_mapping;
   batch.query_start = in + sections_.query_start;
   batch.context_lens = in + sections_.context_lens;
   batch.seq_slots = in + sections_.seq_slots;
   batch.sample_rows = in + sections_.sample_rows;
+  batch.choices = reinterpret_cast<const ChoiceRow*>(in + sections_.choices);
   batch.block_tables = device_tables_->as<int32_t>();
-  batch.max_blocks_per_seq = slots->max_blocks_per_seq();
+  batch.max_blocks_per_seq = max_blocks_per_seq_;
   if (limits_.sparse_pages > 0) {
     batch.sparse = {in + sections_.first_sparse, limits_.sparse_pages};
   }
   return batch;
+}
+
+absl::StatusOr<BatchInput> InputBuilder::Build(const StepPlan& plan,
+                                               SlotStates* slots,
+                                               int32_t padded_seqs) {
+  Begin();
+  QUIRE_RETURN_IF_ERROR(CountAndCheck(plan, *slots));
+  const auto num_decodes = static_cast<int32_t>(plan.decodes.size());
+  if (padded_seqs > num_decodes) {
+    CHECK(plan.chunks.empty());
+    CHECK_LE(padded_seqs, limits_.max_num_seqs);
+    sections_ = SectionsFor(padded_seqs, padded_seqs, padded_seqs);
+  }
+  host_[sections_.query_start] = 0;
+  for (SlotId slot : plan.decodes) {
+    AddSlice({slot, 1, /*sample=*/true}, *slots);
+  }
+  for (const Slice& slice : plan.chunks) AddSlice(slice, *slots);
+  if (padded_seqs > num_decodes) AddPadding(padded_seqs, padded_seqs);
+  return Send(slots);
+}
+
+absl::StatusOr<BatchInput> InputBuilder::BuildPadding(int32_t num_tokens,
+                                                      int32_t num_seqs) {
+  CHECK_LE(num_seqs, num_tokens);
+  CHECK_LE(num_seqs, limits_.max_num_seqs);
+  Begin();
+  sections_ = SectionsFor(num_tokens, num_seqs, num_seqs);
+  host_[sections_.query_start] = 0;
+  AddPadding(num_tokens, num_seqs);
+  return Send(/*slots=*/nullptr);
 }
 
 }  // namespace quire

@@ -28,12 +28,27 @@ class InputBuilder {
       Backend* backend, const SlotLimits& limits,
       int32_t max_num_batched_tokens);
 
-  // The input of an applied plan: sequences in plan order, decodes first. The
-  // arrays go to the device in one copy; of the block tables, the entries that
-  // changed go too, and `slots` forgets that they did. Valid until the next
-  // call. Internal if a slice contradicts its slot or the limits.
-  // REQUIRES: the device is done with the previous input.
-  absl::StatusOr<BatchInput> Build(const StepPlan& plan, SlotStates* slots);
+  // Inputs that may be on their way to the device at once.
+  static constexpr int32_t kMaxInFlight = 2;
+
+  // The input of an applied plan: sequences in plan order, decodes first, then
+  // padding up to `padded_seqs` of them if that is more. Everything goes to the
+  // device in one copy; of the block tables, the entries that changed go too,
+  // and `slots` forgets that they did. Enqueued work may read the last input
+  // still. Internal if a slice contradicts its slot or the limits.
+  // REQUIRES: the device is done with the input kMaxInFlight calls ago; padding
+  // only if the plan has no chunks.
+  absl::StatusOr<BatchInput> Build(const StepPlan& plan, SlotStates* slots,
+                                   int32_t padded_seqs = 0);
+
+  // An input of nothing but padding, for warming up. Its arrays lie where those
+  // of decodes padded to `num_seqs` lie if there are as many tokens.
+  // REQUIRES: num_seqs <= num_tokens, both within the limits.
+  absl::StatusOr<BatchInput> BuildPadding(int32_t num_tokens, int32_t num_seqs);
+
+  // [max_num_seqs] device memory: what each slot sampled last. The builder only
+  // says where it is.
+  int32_t* sampled_by_slot() { return device_sampled_->as<int32_t>(); }
 
   // Slots of the last input that yield a token, in the order of sample_rows.
   absl::Span<const SlotId> sampled_slots() const { return sampled_slots_; }
@@ -43,7 +58,7 @@ class InputBuilder {
   // one short copy moves them all.
   struct Sections {
     int64_t token_ids, positions, slot_mapping, query_start, context_lens,
-        seq_slots, first_sparse, sample_rows, end;
+        seq_slots, first_sparse, sample_rows, choices, table_runs;
   };
   Sections SectionsFor(int64_t num_tokens, int64_t num_seqs,
                        int64_t num_samples) const;
@@ -51,22 +66,28 @@ class InputBuilder {
   InputBuilder(Backend* backend, const SlotLimits& limits,
                int32_t max_num_batched_tokens);
 
+  void Begin();
   absl::Status CountAndCheck(const StepPlan& plan, const SlotStates& slots);
   absl::Status CheckSlice(const Slice& slice, const SlotStates& slots);
   void AddSlice(const Slice& slice, const SlotStates& slots);
-  absl::Status UploadTables(SlotStates* slots);
+  void AddPadding(int32_t padded_tokens, int32_t padded_seqs);
+  // Sends what was added, and the changed entries of the tables, if given.
+  absl::StatusOr<BatchInput> Send(SlotStates* slots);
 
   Backend* const backend_;
   const SlotLimits limits_;
   const int32_t max_num_batched_tokens_;
-  std::unique_ptr<DeviceBuffer> host_;
+  const int32_t max_blocks_per_seq_;
+  std::unique_ptr<DeviceBuffer> hosts_[kMaxInFlight];
   std::unique_ptr<DeviceBuffer> device_;
+  std::unique_ptr<DeviceBuffer> device_sampled_;
   std::unique_ptr<DeviceBuffer> device_tables_;
 
   std::vector<SlotId> sampled_slots_;
   std::vector<uint64_t> last_build_;  // [max_num_seqs] build that named a slot
   uint64_t build_ = 0;
   // Of the input being built.
+  int32_t* host_ = nullptr;
   Sections sections_ = {};
   int32_t num_tokens_ = 0;
   int32_t num_seqs_ = 0;

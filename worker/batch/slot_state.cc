@@ -31,6 +31,7 @@ SlotStates::SlotStates(const SlotLimits& limits)
   CHECK_GT(limits.max_num_seqs, 0);
   CHECK_GT(max_blocks_per_seq_, 0);
   changed_.reserve(limits.max_num_seqs);
+  unknown_.reserve(limits.max_num_seqs);
 }
 
 absl::Status SlotStates::Apply(const StepPlan& plan) {
@@ -144,6 +145,7 @@ absl::Status SlotStates::Fork(const SlotFork& fork) {
   }
   Slot& child = slots_[fork.child.value()];
   child.is_alive = true;
+  child.tenancy = ++last_tenancy_;
   child.sequence_id = fork.child_sequence_id;
   child.tokens.assign(parent.tokens.begin(),
                       parent.tokens.begin() + fork.num_tokens);
@@ -199,6 +201,7 @@ absl::Status SlotStates::Admit(const AdmittedSlot& admitted) {
   }
   Slot& state = slots_[slot.value()];
   state.is_alive = true;
+  state.tenancy = ++last_tenancy_;
   state.sequence_id = admitted.sequence_id;
   state.tokens.assign(admitted.tokens.begin(), admitted.tokens.end());
   state.num_prompt = admitted.num_prompt_tokens;
@@ -268,26 +271,39 @@ void SlotStates::AdvanceComputed(Slot* slot, int32_t num_tokens) {
   DCHECK_LE(slot->num_computed, slot->num_tokens());
 }
 
-void SlotStates::Commit(const StepPlan& plan,
-                        absl::Span<const TokenId> tokens) {
-  size_t next = 0;
-  const auto append = [&](Slot& slot) {
-    CHECK_LT(next, tokens.size());
-    const TokenId token = tokens[next++];
-    slot.tokens.push_back(token);
-    if (TokenCounts::IsNeeded(slot.sampling)) slot.counts.AddOutput(token);
-  };
-  for (SlotId slot_id : plan.decodes) {
+void SlotStates::Advance(const StepPlan& plan,
+                         std::vector<UnknownToken>* unknown) {
+  const auto append = [&](SlotId slot_id) {
     Slot& slot = slots_[slot_id.value()];
-    AdvanceComputed(&slot, 1);
+    unknown->push_back({slot_id.value(), slot.num_tokens(), slot.tenancy});
+    slot.tokens.push_back(kUnknownToken);
+  };
+  for (SlotId slot : plan.decodes) {
+    AdvanceComputed(&slots_[slot.value()], 1);
     append(slot);
   }
   for (const Slice& slice : plan.chunks) {
-    Slot& slot = slots_[slice.slot.value()];
-    AdvanceComputed(&slot, slice.num_tokens);
-    if (slice.sample) append(slot);
+    AdvanceComputed(&slots_[slice.slot.value()], slice.num_tokens);
+    if (slice.sample) append(slice.slot);
   }
-  CHECK_EQ(next, tokens.size());
+}
+
+void SlotStates::Fill(absl::Span<const UnknownToken> unknown,
+                      absl::Span<const TokenId> tokens) {
+  CHECK_EQ(unknown.size(), tokens.size());
+  for (size_t i = 0; i < unknown.size(); ++i) {
+    Slot& slot = slots_[unknown[i].slot];
+    if (!slot.is_alive || slot.tenancy != unknown[i].tenancy) continue;
+    slot.tokens[unknown[i].token_idx] = tokens[i];
+    if (TokenCounts::IsNeeded(slot.sampling)) slot.counts.AddOutput(tokens[i]);
+  }
+}
+
+void SlotStates::Commit(const StepPlan& plan,
+                        absl::Span<const TokenId> tokens) {
+  unknown_.clear();
+  Advance(plan, &unknown_);
+  Fill(unknown_, tokens);
 }
 
 }  // namespace quire

@@ -28,6 +28,16 @@ struct SlotLimits {
   int32_t sparse_pages = 0;  // see StepLimits
 };
 
+// A token that is being sampled and not known yet.
+inline constexpr TokenId kUnknownToken = -1;
+
+// Where it goes when it is known.
+struct UnknownToken {
+  int32_t slot;
+  int32_t token_idx;
+  uint64_t tenancy;
+};
+
 // One seat. A dead slot's other fields mean nothing.
 struct Slot {
   bool is_alive = false;
@@ -37,7 +47,8 @@ struct Slot {
   int32_t num_computed = 0;  // [0, tokens.size()]
   int32_t num_blocks = 0;    // entries of the slot's table row
   SlotSampling sampling;
-  TokenCounts counts;  // kept only if a penalty is set
+  TokenCounts counts;    // kept only if a penalty is set
+  uint64_t tenancy = 0;  // of all slots' sequences, which one this is
 
   int32_t num_tokens() const { return static_cast<int32_t>(tokens.size()); }
   int32_t num_uncomputed() const { return num_tokens() - num_computed; }
@@ -58,6 +69,14 @@ class SlotStates {
   // What was planned has run: `tokens` are the sampled ones, in plan order.
   // REQUIRES: the plan was applied and built (input_builder checks slices).
   void Commit(const StepPlan& plan, absl::Span<const TokenId> tokens);
+
+  // The same in two parts, for a step that has been enqueued: its slots are as
+  // if it had run, but for the tokens that it samples, which are kUnknownToken.
+  // Appends where they go to `unknown`, in plan order.
+  void Advance(const StepPlan& plan, std::vector<UnknownToken>* unknown);
+  // What was unknown is `tokens`; sequences that are gone are passed over.
+  void Fill(absl::Span<const UnknownToken> unknown,
+            absl::Span<const TokenId> tokens);
 
   // Internal unless the slot is alive.
   absl::Status CheckAlive(SlotId slot) const;
@@ -114,6 +133,8 @@ class SlotStates {
   TableDigest digest_;
   std::vector<ChangedRow> changed_;
   std::vector<int32_t> changed_idx_;  // [max_num_seqs] in changed_, or -1
+  uint64_t last_tenancy_ = 0;
+  std::vector<UnknownToken> unknown_;  // Commit's own
 };
 
 }  // namespace quire

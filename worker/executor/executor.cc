@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "worker/executor/executor.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/memory/memory.h"
@@ -8,11 +9,33 @@
 #include "common/digest.h"
 #include "common/status_macros.h"
 #include "glog/logging.h"
+#include "worker/batch/token_counts.h"
 #include "worker/kv/kv_cache.h"
 #include "worker/kv/memory_profile.h"
 #include "worker/kv/virtual_kv_cache.h"
+#include "worker/sampler/merge.h"
 
 namespace quire {
+
+namespace {
+
+// Only decodes are recorded, and a step has no more of them than tokens.
+int32_t MaxRecordedSeqs(const StepLimits& limits) {
+  return std::min(limits.max_num_seqs, limits.max_num_batched_tokens);
+}
+
+const char* ExplainChoice(int32_t token) {
+  switch (token) {
+    case kLogitsNotFinite:
+      return "the logits hold NaN or infinity";
+    case kLogitsOverflow:
+      return "the logits overflow at this temperature";
+    default:
+      return "no token may be chosen";
+  }
+}
+
+}  // namespace
 
 Executor::Executor(ExecutorParts parts, const Clock* clock)
     : parts_(std::move(parts)), clock_(clock) {}
@@ -49,6 +72,15 @@ absl::StatusOr<MemoryProfile> Executor::Profile(double memory_utilization) {
   QUIRE_ASSIGN_OR_RETURN(
       profile.kv_bytes,
       KvBytesFor(memory, memory_utilization, parts_.num_local_ranks));
+  if (parts_.records_decodes) {
+    profile.kv_bytes -= StepRecordings::kMaxBytes *
+                        RecordedSizes(MaxRecordedSeqs(parts_.limits)).size();
+    if (profile.kv_bytes <= 0) {
+      return absl::ResourceExhaustedError(
+          "recordings of steps leave no memory for KV blocks; lower "
+          "--max_num_seqs or give --enforce_eager");
+    }
+  }
   profile.block_bytes =
       parts_.virtual_page_bytes > 0
           ? row_shape().GroupBytes()
@@ -108,36 +140,175 @@ absl::Status Executor::AllocateKv(int32_t num_blocks, int32_t num_host_blocks) {
   QUIRE_ASSIGN_OR_RETURN(
       builder_, InputBuilder::Create(parts_.backend.get(), limits,
                                      parts_.limits.max_num_batched_tokens));
+  QUIRE_RETURN_IF_ERROR(AllocateTokens());
   QUIRE_ASSIGN_OR_RETURN(kv_, CreateKv(num_blocks, num_host_blocks));
+  return PrepareSteps();
+}
+
+absl::Status Executor::AllocateTokens() {
+  const int64_t bytes = parts_.limits.max_num_seqs * sizeof(int32_t);
+  QUIRE_ASSIGN_OR_RETURN(device_tokens_, parts_.backend->Allocate(bytes));
+  for (auto& tokens : host_tokens_) {
+    QUIRE_ASSIGN_OR_RETURN(tokens, parts_.backend->AllocateHost(bytes));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Executor::PrepareSteps() {
+  if (!parts_.records_decodes) return absl::OkStatus();
+  const auto enqueue = [this](const BatchInput& batch) {
+    return Enqueue(batch, /*chooses=*/parts_.collective->world_size() == 1);
+  };
+  QUIRE_RETURN_IF_ERROR(WarmUpSteps(parts_.backend.get(), builder_.get(),
+                                    parts_.limits.max_num_batched_tokens,
+                                    enqueue));
+  QUIRE_ASSIGN_OR_RETURN(
+      recordings_,
+      StepRecordings::Create(parts_.backend.get(), builder_.get(),
+                             MaxRecordedSeqs(parts_.limits), enqueue));
+  return absl::OkStatus();
+}
+
+absl::StatusOr<const float*> Executor::Enqueue(const BatchInput& batch,
+                                               bool chooses) {
+  QUIRE_ASSIGN_OR_RETURN(const float* logits,
+                         parts_.model->Forward(batch, kv_->view()));
+  if (!chooses) return logits;
+  QUIRE_RETURN_IF_ERROR(parts_.backend->ChooseTokens(
+      {.logits = logits,
+       .rows = batch.choices,
+       .tokens = device_tokens_->as<int32_t>(),
+       .by_slot = builder_->sampled_by_slot(),
+       .num_vocab = parts_.model->vocab_shard().num_ids,
+       .num_rows = batch.num_samples}));
+  return logits;
+}
+
+absl::StatusOr<const float*> Executor::EnqueueSlices(const StepPlan& plan,
+                                                     bool chooses) {
+  const int32_t size =
+      recordings_ != nullptr && plan.chunks.empty()
+          ? recordings_->SizeFor(static_cast<int32_t>(plan.decodes.size()))
+          : 0;
+  QUIRE_ASSIGN_OR_RETURN(const BatchInput batch,
+                         builder_->Build(plan, slots_.get(), size));
+  return size > 0 ? recordings_->Replay(size) : Enqueue(batch, chooses);
+}
+
+bool Executor::IsChosenOnDevice(const SlotSampling& sampling) const {
+  return parts_.collective->world_size() == 1 && !NeedsCandidates(sampling) &&
+         sampling.num_logprobs < 0 && !TokenCounts::IsNeeded(sampling) &&
+         (sampling.min_tokens == 0 || sampling.stop_token_ids.empty());
+}
+
+bool Executor::IsChosenOnDevice(const StepPlan& plan) const {
+  const auto is_chosen = [this](SlotId slot) {
+    return !slots_->CheckAlive(slot).ok() ||
+           IsChosenOnDevice(slots_->slot(slot).sampling);
+  };
+  return std::all_of(plan.decodes.begin(), plan.decodes.end(), is_chosen) &&
+         std::all_of(plan.chunks.begin(), plan.chunks.end(),
+                     [&](const Slice& s) { return is_chosen(s.slot); }) &&
+         std::all_of(plan.admitted.begin(), plan.admitted.end(),
+                     [&](const AdmittedSlot& admitted) {
+                       return IsChosenOnDevice(admitted.sampling);
+                     });
+}
+
+bool Executor::MayBegin(const StepPlan& plan) const {
+  if (flights_.empty()) return true;
+  // What moves or maps memory may not touch what a running step reads, and what
+  // copies or replaces tokens must know them.
+  return num_begun() < kMaxFlights && !plan.resync && plan.forks.empty() &&
+         plan.next_tokens.empty() && plan.mappings.empty() &&
+         plan.swap_outs.empty() && plan.swap_ins.empty() &&
+         plan.copies.empty() && IsChosenOnDevice(plan);
+}
+
+absl::Status Executor::Begin(const StepPlan& plan) {
+  CHECK(has_kv());
+  CHECK(MayBegin(plan));
+  QUIRE_RETURN_IF_ERROR(slots_->Apply(plan));
+  QUIRE_RETURN_IF_ERROR(kv_->Prepare(plan, *slots_));
+  Flight flight;
+  if (!landed_.empty()) {
+    flight = std::move(landed_.back());
+    landed_.pop_back();
+  }
+  flight.identity = plan.identity;
+  flight.table_digest = slots_->table_digest();
+  flight.mark = next_mark_;
+  flight.unknown.clear();
+  flight.sampled.tokens.clear();
+  flight.sampled.logprobs.clear();
+  if (!plan.decodes.empty() || !plan.chunks.empty()) {
+    const bool is_chosen_on_device = IsChosenOnDevice(plan);
+    QUIRE_ASSIGN_OR_RETURN(const float* logits,
+                           EnqueueSlices(plan, is_chosen_on_device));
+    const auto sampled_slots = builder_->sampled_slots();
+    if (is_chosen_on_device) {
+      QUIRE_RETURN_IF_ERROR(parts_.backend->CopyToHost(
+          device_tokens_->data(),
+          host_tokens_[flight.mark % kMaxFlights]->data(),
+          sampled_slots.size() * sizeof(int32_t)));
+      slots_->Advance(plan, &flight.unknown);
+    } else {
+      QUIRE_RETURN_IF_ERROR(
+          sampler_->Sample(logits, sampled_slots, *slots_, &flight.sampled));
+      slots_->Commit(plan, flight.sampled.tokens);
+    }
+  }
+  QUIRE_RETURN_IF_ERROR(parts_.backend->Mark(flight.mark));
+  next_mark_ = (next_mark_ + 1) % Backend::kNumMarks;
+  flights_.push_back(std::move(flight));
+  return absl::OkStatus();
+}
+
+std::function<absl::Status()> Executor::Waiter() const {
+  CHECK(!flights_.empty());
+  return [backend = parts_.backend.get(), mark = flights_.back().mark] {
+    return backend->WaitForMark(mark);
+  };
+}
+
+absl::Status Executor::ReadTokens(Flight* flight) {
+  const int32_t* tokens =
+      host_tokens_[flight->mark % kMaxFlights]->as<int32_t>();
+  for (size_t i = 0; i < flight->unknown.size(); ++i) {
+    if (tokens[i] < 0) {
+      return absl::InternalError(absl::StrCat("slot ", flight->unknown[i].slot,
+                                              ": ", ExplainChoice(tokens[i])));
+    }
+    flight->sampled.tokens.push_back(tokens[i]);
+  }
+  slots_->Fill(flight->unknown, flight->sampled.tokens);
+  return absl::OkStatus();
+}
+
+absl::Status Executor::Finish(StepResult* result) {
+  CHECK(!flights_.empty());
+  Flight flight = std::move(flights_.front());
+  flights_.pop_front();
+  QUIRE_RETURN_IF_ERROR(parts_.backend->WaitForMark(flight.mark));
+  // Also what ends with the device's idleness, as of times.
+  if (flights_.empty()) QUIRE_RETURN_IF_ERROR(parts_.backend->Synchronize());
+  if (!flight.unknown.empty()) QUIRE_RETURN_IF_ERROR(ReadTokens(&flight));
+  result->identity = flight.identity;
+  result->token_digest = TokenDigest(flight.sampled.tokens);
+  result->table_digest = flight.table_digest;
+  result->tokens.clear();
+  result->logprobs.clear();
+  if (parts_.collective->rank() == 0) {
+    result->tokens = flight.sampled.tokens;
+    result->logprobs.swap(flight.sampled.logprobs);
+  }
+  landed_.push_back(std::move(flight));
   return absl::OkStatus();
 }
 
 absl::Status Executor::Step(const StepPlan& plan, StepResult* result) {
-  CHECK(has_kv());
-  QUIRE_RETURN_IF_ERROR(slots_->Apply(plan));
-  QUIRE_RETURN_IF_ERROR(kv_->Prepare(plan, *slots_));
-  sampled_.tokens.clear();
-  sampled_.logprobs.clear();
-  if (!plan.decodes.empty() || !plan.chunks.empty()) {
-    QUIRE_ASSIGN_OR_RETURN(const BatchInput batch,
-                           builder_->Build(plan, slots_.get()));
-    QUIRE_ASSIGN_OR_RETURN(const float* logits,
-                           parts_.model->Forward(batch, kv_->view()));
-    QUIRE_RETURN_IF_ERROR(sampler_->Sample(logits, builder_->sampled_slots(),
-                                           *slots_, &sampled_));
-    slots_->Commit(plan, sampled_.tokens);
-  }
-  QUIRE_RETURN_IF_ERROR(parts_.backend->Synchronize());
-  result->identity = plan.identity;
-  result->token_digest = TokenDigest(sampled_.tokens);
-  result->table_digest = slots_->table_digest();
-  result->tokens.clear();
-  result->logprobs.clear();
-  if (parts_.collective->rank() == 0) {
-    result->tokens = sampled_.tokens;
-    result->logprobs.swap(sampled_.logprobs);
-  }
-  return absl::OkStatus();
+  QUIRE_RETURN_IF_ERROR(Begin(plan));
+  return Finish(result);
 }
 
 }  // namespace quire

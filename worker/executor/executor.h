@@ -6,7 +6,10 @@
 #define WORKER_EXECUTOR_EXECUTOR_H_
 
 #include <cstdint>
+#include <deque>
+#include <functional>
 #include <memory>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -17,6 +20,7 @@
 #include "worker/batch/input_builder.h"
 #include "worker/batch/slot_state.h"
 #include "worker/collective/collective.h"
+#include "worker/executor/step_recordings.h"
 #include "worker/kv/kv_store.h"
 #include "worker/kv/row_shape.h"
 #include "worker/model/model.h"
@@ -36,6 +40,9 @@ struct ExecutorParts {
   int64_t virtual_page_bytes = 0;
   int32_t vocab_size = 0;       // ids that a sequence may hold
   int32_t num_local_ranks = 1;  // that share the device's memory, this included
+  // Decodes are recorded when the cache is allocated (Backend::Record) and
+  // padded to the sizes that were; steps of all sizes are warmed up.
+  bool records_decodes = false;
 };
 
 struct MemoryProfile {
@@ -66,18 +73,72 @@ class Executor {
   // Applies the plan and runs its slices. `result` is overwritten, step_us
   // apart; the tokens are rank 0's to report. Internal if the plan contradicts
   // this rank's state, Unavailable if a peer is lost; afterwards the state is
-  // undefined. REQUIRES: AllocateKv succeeded.
+  // undefined. REQUIRES: AllocateKv succeeded, no step is begun.
   //
   // Allocates, once warm: when a slot's token list doubles, when a plan admits,
   // and what Collective, Sampler and TokenCounts say of themselves.
   absl::Status Step(const StepPlan& plan, StepResult* result);
+
+  // Step() in two parts. Begin() applies the plan and enqueues its work behind
+  // that of the step before, whose tokens need not be known: those are taken
+  // where the device put them. Finish() waits for the step that was begun first
+  // and writes its result. REQUIRES of Begin(): MayBegin(plan). Whatever fails,
+  // steps that were begun earlier may be finished.
+  absl::Status Begin(const StepPlan& plan);
+  absl::Status Finish(StepResult* result);
+
+  // Whether Begin() may be called before the steps that are begun are finished.
+  bool MayBegin(const StepPlan& plan) const;
+  int32_t num_begun() const { return static_cast<int32_t>(flights_.size()); }
+  // Whether begun steps run while the caller does something else.
+  bool is_asynchronous() const { return parts_.backend->is_asynchronous(); }
+
+  // Returns when the step that was begun last has run, or why it cannot. Unlike
+  // all else, any thread may call what this returns.
+  std::function<absl::Status()> Waiter() const;
+
+  // After a failure: OK, or why the device can do nothing any more.
+  absl::Status CheckDevice() { return parts_.backend->Synchronize(); }
+
+  // See Backend.
+  std::vector<OperationTime> TakeOperationTimes() {
+    return parts_.backend->TakeOperationTimes();
+  }
 
   // Tokens of a block, or of a page group.
   int32_t block_tokens() const;
   bool has_kv() const { return kv_ != nullptr; }
 
  private:
+  // A step that is begun and not finished.
+  struct Flight {
+    StepIdentity identity;
+    uint64_t table_digest = 0;
+    int32_t mark = 0;
+    // Of its tokens: where those go that the device chooses. Else the host
+    // chose, and they are known.
+    std::vector<UnknownToken> unknown;
+    SampledTokens sampled;
+  };
+  // Inputs and tokens that may be on their way at once.
+  static constexpr int32_t kMaxFlights = InputBuilder::kMaxInFlight;
+  static_assert(kMaxFlights < Backend::kNumMarks);
+
   Executor(ExecutorParts parts, const Clock* clock);
+
+  absl::Status AllocateTokens();
+  // Records steps, and warms up those that are not recorded.
+  absl::Status PrepareSteps();
+  // The model's work and, if `chooses`, the choice of tokens; yields the
+  // logits.
+  absl::StatusOr<const float*> Enqueue(const BatchInput& batch, bool chooses);
+  absl::StatusOr<const float*> EnqueueSlices(const StepPlan& plan,
+                                             bool chooses);
+  // Whether the device alone chooses tokens as these parameters say.
+  bool IsChosenOnDevice(const SlotSampling& sampling) const;
+  bool IsChosenOnDevice(const StepPlan& plan) const;
+  // The tokens of a step that has run, from where the device put them.
+  absl::Status ReadTokens(Flight* flight);
 
   // REQUIRES: the cache is virtual.
   RowShape row_shape() const;
@@ -90,7 +151,12 @@ class Executor {
   std::unique_ptr<KvStore> kv_;
   std::unique_ptr<SlotStates> slots_;
   std::unique_ptr<InputBuilder> builder_;
-  SampledTokens sampled_;
+  std::unique_ptr<StepRecordings> recordings_;   // null: none
+  std::unique_ptr<DeviceBuffer> device_tokens_;  // [max_num_seqs]
+  std::unique_ptr<DeviceBuffer> host_tokens_[kMaxFlights];
+  std::deque<Flight> flights_;  // in the order of their beginning
+  std::vector<Flight> landed_;  // to be used again, for their vectors
+  int32_t next_mark_ = 0;
 };
 
 }  // namespace quire

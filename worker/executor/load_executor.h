@@ -30,6 +30,10 @@ struct DeviceOptions {
   bool deterministic = false;
   // On CUDA: where timed choices of products are kept, or empty.
   std::string gemm_cache = "";
+  // On CUDA: every step is launched kernel by kernel, none is recorded.
+  bool enforce_eager = false;
+  bool skinny_gemm = true;        // on CUDA; see CudaBackendOptions
+  bool times_operations = false;  // on CUDA; see Backend::TakeOperationTimes
   std::string collective = "auto";
   std::string host = "127.0.0.1";  // where the peers reach this process
   absl::Duration connect_timeout = absl::Seconds(60);

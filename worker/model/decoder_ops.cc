@@ -75,7 +75,8 @@ absl::Status DecoderOps::Embed(const DeviceBuffer& table,
                                             .first_id = shape_.vocab.first_id,
                                             .num_rows = shape_.vocab.num_ids,
                                             .width = config_.embedding_size,
-                                            .num_tokens = batch.num_tokens}));
+                                            .num_tokens = batch.num_tokens,
+                                            .sampled = batch.sampled}));
   return SumOverRanks(out, int64_t{batch.num_tokens} * config_.embedding_size,
                       backend_.dtype());
 }

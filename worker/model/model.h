@@ -18,18 +18,23 @@
 
 namespace quire {
 
-// One step's input, in device memory; made by batch/input_builder.
+// One step's input, in device memory; made by batch/input_builder. Sequences at
+// the end may be padding: no token is theirs by query_start, and the tokens and
+// rows beyond the last real one yield nothing.
 struct BatchInput {
-  int32_t num_tokens = 0;                 // T
-  int32_t num_seqs = 0;                   // S
-  int32_t num_samples = 0;                // R
-  const int32_t* token_ids = nullptr;     // [T]
+  int32_t num_tokens = 0;   // T
+  int32_t num_seqs = 0;     // S
+  int32_t num_samples = 0;  // R
+  // [T]; a negative one is not known to the host: sampled[~id].
+  const int32_t* token_ids = nullptr;
+  const int32_t* sampled = nullptr;       // [max_num_seqs] by slot
   const int32_t* positions = nullptr;     // [T]
-  const int32_t* slot_mapping = nullptr;  // [T]
+  const int32_t* slot_mapping = nullptr;  // [T], -1: padding
   const int32_t* query_start = nullptr;   // [S + 1]
   const int32_t* context_lens = nullptr;  // [S]
   const int32_t* seq_slots = nullptr;     // [S] rows of block_tables
   const int32_t* sample_rows = nullptr;   // [R] tokens whose logits are wanted
+  const ChoiceRow* choices = nullptr;     // [R] for Backend::ChooseTokens
   const int32_t* block_tables = nullptr;  // [max_num_seqs, max_blocks_per_seq]
   int32_t max_blocks_per_seq = 0;
   SparseRows sparse = {};  // in layers from kFirstSparseLayer on

@@ -16,10 +16,15 @@ constexpr absl::Duration kJoinGrace = absl::Seconds(10);
 
 }  // namespace
 
-WorkerCore::WorkerCore(const Clock* clock)
-    : clock_(clock), thread_("quire-executor") {}
+WorkerCore::WorkerCore(
+    const Clock* clock,
+    std::function<void(const absl::Status& cause)> on_device_lost)
+    : clock_(clock),
+      on_device_lost_(std::move(on_device_lost)),
+      thread_("quire-executor"),
+      waiter_("quire-waiter") {}
 
-WorkerCore::~WorkerCore() { thread_.Stop(absl::InfiniteDuration()); }
+WorkerCore::~WorkerCore() { Stop(absl::InfiniteDuration()); }
 
 void WorkerCore::Join(Epoch coordinator_epoch, Epoch group_epoch, int32_t rank,
                       int32_t world_size, Loader loader) {
@@ -99,29 +104,69 @@ void WorkerCore::AllocateKv(Epoch coordinator_epoch, Epoch group_epoch,
 void WorkerCore::Step(const StepPlan* plan, absl::Time received,
                       StepResult* result,
                       std::function<void(absl::Status)> done) {
-  thread_.Post([=, this, done = std::move(done)] {
-    done(DoStep(*plan, received, result));
+  thread_.Post([=, this, done = std::move(done)]() mutable {
+    if (const absl::Status status = BeginStep(*plan); !status.ok()) {
+      while (!begun_.empty()) FinishStep();  // the results before it
+      done(status);
+      return;
+    }
+    const StepId step_id = plan->identity.step_id;
+    begun_.push_back({step_id, received, result, std::move(done)});
+    if (!executor_->is_asynchronous()) {
+      FinishStep();
+      return;
+    }
+    waiter_.Post([this, step_id, wait = executor_->Waiter()] {
+      wait().IgnoreError();  // FinishStep() meets it, too
+      thread_.Post([this, step_id] { FinishUpTo(step_id); });
+    });
   });
 }
 
-absl::Status WorkerCore::DoStep(const StepPlan& plan, absl::Time received,
-                                StepResult* result) {
+absl::Status WorkerCore::Break(StepId step_id, const absl::Status& status) {
+  broken_ = absl::Status(status.code(), absl::StrCat("step ", step_id.value(),
+                                                     ": ", status.message()));
+  const absl::Status device = executor_->CheckDevice();
+  if (!device.ok() && on_device_lost_ != nullptr) on_device_lost_(device);
+  return broken_;
+}
+
+absl::Status WorkerCore::BeginStep(const StepPlan& plan) {
   QUIRE_RETURN_IF_ERROR(broken_);
   if (!is_ready()) {
     return absl::FailedPreconditionError("no KV cache is allocated");
   }
   QUIRE_RETURN_IF_ERROR(guard_.AcceptStep(plan.identity));
-  if (const absl::Status status = executor_->Step(plan, result); !status.ok()) {
-    broken_ = absl::Status(status.code(),
-                           absl::StrCat("step ", plan.identity.step_id.value(),
-                                        ": ", status.message()));
-    return broken_;
+  while (!begun_.empty() && !executor_->MayBegin(plan)) FinishStep();
+  QUIRE_RETURN_IF_ERROR(broken_);
+  const absl::Status status = executor_->Begin(plan);
+  if (status.ok()) return status;
+  while (!begun_.empty()) FinishStep();
+  return broken_.ok() ? Break(plan.identity.step_id, status) : broken_;
+}
+
+void WorkerCore::FinishStep() {
+  BegunStep step = std::move(begun_.front());
+  begun_.pop_front();
+  absl::Status status = executor_->Finish(step.result);
+  if (!broken_.ok()) {
+    status = broken_;  // of a step that came before
+  } else if (!status.ok()) {
+    status = Break(step.step_id, status);
+  } else {
+    last_step_ = step.step_id.value();
+    const absl::Time now = clock_->Now();
+    const absl::Time start = std::max(step.received, last_finish_);
+    last_finish_ = now;
+    step.result->step_us = static_cast<int32_t>(
+        std::clamp<int64_t>(absl::ToInt64Microseconds(now - start), 0,
+                            std::numeric_limits<int32_t>::max()));
   }
-  last_step_ = plan.identity.step_id.value();
-  result->step_us = static_cast<int32_t>(
-      std::clamp<int64_t>(absl::ToInt64Microseconds(clock_->Now() - received),
-                          0, std::numeric_limits<int32_t>::max()));
-  return absl::OkStatus();
+  step.done(status);
+}
+
+void WorkerCore::FinishUpTo(StepId step_id) {
+  while (!begun_.empty() && begun_.front().step_id <= step_id) FinishStep();
 }
 
 }  // namespace quire

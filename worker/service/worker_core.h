@@ -6,6 +6,7 @@
 #define WORKER_SERVICE_WORKER_CORE_H_
 
 #include <atomic>
+#include <deque>
 #include <functional>
 #include <memory>
 
@@ -31,8 +32,12 @@ class WorkerCore {
   using Loader = std::function<absl::StatusOr<std::unique_ptr<Executor>>(
       const LoadSpec& spec, const LoadObserver& observer)>;
 
-  // `clock` must live longer.
-  explicit WorkerCore(const Clock* clock);
+  // `clock` must live longer. `on_device_lost` is called, on the executor's
+  // thread, after a step failed because of the device: nothing but the
+  // process's end helps then. It may be null.
+  explicit WorkerCore(
+      const Clock* clock,
+      std::function<void(const absl::Status& cause)> on_device_lost = nullptr);
   ~WorkerCore();
 
   // The coordinator may command as soon as it has answered the registration,
@@ -52,7 +57,9 @@ class WorkerCore {
                   std::function<void(absl::Status)> done);
 
   // Runs a plan that came at `received`. `plan` and `result` must live until
-  // `done`. Once a step has failed every later one does.
+  // `done`, which is called in the order of steps. On an asynchronous backend a
+  // step may begin before the one before has ended, of which `done` tells when
+  // it has. Once a step has failed every later one does.
   void Step(const StepPlan* plan, absl::Time received, StepResult* result,
             std::function<void(absl::Status)> done);
 
@@ -62,17 +69,33 @@ class WorkerCore {
   bool is_ready() const { return is_ready_.load(); }
 
   // Drops waiting commands. Returns whether the running one ended in time.
-  bool Stop(absl::Duration timeout) { return thread_.Stop(timeout); }
+  bool Stop(absl::Duration timeout) {
+    return thread_.Stop(timeout) && waiter_.Stop(timeout);
+  }
 
   const Clock& clock() const { return *clock_; }
 
  private:
   absl::Status CheckCommand(Epoch coordinator_epoch, Epoch group_epoch);
   absl::Status DoLoad(const LoadSpec& spec, const LoadObserver& observer);
-  absl::Status DoStep(const StepPlan& plan, absl::Time received,
-                      StepResult* result);
+
+  // A step that the executor has begun, or that failed to begin.
+  struct BegunStep {
+    StepId step_id;
+    absl::Time received;
+    StepResult* result;
+    std::function<void(absl::Status)> done;
+  };
+  absl::Status BeginStep(const StepPlan& plan);
+  // Ends the step that was begun first.
+  void FinishStep();
+  // ... and those before `step_id` and itself, if they have not ended.
+  void FinishUpTo(StepId step_id);
+  // No further step may run: `status` of `step_id` is why.
+  absl::Status Break(StepId step_id, const absl::Status& status);
 
   const Clock* const clock_;
+  const std::function<void(const absl::Status&)> on_device_lost_;
   CommandGuard guard_;
   absl::Notification joined_;
   // Written before guard_ is told to join, read after it lets a command pass.
@@ -85,8 +108,14 @@ class WorkerCore {
   // The executor thread's own.
   std::unique_ptr<Executor> executor_;
   absl::Status broken_;  // why no further step may run
+  std::deque<BegunStep> begun_;
+  absl::Time last_finish_ = absl::InfinitePast();
 
-  TaskThread thread_;  // last: its tasks use all of the above
+  // Tasks use all of the above and post to each other: both are stopped before
+  // either goes. The second waits for steps to have run on the device, so that
+  // meanwhile the first may begin the next.
+  TaskThread thread_;
+  TaskThread waiter_;
 };
 
 }  // namespace quire

@@ -117,6 +117,47 @@ TEST_F(InputBuilderTest, ChangedTableEntriesReachTheDevice) {
   EXPECT_EQ(built->block_tables[3 * 3 + 1], 18);
 }
 
+TEST_F(InputBuilderTest, ATokenThatIsNotKnownIsTakenFromItsSlot) {
+  StepPlan plan;
+  plan.decodes = {SlotId(0)};
+  ASSERT_TRUE(builder_->Build(plan, &slots_).ok());
+  std::vector<UnknownToken> unknown;
+  slots_.Advance(plan, &unknown);
+  ASSERT_TRUE(slots_.Apply(plan).ok());
+  const auto built = builder_->Build(plan, &slots_);
+  ASSERT_TRUE(built.ok()) << built.status();
+  EXPECT_EQ(built->token_ids[0], ~0);
+  EXPECT_EQ(built->sampled, builder_->sampled_by_slot());
+  EXPECT_EQ(built->choices[0].slot, 0);
+  EXPECT_EQ(built->choices[0].position, 7);  // 6 tokens and the unknown one
+}
+
+TEST_F(InputBuilderTest, PaddingOwnsNoTokenAndLiesWhereItAlwaysDoes) {
+  StepPlan plan;
+  plan.decodes = {SlotId(0)};
+  const auto built = builder_->Build(plan, &slots_, /*padded_seqs=*/3);
+  ASSERT_TRUE(built.ok()) << built.status();
+  const BatchInput in = *built;
+  EXPECT_EQ(in.num_tokens, 3);
+  EXPECT_EQ(in.num_seqs, 3);
+  EXPECT_EQ(in.num_samples, 3);
+  using List32 = std::vector<int32_t>;
+  EXPECT_EQ(List(in.token_ids, 3), (List32{15, 0, 0}));
+  EXPECT_EQ(List(in.slot_mapping, 3), (List32{9, -1, -1}));
+  EXPECT_EQ(List(in.query_start, 4), (List32{0, 1, 1, 1}));
+  EXPECT_EQ(List(in.context_lens, 3), (List32{6, 0, 0}));
+  EXPECT_EQ(List(in.sample_rows, 3), (List32{0, 1, 2}));
+  EXPECT_EQ(in.choices[0].slot, 0);
+  EXPECT_EQ(in.choices[1].slot, -1);
+  EXPECT_EQ(builder_->sampled_slots(), (std::vector<SlotId>{SlotId(0)}));
+  const auto padding = builder_->BuildPadding(3, 3);
+  ASSERT_TRUE(padding.ok()) << padding.status();
+  EXPECT_EQ(padding->token_ids, in.token_ids);
+  EXPECT_EQ(padding->choices, in.choices);
+  EXPECT_EQ(padding->context_lens, in.context_lens);
+  EXPECT_EQ(padding->slot_mapping[0], -1);
+}
+
 TEST_F(InputBuilderTest, SlicesThatContradictTheirSlotsAreNamed) {
   struct {
     const char* message;

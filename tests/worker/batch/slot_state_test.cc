@@ -108,6 +108,27 @@ TEST(SlotStatesTest, CommitAppendsSampledTokensInPlanOrder) {
   EXPECT_EQ(slots.slot(SlotId(2)).counts.seen()[3].output_count, 1);
 }
 
+TEST(SlotStatesTest, TokensOfAnEnqueuedStepAreFilledInLater) {
+  SlotStates slots(Limits());
+  StepPlan plan;
+  plan.admitted = {Admit(0, {1, 2, 3}, {1}, 2), Admit(1, {4, 5}, {2})};
+  plan.decodes = {SlotId(0)};
+  plan.chunks = {{SlotId(1), 2, true}};
+  ASSERT_TRUE(slots.Apply(plan).ok());
+  std::vector<UnknownToken> unknown;
+  slots.Advance(plan, &unknown);
+  EXPECT_EQ(slots.slot(SlotId(0)).tokens.back(), kUnknownToken);
+  EXPECT_EQ(slots.slot(SlotId(0)).num_computed, 3);
+  // Slot 1 goes to another sequence before the tokens are known.
+  StepPlan next;
+  next.released = {SlotId(1)};
+  next.admitted = {Admit(1, {7, 8, 9}, {3})};
+  ASSERT_TRUE(slots.Apply(next).ok());
+  slots.Fill(unknown, {50, 60});
+  EXPECT_EQ(slots.slot(SlotId(0)).tokens, (std::vector<TokenId>{1, 2, 3, 50}));
+  EXPECT_EQ(slots.slot(SlotId(1)).tokens, (std::vector<TokenId>{7, 8, 9}));
+}
+
 TEST(SlotStatesTest, AForkSharesTheBlocksOfItsComputedTokens) {
   SlotStates slots(Limits());
   StepPlan plan;

@@ -46,9 +46,13 @@ class Borrowed final : public Collective {
 };
 
 std::unique_ptr<Executor> MakeExecutor(std::unique_ptr<Collective> collective,
-                                       const Clock* clock, bool spoil = false) {
+                                       const Clock* clock, bool spoil = false,
+                                       bool records_decodes = false) {
   ExecutorParts parts;
-  parts.backend = std::make_unique<FakeBackend>();
+  auto backend = std::make_unique<FakeBackend>();
+  backend->set_asynchronous();
+  parts.backend = std::move(backend);
+  parts.records_decodes = records_decodes;
   parts.collective = std::move(collective);
   auto model =
       std::make_unique<FakeModel>(parts.collective.get(), kVocab, Limits());
@@ -137,7 +141,7 @@ std::vector<std::vector<TokenId>> ExpectedTokens() {
 }
 
 // Runs the script on `world` ranks; checks each result as it comes.
-void RunScript(int32_t world) {
+void RunScript(int32_t world, bool records_decodes = false) {
   LocalGroup group(world);
   const SimulatedClock clock;
   std::vector<std::vector<StepResult>> results(world);
@@ -145,7 +149,8 @@ void RunScript(int32_t world) {
   for (int32_t rank = 0; rank < world; ++rank) {
     threads.emplace_back([&, rank] {
       const auto executor = MakeExecutor(
-          std::make_unique<Borrowed>(group.collective(rank)), &clock);
+          std::make_unique<Borrowed>(group.collective(rank)), &clock,
+          /*spoil=*/false, records_decodes);
       ASSERT_TRUE(executor->AllocateKv(16, 4).ok());
       for (const StepPlan& plan : Script()) {
         StepResult result;
@@ -176,6 +181,90 @@ TEST(ExecutorTest, EveryWayThroughTheCacheGivesTheModelsOwnTokens) {
 TEST(ExecutorTest, RanksAgreeAndOnlyTheFirstReportsTokens) {
   RunScript(2);
   RunScript(3);
+}
+
+TEST(ExecutorTest, PaddedRecordingsGiveTheSameTokens) {
+  RunScript(1, /*records_decodes=*/true);
+  RunScript(2, /*records_decodes=*/true);
+}
+
+// Runs `plans` beginning each before the one before is finished, where that may
+// be. Returns how many were.
+int RunAhead(Executor* executor, const std::vector<StepPlan>& plans,
+             std::vector<StepResult>* results) {
+  int num_ahead = 0;
+  const auto finish = [&] {
+    const absl::Status status = executor->Finish(&results->emplace_back());
+    EXPECT_TRUE(status.ok()) << status;
+  };
+  for (const StepPlan& plan : plans) {
+    while (executor->num_begun() > 0 && !executor->MayBegin(plan)) finish();
+    num_ahead += executor->num_begun() > 0 ? 1 : 0;
+    const absl::Status status = executor->Begin(plan);
+    EXPECT_TRUE(status.ok()) << status;
+    EXPECT_TRUE(executor->Waiter()().ok());
+  }
+  while (executor->num_begun() > 0) finish();
+  return num_ahead;
+}
+
+TEST(ExecutorTest, AStepMayBeginBeforeTheTokensOfTheLastAreKnown) {
+  for (const bool records_decodes : {false, true}) {
+    const SimulatedClock clock;
+    const auto executor =
+        MakeExecutor(std::make_unique<SoloCollective>(), &clock,
+                     /*spoil=*/false, records_decodes);
+    ASSERT_TRUE(executor->AllocateKv(16, 4).ok());
+    std::vector<StepResult> results;
+    // All but the first, and those that swap, fork or resync.
+    EXPECT_EQ(RunAhead(executor.get(), Script(), &results), 5);
+    const auto expected = ExpectedTokens();
+    ASSERT_EQ(results.size(), expected.size());
+    for (size_t step = 0; step < expected.size(); ++step) {
+      EXPECT_EQ(results[step].tokens, expected[step]) << "step " << step + 1;
+      EXPECT_EQ(results[step].identity.step_id.value(), step + 1);
+      EXPECT_EQ(results[step].token_digest, TokenDigest(expected[step]));
+    }
+  }
+}
+
+TEST(ExecutorTest, ASeatGivenAwayKeepsNoTokenOfItsLastHolder) {
+  const SimulatedClock clock;
+  const auto executor =
+      MakeExecutor(std::make_unique<SoloCollective>(), &clock);
+  ASSERT_TRUE(executor->AllocateKv(16, 0).ok());
+  std::vector<StepPlan> plans(4);
+  plans[0].admitted = {Admit(0, {1, 2, 3}, {0})};
+  plans[0].chunks = {{SlotId(0), 3, true}};
+  plans[1].decodes = {SlotId(0)};
+  // While that one runs, its slot goes to another sequence.
+  plans[2].released = {SlotId(0)};
+  plans[2].admitted = {Admit(0, {7, 8}, {5})};
+  plans[2].chunks = {{SlotId(0), 2, true}};
+  plans[3].decodes = {SlotId(0)};
+  std::vector<StepResult> results;
+  EXPECT_EQ(RunAhead(executor.get(), plans, &results), 3);
+  const auto next = Continue({7, 8}, 2);
+  EXPECT_EQ(results[2].tokens, std::vector<TokenId>{next[0]});
+  EXPECT_EQ(results[3].tokens, std::vector<TokenId>{next[1]});
+}
+
+TEST(ExecutorTest, WhatTheHostChoosesWaitsForTheTokensBefore) {
+  const SimulatedClock clock;
+  const auto executor =
+      MakeExecutor(std::make_unique<SoloCollective>(), &clock);
+  ASSERT_TRUE(executor->AllocateKv(16, 0).ok());
+  StepPlan first;
+  first.admitted = {Admit(0, {1, 2, 3}, {0})};
+  first.admitted[0].sampling.presence_penalty = 1;
+  first.chunks = {{SlotId(0), 3, true}};
+  ASSERT_TRUE(executor->Begin(first).ok());
+  StepPlan second;
+  second.decodes = {SlotId(0)};
+  EXPECT_FALSE(executor->MayBegin(second));
+  StepResult result;
+  ASSERT_TRUE(executor->Finish(&result).ok());
+  EXPECT_TRUE(executor->MayBegin(second));
 }
 
 TEST(ExecutorTest, AWrongCopyWouldShow) {

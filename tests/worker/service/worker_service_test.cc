@@ -25,15 +25,20 @@ namespace {
 
 constexpr int32_t kVocab = 50;
 
+// `device` is where the executor's device, which is its own, can be reached.
 absl::StatusOr<std::unique_ptr<Executor>> MakeExecutor(
-    const LoadSpec& spec, const LoadObserver& observer, const Clock* clock) {
+    const LoadSpec& spec, const LoadObserver& observer, const Clock* clock,
+    FakeBackend** device) {
   if (spec.model_path != "model") {
     return absl::NotFoundError(absl::StrCat(spec.model_path, " is not there"));
   }
   observer("collective", 0, 0);
   for (int i = 1; i <= 3; ++i) observer("weights", 10 * i, 30);
   ExecutorParts parts;
-  parts.backend = std::make_unique<FakeBackend>();
+  auto backend = std::make_unique<FakeBackend>();
+  backend->set_asynchronous();  // so that steps begin while others run
+  *device = backend.get();
+  parts.backend = std::move(backend);
   parts.collective = std::make_unique<SoloCollective>();
   parts.model =
       std::make_unique<FakeModel>(parts.collective.get(), kVocab, spec.limits);
@@ -46,7 +51,10 @@ absl::StatusOr<std::unique_ptr<Executor>> MakeExecutor(
 // Rank 0 of 1 in group epoch 7 under coordinator epoch 3.
 class WorkerServiceTest : public testing::Test {
  protected:
-  WorkerServiceTest() : core_(&clock_) {
+  WorkerServiceTest()
+      : core_(&clock_, [this](const absl::Status& cause) {
+          lost_devices_.push_back(std::string(cause.message()));
+        }) {
     service_ = MakeWorkerService(&core_, [this] { server_->SetReady(); });
     server_ = *WorkerServer::Start("127.0.0.1", 0, service_.get());
     stub_ = v1::Worker::NewStub(
@@ -54,7 +62,7 @@ class WorkerServiceTest : public testing::Test {
                             grpc::InsecureChannelCredentials()));
     core_.Join(Epoch(3), Epoch(7), /*rank=*/0, /*world_size=*/1,
                [this](const LoadSpec& spec, const LoadObserver& observer) {
-                 return MakeExecutor(spec, observer, &clock_);
+                 return MakeExecutor(spec, observer, &clock_, &device_);
                });
   }
 
@@ -156,6 +164,8 @@ class WorkerServiceTest : public testing::Test {
   }
 
   const RealClock clock_;
+  FakeBackend* device_ = nullptr;
+  std::vector<std::string> lost_devices_;  // the executor thread's
   WorkerCore core_;
   std::unique_ptr<grpc::Service> service_;
   std::unique_ptr<WorkerServer> server_;
@@ -192,6 +202,32 @@ TEST_F(WorkerServiceTest, RunsPlansThatComeAheadOfTheirResults) {
     tokens.push_back(expected);
   }
   EXPECT_EQ(core_.last_step(), StepId(9));
+}
+
+TEST_F(WorkerServiceTest, ALostDeviceIsToldOnceWithItsCause) {
+  GetReady();
+  std::vector<StepResult> results;
+  ASSERT_TRUE(Run({Plan(1)}, &results).ok());
+  device_->Break(absl::InternalError("norm: an illegal memory access"));
+  const grpc::Status status = Run({Plan(2), Plan(3)}, &results);
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::INTERNAL);
+  EXPECT_EQ(status.error_message(), "step 2: norm: an illegal memory access");
+  ASSERT_TRUE(core_.Stop(absl::InfiniteDuration()));
+  EXPECT_EQ(lost_devices_,
+            std::vector<std::string>{"norm: an illegal memory access"});
+}
+
+TEST_F(WorkerServiceTest, APlanThatContradictsIsNoLostDevice) {
+  GetReady();
+  std::vector<StepResult> results;
+  StepPlan wrong = Plan(2);
+  wrong.decodes = {SlotId(3)};
+  const grpc::Status status = Run({Plan(1), wrong, Plan(3)}, &results);
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::INTERNAL);
+  EXPECT_EQ(status.error_message(), "step 2: slot 3: holds no sequence");
+  EXPECT_EQ(results.size(), 1);  // the step before is not lost
+  ASSERT_TRUE(core_.Stop(absl::InfiniteDuration()));
+  EXPECT_TRUE(lost_devices_.empty());
 }
 
 TEST_F(WorkerServiceTest, AWrongEpochEndsTheStream) {
