@@ -1,0 +1,330 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What one worker's steps cost, whole and by parts, without coordinator and
+// gRPC: plan in, tokens out, two steps on their way at once as in a cluster, on
+// random weights of a real model's shape. Each line sets the time beside the
+// floor: weights and keys and values read once at the device's bandwidth, or
+// products at its rate where those are slower.
+//
+//   bazel run --config=opt --config=cuda90 //tools/bench:engine_bench --
+//       --model=tools/bench/llama_3_1_8b --gemm_cache=/tmp/gemm
+#include <algorithm>
+#include <cstdio>
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "absl/flags/flag.h"
+#include "absl/flags/parse.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "absl/time/clock.h"
+#include "common/clock.h"
+#include "common/model_config.h"
+#include "common/step_plan.h"
+#include "glog/logging.h"
+#include "worker/executor/load_executor.h"
+
+ABSL_FLAG(std::string, model, "tools/bench/llama_3_1_8b",
+          "folder whose config.json gives the shape");
+ABSL_FLAG(std::string, device, "cuda", "cuda or cpu");
+ABSL_FLAG(std::string, gemm_cache, "", "see quire_worker");
+ABSL_FLAG(bool, deterministic, false, "see quire_worker");
+ABSL_FLAG(bool, enforce_eager, false, "see quire_worker");
+ABSL_FLAG(bool, skinny_gemm, true, "products of few rows by our own kernel");
+ABSL_FLAG(bool, parts, false, "time each operation; steps are eager and slow");
+ABSL_FLAG(std::vector<std::string>, decodes,
+          std::vector<std::string>({"1x512", "32x512", "128x512", "256x512",
+                                    "1x1920", "32x1920", "128x1920"}),
+          "sequences x context");
+ABSL_FLAG(std::vector<std::string>, prefills,
+          std::vector<std::string>({"128", "512", "1920"}), "tokens");
+ABSL_FLAG(std::vector<std::string>, mixes,
+          std::vector<std::string>({"256x512+256", "256x512+1024",
+                                    "512x330+256", "512x330+512"}),
+          "sequences x context + tokens of a prompt");
+ABSL_FLAG(int, steps, 40, "decodes timed of each kind");
+ABSL_FLAG(int, max_num_seqs, 512, "slots");
+ABSL_FLAG(int, max_num_batched_tokens, 2048, "tokens of a step");
+ABSL_FLAG(int, num_blocks, 32768, "of 16 tokens");
+ABSL_FLAG(double, bandwidth, 4268, "GB/s of the device's memory");
+ABSL_FLAG(double, tflops, 790, "of matrix products");
+
+namespace quire {
+namespace {
+
+constexpr int32_t kBlockSize = 16;
+constexpr int32_t kMaxModelLen = 2048;
+// Sequences whose contents are computed; the other blocks are copies of theirs.
+constexpr int32_t kFilledTokens = 2048;
+
+struct Batch {
+  int num_seqs = 0;
+  int context = 0;
+  int prompt = 0;
+};
+
+Batch ParseBatch(const std::string& text) {
+  Batch batch;
+  const std::vector<std::string> sum = absl::StrSplit(text, '+');
+  const std::vector<std::string> product = absl::StrSplit(sum[0], 'x');
+  CHECK(product.size() == 2 && absl::SimpleAtoi(product[0], &batch.num_seqs) &&
+        absl::SimpleAtoi(product[1], &batch.context))
+      << text;
+  if (sum.size() > 1) CHECK(absl::SimpleAtoi(sum[1], &batch.prompt)) << text;
+  return batch;
+}
+
+// Weights that a step multiplies by, and bytes of a token's keys and values.
+struct Shape {
+  double weights = 0;
+  double kv_bytes = 0;
+};
+
+Shape ShapeOf(const ModelConfig& config) {
+  const double hidden = config.hidden_size;
+  const double mlp = config.mlp == MlpType::kSiluGated ? 3 : 2;
+  Shape shape;
+  shape.weights =
+      config.num_layers *
+          (hidden * (2.0 * config.q_size() + 2.0 * config.kv_size()) +
+           mlp * hidden * config.intermediate_size) +
+      hidden * config.vocab_size;
+  shape.kv_bytes = 2.0 * 2 * config.num_layers * config.kv_size();
+  return shape;
+}
+
+double FloorSeconds(const Shape& shape, double num_tokens, double kv_tokens) {
+  const double bandwidth = absl::GetFlag(FLAGS_bandwidth) * 1e9;
+  const double rate = absl::GetFlag(FLAGS_tflops) * 1e12;
+  return std::max(2 * shape.weights / bandwidth,
+                  2 * shape.weights * num_tokens / rate) +
+         kv_tokens * shape.kv_bytes / bandwidth;
+}
+
+class Worker {
+ public:
+  explicit Worker(const Clock* clock) {
+    DeviceOptions device;
+    device.device = absl::GetFlag(FLAGS_device);
+    device.gemm_cache = absl::GetFlag(FLAGS_gemm_cache);
+    device.deterministic = absl::GetFlag(FLAGS_deterministic);
+    device.enforce_eager = absl::GetFlag(FLAGS_enforce_eager);
+    device.skinny_gemm = absl::GetFlag(FLAGS_skinny_gemm);
+    device.times_operations = absl::GetFlag(FLAGS_parts);
+    LoadSpec spec;
+    spec.model_path = absl::GetFlag(FLAGS_model);
+    spec.dtype = "bfloat16";
+    spec.load_format = "dummy";
+    spec.block_size = kBlockSize;
+    spec.limits.max_num_batched_tokens =
+        absl::GetFlag(FLAGS_max_num_batched_tokens);
+    spec.limits.max_num_seqs = absl::GetFlag(FLAGS_max_num_seqs);
+    spec.limits.max_model_len = kMaxModelLen;
+    const absl::Time start = absl::Now();
+    auto executor = LoadExecutor(device, spec, /*board=*/nullptr, clock,
+                                 [](const char*, int64_t, int64_t) {});
+    CHECK(executor.ok()) << executor.status();
+    executor_ = *std::move(executor);
+    const absl::Time loaded = absl::Now();
+    const auto profile = executor_->Profile(0.9);
+    CHECK(profile.ok()) << profile.status();
+    const absl::Time profiled = absl::Now();
+    const absl::Status allocated =
+        executor_->AllocateKv(absl::GetFlag(FLAGS_num_blocks), 0);
+    CHECK(allocated.ok()) << allocated;
+    std::printf("weights %.1f s, profile %.1f s, cache and recordings %.1f s\n",
+                absl::ToDoubleSeconds(loaded - start),
+                absl::ToDoubleSeconds(profiled - loaded),
+                absl::ToDoubleSeconds(absl::Now() - profiled));
+    FillCache();
+  }
+
+  // Enqueues a step, and waits for the one before.
+  void Run(StepPlan* plan) {
+    plan->identity.step_id = StepId(++step_);
+    while (!executor_->MayBegin(*plan)) Finish();
+    const absl::Status status = executor_->Begin(*plan);
+    CHECK(status.ok()) << status;
+  }
+  void Finish() {
+    const absl::Status status = executor_->Finish(&result_);
+    CHECK(status.ok()) << status;
+  }
+  void Drain() {
+    while (executor_->num_begun() > 0) Finish();
+  }
+  std::vector<OperationTime> TakeTimes() {
+    return executor_->TakeOperationTimes();
+  }
+
+  // Seats a sequence of `num_tokens`, all computed but the last `num_new`.
+  void Admit(int32_t slot, int32_t num_tokens, int32_t num_new, int32_t room,
+             StepPlan* plan) {
+    AdmittedSlot admitted;
+    admitted.slot = SlotId(slot);
+    admitted.sequence_id = SequenceId(++sequence_);
+    admitted.num_prompt_tokens = num_tokens;
+    admitted.num_computed_tokens = num_tokens - num_new;
+    for (int32_t i = 0; i < num_tokens; ++i) {
+      admitted.tokens.push_back(10 + static_cast<TokenId>(random_() % 30000));
+    }
+    admitted.sampling.temperature = 1;
+    admitted.sampling.seed = sequence_;
+    std::vector<BlockId> blocks;
+    for (int32_t i = 0; i * kBlockSize < num_tokens + room; ++i) {
+      blocks.push_back(BlockId(next_block_++));
+    }
+    CHECK_LE(next_block_, absl::GetFlag(FLAGS_num_blocks));
+    admitted.cache = blocks;
+    plan->admitted.push_back(admitted);
+  }
+  void ReleaseAll(int num_slots) {
+    Drain();
+    StepPlan plan;
+    for (int slot = 0; slot < num_slots; ++slot) {
+      plan.released.push_back(SlotId(slot));
+    }
+    Run(&plan);
+    Drain();
+    next_block_ = 0;
+  }
+
+ private:
+  // Every block holds keys and values that a model computed.
+  void FillCache() {
+    const int32_t chunk = absl::GetFlag(FLAGS_max_num_batched_tokens);
+    StepPlan plan;
+    Admit(0, kFilledTokens, kFilledTokens, 0, &plan);
+    for (int32_t done = 0; done < kFilledTokens; done += chunk) {
+      plan.chunks = {{SlotId(0), std::min(chunk, kFilledTokens - done), false}};
+      Run(&plan);
+      plan = StepPlan();
+    }
+    const int32_t filled = kFilledTokens / kBlockSize;
+    for (int32_t i = filled; i < absl::GetFlag(FLAGS_num_blocks); ++i) {
+      plan.copies.push_back({BlockId(i % filled), BlockId(i)});
+    }
+    Run(&plan);
+    ReleaseAll(1);
+  }
+
+  std::unique_ptr<Executor> executor_;
+  std::mt19937 random_;
+  StepResult result_;
+  uint64_t step_ = 0;
+  uint64_t sequence_ = 0;
+  int32_t next_block_ = 0;
+};
+
+void PrintParts(Worker* worker, int steps) {
+  for (const OperationTime& time : worker->TakeTimes()) {
+    std::printf("    %-24s %9.1f us a step, %6.2f each\n", time.name.c_str(),
+                time.seconds * 1e6 / steps, time.seconds * 1e6 / time.count);
+  }
+}
+
+void Report(const std::string& name, double seconds, double floor, int steps,
+            Worker* worker) {
+  std::printf("%-22s %8.3f ms, floor %7.3f, floor / measured %.3f\n",
+              name.c_str(), seconds * 1e3, floor * 1e3, floor / seconds);
+  if (absl::GetFlag(FLAGS_parts)) PrintParts(worker, steps);
+  std::fflush(stdout);
+}
+
+// Decodes of a batch, each with a chunk of a prompt beside it if it has one.
+void BenchDecodes(const std::string& name, const Shape& shape, Worker* worker) {
+  const Batch batch = ParseBatch(name);
+  const int steps = absl::GetFlag(FLAGS_parts) ? 5 : absl::GetFlag(FLAGS_steps);
+  constexpr int kWarmSteps = 6;
+  StepPlan first;
+  for (int slot = 0; slot < batch.num_seqs - (batch.prompt > 0); ++slot) {
+    worker->Admit(slot, batch.context, 1, kWarmSteps + steps, &first);
+    first.decodes.push_back(SlotId(slot));
+  }
+  const int32_t prompt_slot = batch.num_seqs - 1;
+  if (batch.prompt > 0) {
+    worker->Admit(prompt_slot, batch.prompt, batch.prompt, 0, &first);
+    first.chunks = {{SlotId(prompt_slot), batch.prompt, true}};
+  }
+  const AdmittedSlot prompt = first.admitted.back();
+  absl::Time start;
+  for (int step = 0; step < kWarmSteps + steps; ++step) {
+    if (step == kWarmSteps) {
+      worker->Drain();
+      worker->TakeTimes();
+      start = absl::Now();
+    }
+    StepPlan plan;
+    if (step == 0) plan = first;
+    plan.decodes = first.decodes;
+    plan.chunks = first.chunks;
+    if (step > 0 && batch.prompt > 0) {
+      plan.released = {SlotId(prompt_slot)};
+      plan.admitted = {prompt};
+    }
+    worker->Run(&plan);
+    if (absl::GetFlag(FLAGS_parts)) worker->Drain();
+  }
+  worker->Drain();
+  const double seconds = absl::ToDoubleSeconds(absl::Now() - start) / steps;
+  const double context = batch.context + kWarmSteps + steps / 2.0;
+  const double tokens = first.decodes.size() + batch.prompt;
+  Report(name, seconds,
+         FloorSeconds(shape, tokens, first.decodes.size() * context), steps,
+         worker);
+  worker->ReleaseAll(batch.num_seqs);
+}
+
+// A prompt alone, from plan to token.
+void BenchPrefill(const std::string& name, const Shape& shape, Worker* worker) {
+  int num_tokens = 0;
+  CHECK(absl::SimpleAtoi(name, &num_tokens)) << name;
+  const int repeats = absl::GetFlag(FLAGS_parts) ? 2 : 8;
+  std::vector<double> times;
+  for (int repeat = 0; repeat <= repeats; ++repeat) {
+    StepPlan plan;
+    worker->Admit(0, num_tokens, num_tokens, 0, &plan);
+    plan.chunks = {{SlotId(0), num_tokens, true}};
+    if (repeat == 1) worker->TakeTimes();
+    const absl::Time start = absl::Now();
+    worker->Run(&plan);
+    worker->Drain();
+    times.push_back(absl::ToDoubleSeconds(absl::Now() - start));
+    worker->ReleaseAll(1);
+  }
+  std::sort(times.begin(), times.end());
+  Report(absl::StrCat("prefill ", name), times[times.size() / 2],
+         FloorSeconds(shape, num_tokens, 0), repeats, worker);
+}
+
+void Main() {
+  const auto config = ModelConfig::FromFolder(absl::GetFlag(FLAGS_model));
+  CHECK(config.ok()) << config.status();
+  const Shape shape = ShapeOf(*config);
+  std::printf("%s: %.2f G weights in products, %.0f bytes of KV a token\n",
+              absl::GetFlag(FLAGS_model).c_str(), shape.weights / 1e9,
+              shape.kv_bytes);
+  const RealClock clock;
+  Worker worker(&clock);
+  for (const std::string& name : absl::GetFlag(FLAGS_decodes)) {
+    if (!name.empty()) BenchDecodes(name, shape, &worker);
+  }
+  for (const std::string& name : absl::GetFlag(FLAGS_prefills)) {
+    if (!name.empty()) BenchPrefill(name, shape, &worker);
+  }
+  for (const std::string& name : absl::GetFlag(FLAGS_mixes)) {
+    if (!name.empty()) BenchDecodes(name, shape, &worker);
+  }
+}
+
+}  // namespace
+}  // namespace quire
+
+int main(int argc, char** argv) {
+  google::InitGoogleLogging(argv[0]);
+  absl::ParseCommandLine(argc, argv);
+  quire::Main();
+}
