@@ -31,7 +31,7 @@ constexpr char kSimulated[] =
     "an A100-40G, 15.7K slots, unless\na row says otherwise.";
 
 // A model of the paper's shapes, for workers that make up its weights.
-constexpr char kShape[] = "tools/paper/opt_13b/config.json";
+constexpr char kShape[] = "tools/bench/opt_13b/config.json";
 
 constexpr char kReal[] =
     "Measured on this machine's workers, through the whole cluster, with the "
