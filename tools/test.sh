@@ -69,7 +69,7 @@ compile_cuda() {
 }
 
 status=0
-bazel test --keep_going --test_tag_filters=-gpu \
+bazel test --keep_going --build_tests_only=false --test_tag_filters=-gpu \
   --build_event_json_file="$scratch/events.json" \
   "${flags[@]}" -- "${patterns[@]}" || status=$?
 # Who may use whom; Bazel cannot be asked from inside a test.
