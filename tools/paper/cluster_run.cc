@@ -129,6 +129,8 @@ absl::StatusOr<SimulationResult> RunOnCluster(
   flags.push_back(
       absl::StrCat("--tensor_parallel_size=", cluster.tensor_parallel_size));
   flags.push_back("--load_format=dummy");
+  // Token ids go in and come out.
+  flags.push_back("--skip_tokenizer_init");
   flags.push_back("--record=" + recording);
   QUIRE_ASSIGN_OR_RETURN(
       std::unique_ptr<ServerProcess> server,
