@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# Sets the machine up, runs every test that needs no GPU, compiles all CUDA
-# code, and ends with a line `N passed, N failed` (test cases). Tests tagged gpu
+# Sets the machine up, runs every test that needs no GPU, builds everything, CUDA
+# code included, and ends with a line `N passed, N failed` (test cases). Tests tagged gpu
 # are built and named as skipped.
 #
 # Usage: tools/test.sh [--no_cuda] [target or bazel flag]...  (default: //...)
@@ -68,12 +68,22 @@ compile_cuda() {
   echo "ok all CUDA code compiles"
 }
 
+# Builds what no test needs too. Prints a line for the summary.
+build_all() {
+  bazel build --keep_going "${flags[@]}" -- "${patterns[@]}" >&2 || {
+    echo "FAIL not everything builds"
+    return 1
+  }
+  echo "ok everything builds"
+}
+
 status=0
-bazel test --keep_going --build_tests_only=false --test_tag_filters=-gpu \
+bazel test --keep_going --test_tag_filters=-gpu \
   --build_event_json_file="$scratch/events.json" \
   "${flags[@]}" -- "${patterns[@]}" || status=$?
 # Who may use whom; Bazel cannot be asked from inside a test.
 tests/layering.sh >"$scratch/checks" || status=$?
+build_all >>"$scratch/checks" || status=$?
 if [[ $cuda == yes ]]; then
   compile_cuda >>"$scratch/checks" || status=$?
 fi
