@@ -1,9 +1,9 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# Sets the machine up, runs every test that needs no GPU, builds everything, CUDA
-# code included, and ends with a line `N passed, N failed` (test cases). Tests tagged gpu
-# are built and named as skipped.
+# Sets the machine up, runs every test that needs no GPU, builds everything,
+# CUDA code included, and ends with a line `N passed, N failed` (test cases).
+# Tests tagged gpu are built and named as skipped.
 #
 # Usage: tools/test.sh [--no_cuda] [target or bazel flag]...  (default: //...)
 # CUDA code is compiled when no target is named, unless --no_cuda is given. Its
