@@ -45,8 +45,8 @@ find_toolkit() {
 }
 
 # Compiles all that only --config=cuda has (kernels, for sm_80 and sm_90a, and
-# the programs that test and time them), and the worker, which has more with it.
-# Prints a line for the summary.
+# the programs that test and time them), and the worker, which has more with it;
+# runs those of the tests that need no GPU. Prints a line for the summary.
 compile_cuda() {
   local targets=(//worker:quire_worker) toolkit
   bazel query --noshow_progress --ui_event_filters=-info \
@@ -60,8 +60,8 @@ compile_cuda() {
     echo "FAIL no CUDA code was compiled: there is no toolkit, see above"
     return 1
   }
-  CUDA_HOME=$toolkit bazel build --keep_going --config=cuda "${flags[@]}" \
-    -- "${targets[@]}" >&2 || {
+  CUDA_HOME=$toolkit bazel test --keep_going --build_tests_only=false \
+    --test_tag_filters=-gpu --config=cuda "${flags[@]}" -- "${targets[@]}" >&2 || {
     echo "FAIL CUDA code does not compile"
     return 1
   }

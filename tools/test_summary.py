@@ -7,7 +7,8 @@ Usage: python3 test_summary.py --events=events.json [--skipped=names.txt]
 Lines of --checks begin with `ok` or `FAIL` and count as a case each.
 
 Ends with `N passed, N failed`, after a line `N skipped` if any were. A target
-that was not built, crashed or timed out counts as a failed case. Exits with 1
+that was not built, crashed or timed out counts as a failed case; one that is
+not for this configuration is skipped by name. Exits with 1
 if anything failed or nothing passed.
 """
 
@@ -72,15 +73,19 @@ def count_result(result):
 
 
 def summarize(events):
-    """Returns (Counts, names of failed targets) of a build's events."""
+    """Returns (Counts, failed targets, skipped targets) of a build's events."""
     results = {}  # (label, shard, run) -> result of the last attempt
     unbuilt = set()
+    incompatible = set()
     for event in events:
         identity = event.get("id", {})
         if "testResult" in identity:
             key = identity["testResult"]
             results[(key["label"], key.get("shard"),
                      key.get("run"))] = event["testResult"]
+        elif ("targetCompleted" in identity and
+              event.get("aborted", {}).get("reason") == "SKIPPED"):
+            incompatible.add(identity["targetCompleted"]["label"])
         elif "targetCompleted" in identity:
             if not event.get("completed", {}).get("success"):
                 unbuilt.add(identity["targetCompleted"]["label"])
@@ -95,9 +100,8 @@ def summarize(events):
             failed_targets.add(label)
         unbuilt.discard(label)
     total = total._replace(failed=total.failed + len(unbuilt))
-    return total, sorted(failed_targets) + [
-        "%s (not built)" % label for label in sorted(unbuilt)
-    ]
+    unbuilt_targets = ["%s (not built)" % label for label in sorted(unbuilt)]
+    return total, sorted(failed_targets) + unbuilt_targets, sorted(incompatible)
 
 
 def main():
@@ -107,7 +111,7 @@ def main():
     parser.add_argument("--checks", help="a file of ok and FAIL lines")
     args = parser.parse_args()
 
-    counts, failed_targets = summarize(read_events(args.events))
+    counts, failed_targets, incompatible = summarize(read_events(args.events))
     if args.checks:
         for line in pathlib.Path(args.checks).read_text().splitlines():
             if line.startswith("ok"):
@@ -120,9 +124,11 @@ def main():
         skipped_targets = pathlib.Path(args.skipped).read_text().split()
     for name in skipped_targets:
         print("skipped (needs a GPU):", name)
+    for name in incompatible:
+        print("skipped (not for this configuration):", name)
     for name in failed_targets:
         print("failed:", name)
-    num_skipped = counts.skipped + len(skipped_targets)
+    num_skipped = counts.skipped + len(skipped_targets) + len(incompatible)
     if num_skipped:
         print("%d skipped" % num_skipped)
     print("%d passed, %d failed" % (counts.passed, counts.failed))

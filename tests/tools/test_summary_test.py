@@ -107,6 +107,19 @@ class SummaryTest(unittest.TestCase):
         ])
         self.assertEqual(code, 1)
 
+    def test_what_is_not_for_this_configuration_is_named_as_skipped(self):
+        self._add_result("//a", "PASSED")
+        self._events.append({
+            "id": {"targetCompleted": {"label": "//b"}},
+            "aborted": {"reason": "SKIPPED"},
+        })
+        code, lines = self._run()
+        self.assertEqual(lines, [
+            "skipped (not for this configuration): //b", "1 skipped",
+            "1 passed, 0 failed"
+        ])
+        self.assertEqual(code, 0)
+
     def test_gpu_tests_are_named_as_skipped(self):
         self._add_result("//a", "PASSED")
         code, lines = self._run(skipped="//gpu:one\n//gpu:two\n")
