@@ -29,9 +29,9 @@ ClusterOptions Cluster() {
           .folder = testing::TempDir()};
 }
 
-// More than the pool holds, within two seconds.
+// More than the pool holds, within a second.
 std::vector<SimulatedRequest> Flood(int32_t num_sequences, int32_t beam_width) {
-  return MakeWorkload({{40, 30}, {10, 60}}, {.rate = 15,
+  return MakeWorkload({{40, 30}, {10, 60}}, {.rate = 40,
                                              .num_requests = 30,
                                              .num_sequences = num_sequences,
                                              .beam_width = beam_width});
