@@ -165,6 +165,60 @@ absl::Status CheckFlags() {
                     65535);
 }
 
+absl::StatusOr<EngineOptions> EngineOptionsFromFlags() {
+  EngineOptions engine;
+  engine.max_num_seqs = absl::GetFlag(FLAGS_max_num_seqs);
+  engine.max_num_batched_tokens = absl::GetFlag(FLAGS_max_num_batched_tokens);
+  engine.block_size = absl::GetFlag(FLAGS_block_size);
+  engine.kv_manager = absl::GetFlag(FLAGS_kv_manager);
+  engine.scheduling_policy = absl::GetFlag(FLAGS_scheduling_policy);
+  engine.run_ahead_depth = absl::GetFlag(FLAGS_run_ahead_depth);
+  engine.max_queued_requests = absl::GetFlag(FLAGS_max_queued_requests);
+  engine.max_queued_tokens = absl::GetFlag(FLAGS_max_queued_tokens);
+  engine.priority_ageing = absl::GetFlag(FLAGS_priority_ageing);
+  engine.enable_prefix_caching = absl::GetFlag(FLAGS_enable_prefix_caching);
+  engine.forced_preemption_period =
+      absl::GetFlag(FLAGS_forced_preemption_period);
+  const std::string tenants = absl::GetFlag(FLAGS_tenants);
+  if (!tenants.empty()) {
+    QUIRE_ASSIGN_OR_RETURN(engine.tenants, ReadTenantConfig(tenants));
+  }
+  QUIRE_ASSIGN_OR_RETURN(
+      engine.preemption_mode,
+      ParsePreemptionMode(absl::GetFlag(FLAGS_preemption_mode)));
+  QUIRE_ASSIGN_OR_RETURN(
+      engine.demote_prefixes,
+      ParsePrefixDemotion(absl::GetFlag(FLAGS_demote_prefixes)));
+  QUIRE_ASSIGN_OR_RETURN(
+      engine.sparse_pages,
+      ParseSparseAttention(absl::GetFlag(FLAGS_sparse_attention)));
+  return engine;
+}
+
+// Whether anything of such an engine's goes to host memory: only blocks can be
+// moved, and somebody must want to.
+bool MovesBlocks(const EngineOptions& engine) {
+  if (engine.kv_manager != "paged") return false;
+  const bool demotes = engine.enable_prefix_caching &&
+                       engine.demote_prefixes != PrefixDemotion::kNever;
+  return demotes || engine.preemption_mode != PreemptionMode::kRecompute;
+}
+
+void SetLaunchFlags(const EngineOptions& engine, LaunchOptions* launch) {
+  launch->dtype = absl::GetFlag(FLAGS_dtype);
+  launch->load_format =
+      absl::GetFlag(FLAGS_load_format) == "dummy" ? "dummy" : "safetensors";
+  launch->memory_utilization = absl::GetFlag(FLAGS_memory_utilization);
+  launch->num_blocks_override = absl::GetFlag(FLAGS_num_gpu_blocks_override);
+  if (MovesBlocks(engine)) {
+    launch->swap_space_bytes =
+        static_cast<int64_t>(absl::GetFlag(FLAGS_swap_space) * (1 << 30));
+  }
+  if (engine.kv_manager == "virtual") {
+    launch->virtual_page_bytes = absl::GetFlag(FLAGS_virtual_page_size);
+  }
+}
+
 }  // namespace
 
 absl::StatusOr<CoordinatorOptions> OptionsFromFlags() {
@@ -183,51 +237,8 @@ absl::StatusOr<CoordinatorOptions> OptionsFromFlags() {
   options.metrics_port = absl::GetFlag(FLAGS_metrics_port);
   options.reform_lost_groups = absl::GetFlag(FLAGS_on_group_lost) == "reform";
   options.watchdog.fixed = absl::Seconds(absl::GetFlag(FLAGS_step_timeout));
-  options.engine.max_num_seqs = absl::GetFlag(FLAGS_max_num_seqs);
-  options.engine.max_num_batched_tokens =
-      absl::GetFlag(FLAGS_max_num_batched_tokens);
-  options.engine.block_size = absl::GetFlag(FLAGS_block_size);
-  options.engine.kv_manager = absl::GetFlag(FLAGS_kv_manager);
-  options.engine.scheduling_policy = absl::GetFlag(FLAGS_scheduling_policy);
-  options.engine.run_ahead_depth = absl::GetFlag(FLAGS_run_ahead_depth);
-  options.engine.max_queued_requests = absl::GetFlag(FLAGS_max_queued_requests);
-  options.engine.max_queued_tokens = absl::GetFlag(FLAGS_max_queued_tokens);
-  options.engine.priority_ageing = absl::GetFlag(FLAGS_priority_ageing);
-  const std::string tenants = absl::GetFlag(FLAGS_tenants);
-  if (!tenants.empty()) {
-    QUIRE_ASSIGN_OR_RETURN(options.engine.tenants, ReadTenantConfig(tenants));
-  }
-  QUIRE_ASSIGN_OR_RETURN(
-      options.engine.preemption_mode,
-      ParsePreemptionMode(absl::GetFlag(FLAGS_preemption_mode)));
-  options.engine.enable_prefix_caching =
-      absl::GetFlag(FLAGS_enable_prefix_caching);
-  QUIRE_ASSIGN_OR_RETURN(
-      options.engine.demote_prefixes,
-      ParsePrefixDemotion(absl::GetFlag(FLAGS_demote_prefixes)));
-  // Only blocks can be moved, and somebody must want to.
-  const bool demotes = options.engine.enable_prefix_caching &&
-                       options.engine.demote_prefixes != PrefixDemotion::kNever;
-  if (options.engine.kv_manager == "paged" &&
-      (demotes ||
-       options.engine.preemption_mode != PreemptionMode::kRecompute)) {
-    options.launch.swap_space_bytes =
-        static_cast<int64_t>(absl::GetFlag(FLAGS_swap_space) * (1 << 30));
-  }
-  QUIRE_ASSIGN_OR_RETURN(
-      options.engine.sparse_pages,
-      ParseSparseAttention(absl::GetFlag(FLAGS_sparse_attention)));
-  options.engine.forced_preemption_period =
-      absl::GetFlag(FLAGS_forced_preemption_period);
-  options.launch.dtype = absl::GetFlag(FLAGS_dtype);
-  options.launch.load_format =
-      absl::GetFlag(FLAGS_load_format) == "dummy" ? "dummy" : "safetensors";
-  options.launch.memory_utilization = absl::GetFlag(FLAGS_memory_utilization);
-  options.launch.num_blocks_override =
-      absl::GetFlag(FLAGS_num_gpu_blocks_override);
-  if (options.engine.kv_manager == "virtual") {
-    options.launch.virtual_page_bytes = absl::GetFlag(FLAGS_virtual_page_size);
-  }
+  QUIRE_ASSIGN_OR_RETURN(options.engine, EngineOptionsFromFlags());
+  SetLaunchFlags(options.engine, &options.launch);
   options.flags = EffectiveFlags();
   return options;
 }

@@ -64,8 +64,13 @@ std::vector<Snapshot> Snapshots() {
 }
 
 TEST(OrcaTest, DecidesEachSnapshotAsItShould) {
-  const Orca policy;
-  for (const Snapshot& snapshot : Snapshots()) ExpectDecision(policy, snapshot);
+  for (const Snapshot& snapshot : Snapshots()) {
+    SCOPED_TRACE(snapshot.name);
+    const Decision decision = Decide(Orca(), snapshot);
+    EXPECT_TRUE(decision.preempted.empty());
+    EXPECT_EQ(decision.slices, snapshot.slices);
+    EXPECT_EQ(decision.admissions, snapshot.admissions);
+  }
 }
 
 }  // namespace

@@ -65,8 +65,13 @@ std::vector<Snapshot> Snapshots() {
 }
 
 TEST(StaticBatchTest, DecidesEachSnapshotAsItShould) {
-  const StaticBatch policy;
-  for (const Snapshot& snapshot : Snapshots()) ExpectDecision(policy, snapshot);
+  for (const Snapshot& snapshot : Snapshots()) {
+    SCOPED_TRACE(snapshot.name);
+    const Decision decision = Decide(StaticBatch(), snapshot);
+    EXPECT_TRUE(decision.preempted.empty());
+    EXPECT_EQ(decision.slices, snapshot.slices);
+    EXPECT_EQ(decision.admissions, snapshot.admissions);
+  }
 }
 
 }  // namespace
