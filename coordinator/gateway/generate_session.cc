@@ -2,14 +2,12 @@
 #include "coordinator/gateway/generate_session.h"
 
 #include <algorithm>
-#include <chrono>
+#include <limits>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "common/digest.h"
 #include "common/status_macros.h"
-#include "common/wire/error_details.h"
-#include "common/wire/status_wire.h"
 #include "coordinator/gateway/best_streams.h"
 #include "coordinator/gateway/public_error.h"
 #include "glog/logging.h"
@@ -27,49 +25,46 @@ absl::string_view ReasonName(FinishReason reason, const absl::Status& status) {
   return reason == FinishReason::kLength ? "length" : "stop";
 }
 
-// The wall clock may jump; what is left of the time does not.
-absl::Time DeadlineOf(const grpc::CallbackServerContext& rpc, absl::Time now) {
-  const auto deadline = rpc.deadline();
-  if (deadline == std::chrono::system_clock::time_point::max()) {
-    return absl::InfiniteFuture();
-  }
-  return now + absl::FromChrono(deadline - std::chrono::system_clock::now());
-}
+// Of a chat, whose length its client leaves open.
+constexpr int64_t kFillWindow = std::numeric_limits<int32_t>::max();
 
 }  // namespace
 
-grpc::ServerWriteReactor<v1::GenerateResponse>* GenerateSession::Start(
-    const GatewayContext* gateway, uint64_t number,
-    grpc::CallbackServerContext* rpc, const v1::GenerateRequest* request) {
-  std::shared_ptr<GenerateSession> session(
-      new GenerateSession(gateway, number, rpc));
-  session->self_ = session;
-  if (absl::Status status = session->Validate(*request); !status.ok()) {
-    session->EndWith(status);
-  } else {
-    session->EncodeThenSubmit(*request);
-  }
-  return session.get();
+std::shared_ptr<GenerateSession> GenerateSession::Create(
+    const GatewayContext* gateway, uint64_t number, absl::Time deadline,
+    ResponseWriter* writer) {
+  return std::shared_ptr<GenerateSession>(
+      new GenerateSession(gateway, number, deadline, writer));
 }
 
 GenerateSession::GenerateSession(const GatewayContext* gateway, uint64_t number,
-                                 grpc::CallbackServerContext* rpc)
+                                 absl::Time deadline, ResponseWriter* writer)
     : gateway_(gateway),
       number_(number),
-      rpc_(rpc),
+      writer_(writer),
       arrival_(gateway->clock->Now()),
-      deadline_(DeadlineOf(*rpc, arrival_)) {}
+      deadline_(deadline) {}
 
-absl::Status GenerateSession::Validate(const v1::GenerateRequest& request) {
-  QUIRE_ASSIGN_OR_RETURN(valid_, ValidateGenerate(request, gateway_->limits));
+void GenerateSession::Start(const SessionInput& input) {
+  if (absl::Status status = Validate(input); !status.ok()) {
+    EndWith(status);
+  } else {
+    EncodeThenSubmit(input);
+  }
+}
+
+absl::Status GenerateSession::Validate(const SessionInput& input) {
+  const v1::GenerateRequest& request = *input.request;
+  QUIRE_ASSIGN_OR_RETURN(
+      valid_,
+      ValidateGenerate(request, gateway_->limits,
+                       input.fills_window ? kFillWindow : kDefaultMaxTokens));
   const uint64_t random = MixBits(gateway_->seed ^ MixBits(number_));
   request_id_ = valid_.request_id;
   if (request_id_.empty()) {
     request_id_ = absl::StrCat("gen-", absl::Hex(random, absl::kZeroPad16));
   }
   if (!valid_.has_seed) valid_.sampling.slot.seed = MixBits(random);
-  encode_options_.add_special_tokens =
-      !request.has_add_special_tokens() || request.add_special_tokens();
   std::vector<SequenceStream> streams;
   std::vector<size_t> answer;
   const bool is_ranked = IsRankedByStreams(valid_.sampling);
@@ -78,7 +73,8 @@ absl::Status GenerateSession::Validate(const v1::GenerateRequest& request) {
   for (int32_t index = 0; index < num_streams; ++index) {
     QUIRE_ASSIGN_OR_RETURN(
         SequenceStream stream,
-        SequenceStream::Create(gateway_->tokenizer, valid_.sampling, index));
+        SequenceStream::Create(gateway_->tokenizer, valid_.sampling, index,
+                               input.shown_special_tokens));
     streams.push_back(std::move(stream));
     if (!is_ranked) answer.push_back(index);
   }
@@ -87,35 +83,48 @@ absl::Status GenerateSession::Validate(const v1::GenerateRequest& request) {
     streams_ = std::move(streams);
     answer_ = std::move(answer);
   }
-  QUIRE_RETURN_IF_ERROR(gateway_->sessions->Add(request_id_, self_));
+  QUIRE_RETURN_IF_ERROR(
+      gateway_->sessions->Add(request_id_, shared_from_this()));
   is_in_table_ = true;
   return absl::OkStatus();
 }
 
-void GenerateSession::EncodeThenSubmit(const v1::GenerateRequest& request) {
-  if (!valid_.is_text || request.text().size() <= kEncodeInlineBytes) {
-    EncodeAndSubmit(request.text());
+void GenerateSession::EncodeThenSubmit(const SessionInput& input) {
+  const v1::GenerateRequest& request = *input.request;
+  size_t num_bytes = input.encode_bytes;
+  encode_ = input.encode;
+  if (encode_ == nullptr && valid_.is_text) {
+    EncodeOptions options;
+    options.add_special_tokens =
+        !request.has_add_special_tokens() || request.add_special_tokens();
+    num_bytes = request.text().size();
+    // A copy of the text, which would go with the call.
+    encode_ = [tokenizer = gateway_->tokenizer, options,
+               text = request.text()] {
+      return tokenizer->Encode(text, options);
+    };
+  }
+  if (num_bytes <= kEncodeInlineBytes) {
+    EncodeAndSubmit();
     return;
   }
-  // The pool's shares: of the session, which the client may leave meanwhile,
-  // and of the text, which would go with the call.
-  const std::shared_ptr<GenerateSession> share = self_;
+  // The pool's share of the session, which the client may leave meanwhile.
   if (!gateway_->text_pool->TryRun(
-          [share, text = request.text()] { share->EncodeAndSubmit(text); })) {
+          [share = shared_from_this()] { share->EncodeAndSubmit(); })) {
     EndWith(absl::ResourceExhaustedError(
         "too many long prompts wait to be encoded; try again soon"));
   }
 }
 
-void GenerateSession::EncodeAndSubmit(const std::string& text) {
+void GenerateSession::EncodeAndSubmit() {
   {
     absl::MutexLock lock(&mutex_);
     if (ended_) return;  // the client left
   }
   absl::Status status;
-  if (valid_.is_text) {
-    absl::StatusOr<std::vector<TokenId>> prompt =
-        gateway_->tokenizer->Encode(text, encode_options_);
+  if (encode_ != nullptr) {
+    absl::StatusOr<std::vector<TokenId>> prompt = encode_();
+    encode_ = nullptr;
     status = prompt.status();
     if (prompt.ok()) valid_.prompt = *std::move(prompt);
   }
@@ -239,9 +248,8 @@ void GenerateSession::Pump() {
     if (!stream.has_chunk()) continue;
     response_.set_request_id(request_id_);
     *response_.mutable_chunk() = stream.TakeChunk();
-    writing_ = true;
-    StartWrite(&response_);
-    return;
+    writing_ = !writer_->Write(response_);
+    if (writing_) return;
   }
   if (IsFinished()) WriteComplete();
 }
@@ -255,14 +263,14 @@ void GenerateSession::WriteComplete() {
   usage->set_cached_tokens(static_cast<uint32_t>(num_cached_tokens_));
   complete->set_seed(static_cast<int64_t>(valid_.sampling.slot.seed));
   ended_ = true;
-  StartWriteAndFinish(&response_, grpc::WriteOptions(), grpc::Status::OK);
+  writer_->WriteLast(response_);
 }
 
 void GenerateSession::OnWriteDone(bool ok) {
   absl::MutexLock lock(&mutex_);
   writing_ = false;
   if (ended_) {  // while the write was under way
-    Finish(ToGrpcStatus(status_));
+    writer_->Finish(status_);
     return;
   }
   if (!ok) {
@@ -305,17 +313,10 @@ void GenerateSession::EndWith(const absl::Status& status) {
 void GenerateSession::End(const absl::Status& status) {
   ended_ = true;
   status_ = status;
-  const ErrorDetails details = GetErrorDetails(status);
-  if (details.retry_delay.has_value()) {
-    rpc_->AddTrailingMetadata(
-        "grpc-retry-pushback-ms",
-        absl::StrCat(absl::ToInt64Milliseconds(*details.retry_delay)));
-  }
-  if (!writing_) Finish(ToGrpcStatus(status));
+  if (!writing_) writer_->Finish(status);
 }
 
 void GenerateSession::OnDone() {
-  const std::shared_ptr<GenerateSession> self = std::move(self_);
   RequestMetrics::Outcome outcome;
   {
     absl::MutexLock lock(&mutex_);

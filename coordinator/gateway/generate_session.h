@@ -1,19 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// One Generate call, from its request to its status.
+// One request, from its fields to its status, whatever carries it.
 //
 //   validate -> encode -> submit -> (output -> chunk)* -> complete -> status
 //
-// Four parties act on it at the same time: gRPC (writes done, the client gone),
-// the text pool, a router thread with tokens, and whoever cancels or drains. At
-// most one write is under way; what comes meanwhile joins the next chunk, so a
-// slow reader costs four bytes a token and delays nobody.
+// Four parties act on it at the same time: its carrier (writes done, the client
+// gone), the text pool, a router thread with tokens, and whoever cancels or
+// drains. At most one write is under way; what comes meanwhile joins the next
+// chunk, so a slow reader costs four bytes a token and delays nobody.
 #ifndef COORDINATOR_GATEWAY_GENERATE_SESSION_H_
 #define COORDINATOR_GATEWAY_GENERATE_SESSION_H_
 
-#include <grpcpp/server_context.h>
-#include <grpcpp/support/server_callback.h>
-
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -33,35 +31,71 @@
 
 namespace quire {
 
-// Thread-safe. Shared by gRPC (until OnDone), the session table and the router
-// (each until the call ends) and a job of the text pool.
+// What carries a session's answer to its client. The session calls it under its
+// own lock, so it may not call back before it has returned.
+class ResponseWriter {
+ public:
+  virtual ~ResponseWriter() = default;
+
+  // Sends one message. `response` stays as it is until it is sent: when this
+  // returns true, or when OnWriteDone follows.
+  virtual bool Write(const v1::GenerateResponse& response) = 0;
+  // Sends the last message and ends the call well.
+  virtual void WriteLast(const v1::GenerateResponse& response) = 0;
+  // Ends the call. No write is under way.
+  virtual void Finish(const absl::Status& status) = 0;
+};
+
+// What is asked of a session.
+struct SessionInput {
+  // Read before Start returns. A text in it is ignored where `encode` is given.
+  const v1::GenerateRequest* request = nullptr;
+  // Makes the prompt instead of the tokenizer alone. Runs here, or on the text
+  // pool if `encode_bytes` are many.
+  std::function<absl::StatusOr<std::vector<TokenId>>()> encode;
+  size_t encode_bytes = 0;
+  // An unset max_tokens takes what the window leaves, in place of the default.
+  bool fills_window = false;
+  // Control tokens that the text shows although it skips special tokens.
+  std::vector<TokenId> shown_special_tokens;
+};
+
+// Thread-safe. Shared by its carrier (until OnDone), the session table and the
+// router (each until the call ends) and a job of the text pool.
 class GenerateSession final
-    : public grpc::ServerWriteReactor<v1::GenerateResponse>,
-      public OutputSink,
+    : public OutputSink,
       public Session,
       public std::enable_shared_from_this<GenerateSession> {
  public:
-  // Starts the call. `number` tells calls apart; `rpc` lives until OnDone,
-  // `request` is not used after the return.
-  static grpc::ServerWriteReactor<v1::GenerateResponse>* Start(
-      const GatewayContext* gateway, uint64_t number,
-      grpc::CallbackServerContext* rpc, const v1::GenerateRequest* request);
+  // `number` tells calls apart; `deadline` is by the gateway's clock. `writer`
+  // lives until OnDone.
+  static std::shared_ptr<GenerateSession> Create(const GatewayContext* gateway,
+                                                 uint64_t number,
+                                                 absl::Time deadline,
+                                                 ResponseWriter* writer);
+
+  // Begins. REQUIRES: called once.
+  void Start(const SessionInput& input);
+
+  // Of the carrier: the message that was being written is sent, or `ok` is
+  // false and the client is gone.
+  void OnWriteDone(bool ok);
+  // The client has left, or its deadline has passed.
+  void OnCancel();
+  // Nothing more will be written: the carrier's share ends.
+  void OnDone();
 
   void OnOutput(SequenceOutput output) override;
   void Abort(const absl::Status& status) override;
 
  private:
   GenerateSession(const GatewayContext* gateway, uint64_t number,
-                  grpc::CallbackServerContext* rpc);
-
-  void OnWriteDone(bool ok) override;
-  void OnCancel() override;
-  void OnDone() override;
+                  absl::Time deadline, ResponseWriter* writer);
 
   // The way to the engine; each step ends the call itself if it fails.
-  absl::Status Validate(const v1::GenerateRequest& request);
-  void EncodeThenSubmit(const v1::GenerateRequest& request);
-  void EncodeAndSubmit(const std::string& text);
+  absl::Status Validate(const SessionInput& input);
+  void EncodeThenSubmit(const SessionInput& input);
+  void EncodeAndSubmit();
   absl::Status FitAndSubmit();
 
   absl::Status TakeOutput(const SequenceOutput& output)
@@ -83,14 +117,13 @@ class GenerateSession final
 
   const GatewayContext* const gateway_;
   const uint64_t number_;
-  grpc::CallbackServerContext* const rpc_;
+  ResponseWriter* const writer_;
   const absl::Time arrival_;
-  const absl::Time deadline_;              // by the gateway's clock
-  std::shared_ptr<GenerateSession> self_;  // gRPC's share
+  const absl::Time deadline_;  // by the gateway's clock
 
   // Before submission: one thread at a time, no lock.
   ValidatedRequest valid_;
-  EncodeOptions encode_options_;
+  std::function<absl::StatusOr<std::vector<TokenId>>()> encode_;
   std::string request_id_;
   bool is_in_table_ = false;
 

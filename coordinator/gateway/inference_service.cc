@@ -14,7 +14,7 @@
 #include "common/status_macros.h"
 #include "common/wire/status_wire.h"
 #include "coordinator/gateway/explain_response.h"
-#include "coordinator/gateway/generate_session.h"
+#include "coordinator/gateway/generate_call.h"
 #include "coordinator/gateway/public_error.h"
 #include "coordinator/gateway/validation.h"
 #include "proto/inference.grpc.pb.h"
@@ -68,7 +68,7 @@ class InferenceService final : public v1::Inference::CallbackService {
   grpc::ServerWriteReactor<v1::GenerateResponse>* Generate(
       grpc::CallbackServerContext* rpc,
       const v1::GenerateRequest* request) override {
-    return GenerateSession::Start(gateway_, ++num_requests_, rpc, request);
+    return StartGenerateCall(gateway_, ++num_requests_, rpc, request);
   }
 
   grpc::ServerUnaryReactor* Cancel(grpc::CallbackServerContext* rpc,

@@ -41,18 +41,24 @@ void FillLogprobs(TokenId token, const SampledLogprobs& sampled,
 }  // namespace
 
 absl::StatusOr<SequenceStream> SequenceStream::Create(
-    const Tokenizer* tokenizer, const SamplingParams& sampling, int32_t index) {
+    const Tokenizer* tokenizer, const SamplingParams& sampling, int32_t index,
+    std::vector<TokenId> shown_special_tokens) {
   QUIRE_ASSIGN_OR_RETURN(
       StopStringMatcher matcher,
       StopStringMatcher::Create(sampling.stop,
                                 sampling.include_stop_str_in_output));
-  return SequenceStream(tokenizer, sampling, index, std::move(matcher));
+  return SequenceStream(tokenizer, sampling, index, std::move(matcher),
+                        std::move(shown_special_tokens));
 }
 
 SequenceStream::SequenceStream(const Tokenizer* tokenizer,
                                const SamplingParams& sampling, int32_t index,
-                               StopStringMatcher matcher)
-    : index_(index),
+                               StopStringMatcher matcher,
+                               std::vector<TokenId> shown_special_tokens)
+    : tokenizer_(tokenizer),
+      index_(index),
+      skip_special_tokens_(sampling.skip_special_tokens),
+      shown_special_tokens_(std::move(shown_special_tokens)),
       decoder_(tokenizer, sampling.skip_special_tokens),
       matcher_(std::move(matcher)),
       wants_logprobs_(sampling.slot.num_logprobs >= 0),
@@ -72,8 +78,7 @@ absl::Status SequenceStream::Append(const SequenceOutput& output) {
                                output.tokens[i] == output.stop_token_id;
     // As in vLLM: the token that stops is reported, its text is not.
     if (is_stop_token && !include_stop_) continue;
-    QUIRE_ASSIGN_OR_RETURN(const std::string text,
-                           decoder_.Append({&output.tokens[i], 1}));
+    QUIRE_ASSIGN_OR_RETURN(const std::string text, Decode(output.tokens[i]));
     AppendText(matcher_.Append(text, num_tokens_ - 1));
   }
   if (is_finished() || output.finish_reason == FinishReason::kNone) {
@@ -88,6 +93,19 @@ absl::Status SequenceStream::Append(const SequenceOutput& output) {
   }
   Finish(output.finish_reason);
   return absl::OkStatus();
+}
+
+absl::StatusOr<std::string> SequenceStream::Decode(TokenId token) {
+  const bool is_shown =
+      skip_special_tokens_ &&
+      std::find(shown_special_tokens_.begin(), shown_special_tokens_.end(),
+                token) != shown_special_tokens_.end();
+  if (!is_shown) return decoder_.Append({&token, 1});
+  // What follows decodes as a text of its own.
+  QUIRE_ASSIGN_OR_RETURN(std::string text, decoder_.Flush());
+  decoder_ = StreamDecoder(tokenizer_, skip_special_tokens_);
+  QUIRE_ASSIGN_OR_RETURN(const std::string piece, tokenizer_->IdToPiece(token));
+  return text + piece;
 }
 
 void SequenceStream::AppendToken(const SequenceOutput& output,

@@ -7,9 +7,12 @@
 #define COORDINATOR_GATEWAY_SEQUENCE_STREAM_H_
 
 #include <cstdint>
+#include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "common/ids.h"
 #include "common/sampling_params.h"
 #include "common/text/stop_string_matcher.h"
 #include "common/text/stream_decoder.h"
@@ -23,10 +26,11 @@ namespace quire {
 class SequenceStream {
  public:
   // InvalidArgument when a stop string is not one. `tokenizer` is borrowed.
-  // `index` is the sequence's in its request.
-  static absl::StatusOr<SequenceStream> Create(const Tokenizer* tokenizer,
-                                               const SamplingParams& sampling,
-                                               int32_t index = 0);
+  // `index` is the sequence's in its request. `shown_special_tokens` are
+  // spelled out in the text even where special tokens are skipped.
+  static absl::StatusOr<SequenceStream> Create(
+      const Tokenizer* tokenizer, const SamplingParams& sampling,
+      int32_t index = 0, std::vector<TokenId> shown_special_tokens = {});
 
   // Takes news; ignored once the sequence has ended. Tokens after the one that
   // completed a stop string are dropped. Internal when tokens are missing.
@@ -50,13 +54,19 @@ class SequenceStream {
 
  private:
   SequenceStream(const Tokenizer* tokenizer, const SamplingParams& sampling,
-                 int32_t index, StopStringMatcher matcher);
+                 int32_t index, StopStringMatcher matcher,
+                 std::vector<TokenId> shown_special_tokens);
 
+  // The text that the token completes.
+  absl::StatusOr<std::string> Decode(TokenId token);
   void AppendToken(const SequenceOutput& output, size_t token_idx);
   void AppendText(const StopStringMatcher::Output& output);
   void Finish(FinishReason reason);
 
+  const Tokenizer* tokenizer_;
   int32_t index_;
+  bool skip_special_tokens_;
+  std::vector<TokenId> shown_special_tokens_;
   StreamDecoder decoder_;
   StopStringMatcher matcher_;
   bool wants_logprobs_;

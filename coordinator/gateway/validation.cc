@@ -20,7 +20,6 @@ constexpr int kMaxStops = 16;
 constexpr size_t kMaxStopBytes = 256;
 constexpr uint32_t kMaxStopTokenIds = 1024;
 constexpr uint32_t kMaxLogprobs = 20;
-constexpr uint32_t kDefaultMaxTokens = 16;
 constexpr float kGreedyBelow = 1e-5f;  // temperature, as vLLM
 
 bool IsWithin(float value, float least, float most) {
@@ -254,11 +253,11 @@ void ReadStopTokenIds(const v1::SamplingParams& params,
   sampling->stop_token_ids = *std::move(ids);
 }
 
-void ReadLengths(const v1::SamplingParams& params, ValidatedRequest* request,
-                 Violations* violations) {
+void ReadLengths(const v1::SamplingParams& params, int64_t default_max_tokens,
+                 ValidatedRequest* request, Violations* violations) {
   request->has_max_tokens = params.has_max_tokens();
   request->max_tokens =
-      params.has_max_tokens() ? params.max_tokens() : kDefaultMaxTokens;
+      params.has_max_tokens() ? params.max_tokens() : default_max_tokens;
   violations->CheckRange("max_tokens", request->max_tokens,
                          request->max_tokens >= 1, "at least 1");
   request->min_tokens = params.has_min_tokens() ? params.min_tokens() : 0;
@@ -322,7 +321,8 @@ absl::StatusOr<std::vector<TokenId>> CheckTokenIds(
 }
 
 absl::StatusOr<ValidatedRequest> ValidateGenerate(
-    const v1::GenerateRequest& request, const ModelLimits& limits) {
+    const v1::GenerateRequest& request, const ModelLimits& limits,
+    int64_t default_max_tokens) {
   QUIRE_RETURN_IF_ERROR(CheckModelName(request.model(), limits));
   const v1::SamplingParams& params = request.sampling();
   ValidatedRequest valid;
@@ -333,7 +333,7 @@ absl::StatusOr<ValidatedRequest> ValidateGenerate(
   ReadPenalties(params, &sampling->slot, &violations);
   ReadStops(params, sampling, &violations);
   ReadStopTokenIds(params, limits, sampling, &violations);
-  ReadLengths(params, &valid, &violations);
+  ReadLengths(params, default_max_tokens, &valid, &violations);
   if (params.has_logprobs()) {
     violations.CheckRange("logprobs", params.logprobs(),
                           params.logprobs() <= kMaxLogprobs, "at most 20");

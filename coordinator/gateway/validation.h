@@ -19,6 +19,9 @@
 
 namespace quire {
 
+// Of Generate, as vLLM's.
+inline constexpr int64_t kDefaultMaxTokens = 16;
+
 // What requests are measured against.
 struct ModelLimits {
   std::string model_name;
@@ -51,7 +54,8 @@ struct ValidatedRequest {
 // INVALID_PARAMETER; its message is the first one's sentence. NotFound, reason
 // MODEL_NOT_FOUND, for another model's name.
 absl::StatusOr<ValidatedRequest> ValidateGenerate(
-    const v1::GenerateRequest& request, const ModelLimits& limits);
+    const v1::GenerateRequest& request, const ModelLimits& limits,
+    int64_t default_max_tokens = kDefaultMaxTokens);
 
 // Checks the prompt's length, and the length that is asked for, against the
 // window, and sets the lengths in request->sampling; an unset max_tokens is cut
