@@ -4,8 +4,9 @@
 # Installs the Debian 12 packages that Quire is built with. Does nothing, and
 # needs no root, when all are there.
 #
-# Usage: tools/setup.sh [--cuda]
+# Usage: tools/setup.sh [--cuda] [--fuzz]
 #   --cuda  also what tools/cuda_toolkit.sh needs
+#   --fuzz  also clang with libFuzzer, for --config=fuzz
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -15,6 +16,7 @@ readonly TOOLS=(
 )
 # What tools/cuda_toolkit.sh installs the CUDA toolkit with.
 readonly CUDA_TOOLS=(python3-pip)
+readonly FUZZ_TOOLS=(clang-14 libclang-rt-14-dev)
 # Oldest cargo that builds the text library.
 readonly CARGO_OLDEST=1.87
 
@@ -74,9 +76,11 @@ main() {
   while read -r package; do wanted+=("$package"); done < <(libraries)
   ((${#wanted[@]} > ${#TOOLS[@]})) ||
     die "tools/bazel/system_packages.bzl lists no package"
-  if [[ ${1:-} == --cuda ]] && ! python3 -m pip --version >/dev/null 2>&1; then
+  if [[ " $* " == *' --cuda '* ]] &&
+    ! python3 -m pip --version >/dev/null 2>&1; then
     wanted+=("${CUDA_TOOLS[@]}")
   fi
+  [[ " $* " == *' --fuzz '* ]] && wanted+=("${FUZZ_TOOLS[@]}")
   has_cargo || wanted+=(cargo-web rustc-web)
   for package in "${wanted[@]}"; do
     is_installed "$package" || missing+=("$package")

@@ -9,19 +9,26 @@ _COPTS = [
     "-fstack-protector-strong",
 ]
 
+def quire_cc_copts():
+    """The warnings of every rule. Clang, which only fuzzes, warns of others."""
+    return _COPTS + select({
+        "//tools/bazel:fuzz": ["-w"],
+        "//conditions:default": [],
+    })
+
 def quire_cc_library(name, copts = [], **kwargs):
     """One library per header. Private unless `visibility` says otherwise."""
-    native.cc_library(name = name, copts = _COPTS + copts, **kwargs)
+    native.cc_library(name = name, copts = quire_cc_copts() + copts, **kwargs)
 
 def quire_cc_binary(name, copts = [], **kwargs):
-    native.cc_binary(name = name, copts = _COPTS + copts, **kwargs)
+    native.cc_binary(name = name, copts = quire_cc_copts() + copts, **kwargs)
 
 def quire_cc_test(name, size = "small", copts = [], data = [], deps = [], **kwargs):
     """A GoogleTest. `size` bounds its time: small 60 s, medium 300 s."""
     native.cc_test(
         name = name,
         size = size,
-        copts = _COPTS + copts,
+        copts = quire_cc_copts() + copts,
         data = data + select({
             "//tests/sanitizers:is_tsan": ["//tests/sanitizers:tsan_suppressions"],
             "//conditions:default": [],
@@ -35,7 +42,7 @@ def quire_cc_benchmark(name, copts = [], deps = [], tags = [], **kwargs):
     native.cc_binary(
         name = name,
         testonly = True,
-        copts = _COPTS + copts,
+        copts = quire_cc_copts() + copts,
         tags = tags + ["bench"],
         deps = deps + ["@system//:benchmark_main"],
         **kwargs
