@@ -259,18 +259,19 @@ absl::Status CheckSize(const StoredTensor& tensor) {
   return absl::OkStatus();
 }
 
-}  // namespace
-
-int64_t SizeOf(StoredDType dtype) {
-  return kDTypes[static_cast<int>(dtype)].bytes;
+// A message quotes what the file says, which may have any length and lines.
+absl::Status OneLine(const absl::Status& status) {
+  constexpr size_t kMaxMessage = 500;
+  std::string message(status.message().substr(0, kMaxMessage));
+  if (message.size() < status.message().size()) message += " ...";
+  for (char& c : message) {
+    if (static_cast<uint8_t>(c) < 0x20 || c == 0x7f) c = '?';
+  }
+  return absl::Status(status.code(), message);
 }
 
-const char* Name(StoredDType dtype) {
-  return kDTypes[static_cast<int>(dtype)].name;
-}
-
-absl::StatusOr<std::vector<StoredTensor>> ParseSafetensorsHeader(
-    absl::string_view json, int64_t data_bytes) {
+absl::StatusOr<std::vector<StoredTensor>> ParseHeader(absl::string_view json,
+                                                      int64_t data_bytes) {
   HeaderReader reader;
   if (!nlohmann::json::sax_parse(json.begin(), json.end(), &reader)) {
     return reader.status();
@@ -303,6 +304,23 @@ absl::StatusOr<std::vector<StoredTensor>> ParseSafetensorsHeader(
                                                    expected, " of ", data_bytes,
                                                    " bytes of data"));
   }
+  return tensors;
+}
+
+}  // namespace
+
+int64_t SizeOf(StoredDType dtype) {
+  return kDTypes[static_cast<int>(dtype)].bytes;
+}
+
+const char* Name(StoredDType dtype) {
+  return kDTypes[static_cast<int>(dtype)].name;
+}
+
+absl::StatusOr<std::vector<StoredTensor>> ParseSafetensorsHeader(
+    absl::string_view json, int64_t data_bytes) {
+  auto tensors = ParseHeader(json, data_bytes);
+  if (!tensors.ok()) return OneLine(tensors.status());
   return tensors;
 }
 

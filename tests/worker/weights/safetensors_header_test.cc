@@ -48,6 +48,14 @@ TEST(SafetensorsHeaderTest, TakesEmptyTensorsAndScalars) {
   EXPECT_EQ(tensors->size(), 3);
 }
 
+TEST(SafetensorsHeaderTest, SaysWhatIsWrongInOneShortLine) {
+  const auto tensors = ParseSafetensorsHeader(
+      absl::StrCat(R"({"a\nb)", std::string(10'000, 'x'), R"(":7})"), 0);
+  ASSERT_FALSE(tensors.ok());
+  EXPECT_THAT(std::string(tensors.status().message()), HasSubstr("\"a?bxxx"));
+  EXPECT_LT(tensors.status().message().size(), 600);
+}
+
 TEST(SafetensorsHeaderTest, TakesAFileWithoutTensors) {
   EXPECT_TRUE(ParseSafetensorsHeader("{}", 0).ok());
 }
