@@ -27,6 +27,7 @@
 #include "kernels/dtype.h"
 #include "kernels/elementwise.h"
 #include "kernels/gemm.h"
+#include "kernels/moe.h"
 #include "kernels/sample.h"
 #include "kernels/virtual_memory.h"
 
@@ -106,6 +107,13 @@ class Backend {
   // converted to T. REQUIRES: equal cols. The sources may go away afterwards.
   virtual absl::StatusOr<std::unique_ptr<PackedWeight>> PackWeight(
       absl::Span<const HostMatrix> stacked) = 0;
+  // The weights [n, k] of `num_experts` experts, stacked one behind the other,
+  // for ExpertGemm(): n() is an expert's. REQUIRES: the rows divide evenly.
+  // Unimplemented where there are no mixtures of experts.
+  virtual absl::StatusOr<std::unique_ptr<PackedWeight>> PackExperts(
+      absl::Span<const HostMatrix> /*stacked*/, int32_t /*num_experts*/) {
+    return NoExperts();
+  }
   // Rows as they are, converted to T (embeddings, norms, biases).
   virtual absl::StatusOr<std::unique_ptr<DeviceBuffer>> Upload(
       absl::Span<const HostMatrix> stacked) = 0;
@@ -118,6 +126,16 @@ class Backend {
   virtual absl::Status Norm(const NormParams& params) = 0;
   virtual absl::Status Add(const AddParams& params) = 0;
   virtual absl::Status Activation(const ActivationParams& params) = 0;
+  // Mixtures of experts; Unimplemented where PackExperts() is.
+  virtual absl::Status RouteTokens(const RouteTokensParams& /*params*/) {
+    return NoExperts();
+  }
+  virtual absl::Status ExpertGemm(const ExpertGemmParams& /*params*/) {
+    return NoExperts();
+  }
+  virtual absl::Status CombineExperts(const CombineExpertsParams& /*params*/) {
+    return NoExperts();
+  }
   virtual absl::Status RopeWriteKv(const RopeWriteKvParams& params) = 0;
   // Unimplemented where attention cannot choose pages
   // (AttentionParams::sparse).
@@ -159,6 +177,11 @@ class Backend {
   // What operations have taken since the last call, where a backend was made to
   // measure that; else nothing. Recorded ones are not measured.
   virtual std::vector<OperationTime> TakeOperationTimes() { return {}; }
+
+ private:
+  absl::Status NoExperts() const {
+    return absl::UnimplementedError(name() + " has no mixtures of experts");
+  }
 };
 
 }  // namespace quire

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstring>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "common/status_macros.h"
@@ -15,6 +16,7 @@
 #include "kernels/cpu/host_limits.h"
 #include "kernels/cpu/host_memory.h"
 #include "kernels/cpu/key_bounds.h"
+#include "kernels/cpu/moe.h"
 #include "kernels/cpu/norm.h"
 #include "kernels/cpu/onednn_gemm.h"
 #include "kernels/cpu/packed_gemm.h"
@@ -41,6 +43,41 @@ std::unique_ptr<CpuGemm> MakeGemm(CpuGemmKind kind, DType dtype,
     return std::make_unique<OneDnnGemm>(dtype, team);
   }
   return std::make_unique<PackedGemm>(dtype, team);
+}
+
+// Each expert packed on its own, as products of few rows are fastest.
+class CpuExperts final : public PackedWeight {
+ public:
+  CpuExperts(int64_t n, int64_t k, int64_t bytes,
+             std::vector<std::unique_ptr<PackedWeight>> experts)
+      : PackedWeight(n, k, bytes), experts_(std::move(experts)) {}
+
+  const PackedWeight& expert(int32_t idx) const { return *experts_[idx]; }
+
+ private:
+  std::vector<std::unique_ptr<PackedWeight>> experts_;
+};
+
+// Takes the first `rows` rows off a stack.
+std::vector<HostMatrix> TakeRows(int64_t rows,
+                                 absl::Span<const HostMatrix>* stacked,
+                                 int64_t* first_row) {
+  std::vector<HostMatrix> taken;
+  while (rows > 0) {
+    CHECK(!stacked->empty());
+    HostMatrix part = stacked->front();
+    part.data = static_cast<const char*>(part.data) +
+                *first_row * part.row_stride * SizeOf(part.dtype);
+    part.rows = std::min(rows, part.rows - *first_row);
+    *first_row += part.rows;
+    rows -= part.rows;
+    if (*first_row == stacked->front().rows) {
+      stacked->remove_prefix(1);
+      *first_row = 0;
+    }
+    taken.push_back(part);
+  }
+  return taken;
 }
 
 void CheckEqualColumns(absl::Span<const HostMatrix> stacked) {
@@ -110,6 +147,26 @@ absl::StatusOr<std::unique_ptr<PackedWeight>> CpuBackend::PackWeight(
   return gemm_->Pack(stacked);
 }
 
+absl::StatusOr<std::unique_ptr<PackedWeight>> CpuBackend::PackExperts(
+    absl::Span<const HostMatrix> stacked, int32_t num_experts) {
+  CheckEqualColumns(stacked);
+  const int64_t k = stacked.front().cols;
+  int64_t rows = 0, bytes = 0;
+  for (const HostMatrix& matrix : stacked) rows += matrix.rows;
+  CHECK_EQ(rows % num_experts, 0);
+  std::vector<std::unique_ptr<PackedWeight>> experts;
+  int64_t first_row = 0;
+  for (int32_t e = 0; e < num_experts; ++e) {
+    QUIRE_ASSIGN_OR_RETURN(
+        auto expert,
+        gemm_->Pack(TakeRows(rows / num_experts, &stacked, &first_row)));
+    bytes += expert->bytes();
+    experts.push_back(std::move(expert));
+  }
+  return std::make_unique<CpuExperts>(rows / num_experts, k, bytes,
+                                      std::move(experts));
+}
+
 absl::StatusOr<std::unique_ptr<DeviceBuffer>> CpuBackend::Upload(
     absl::Span<const HostMatrix> stacked) {
   CheckEqualColumns(stacked);
@@ -162,6 +219,50 @@ absl::Status CpuBackend::Add(const AddParams& params) {
 
 absl::Status CpuBackend::Activation(const ActivationParams& params) {
   ActivationCpu(params, dtype_, team_);
+  return absl::OkStatus();
+}
+
+absl::Status CpuBackend::RouteTokens(const RouteTokensParams& params) {
+  DCHECK(params.top_k >= 1 && params.top_k <= params.num_experts);
+  DCHECK_LE(params.num_experts, kMaxExperts);
+  RouteTokensCpu(params, team_);
+  return absl::OkStatus();
+}
+
+absl::Status CpuBackend::ExpertGemm(const ExpertGemmParams& params) {
+  const auto& experts = static_cast<const CpuExperts&>(*params.weight);
+  const int64_t n = experts.n(), k = experts.k();
+  for (int32_t e = 0; e < params.num_experts; ++e) {
+    const int64_t first = params.expert_start[e];
+    const int32_t rows = params.expert_start[e + 1] - params.expert_start[e];
+    if (rows == 0) continue;
+    const void* x =
+        static_cast<const char*>(params.x) + first * k * SizeOf(dtype_);
+    if (params.row_tokens != nullptr) {
+      void* gathered = expert_rows_.Get<char>(rows * k * SizeOf(dtype_));
+      GatherRowsCpu({.x = params.x,
+                     .rows = params.row_tokens + first,
+                     .out = gathered,
+                     .width = static_cast<int32_t>(k),
+                     .num_rows = rows},
+                    dtype_, team_);
+      x = gathered;
+    }
+    QUIRE_RETURN_IF_ERROR(gemm_->Run(
+        {.x = x,
+         .x_stride = k,
+         .weight = &experts.expert(e),
+         .bias = nullptr,
+         .y = static_cast<char*>(params.y) + first * n * SizeOf(params.y_dtype),
+         .y_stride = n,
+         .y_dtype = params.y_dtype,
+         .m = rows}));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CpuBackend::CombineExperts(const CombineExpertsParams& params) {
+  CombineExpertsCpu(params, team_);
   return absl::OkStatus();
 }
 

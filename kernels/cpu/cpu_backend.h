@@ -73,6 +73,8 @@ class CpuBackend final : public Backend {
 
   absl::StatusOr<std::unique_ptr<PackedWeight>> PackWeight(
       absl::Span<const HostMatrix> stacked) override;
+  absl::StatusOr<std::unique_ptr<PackedWeight>> PackExperts(
+      absl::Span<const HostMatrix> stacked, int32_t num_experts) override;
   absl::StatusOr<std::unique_ptr<DeviceBuffer>> Upload(
       absl::Span<const HostMatrix> stacked) override;
 
@@ -83,6 +85,9 @@ class CpuBackend final : public Backend {
   absl::Status Norm(const NormParams& params) override;
   absl::Status Add(const AddParams& params) override;
   absl::Status Activation(const ActivationParams& params) override;
+  absl::Status RouteTokens(const RouteTokensParams& params) override;
+  absl::Status ExpertGemm(const ExpertGemmParams& params) override;
+  absl::Status CombineExperts(const CombineExpertsParams& params) override;
   absl::Status RopeWriteKv(const RopeWriteKvParams& params) override;
   absl::Status UpdateKeyBounds(const UpdateKeyBoundsParams& params) override;
   absl::Status Attention(const AttentionParams& params) override;
@@ -101,6 +106,7 @@ class CpuBackend final : public Backend {
   std::unique_ptr<CpuGemm> gemm_;
   AttentionWorkspace attention_;
   ThreadScratch sample_;
+  ScratchBuffer expert_rows_;  // of x, those of one expert
 };
 
 }  // namespace quire
