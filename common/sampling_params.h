@@ -12,10 +12,12 @@
 
 #include "common/digest.h"
 #include "common/ids.h"
+#include "common/token_bias.h"
 
 namespace quire {
 
-// What a rank needs to choose a sequence's tokens. Travels in step plans.
+// What a rank needs to choose a sequence's tokens. Travels in step plans when
+// the sequence takes a slot. Ids are below the logits' width.
 struct SlotSampling {
   float temperature = 1;         // [0, 2]; < 1e-5 is greedy
   float top_p = 1;               // (0, 1]
@@ -30,6 +32,18 @@ struct SlotSampling {
   std::vector<TokenId> stop_token_ids;
   // -1: none, else [0, kMaxSlotLogprobs] besides the sampled one.
   int32_t num_logprobs = -1;
+  std::vector<TokenBias> logit_bias;  // ascending ids, each once
+  // None empty. When a sequence's output ends with all of one but its last
+  // token, that one is masked.
+  std::vector<std::vector<TokenId>> bad_words;
+  std::vector<TokenId> allowed_token_ids;  // ascending; empty: all
+  // Every step in which it samples brings a SlotMask (common/step_plan.h), so
+  // it must not run ahead of its tokens. allowed_token_ids is empty then: the
+  // mask holds what of them is allowed.
+  bool needs_mask = false;
+  // -1: none, else [0, kMaxSlotLogprobs] besides the token's own, of each
+  // prompt token but the first.
+  int32_t num_prompt_logprobs = -1;
 
   friend bool operator==(const SlotSampling&, const SlotSampling&) = default;
 };
@@ -71,6 +85,7 @@ struct SamplingParams {
   std::vector<std::string> stop;  // at most 16, none empty; the gateway's
   bool include_stop_str_in_output = false;
   bool skip_special_tokens = true;
+  bool echo = false;  // the gateway's, as the two above
 };
 
 }  // namespace quire

@@ -10,7 +10,7 @@
 //
 // A worker applies a plan's parts in this order, all before any token runs:
 //   resync, released, forks, next_tokens, admitted, replaced, appended,
-//   mappings, swap_outs, swap_ins, copies
+//   mappings, swap_outs, swap_ins, copies, masks
 // Plans run strictly in order, so a block that this plan takes from one slot
 // may be given to another in the same plan.
 #ifndef COMMON_STEP_PLAN_H_
@@ -119,6 +119,15 @@ struct BlockSwap {
   friend bool operator==(const BlockSwap&, const BlockSwap&) = default;
 };
 
+// The tokens that a slot whose sampling needs_mask may sample in this step: bit
+// id % 32 of word id / 32; ids beyond the last word may not be. At least one.
+struct SlotMask {
+  SlotId slot;
+  std::vector<uint32_t> words;
+
+  friend bool operator==(const SlotMask&, const SlotMask&) = default;
+};
+
 // The next `num_tokens` uncomputed tokens of a slot. If `sample`, they reach
 // the end of its tokens and the last one yields an output token.
 struct Slice {
@@ -142,6 +151,8 @@ struct StepPlan {
   std::vector<BlockSwap> swap_outs;
   std::vector<BlockSwap> swap_ins;
   std::vector<BlockCopy> copies;
+  // Of every slot below that samples and needs one.
+  std::vector<SlotMask> masks;
   // Slots that compute one token and sample, then all other slices. Results
   // come in this order: every decode, then every chunk with `sample`.
   std::vector<SlotId> decodes;
@@ -169,10 +180,24 @@ struct SampledLogprobs {
                          const SampledLogprobs&) = default;
 };
 
+// Of consecutive prompt tokens of one sequence, each given those before it.
+struct PromptLogprobs {
+  SequenceId sequence_id;
+  int32_t first_token = 0;  // index of the first in the prompt, >= 1
+  // sample_idx counts from first_token; `rank` and `top` as above.
+  std::vector<SampledLogprobs> tokens;
+
+  friend bool operator==(const PromptLogprobs&,
+                         const PromptLogprobs&) = default;
+};
+
 struct StepResult {
   StepIdentity identity;
   std::vector<TokenId> tokens;  // one per sampling slice, in plan order
   std::vector<SampledLogprobs> logprobs;  // of slots that asked, by sample_idx
+  // Of the prompt tokens that follow those which this step computed, of slots
+  // that asked; in the plan's order.
+  std::vector<PromptLogprobs> prompt_logprobs;
   // See common/digest.h. Equal on every rank, or the group has diverged.
   uint64_t token_digest = 0;
   uint64_t table_digest = 0;

@@ -8,10 +8,22 @@
 // position, 0, 0), output word token id % 4. Argmax of logit / temperature +
 // noise over the kept tokens is a sample of the softmax over them, and neither
 // the batch nor the number of ranks enters.
+//
+// What a row asks for is applied to each column's raw logit x in this order,
+// vLLM's, in float:
+//   1. allowed bits and masked ids: the column is -infinity, whatever follows
+//   2. bias:                x += bias
+//   3. repetition penalty:  x = x > 0 ? x / p : x * p      if the token is seen
+//   4. frequency penalty:   x -= p * output_count          if it is seen
+//   5. presence penalty:    x -= p                         if output_count > 0
+//   6. temperature:         x /= temperature               unless greedy
+// min_p, top_k and top_p come after and are the merge's (worker/sampler).
 #ifndef KERNELS_SAMPLE_H_
 #define KERNELS_SAMPLE_H_
 
 #include <cstdint>
+
+#include "common/token_bias.h"
 
 namespace quire {
 
@@ -33,6 +45,16 @@ struct SampleRow {
   const int32_t* masked;  // [num_masked] ids that may not be chosen
   int32_t num_seen;
   int32_t num_masked;
+  const TokenBias* biases;  // [num_biases] ascending ids, each once
+  // Bit id % 32 of word id / 32 says whether a token may be chosen; ids of
+  // words beyond the last may not be. Null: all may be.
+  const uint32_t* allowed;  // [num_allowed_words]
+  int32_t num_biases;
+  int32_t num_allowed_words;
+  // If is_scored is not 0, what the summary tells of the raw logits besides.
+  int32_t is_scored;
+  int32_t scored_id;
+  float count_above;
 };
 
 struct Candidate {
@@ -52,6 +74,10 @@ struct ShardSummary {
   float best_noisy;  // largest logit + Gumbel noise (greedy: largest logit)
   int32_t best_token_id;  // whose it is; the lowest id on a tie; -1: none
   float best_raw_logit;   // its raw logit
+  // If the row is_scored, of the raw logits: that of scored_id, -infinity if it
+  // is not of this shard; and how many are above count_above. Else anything.
+  float scored_logit;
+  int32_t num_above;
 };
 
 // Rows, their lists, summaries and candidates are host memory on every device,

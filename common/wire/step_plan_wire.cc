@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "common/wire/step_plan_wire.h"
 
-#include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <limits>
@@ -11,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "common/status_macros.h"
+#include "common/wire/slot_sampling_wire.h"
 #include "proto/worker.pb.h"
 
 namespace quire {
@@ -98,73 +98,13 @@ StepIdentity DecodeIdentity(const v1::EpochPair& epoch, uint64_t step_id) {
           StepId(step_id)};
 }
 
-void EncodeSampling(const SlotSampling& from, v1::SlotSampling* to) {
-  to->set_temperature(from.temperature);
-  to->set_top_p(from.top_p);
-  to->set_top_k(from.top_k);
-  to->set_min_p(from.min_p);
-  to->set_presence_penalty(from.presence_penalty);
-  to->set_frequency_penalty(from.frequency_penalty);
-  to->set_repetition_penalty(from.repetition_penalty);
-  to->set_seed(from.seed);
-  to->set_min_tokens(from.min_tokens);
-  for (TokenId token : from.stop_token_ids) to->add_stop_token_ids(token);
-  to->set_num_logprobs(from.num_logprobs);
-}
-
-absl::Status CheckSampling(const SlotSampling& sampling) {
-  const auto require = [](bool ok, absl::string_view field, double value) {
-    return ok ? absl::OkStatus()
-              : FieldError(absl::StrCat("admitted.sampling.", field),
-                           absl::StrCat(value, " is out of range"));
-  };
-  // Written so that a NaN fails.
-  QUIRE_RETURN_IF_ERROR(
-      require(sampling.temperature >= 0 && std::isfinite(sampling.temperature),
-              "temperature", sampling.temperature));
-  QUIRE_RETURN_IF_ERROR(require(sampling.top_p > 0 && sampling.top_p <= 1,
-                                "top_p", sampling.top_p));
-  QUIRE_RETURN_IF_ERROR(require(sampling.top_k >= 0, "top_k", sampling.top_k));
-  QUIRE_RETURN_IF_ERROR(require(sampling.min_p >= 0 && sampling.min_p <= 1,
-                                "min_p", sampling.min_p));
-  QUIRE_RETURN_IF_ERROR(require(std::isfinite(sampling.presence_penalty),
-                                "presence_penalty", sampling.presence_penalty));
-  QUIRE_RETURN_IF_ERROR(require(std::isfinite(sampling.frequency_penalty),
-                                "frequency_penalty",
-                                sampling.frequency_penalty));
-  QUIRE_RETURN_IF_ERROR(require(sampling.repetition_penalty > 0 &&
-                                    std::isfinite(sampling.repetition_penalty),
-                                "repetition_penalty",
-                                sampling.repetition_penalty));
-  return require(
-      sampling.num_logprobs >= -1 && sampling.num_logprobs <= kMaxSlotLogprobs,
-      "num_logprobs", sampling.num_logprobs);
-}
-
-absl::Status DecodeSampling(const v1::SlotSampling& from, SlotSampling* to) {
-  to->temperature = from.temperature();
-  to->top_p = from.top_p();
-  to->top_k = from.top_k();
-  to->min_p = from.min_p();
-  to->presence_penalty = from.presence_penalty();
-  to->frequency_penalty = from.frequency_penalty();
-  to->repetition_penalty = from.repetition_penalty();
-  to->seed = from.seed();
-  QUIRE_RETURN_IF_ERROR(Decode("admitted.sampling.min_tokens",
-                               from.min_tokens(), &to->min_tokens));
-  QUIRE_RETURN_IF_ERROR(DecodeList("admitted.sampling.stop_token_ids",
-                                   from.stop_token_ids(), &to->stop_token_ids));
-  to->num_logprobs = from.num_logprobs();
-  return CheckSampling(*to);
-}
-
 void EncodeAdmitted(const AdmittedSlot& from, v1::AdmittedSlot* to) {
   to->set_slot(from.slot.value());
   to->set_sequence_id(from.sequence_id.value());
   to->set_tokens(from.tokens.data(), from.tokens.size() * sizeof(TokenId));
   to->set_num_prompt_tokens(from.num_prompt_tokens);
   to->set_num_computed_tokens(from.num_computed_tokens);
-  EncodeSampling(from.sampling, to->mutable_sampling());
+  EncodeSlotSampling(from.sampling, to->mutable_sampling());
   if (const auto* row = std::get_if<CacheRowId>(&from.cache)) {
     to->set_cache_row(row->value());
     return;
@@ -230,7 +170,7 @@ absl::Status DecodeAdmitted(const v1::AdmittedSlot& from, AdmittedSlot* to) {
                       absl::StrCat(to->num_computed_tokens, " of ", num_tokens,
                                    " tokens leaves none to compute"));
   }
-  QUIRE_RETURN_IF_ERROR(DecodeSampling(from.sampling(), &to->sampling));
+  QUIRE_RETURN_IF_ERROR(DecodeSlotSampling(from.sampling(), &to->sampling));
   return DecodeCache(from, &to->cache);
 }
 
@@ -299,6 +239,24 @@ absl::Status DecodeLogprobs(const v1::SampledLogprobs& from,
   return absl::OkStatus();
 }
 
+void EncodeLogprobs(const SampledLogprobs& from, v1::SampledLogprobs* to) {
+  to->set_sample_index(from.sample_idx);
+  to->set_logprob(from.logprob);
+  to->set_rank(from.rank);
+  for (const TopLogprob& top : from.top) {
+    to->add_top_token_ids(top.token_id);
+    to->add_top_logprobs(top.logprob);
+  }
+}
+
+absl::Status DecodePromptLogprobs(const v1::PromptLogprobs& from,
+                                  PromptLogprobs* to) {
+  to->sequence_id = SequenceId(from.sequence_id());
+  QUIRE_RETURN_IF_ERROR(Decode("prompt_logprobs.first_token",
+                               from.first_token(), &to->first_token));
+  return DecodeEach(from.tokens(), &DecodeLogprobs, &to->tokens);
+}
+
 void EncodeBlockChanges(const StepPlan& plan, v1::StepPlan* message) {
   Uint32Field* replaced = message->mutable_replaced_blocks();
   replaced->Reserve(3 * plan.replaced.size());
@@ -362,6 +320,9 @@ void EncodeStepPlan(const StepPlan& plan, v1::StepPlan* message) {
     EncodeAdmitted(admitted, message->add_admitted());
   }
   EncodeBlockChanges(plan, message);
+  for (const SlotMask& mask : plan.masks) {
+    EncodeSlotMask(mask, message->add_masks());
+  }
   message->mutable_decode_slots()->Reserve(plan.decodes.size());
   for (SlotId slot : plan.decodes) {
     message->mutable_decode_slots()->AddAlreadyReserved(slot.value());
@@ -387,6 +348,8 @@ absl::Status DecodeStepPlan(const v1::StepPlan& message, StepPlan* plan) {
       DecodeEach(message.admitted(), &DecodeAdmitted, &plan->admitted));
   QUIRE_RETURN_IF_ERROR(DecodeBlockChanges(message, plan));
   QUIRE_RETURN_IF_ERROR(
+      DecodeEach(message.masks(), &DecodeSlotMask, &plan->masks));
+  QUIRE_RETURN_IF_ERROR(
       DecodeList("decode_slots", message.decode_slots(), &plan->decodes));
   return DecodeEach(message.chunks(), &DecodeSlice, &plan->chunks);
 }
@@ -400,13 +363,14 @@ void EncodeStepResult(const StepResult& result, v1::StepResult* message) {
     message->mutable_token_ids()->AddAlreadyReserved(token);
   }
   for (const SampledLogprobs& logprobs : result.logprobs) {
-    v1::SampledLogprobs* out = message->add_logprobs();
-    out->set_sample_index(logprobs.sample_idx);
-    out->set_logprob(logprobs.logprob);
-    out->set_rank(logprobs.rank);
-    for (const TopLogprob& top : logprobs.top) {
-      out->add_top_token_ids(top.token_id);
-      out->add_top_logprobs(top.logprob);
+    EncodeLogprobs(logprobs, message->add_logprobs());
+  }
+  for (const PromptLogprobs& prompt : result.prompt_logprobs) {
+    v1::PromptLogprobs* out = message->add_prompt_logprobs();
+    out->set_sequence_id(prompt.sequence_id.value());
+    out->set_first_token(prompt.first_token);
+    for (const SampledLogprobs& token : prompt.tokens) {
+      EncodeLogprobs(token, out->add_tokens());
     }
   }
   message->set_token_digest(result.token_digest);
@@ -428,6 +392,9 @@ absl::Status DecodeStepResult(const v1::StepResult& message,
                                      result->tokens.size(), " tokens"));
     }
   }
+  QUIRE_RETURN_IF_ERROR(DecodeEach(message.prompt_logprobs(),
+                                   &DecodePromptLogprobs,
+                                   &result->prompt_logprobs));
   result->token_digest = message.token_digest();
   result->table_digest = message.table_digest();
   return Decode("step_us", message.step_us(), &result->step_us);

@@ -46,6 +46,16 @@ class Chain {
     Add(sampling.min_tokens);
     AddAll(sampling.stop_token_ids);
     Add(sampling.num_logprobs);
+    Add(sampling.logit_bias.size());
+    for (const TokenBias& bias : sampling.logit_bias) {
+      Add(bias.token_id);
+      Add(bias.bias);
+    }
+    Add(sampling.bad_words.size());
+    for (const auto& word : sampling.bad_words) AddAll(word);
+    AddAll(sampling.allowed_token_ids);
+    Add(sampling.needs_mask);
+    Add(sampling.num_prompt_logprobs);
   }
   void Add(const AdmittedSlot& admitted) {
     Add(admitted.slot);
@@ -82,6 +92,8 @@ class Chain {
     Add(copy.src);
     Add(copy.dst);
   }
+  // Not which tokens it allows: recordings do not hold that.
+  void Add(const SlotMask& mask) { Add(mask.slot); }
   void Add(const Slice& slice) {
     Add(slice.slot);
     Add(slice.num_tokens);
@@ -102,8 +114,9 @@ class Chain {
 }  // namespace
 
 const std::array<const char*, kNumPlanParts> kPlanPartNames = {
-    "released", "forks",     "next_tokens", "admitted", "replaced", "appended",
-    "mappings", "swap_outs", "swap_ins",    "copies",   "decodes",  "chunks"};
+    "released", "forks",    "next_tokens", "admitted", "replaced",
+    "appended", "mappings", "swap_outs",   "swap_ins", "copies",
+    "masks",    "decodes",  "chunks"};
 
 uint64_t PlanDigest(const StepPlan& plan) {
   Chain chain;
@@ -121,6 +134,7 @@ uint64_t PlanDigest(const StepPlan& plan) {
   chain.AddAll(plan.swap_outs);
   chain.AddAll(plan.swap_ins);
   chain.AddAll(plan.copies);
+  chain.AddAll(plan.masks);
   chain.AddAll(plan.decodes);
   chain.AddAll(plan.chunks);
   return chain.value();
@@ -133,7 +147,8 @@ std::array<uint32_t, kNumPlanParts> PlanPartSizes(const StepPlan& plan) {
   return {size(plan.released), size(plan.forks),     size(plan.next_tokens),
           size(plan.admitted), size(plan.replaced),  size(plan.appended),
           size(plan.mappings), size(plan.swap_outs), size(plan.swap_ins),
-          size(plan.copies),   size(plan.decodes),   size(plan.chunks)};
+          size(plan.copies),   size(plan.masks),     size(plan.decodes),
+          size(plan.chunks)};
 }
 
 }  // namespace quire

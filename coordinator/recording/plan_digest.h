@@ -14,7 +14,7 @@ namespace quire {
 
 uint64_t PlanDigest(const StepPlan& plan);
 
-inline constexpr int kNumPlanParts = 12;
+inline constexpr int kNumPlanParts = 13;
 extern const std::array<const char*, kNumPlanParts> kPlanPartNames;
 
 // How many of each part the plan has, in the order of common/step_plan.h.

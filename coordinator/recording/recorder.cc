@@ -21,7 +21,7 @@ namespace quire {
 namespace {
 
 constexpr char kMagic[] = "quire-recording";
-constexpr uint32_t kFormat = 1;
+constexpr uint32_t kFormat = 2;
 
 using google::protobuf::io::CodedOutputStream;
 

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "common/wire/slot_sampling_wire.h"
 #include "coordinator/engine/preemption_mode.h"
 #include "coordinator/engine/prefix_demotion.h"
 #include "coordinator/engine/tenant_config.h"
@@ -25,39 +26,6 @@ std::vector<TokenId> DecodeTokens(const std::string& bytes) {
   bytes.copy(reinterpret_cast<char*>(tokens.data()),
              tokens.size() * sizeof(TokenId));
   return tokens;
-}
-
-void EncodeSampling(const SlotSampling& from, v1::SlotSampling* to) {
-  to->set_temperature(from.temperature);
-  to->set_top_p(from.top_p);
-  to->set_top_k(from.top_k);
-  to->set_min_p(from.min_p);
-  to->set_presence_penalty(from.presence_penalty);
-  to->set_frequency_penalty(from.frequency_penalty);
-  to->set_repetition_penalty(from.repetition_penalty);
-  to->set_seed(from.seed);
-  to->set_min_tokens(static_cast<uint32_t>(from.min_tokens));
-  for (TokenId token : from.stop_token_ids) {
-    to->add_stop_token_ids(static_cast<uint32_t>(token));
-  }
-  to->set_num_logprobs(from.num_logprobs);
-}
-
-SlotSampling DecodeSampling(const v1::SlotSampling& from) {
-  SlotSampling to;
-  to.temperature = from.temperature();
-  to.top_p = from.top_p();
-  to.top_k = from.top_k();
-  to.min_p = from.min_p();
-  to.presence_penalty = from.presence_penalty();
-  to.frequency_penalty = from.frequency_penalty();
-  to.repetition_penalty = from.repetition_penalty();
-  to.seed = from.seed();
-  to.min_tokens = static_cast<int32_t>(from.min_tokens());
-  to.stop_token_ids.assign(from.stop_token_ids().begin(),
-                           from.stop_token_ids().end());
-  to.num_logprobs = from.num_logprobs();
-  return to;
 }
 
 void EncodeTenant(const TenantLimits& from, v1::RecordedTenant* to) {
@@ -165,7 +133,7 @@ void EncodeRequest(const EngineRequest& request, v1::RecordedRequest* message) {
   const SamplingParams& sampling = request.sampling;
   message->set_request_id(request.request_id);
   EncodeTokens(request.prompt, message->mutable_prompt());
-  EncodeSampling(sampling.slot, message->mutable_sampling());
+  EncodeSlotSampling(sampling.slot, message->mutable_sampling());
   message->set_n(sampling.n);
   message->set_best_of(sampling.best_of);
   message->set_beam_width(sampling.beam_width);
@@ -188,7 +156,8 @@ EngineRequest DecodeRequest(const v1::RecordedRequest& message) {
   SamplingParams& sampling = request.sampling;
   request.request_id = message.request_id();
   request.prompt = DecodeTokens(message.prompt());
-  sampling.slot = DecodeSampling(message.sampling());
+  // Of a file that is damaged a field more or less makes no difference.
+  DecodeSlotSampling(message.sampling(), &sampling.slot).IgnoreError();
   sampling.n = message.n();
   sampling.best_of = message.best_of();
   sampling.beam_width = message.beam_width();

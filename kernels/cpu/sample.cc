@@ -146,9 +146,32 @@ float RawMax(const float* logits, int64_t num_vocab) {
   return result;
 }
 
+float BiasOf(const SampleRow& row, int32_t token_id) {
+  const TokenBias* end = row.biases + row.num_biases;
+  const TokenBias* bias = std::lower_bound(
+      row.biases, end, token_id,
+      [](const TokenBias& b, int32_t id) { return b.token_id < id; });
+  return bias < end && bias->token_id == token_id ? bias->bias : 0;
+}
+
+// -infinity wherever the bits say no, a word at a time.
+void ForbidColumns(const SampleRow& row, int32_t first_id, int64_t num_vocab,
+                   float* out) {
+  const int64_t end_id = first_id + num_vocab;
+  for (int64_t word_idx = first_id / 32; word_idx * 32 < end_id; ++word_idx) {
+    const uint32_t word =
+        word_idx < row.num_allowed_words ? row.allowed[word_idx] : 0;
+    if (word == ~uint32_t{0}) continue;
+    const int64_t first = std::max<int64_t>(word_idx * 32, first_id);
+    const int64_t last = std::min<int64_t>(word_idx * 32 + 32, end_id);
+    for (int64_t id = first; id < last; ++id) {
+      if ((word >> (id % 32) & 1) == 0) out[id - first_id] = kNegInf;
+    }
+  }
+}
+
 // Writes raw / temperature (greedy: raw) and then redoes, from the raw value,
-// the few columns that penalties and masks change: repetition, frequency,
-// presence, as vLLM does.
+// the few columns that biases, penalties and masks change.
 void AdjustRow(const float* raw, const SampleRow& row, int32_t first_id,
                int64_t num_vocab, float* out) {
   const FloatTag d;
@@ -160,10 +183,16 @@ void AdjustRow(const float* raw, const SampleRow& row, int32_t first_id,
     const int64_t n = num_vocab - i;
     StoreUpTo(hn::Div(LoadUpTo(d, raw + i, n), divisor_vec), d, out + i, n);
   }
+  for (int32_t i = 0; i < row.num_biases; ++i) {
+    const int64_t column = int64_t{row.biases[i].token_id} - first_id;
+    if (column < 0 || column >= num_vocab) continue;
+    out[column] = (raw[column] + row.biases[i].bias) / divisor;
+  }
   for (int32_t i = 0; i < row.num_seen; ++i) {
     const int64_t column = int64_t{row.seen[i].token_id} - first_id;
     if (column < 0 || column >= num_vocab) continue;
     float logit = raw[column];
+    if (row.num_biases > 0) logit += BiasOf(row, row.seen[i].token_id);
     logit = logit > 0 ? logit / row.repetition_penalty
                       : logit * row.repetition_penalty;
     logit -= row.frequency_penalty * row.seen[i].output_count;
@@ -174,6 +203,20 @@ void AdjustRow(const float* raw, const SampleRow& row, int32_t first_id,
     const int64_t column = int64_t{row.masked[i]} - first_id;
     if (column >= 0 && column < num_vocab) out[column] = kNegInf;
   }
+  if (row.allowed != nullptr) ForbidColumns(row, first_id, num_vocab, out);
+}
+
+int32_t CountAbove(const float* x, int64_t n, float bar) {
+  const FloatTag d;
+  const int64_t lanes = hn::Lanes(d);
+  const FloatVec bar_vec = hn::Set(d, bar);
+  int64_t count = 0;
+  int64_t i = 0;
+  for (; i + lanes <= n; i += lanes) {
+    count += hn::CountTrue(d, hn::Gt(hn::LoadU(d, x + i), bar_vec));
+  }
+  for (; i < n; ++i) count += x[i] > bar ? 1 : 0;
+  return static_cast<int32_t>(count);
 }
 
 float Max(const float* x, int64_t n) {
@@ -307,7 +350,7 @@ void SampleOneRow(const SampleShardParams& params, int64_t row_idx,
   summary.raw_max = RawMax(raw, num_vocab);
   if (std::isnan(summary.raw_max)) {
     const float nan = summary.raw_max;
-    summary = {nan, nan, nan, nan, nan, -1, nan};
+    summary = {nan, nan, nan, nan, nan, -1, nan, kNegInf, 0};
     std::fill(candidates, candidates + params.num_candidates,
               Candidate{kNegInf, kNegInf, -1});
     return;
@@ -320,6 +363,13 @@ void SampleOneRow(const SampleShardParams& params, int64_t row_idx,
   summary.best_raw_logit = summary.best_token_id < 0
                                ? kNegInf
                                : raw[summary.best_token_id - params.first_id];
+  summary.scored_logit = kNegInf;
+  summary.num_above = 0;
+  if (row.is_scored != 0) {
+    const int64_t column = int64_t{row.scored_id} - params.first_id;
+    if (column >= 0 && column < num_vocab) summary.scored_logit = raw[column];
+    summary.num_above = CountAbove(raw, num_vocab, row.count_above);
+  }
   if (params.num_candidates > 0) {
     TopCandidates(raw, params.first_id, num_vocab, params.num_candidates,
                   scratch, candidates);

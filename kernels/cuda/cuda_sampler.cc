@@ -66,6 +66,11 @@ int32_t FillInput(const SampleShardParams& params,
   return num_seen + num_masked;
 }
 
+// What the kernels do not know of.
+bool IsForHost(const SampleRow& row) {
+  return row.num_biases > 0 || row.allowed != nullptr || row.is_scored != 0;
+}
+
 }  // namespace
 
 CudaSampler::CudaSampler(cudaStream_t stream)
@@ -95,12 +100,13 @@ absl::Status CudaSampler::FinishOnHost(const SampleShardParams& params,
                  params.logits + row_idx * int64_t{params.num_vocab},
                  params.num_vocab * sizeof(float), cudaMemcpyDeviceToHost),
       kOperation);
-  ShardSummary summary;  // the device's own is kept
+  // The device's own is kept where it knows the row's.
+  ShardSummary unused;
   SampleShardParams row = params;
   row.logits = host_logits_.data();
   row.num_rows = 1;
   row.rows = params.rows + row_idx;
-  row.summaries = &summary;
+  row.summaries = IsForHost(*row.rows) ? params.summaries + row_idx : &unused;
   row.candidates = params.candidates + row_idx * int64_t{params.num_candidates};
   SampleShardCpu(row, one_thread_, &scratch_);
   return absl::OkStatus();
@@ -157,9 +163,10 @@ absl::Status CudaSampler::Run(const SampleShardParams& params) {
   split(*host_output_, &summaries, &overflowed, &candidates);
   std::copy_n(summaries, params.num_rows, params.summaries);
   std::copy_n(candidates, num_candidates, params.candidates);
-  if (params.num_candidates <= 0) return absl::OkStatus();
   for (int32_t i = 0; i < params.num_rows; ++i) {
-    if (device.num_candidates > 0 && !overflowed[i]) continue;
+    const bool is_done = params.num_candidates <= 0 ||
+                         (device.num_candidates > 0 && !overflowed[i]);
+    if (is_done && !IsForHost(params.rows[i])) continue;
     QUIRE_RETURN_IF_ERROR(FinishOnHost(params, i));
   }
   return absl::OkStatus();

@@ -237,7 +237,7 @@ __global__ void __launch_bounds__(cuda::kWarp)
   if (threadIdx.x != 0) return;
   ShardSummary& summary = params.summaries[row_idx];
   if (is_bad) {
-    summary = {NAN, NAN, NAN, NAN, NAN, -1, NAN};
+    summary = {NAN, NAN, NAN, NAN, NAN, -1, NAN, -INFINITY, 0};
     return;
   }
   const float* logits = params.logits + row_idx * params.num_vocab;
@@ -247,7 +247,9 @@ __global__ void __launch_bounds__(cuda::kWarp)
              sum,
              best.value,
              best.id,
-             best.id < 0 ? -INFINITY : logits[best.id - params.first_id]};
+             best.id < 0 ? -INFINITY : logits[best.id - params.first_id],
+             -INFINITY,
+             0};
 }
 
 struct TopShared {

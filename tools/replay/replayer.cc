@@ -23,7 +23,7 @@ namespace quire {
 namespace {
 
 constexpr char kMagic[] = "quire-recording";
-constexpr uint32_t kFormat = 1;
+constexpr uint32_t kFormat = 2;
 constexpr size_t kNumContextRecords = 12;
 
 // One line about a record.

@@ -221,12 +221,12 @@ absl::Status DecoderOps::Mlp(const DecoderLayer& layer, const void* x,
                       backend_.partial_dtype());
 }
 
-absl::Status DecoderOps::GatherSampled(const BatchInput& batch) {
+absl::Status DecoderOps::GatherSampled(const int32_t* rows, int32_t num_rows) {
   return backend_.GatherRows({.x = activations_.residual,
-                              .rows = batch.sample_rows,
+                              .rows = rows,
                               .out = activations_.sampled,
                               .width = config_.hidden_size,
-                              .num_rows = batch.num_samples});
+                              .num_rows = num_rows});
 }
 
 absl::Status DecoderOps::NormSampled(const NormWeights& weights,

@@ -61,8 +61,8 @@ class DecoderOps {
   absl::Status Mlp(const DecoderLayer& layer, const void* x,
                    int32_t num_tokens);
 
-  // sampled [R, hidden_size] = the rows of `residual` whose logits are wanted.
-  absl::Status GatherSampled(const BatchInput& batch);
+  // sampled [R, hidden_size] = these rows of `residual`, in device memory.
+  absl::Status GatherSampled(const int32_t* rows, int32_t num_rows);
   // out [R, hidden_size] = norm(sampled).
   absl::Status NormSampled(const NormWeights& weights, int32_t num_samples,
                            void* out);

@@ -142,6 +142,8 @@ class Gpt2 final : public Model {
 
   absl::StatusOr<const float*> Forward(const BatchInput& batch,
                                        const KvCache& cache) override;
+  absl::StatusOr<const float*> Logits(const int32_t* rows,
+                                      int32_t num_rows) override;
 
   VocabShard vocab_shard() const override { return ops_->shape().vocab; }
   KvLayout kv_layout(int32_t block_size) const override {
@@ -179,13 +181,19 @@ absl::StatusOr<const float*> Gpt2::Forward(const BatchInput& batch,
     QUIRE_RETURN_IF_ERROR(ops_->AddNorm(layer.mlp_norm, batch.num_tokens));
     QUIRE_RETURN_IF_ERROR(ops_->Mlp(layer, act.normed, batch.num_tokens));
   }
-  if (batch.num_samples == 0) return act.logits;
+  if (batch.num_samples + batch.num_prompt_rows == 0) return act.logits;
   QUIRE_RETURN_IF_ERROR(ops_->Add(batch.num_tokens));
-  QUIRE_RETURN_IF_ERROR(ops_->GatherSampled(batch));
-  QUIRE_RETURN_IF_ERROR(ops_->NormSampled(weights_.final_norm,
-                                          batch.num_samples, act.head_input));
+  return Logits(batch.sample_rows, batch.num_samples);
+}
+
+absl::StatusOr<const float*> Gpt2::Logits(const int32_t* rows,
+                                          int32_t num_rows) {
+  const Activations& act = ops_->activations();
+  if (num_rows == 0) return act.logits;
+  QUIRE_RETURN_IF_ERROR(ops_->GatherSampled(rows, num_rows));
   QUIRE_RETURN_IF_ERROR(
-      ops_->Logits(*weights_.head, act.head_input, batch.num_samples));
+      ops_->NormSampled(weights_.final_norm, num_rows, act.head_input));
+  QUIRE_RETURN_IF_ERROR(ops_->Logits(*weights_.head, act.head_input, num_rows));
   return act.logits;
 }
 

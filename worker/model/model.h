@@ -34,6 +34,9 @@ struct BatchInput {
   const int32_t* context_lens = nullptr;  // [S]
   const int32_t* seq_slots = nullptr;     // [S] rows of block_tables
   const int32_t* sample_rows = nullptr;   // [R] tokens whose logits are wanted
+  // [P] tokens whose logits Model::Logits is asked for after Forward.
+  const int32_t* prompt_rows = nullptr;
+  int32_t num_prompt_rows = 0;            // P
   const ChoiceRow* choices = nullptr;     // [R] for Backend::ChooseTokens
   const int32_t* block_tables = nullptr;  // [max_num_seqs, max_blocks_per_seq]
   int32_t max_blocks_per_seq = 0;
@@ -75,6 +78,12 @@ class Model {
   // REQUIRES: sizes within the limits given at creation.
   virtual absl::StatusOr<const float*> Forward(const BatchInput& batch,
                                                const KvCache& cache) = 0;
+
+  // Logits [num_rows, vocab_shard().num_ids] f32 of some of the last batch's
+  // prompt_rows, in the memory of Forward's. REQUIRES: the last call of Forward
+  // succeeded, num_rows <= max_num_seqs.
+  virtual absl::StatusOr<const float*> Logits(const int32_t* rows,
+                                              int32_t num_rows) = 0;
 
   virtual VocabShard vocab_shard() const = 0;
   // Layout of this rank's cache for the given block size.

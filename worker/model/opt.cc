@@ -90,6 +90,8 @@ class Opt final : public Model {
 
   absl::StatusOr<const float*> Forward(const BatchInput& batch,
                                        const KvCache& cache) override;
+  absl::StatusOr<const float*> Logits(const int32_t* rows,
+                                      int32_t num_rows) override;
 
   VocabShard vocab_shard() const override { return ops_->shape().vocab; }
   KvLayout kv_layout(int32_t block_size) const override {
@@ -108,7 +110,7 @@ class Opt final : public Model {
   absl::Status RunPostNorm(int32_t layer_idx, const BatchInput& batch,
                            const KvCache& cache);
   absl::Status Embed(const BatchInput& batch);
-  absl::Status Head(const BatchInput& batch);
+  absl::Status Head(const int32_t* rows, int32_t num_rows);
 
   std::unique_ptr<DecoderOps> ops_;
   OptWeights weights_;
@@ -124,7 +126,16 @@ absl::StatusOr<const float*> Opt::Forward(const BatchInput& batch,
                               ? RunPreNorm(i, batch, cache)
                               : RunPostNorm(i, batch, cache));
   }
-  if (batch.num_samples > 0) QUIRE_RETURN_IF_ERROR(Head(batch));
+  const bool needs_rows = batch.num_samples + batch.num_prompt_rows > 0;
+  if (needs_rows && ops_->config().pre_norm) {
+    QUIRE_RETURN_IF_ERROR(ops_->Add(batch.num_tokens));
+  }
+  return Logits(batch.sample_rows, batch.num_samples);
+}
+
+absl::StatusOr<const float*> Opt::Logits(const int32_t* rows,
+                                         int32_t num_rows) {
+  if (num_rows > 0) QUIRE_RETURN_IF_ERROR(Head(rows, num_rows));
   return ops_->activations().logits;
 }
 
@@ -174,24 +185,21 @@ absl::Status Opt::RunPostNorm(int32_t layer_idx, const BatchInput& batch,
   return ops_->AddNormInPlace(layer.mlp_norm, batch.num_tokens);
 }
 
-absl::Status Opt::Head(const BatchInput& batch) {
+absl::Status Opt::Head(const int32_t* rows, int32_t num_rows) {
   const Activations& act = ops_->activations();
-  if (ops_->config().pre_norm) {
-    QUIRE_RETURN_IF_ERROR(ops_->Add(batch.num_tokens));
-  }
-  QUIRE_RETURN_IF_ERROR(ops_->GatherSampled(batch));
+  QUIRE_RETURN_IF_ERROR(ops_->GatherSampled(rows, num_rows));
   if (ops_->config().final_norm) {
     QUIRE_RETURN_IF_ERROR(
-        ops_->NormSampled(weights_.final_norm, batch.num_samples, act.sampled));
+        ops_->NormSampled(weights_.final_norm, num_rows, act.sampled));
   }
   const void* x = act.sampled;
   if (weights_.project_out != nullptr) {
     QUIRE_RETURN_IF_ERROR(
         ops_->Multiply(*weights_.project_out, /*bias=*/nullptr, act.sampled,
-                       act.head_input, backend_.dtype(), batch.num_samples));
+                       act.head_input, backend_.dtype(), num_rows));
     x = act.head_input;
   }
-  return ops_->Logits(*weights_.head, x, batch.num_samples);
+  return ops_->Logits(*weights_.head, x, num_rows);
 }
 
 absl::Status LoadEnds(const ModelConfig& config, const RankShape& shape,

@@ -28,7 +28,7 @@ TEST(PlanDigestTest, EqualPlansAreEqual) {
 }
 
 TEST(PlanDigestTest, EveryPartCounts) {
-  std::vector<StepPlan> plans(17, Plan());
+  std::vector<StepPlan> plans(23, Plan());
   plans[1].identity.step_id = StepId(4);
   plans[2].resync = true;
   plans[3].released = {SlotId(9)};
@@ -45,6 +45,12 @@ TEST(PlanDigestTest, EveryPartCounts) {
   plans[14].decodes = {SlotId(1)};
   plans[15].chunks[0].sample = false;
   plans[16].mappings = {{CacheRowId(1), 2}};
+  plans[17].masks = {{SlotId(1), {1}}};
+  plans[18].admitted[0].sampling.logit_bias = {{4, 1}};
+  plans[19].admitted[0].sampling.bad_words = {{4}};
+  plans[20].admitted[0].sampling.allowed_token_ids = {4};
+  plans[21].admitted[0].sampling.needs_mask = true;
+  plans[22].admitted[0].sampling.num_prompt_logprobs = 0;
   std::set<uint64_t> digests;
   for (const StepPlan& plan : plans) digests.insert(PlanDigest(plan));
   EXPECT_EQ(digests.size(), plans.size());
@@ -53,7 +59,7 @@ TEST(PlanDigestTest, EveryPartCounts) {
 TEST(PlanDigestTest, SizesFollowTheOrderOfTheParts) {
   const auto sizes = PlanPartSizes(Plan());
   EXPECT_EQ(sizes, (std::array<uint32_t, kNumPlanParts>{0, 0, 0, 1, 0, 1, 0, 0,
-                                                        0, 0, 1, 1}));
+                                                        0, 0, 0, 1, 1}));
 }
 
 }  // namespace

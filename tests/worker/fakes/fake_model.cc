@@ -51,12 +51,12 @@ KvLayout FakeModel::kv_layout(int32_t block_size) const {
 }
 
 void FakeModel::HashRow(const BatchInput& batch, const KvCache& cache,
-                        int32_t seq_idx, float* out) const {
+                        int32_t seq_idx, int32_t num_tokens, float* out) const {
   const int32_t block_size = cache.layout.block_size;
   const int32_t* table =
       batch.block_tables + batch.seq_slots[seq_idx] * batch.max_blocks_per_seq;
   uint64_t hash = 0;
-  for (int32_t i = 0; i < batch.context_lens[seq_idx]; ++i) {
+  for (int32_t i = 0; i < num_tokens; ++i) {
     const float* block = static_cast<const float*>(cache.base) +
                          table[i / block_size] * cache.layout.BlockStride();
     hash =
@@ -97,11 +97,29 @@ absl::StatusOr<const float*> FakeModel::Forward(const BatchInput& batch,
         batch.sample_rows[sample_idx] != batch.query_start[seq + 1] - 1) {
       continue;
     }
-    HashRow(batch, cache, seq, &logits_[int64_t{sample_idx} * shard_.num_ids]);
+    HashRow(batch, cache, seq, batch.context_lens[seq],
+            &logits_[int64_t{sample_idx} * shard_.num_ids]);
     ++sample_idx;
   }
   CHECK_EQ(sample_idx, batch.num_samples);
   if (is_spoilt_ && !logits_.empty()) logits_[0] = std::nanf("");
+  last_batch_ = batch;
+  last_cache_ = cache;
+  return logits_.data();
+}
+
+absl::StatusOr<const float*> FakeModel::Logits(const int32_t* rows,
+                                               int32_t num_rows) {
+  const BatchInput& batch = last_batch_;
+  CHECK_LE(num_rows, limits_.max_num_seqs);
+  for (int32_t i = 0; i < num_rows; ++i) {
+    CHECK(rows[i] >= 0 && rows[i] < batch.num_tokens) << rows[i];
+    int32_t seq = 0;
+    while (batch.query_start[seq + 1] <= rows[i]) ++seq;
+    const int32_t num_after = batch.query_start[seq + 1] - 1 - rows[i];
+    HashRow(batch, last_cache_, seq, batch.context_lens[seq] - num_after,
+            &logits_[int64_t{i} * shard_.num_ids]);
+  }
   return logits_.data();
 }
 

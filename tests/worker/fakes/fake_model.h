@@ -26,6 +26,8 @@ class FakeModel final : public Model {
 
   absl::StatusOr<const float*> Forward(const BatchInput& batch,
                                        const KvCache& cache) override;
+  absl::StatusOr<const float*> Logits(const int32_t* rows,
+                                      int32_t num_rows) override;
   VocabShard vocab_shard() const override { return shard_; }
   KvLayout kv_layout(int32_t block_size) const override;
   int64_t weight_bytes() const override { return 1000; }
@@ -37,13 +39,16 @@ class FakeModel final : public Model {
   int32_t max_seqs_seen() const { return max_seqs_seen_; }
 
  private:
+  // The logits after the first `num_tokens` tokens of a sequence.
   void HashRow(const BatchInput& batch, const KvCache& cache, int32_t seq_idx,
-               float* out) const;
+               int32_t num_tokens, float* out) const;
 
   Collective* const collective_;
   const StepLimits limits_;
   VocabShard shard_;
   std::vector<float> logits_;
+  BatchInput last_batch_;
+  KvCache last_cache_;
   bool is_spoilt_ = false;
   int32_t max_tokens_seen_ = 0;
   int32_t max_seqs_seen_ = 0;
