@@ -3,6 +3,7 @@
 #include <type_traits>
 
 #include "kernels/cuda/norm.h"
+#include "kernels/cuda/norm_row.cuh"
 #include "kernels/cuda/overlapped_launch.cuh"
 #include "kernels/cuda/vector.cuh"
 
@@ -11,38 +12,9 @@ namespace {
 
 using Bf16 = __nv_bfloat16;
 
-constexpr int kMaxThreads = 1024;
-
-struct Moments {
-  float mean;
-  float scale;  // 1 / sqrt(variance + epsilon)
-};
-
-template <typename T, int kLanes>
-__device__ __forceinline__ void Finish(const Moments& moments, const T* weight,
-                                       const T* bias, float (&v)[kLanes],
-                                       T* out) {
-#pragma unroll
-  for (int j = 0; j < kLanes; ++j) {
-    v[j] = (v[j] - moments.mean) * moments.scale;
-  }
-  float w[kLanes];
-  if (weight != nullptr) {
-    cuda::Load(weight, w);
-#pragma unroll
-    for (int j = 0; j < kLanes; ++j) v[j] *= w[j];
-  }
-  if (bias != nullptr) {
-    cuda::Load(bias, w);
-#pragma unroll
-    for (int j = 0; j < kLanes; ++j) v[j] += w[j];
-  }
-  cuda::Store(v, out);
-}
-
 // Rows that are held in registers: kPieces vectors of kLanes a thread.
 template <typename X, typename T, int kLanes, int kPieces>
-__global__ void __launch_bounds__(kMaxThreads)
+__global__ void __launch_bounds__(norm::kMaxThreads)
     NormKernel(const __grid_constant__ NormParams params) {
   __shared__ float shared[cuda::kWarp];
   LetNextKernelBegin();
@@ -61,54 +33,18 @@ __global__ void __launch_bounds__(kMaxThreads)
     cuda::Load(x + at, v[p]);
     if (residual != nullptr) cuda::Load(residual + at, r[p]);
   }
-  float sum = 0.0f;
 #pragma unroll
   for (int p = 0; p < kPieces; ++p) {
     const int at = (p * blockDim.x + threadIdx.x) * kLanes;
-    if (at >= params.width) continue;
-    if (residual != nullptr) {
-#pragma unroll
-      for (int j = 0; j < kLanes; ++j) {
-        v[p][j] = cuda::ToFloat(cuda::FromFloat<T>(v[p][j] + r[p][j]));
-      }
-      cuda::Store(v[p], residual + at);
-    }
-#pragma unroll
-    for (int j = 0; j < kLanes; ++j) sum += v[p][j];
+    if (at >= params.width || residual == nullptr) continue;
+    norm::AddResidual(r[p], residual + at, v[p]);
   }
-  Moments moments = {0.0f, 0.0f};
-  if (params.kind == NormKind::kLayer) {
-    moments.mean = cuda::BlockSum(sum, shared) / params.width;
-  }
-  float squares = 0.0f;
-#pragma unroll
-  for (int p = 0; p < kPieces; ++p) {
-    if ((p * blockDim.x + threadIdx.x) * kLanes < params.width) {
-#pragma unroll
-      for (int j = 0; j < kLanes; ++j) {
-        const float d = v[p][j] - moments.mean;
-        squares = fmaf(d, d, squares);
-      }
-    }
-  }
-  const float variance = cuda::BlockSum(squares, shared) / params.width;
-  moments.scale = 1.0f / sqrtf(variance + params.epsilon);
-  const T* weight = static_cast<const T*>(params.weight);
-  const T* bias = static_cast<const T*>(params.bias);
-  T* out = static_cast<T*>(params.out) + row;
-#pragma unroll
-  for (int p = 0; p < kPieces; ++p) {
-    const int at = (p * blockDim.x + threadIdx.x) * kLanes;
-    if (at < params.width) {
-      Finish(moments, weight == nullptr ? nullptr : weight + at,
-             bias == nullptr ? nullptr : bias + at, v[p], out + at);
-    }
-  }
+  norm::NormRow<T>(params, v, static_cast<T*>(params.out) + row, shared);
 }
 
 // Rows of any width and alignment, read as often as it takes.
 template <typename X, typename T>
-__global__ void __launch_bounds__(kMaxThreads)
+__global__ void __launch_bounds__(norm::kMaxThreads)
     NormAnyKernel(const __grid_constant__ NormParams params) {
   __shared__ float shared[cuda::kWarp];
   LetNextKernelBegin();
@@ -129,7 +65,7 @@ __global__ void __launch_bounds__(kMaxThreads)
     }
     sum += value(i);
   }
-  Moments moments = {0.0f, 0.0f};
+  norm::Moments moments = {0.0f, 0.0f};
   if (params.kind == NormKind::kLayer) {
     moments.mean = cuda::BlockSum(sum, shared) / params.width;
   }
@@ -145,44 +81,34 @@ __global__ void __launch_bounds__(kMaxThreads)
   T* out = static_cast<T*>(params.out) + row;
   for (int i = threadIdx.x; i < params.width; i += blockDim.x) {
     float v[1] = {value(i)};
-    Finish(moments, weight == nullptr ? nullptr : weight + i,
-           bias == nullptr ? nullptr : bias + i, v, out + i);
+    norm::Finish(moments, weight == nullptr ? nullptr : weight + i,
+                 bias == nullptr ? nullptr : bias + i, v, out + i);
   }
-}
-
-int RoundUpToWarps(int64_t threads) {
-  return static_cast<int>((threads + cuda::kWarp - 1) / cuda::kWarp) *
-         cuda::kWarp;
 }
 
 template <typename X, typename T>
 cudaError_t Norm(const NormParams& params, cudaStream_t stream) {
   constexpr int kLanes = cuda::kLanes<T>;
-  const bool aligned =
-      cuda::IsAligned16(params.x) && cuda::IsAligned16(params.residual) &&
-      cuda::IsAligned16(params.weight) && cuda::IsAligned16(params.bias) &&
-      cuda::IsAligned16(params.out) && params.width % kLanes == 0 &&
-      params.group_stride % kLanes == 0;
-  const int64_t vectors = params.width / kLanes;
   const auto launch = [&]<int kPieces>(std::integral_constant<int, kPieces>) {
     return LaunchOverlapped(
         NormKernel<X, T, kLanes, kPieces>, dim3(params.num_tokens),
-        dim3(RoundUpToWarps((vectors + kPieces - 1) / kPieces)), 0, stream,
-        params);
+        dim3(norm::ThreadsFor<T>(params.width)), 0, stream, params);
   };
-  if (aligned && vectors <= 256) {
-    return launch(std::integral_constant<int, 1>());
-  }
-  if (aligned && vectors <= 2 * kMaxThreads) {
-    return launch(std::integral_constant<int, 2>());
-  }
-  if (aligned && vectors <= 4 * kMaxThreads) {
-    return launch(std::integral_constant<int, 4>());
+  switch (norm::IsAligned<T>(params) ? norm::PiecesFor<T>(params.width) : 0) {
+    case 1:
+      return launch(std::integral_constant<int, 1>());
+    case 2:
+      return launch(std::integral_constant<int, 2>());
+    case 4:
+      return launch(std::integral_constant<int, 4>());
+    default:
+      break;
   }
   const int64_t threads =
-      params.width < kMaxThreads ? params.width : kMaxThreads;
+      params.width < norm::kMaxThreads ? params.width : norm::kMaxThreads;
   return LaunchOverlapped(NormAnyKernel<X, T>, dim3(params.num_tokens),
-                          dim3(RoundUpToWarps(threads)), 0, stream, params);
+                          dim3(norm::RoundUpToWarps(threads)), 0, stream,
+                          params);
 }
 
 }  // namespace
