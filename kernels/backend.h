@@ -150,6 +150,7 @@ class Backend {
   virtual absl::Status SwapInBlocks(const BlockCopyParams& params) = 0;
   virtual absl::Status SampleShard(const SampleShardParams& params) = 0;
   virtual absl::Status ChooseTokens(const ChooseTokensParams& params) = 0;
+  virtual absl::Status MergeChoices(const MergeChoicesParams& params) = 0;
   virtual absl::Status CopyRuns(const CopyRunsParams& params) = 0;
 
   // Whether operations return before they ran, so that the caller gains by

@@ -113,6 +113,15 @@ enum ChoiceError : int32_t {
   kLogitsOverflow = -3,   // a logit is infinite at this temperature
 };
 
+// What a shard of the vocabulary says of a row that the device chooses. The
+// sign of a zero does not matter, so that ranks may lose it on the way.
+struct ShardChoice {
+  float best;        // largest logit + noise (greedy: largest logit), scaled
+  int32_t token_id;  // whose it is; the lowest id on a tie; -1: none
+  float max;         // largest logit / temperature
+  int32_t is_bad;    // 1: a logit is NaN or +infinity
+};
+
 // The same token as SampleShard's best_token_id. All arrays are device memory.
 struct ChooseTokensParams {
   const float* logits;    // [num_rows, num_vocab]
@@ -121,7 +130,40 @@ struct ChooseTokensParams {
   int32_t* by_slot;       // [slots] out: the token again, at its row's slot
   int32_t num_vocab;
   int32_t num_rows;
+  // Of a shard among others: the token id of column 0, and what it says of each
+  // row, in place of tokens and by_slot. Rows of padding are not written.
+  int32_t first_id = 0;
+  ShardChoice* choices = nullptr;  // [num_rows] out
 };
+
+// From the shards' choices, in the order of their ids, to tokens: the same as
+// of the whole vocabulary in one. All arrays are device memory.
+struct MergeChoicesParams {
+  const ShardChoice* choices;  // [num_shards, num_rows]
+  const ChoiceRow* rows;       // [num_rows]
+  int32_t* tokens;             // [num_rows] out, or a ChoiceError
+  int32_t* by_slot;            // [slots] out
+  int32_t num_shards;
+  int32_t num_rows;
+};
+
+// The token of one row, whose choices are `stride` apart.
+constexpr int32_t MergedToken(const ShardChoice* choices, int32_t num_shards,
+                              int64_t stride) {
+  ShardChoice best = choices[0];
+  for (int32_t shard = 1; shard < num_shards; ++shard) {
+    const ShardChoice& other = choices[shard * stride];
+    best.is_bad |= other.is_bad;
+    if (other.max > best.max) best.max = other.max;
+    if (other.token_id >= 0 && (best.token_id < 0 || other.best > best.best)) {
+      best.best = other.best;
+      best.token_id = other.token_id;
+    }
+  }
+  if (best.is_bad != 0) return kLogitsNotFinite;
+  if (best.max > 3.402823466e38f) return kLogitsOverflow;
+  return best.token_id < 0 ? int32_t{kNoToken} : best.token_id;
+}
 
 }  // namespace quire
 

@@ -310,6 +310,11 @@ absl::Status CpuBackend::ChooseTokens(const ChooseTokensParams& params) {
   return absl::OkStatus();
 }
 
+absl::Status CpuBackend::MergeChoices(const MergeChoicesParams& params) {
+  MergeChoicesCpu(params);
+  return absl::OkStatus();
+}
+
 absl::Status CpuBackend::CopyRuns(const CopyRunsParams& params) {
   CopyRunsCpu(params);
   return absl::OkStatus();

@@ -415,6 +415,11 @@ int32_t TokenOf(const ShardSummary& summary) {
   return summary.best_token_id < 0 ? int32_t{kNoToken} : summary.best_token_id;
 }
 
+ShardChoice ChoiceOf(const ShardSummary& summary) {
+  return {summary.best_noisy, summary.best_token_id, summary.max,
+          std::isnan(summary.raw_max) ? 1 : 0};
+}
+
 }  // namespace
 
 void ChooseTokensCpu(const ChooseTokensParams& params, const ThreadTeam& team,
@@ -434,6 +439,7 @@ void ChooseTokensCpu(const ChooseTokensParams& params, const ThreadTeam& team,
     }
     SampleShardParams some = {};
     some.logits = params.logits + int64_t{begin} * params.num_vocab;
+    some.first_id = params.first_id;
     some.num_vocab = params.num_vocab;
     some.num_rows = count;
     some.rows = rows;
@@ -442,9 +448,23 @@ void ChooseTokensCpu(const ChooseTokensParams& params, const ThreadTeam& team,
     for (int32_t i = 0; i < count; ++i) {
       const int32_t slot = params.rows[begin + i].slot;
       if (slot < 0) continue;
+      if (params.choices != nullptr) {
+        params.choices[begin + i] = ChoiceOf(summaries[i]);
+        continue;
+      }
       params.tokens[begin + i] = TokenOf(summaries[i]);
       params.by_slot[slot] = params.tokens[begin + i];
     }
+  }
+}
+
+void MergeChoicesCpu(const MergeChoicesParams& params) {
+  for (int32_t i = 0; i < params.num_rows; ++i) {
+    const int32_t slot = params.rows[i].slot;
+    if (slot < 0) continue;
+    params.tokens[i] =
+        MergedToken(params.choices + i, params.num_shards, params.num_rows);
+    params.by_slot[slot] = params.tokens[i];
   }
 }
 

@@ -20,6 +20,9 @@ void SampleShardCpu(const SampleShardParams& params, const ThreadTeam& team,
 void ChooseTokensCpu(const ChooseTokensParams& params, const ThreadTeam& team,
                      ThreadScratch* scratch);
 
+// Allocates nothing.
+void MergeChoicesCpu(const MergeChoicesParams& params);
+
 }  // namespace quire
 
 #endif  // KERNELS_CPU_SAMPLE_H_

@@ -62,12 +62,16 @@ __device__ void Combine(const ChooseTokensParams& params, const Workspace& work,
   max = cuda::WarpMax(max);
   is_bad = __any_sync(0xffffffffu, is_bad);
   if (lane != 0) return;
+  work.arrivals[row_idx] = 0;
+  if (params.choices != nullptr) {
+    params.choices[row_idx] = {best.value, best.id, max, is_bad ? 1 : 0};
+    return;
+  }
   int32_t token = best.id < 0 ? int32_t{kNoToken} : best.id;
   if (max == INFINITY) token = kLogitsOverflow;
   if (is_bad) token = kLogitsNotFinite;
   params.tokens[row_idx] = token;
   params.by_slot[row.slot] = token;
-  work.arrivals[row_idx] = 0;
 }
 
 // A block a piece and row. Which block comes last varies, the token does not.
@@ -98,7 +102,7 @@ __global__ void __launch_bounds__(kThreads)
 #pragma unroll
     for (int i = 0; i < kPerThread; ++i) max = fmaxf(max, columns.raw[i]);
     mine.max = cuda::BlockMax(max, shared.floats) / row.divisor;
-    mine.best = sampling::FindBest(row, /*first_id=*/0, piece,
+    mine.best = sampling::FindBest(row, params.first_id, piece,
                                    1.0f / row.divisor, columns.raw, &shared);
   }
   if (threadIdx.x == 0) {
@@ -111,6 +115,20 @@ __global__ void __launch_bounds__(kThreads)
   if (is_last && threadIdx.x < cuda::kWarp) {
     Combine(params, work, choice, row_idx);
   }
+}
+
+__global__ void __launch_bounds__(kThreads)
+    MergeChoicesKernel(const __grid_constant__ MergeChoicesParams params) {
+  LetNextKernelBegin();
+  WaitForEarlierKernels();
+  const int32_t row_idx = blockIdx.x * kThreads + threadIdx.x;
+  if (row_idx >= params.num_rows) return;
+  const int32_t slot = params.rows[row_idx].slot;
+  if (slot < 0) return;
+  const int32_t token =
+      MergedToken(params.choices + row_idx, params.num_shards, params.num_rows);
+  params.tokens[row_idx] = token;
+  params.by_slot[slot] = token;
 }
 
 }  // namespace
@@ -132,6 +150,14 @@ cudaError_t LaunchChooseTokensCuda(const ChooseTokensParams& params,
   const dim3 grid(work.num_pieces, params.num_rows);
   return LaunchOverlapped(ChooseTokensKernel, grid, dim3(kThreads), 0, stream,
                           params, work);
+}
+
+cudaError_t LaunchMergeChoicesCuda(const MergeChoicesParams& params,
+                                   cudaStream_t stream) {
+  if (params.num_rows <= 0) return cudaSuccess;
+  return LaunchOverlapped(MergeChoicesKernel,
+                          dim3((params.num_rows + kThreads - 1) / kThreads),
+                          dim3(kThreads), 0, stream, params);
 }
 
 }  // namespace quire

@@ -22,6 +22,10 @@ cudaError_t LaunchChooseTokensCuda(const ChooseTokensParams& params,
                                    void* workspace, int32_t max_rows,
                                    cudaStream_t stream);
 
+// One thread a row.
+cudaError_t LaunchMergeChoicesCuda(const MergeChoicesParams& params,
+                                   cudaStream_t stream);
+
 }  // namespace quire
 
 #endif  // KERNELS_CUDA_CHOOSE_TOKENS_H_

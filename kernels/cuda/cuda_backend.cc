@@ -126,6 +126,9 @@ class CudaBackend final : public Backend {
   }
   absl::Status SampleShard(const SampleShardParams& params) override;
   absl::Status ChooseTokens(const ChooseTokensParams& params) override;
+  absl::Status MergeChoices(const MergeChoicesParams& params) override {
+    return Launch("merging choices", LaunchMergeChoicesCuda, params);
+  }
   absl::Status CopyRuns(const CopyRunsParams& params) override;
 
   bool is_asynchronous() const override { return true; }

@@ -8,13 +8,16 @@
 #include <cstdint>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "kernels/dtype.h"
+#include "kernels/elementwise.h"
 
 namespace quire {
 
-// Thread-compatible: the executor thread is the sole caller. AllReduceSum takes
-// memory of the backend's device, and on CUDA is enqueued on its stream; the
-// others take memory that the host reaches, and are done when they return.
+// Thread-compatible: the executor thread is the sole caller. AllReduceSum,
+// AllReduceNorm and EnqueueAllGather take memory of the backend's device, and
+// on CUDA are enqueued on its stream and may be recorded there; the others take
+// memory that the host reaches, and are done when they return.
 // Unavailable when a peer is lost or does not answer in time: the group is
 // over, every later call fails too.
 class Collective {
@@ -29,6 +32,25 @@ class Collective {
   // than two ranks keep to the order in deterministic mode only.)
   virtual absl::Status AllReduceSum(void* data, int64_t num_elements,
                                     DType dtype) = 0;
+
+  // AllReduceSum of norm.x, then Backend::Norm, in one operation; what norm.x
+  // holds afterwards means nothing. False, and nothing is done, where the two
+  // are no slower. `dtype` is the backend's.
+  virtual absl::StatusOr<bool> AllReduceNorm(const NormParams& /*norm*/,
+                                             DType /*dtype*/) {
+    return false;
+  }
+
+  // AllGather between devices. Words of -0.0 may arrive as 0.0.
+  // REQUIRES: `bytes` is a multiple of 4.
+  virtual absl::Status EnqueueAllGather(const void* in, void* out,
+                                        int64_t bytes) {
+    return AllGather(in, out, bytes);
+  }
+
+  // Why the group is over, or OK. What was enqueued and has run by now means
+  // nothing if it is. Any thread may ask.
+  virtual absl::Status status() const { return absl::OkStatus(); }
 
   // out[r] = rank r's in. `in` may be out's own part.
   // in: [bytes], out: [world_size, bytes].

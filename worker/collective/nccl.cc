@@ -93,18 +93,22 @@ class NcclCollective final : public Collective {
 
   absl::Status AllReduceSum(void* data, int64_t num_elements,
                             DType dtype) override;
+  absl::Status EnqueueAllGather(const void* in, void* out,
+                                int64_t bytes) override;
+  absl::Status status() const override {
+    absl::MutexLock lock(&mutex_);
+    return broken_;
+  }
   absl::Status AllGather(const void* in, void* out, int64_t bytes) override {
-    QUIRE_RETURN_IF_ERROR(CheckGroup());
+    QUIRE_RETURN_IF_ERROR(status());
     return host_->AllGather(in, out, bytes);
   }
   absl::Status Barrier() override {
-    QUIRE_RETURN_IF_ERROR(CheckGroup());
+    QUIRE_RETURN_IF_ERROR(status());
     return host_->Barrier();
   }
 
  private:
-  // Why the group is over, or OK.
-  absl::Status CheckGroup();
   absl::Status GroupStatus() const;
   // The status of a call that has returned `result`: waits for what is still
   // in progress. REQUIRES: mutex_ is held, which is released meanwhile.
@@ -132,7 +136,7 @@ class NcclCollective final : public Collective {
   const std::unique_ptr<Collective> host_;
   std::unique_ptr<DeviceBuffer> gathered_;  // of GatherAndAdd, if it is used
 
-  absl::Mutex mutex_;
+  mutable absl::Mutex mutex_;
   // What joins and is watched, and never blocks.
   ncclComm_t comm_ ABSL_GUARDED_BY(mutex_) = nullptr;
   // Its copy for operations, if all ranks have one. Written by NCCL's thread.
@@ -155,11 +159,6 @@ NcclCollective::~NcclCollective() {
 absl::Status NcclCollective::GroupStatus() const {
   return options_.group_end == nullptr ? absl::OkStatus()
                                        : options_.group_end->status();
-}
-
-absl::Status NcclCollective::CheckGroup() {
-  absl::MutexLock lock(&mutex_);
-  return broken_;
 }
 
 void NcclCollective::Abort(const absl::Status& cause) {
@@ -311,6 +310,16 @@ absl::Status NcclCollective::AllReduceSum(void* data, int64_t num_elements,
   return Settle(nccl_.AllReduce(data, data, num_elements, NcclType(dtype),
                                 ncclSum, comm(), stream_),
                 "all-reduce", options_.operation_timeout,
+                /*nap=*/absl::ZeroDuration());
+}
+
+absl::Status NcclCollective::EnqueueAllGather(const void* in, void* out,
+                                              int64_t bytes) {
+  if (bytes == 0) return absl::OkStatus();
+  absl::MutexLock lock(&mutex_);
+  QUIRE_RETURN_IF_ERROR(broken_);
+  return Settle(nccl_.AllGather(in, out, bytes, ncclUint8, comm(), stream_),
+                "all-gather", options_.operation_timeout,
                 /*nap=*/absl::ZeroDuration());
 }
 

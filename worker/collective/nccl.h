@@ -45,7 +45,8 @@ void PrepareNcclEnvironment(const std::string& host);
 // size and on where in it an element is: the ranks agree and a run can be
 // repeated, but rows may depend on their batch. is_deterministic gathers and
 // adds in rank order instead, at world_size / 2 times the traffic.
-// AllGather and Barrier are `host`'s, on host memory.
+// EnqueueAllGather is NCCL's too; AllGather and Barrier are `host`'s, on host
+// memory.
 //
 // When a peer is gone, NCCL's kernels wait for it until the group's end is
 // announced, or until NCCL has seen the connection break. Both abort the

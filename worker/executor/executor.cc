@@ -151,13 +151,19 @@ absl::Status Executor::AllocateTokens() {
   for (auto& tokens : host_tokens_) {
     QUIRE_ASSIGN_OR_RETURN(tokens, parts_.backend->AllocateHost(bytes));
   }
+  const int64_t world_size = parts_.collective->world_size();
+  if (world_size == 1) return absl::OkStatus();
+  const int64_t choices = parts_.limits.max_num_seqs * sizeof(ShardChoice);
+  QUIRE_ASSIGN_OR_RETURN(own_choices_, parts_.backend->Allocate(choices));
+  QUIRE_ASSIGN_OR_RETURN(all_choices_,
+                         parts_.backend->Allocate(world_size * choices));
   return absl::OkStatus();
 }
 
 absl::Status Executor::PrepareSteps() {
   if (!parts_.records_decodes) return absl::OkStatus();
   const auto enqueue = [this](const BatchInput& batch) {
-    return Enqueue(batch, /*chooses=*/parts_.collective->world_size() == 1);
+    return Enqueue(batch, /*chooses=*/true);
   };
   QUIRE_RETURN_IF_ERROR(WarmUpSteps(parts_.backend.get(), builder_.get(),
                                     parts_.limits.max_num_batched_tokens,
@@ -173,15 +179,36 @@ absl::StatusOr<const float*> Executor::Enqueue(const BatchInput& batch,
                                                bool chooses) {
   QUIRE_ASSIGN_OR_RETURN(const float* logits,
                          parts_.model->Forward(batch, kv_->view()));
-  if (!chooses) return logits;
-  QUIRE_RETURN_IF_ERROR(parts_.backend->ChooseTokens(
-      {.logits = logits,
-       .rows = batch.choices,
-       .tokens = device_tokens_->as<int32_t>(),
-       .by_slot = builder_->sampled_by_slot(),
-       .num_vocab = parts_.model->vocab_shard().num_ids,
-       .num_rows = batch.num_samples}));
+  if (chooses && batch.num_samples > 0) {
+    QUIRE_RETURN_IF_ERROR(EnqueueChoice(logits, batch));
+  }
   return logits;
+}
+
+absl::Status Executor::EnqueueChoice(const float* logits,
+                                     const BatchInput& batch) {
+  const VocabShard vocab = parts_.model->vocab_shard();
+  const int32_t world_size = parts_.collective->world_size();
+  ChooseTokensParams choose = {.logits = logits,
+                               .rows = batch.choices,
+                               .tokens = device_tokens_->as<int32_t>(),
+                               .by_slot = builder_->sampled_by_slot(),
+                               .num_vocab = vocab.num_ids,
+                               .num_rows = batch.num_samples};
+  if (world_size == 1) return parts_.backend->ChooseTokens(choose);
+  choose.first_id = vocab.first_id;
+  choose.choices = own_choices_->as<ShardChoice>();
+  QUIRE_RETURN_IF_ERROR(parts_.backend->ChooseTokens(choose));
+  QUIRE_RETURN_IF_ERROR(parts_.collective->EnqueueAllGather(
+      own_choices_->data(), all_choices_->data(),
+      batch.num_samples * int64_t{sizeof(ShardChoice)}));
+  return parts_.backend->MergeChoices(
+      {.choices = all_choices_->as<ShardChoice>(),
+       .rows = choose.rows,
+       .tokens = choose.tokens,
+       .by_slot = choose.by_slot,
+       .num_shards = world_size,
+       .num_rows = choose.num_rows});
 }
 
 absl::StatusOr<const float*> Executor::EnqueueSlices(const StepPlan& plan,
@@ -196,8 +223,8 @@ absl::StatusOr<const float*> Executor::EnqueueSlices(const StepPlan& plan,
 }
 
 bool Executor::IsChosenOnDevice(const SlotSampling& sampling) const {
-  return parts_.collective->world_size() == 1 && !NeedsCandidates(sampling) &&
-         sampling.num_logprobs < 0 && !TokenCounts::IsNeeded(sampling) &&
+  return !NeedsCandidates(sampling) && sampling.num_logprobs < 0 &&
+         !TokenCounts::IsNeeded(sampling) &&
          (sampling.min_tokens == 0 || sampling.stop_token_ids.empty());
 }
 
@@ -290,6 +317,8 @@ absl::Status Executor::Finish(StepResult* result) {
   Flight flight = std::move(flights_.front());
   flights_.pop_front();
   QUIRE_RETURN_IF_ERROR(parts_.backend->WaitForMark(flight.mark));
+  // Of a group that is over, the device's work ends and means nothing.
+  QUIRE_RETURN_IF_ERROR(parts_.collective->status());
   // Also what ends with the device's idleness, as of times.
   if (flights_.empty()) QUIRE_RETURN_IF_ERROR(parts_.backend->Synchronize());
   if (!flight.unknown.empty()) QUIRE_RETURN_IF_ERROR(ReadTokens(&flight));

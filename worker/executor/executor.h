@@ -132,6 +132,9 @@ class Executor {
   // The model's work and, if `chooses`, the choice of tokens; yields the
   // logits.
   absl::StatusOr<const float*> Enqueue(const BatchInput& batch, bool chooses);
+  // The tokens of the logits' rows, of all ranks' shards: the ranks exchange
+  // their shards' best, on the device.
+  absl::Status EnqueueChoice(const float* logits, const BatchInput& batch);
   absl::StatusOr<const float*> EnqueueSlices(const StepPlan& plan,
                                              bool chooses);
   // Whether the device alone chooses tokens as these parameters say.
@@ -154,6 +157,10 @@ class Executor {
   std::unique_ptr<StepRecordings> recordings_;   // null: none
   std::unique_ptr<DeviceBuffer> device_tokens_;  // [max_num_seqs]
   std::unique_ptr<DeviceBuffer> host_tokens_[kMaxFlights];
+  // Of groups: what this rank's shard says, [max_num_seqs], and all ranks',
+  // [world_size, rows].
+  std::unique_ptr<DeviceBuffer> own_choices_;
+  std::unique_ptr<DeviceBuffer> all_choices_;
   std::deque<Flight> flights_;  // in the order of their beginning
   std::vector<Flight> landed_;  // to be used again, for their vectors
   int32_t next_mark_ = 0;

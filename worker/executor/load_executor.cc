@@ -113,20 +113,20 @@ std::optional<int32_t> NamedGpu(const DeviceOptions& options) {
 }
 
 absl::StatusOr<std::unique_ptr<Backend>> CreateBackend(
-    const DeviceOptions& device, DType dtype, int32_t gpu, int32_t world_size,
+    const DeviceOptions& device, DType dtype, int32_t gpu,
     int32_t num_local_ranks) {
   if (IsCuda(device)) {
-    // What one rank hands to nobody is rounded as it is stored, unless results
-    // are to be those of a group: half the bytes, and the library's faster
-    // products.
-    const bool is_rounded = world_size == 1 && !device.deterministic;
-    return CreateCudaBackend({.dtype = dtype,
-                              .partial_dtype = is_rounded ? dtype : DType::kF32,
-                              .device = gpu,
-                              .is_deterministic = device.deterministic,
-                              .gemm_cache_path = device.gemm_cache,
-                              .has_skinny_gemm = device.skinny_gemm,
-                              .times_operations = device.times_operations});
+    // Rounded as they are stored, partial sums are half the bytes between ranks
+    // and come from the library's faster products. Not where the results of
+    // groups of any size are to be alike.
+    return CreateCudaBackend(
+        {.dtype = dtype,
+         .partial_dtype = device.deterministic ? DType::kF32 : dtype,
+         .device = gpu,
+         .is_deterministic = device.deterministic,
+         .gemm_cache_path = device.gemm_cache,
+         .has_skinny_gemm = device.skinny_gemm,
+         .times_operations = device.times_operations});
   }
   CpuBackendOptions options;
   options.dtype = dtype;
@@ -213,9 +213,8 @@ absl::StatusOr<std::unique_ptr<Executor>> LoadExecutor(
   // A GPU is one rank's alone; the host's memory is shared.
   parts.num_local_ranks = IsCuda(device) ? 1 : seat.num_ranks;
   const int32_t gpu = NamedGpu(device).value_or(seat.index);
-  QUIRE_ASSIGN_OR_RETURN(
-      parts.backend,
-      CreateBackend(device, dtype, gpu, spec.world_size, seat.num_ranks));
+  QUIRE_ASSIGN_OR_RETURN(parts.backend,
+                         CreateBackend(device, dtype, gpu, seat.num_ranks));
   QUIRE_ASSIGN_OR_RETURN(
       parts.collective,
       JoinGroup(device, spec, gpu, seat.num_ranks, parts.backend.get(), board));
@@ -231,8 +230,8 @@ absl::StatusOr<std::unique_ptr<Executor>> LoadExecutor(
   parts.block_size = spec.block_size;
   parts.virtual_page_bytes = spec.virtual_page_bytes;
   parts.vocab_size = config.vocab_size;
-  parts.records_decodes = IsCuda(device) && spec.world_size == 1 &&
-                          !device.enforce_eager && !device.times_operations;
+  parts.records_decodes =
+      IsCuda(device) && !device.enforce_eager && !device.times_operations;
   return Executor::Create(std::move(parts), clock);
 }
 

@@ -81,21 +81,43 @@ absl::Status DecoderOps::Embed(const DeviceBuffer& table,
                       backend_.dtype());
 }
 
+NormParams DecoderOps::ParamsOf(const NormWeights& weights, const void* x,
+                                DType x_dtype, void* residual, void* out,
+                                int32_t num_rows) const {
+  return {.kind = config_.norm == NormType::kRms ? NormKind::kRms
+                                                 : NormKind::kLayer,
+          .x = x,
+          .x_dtype = x_dtype,
+          .residual = residual,
+          .weight = DataOf(weights.weight),
+          .bias = DataOf(weights.bias),
+          .out = out,
+          .epsilon = config_.norm_epsilon,
+          .width = config_.hidden_size,
+          .num_tokens = num_rows};
+}
+
 absl::Status DecoderOps::Norm(const NormWeights& weights, const void* x,
                               DType x_dtype, void* residual, void* out,
                               int32_t num_rows) {
-  return backend_.Norm({.kind = config_.norm == NormType::kRms
-                                    ? NormKind::kRms
-                                    : NormKind::kLayer,
-                        .x = x,
-                        .x_dtype = x_dtype,
-                        .residual = residual,
-                        .weight = DataOf(weights.weight),
-                        .bias = DataOf(weights.bias),
-                        .out = out,
-                        .epsilon = config_.norm_epsilon,
-                        .width = config_.hidden_size,
-                        .num_tokens = num_rows});
+  return backend_.Norm(ParamsOf(weights, x, x_dtype, residual, out, num_rows));
+}
+
+absl::Status DecoderOps::AddNormTo(const NormWeights& weights,
+                                   int32_t num_tokens, void* out) {
+  const NormParams params =
+      ParamsOf(weights, activations_.partial, backend_.partial_dtype(),
+               activations_.residual, out, num_tokens);
+  if (is_partial_unsummed_) {
+    QUIRE_ASSIGN_OR_RETURN(const bool is_done,
+                           collective_.AllReduceNorm(params, backend_.dtype()));
+    if (is_done) {
+      is_partial_unsummed_ = false;
+      return absl::OkStatus();
+    }
+    QUIRE_RETURN_IF_ERROR(SumPartial(num_tokens));
+  }
+  return backend_.Norm(params);
 }
 
 absl::Status DecoderOps::NormResidual(const NormWeights& weights,
@@ -106,17 +128,16 @@ absl::Status DecoderOps::NormResidual(const NormWeights& weights,
 
 absl::Status DecoderOps::AddNorm(const NormWeights& weights,
                                  int32_t num_tokens) {
-  return Norm(weights, activations_.partial, backend_.partial_dtype(),
-              activations_.residual, activations_.normed, num_tokens);
+  return AddNormTo(weights, num_tokens, activations_.normed);
 }
 
 absl::Status DecoderOps::AddNormInPlace(const NormWeights& weights,
                                         int32_t num_tokens) {
-  return Norm(weights, activations_.partial, backend_.partial_dtype(),
-              activations_.residual, activations_.residual, num_tokens);
+  return AddNormTo(weights, num_tokens, activations_.residual);
 }
 
 absl::Status DecoderOps::Add(int32_t num_tokens) {
+  QUIRE_RETURN_IF_ERROR(SumPartial(num_tokens));
   return backend_.Add({.a = activations_.partial,
                        .a_dtype = backend_.partial_dtype(),
                        .b = activations_.residual,
@@ -198,9 +219,8 @@ absl::Status DecoderOps::Attention(const DecoderLayer& layer, int32_t layer_idx,
                                  layer.attention_out.bias.get(),
                                  activations_.attended, activations_.partial,
                                  backend_.partial_dtype(), batch.num_tokens));
-  return SumOverRanks(activations_.partial,
-                      int64_t{batch.num_tokens} * config_.hidden_size,
-                      backend_.partial_dtype());
+  is_partial_unsummed_ = shape_.world_size > 1;
+  return absl::OkStatus();
 }
 
 absl::Status DecoderOps::Mlp(const DecoderLayer& layer, const void* x,
@@ -216,9 +236,8 @@ absl::Status DecoderOps::Mlp(const DecoderLayer& layer, const void* x,
   QUIRE_RETURN_IF_ERROR(Multiply(
       *layer.mlp_out.weight, layer.mlp_out.bias.get(), activations_.mlp_act,
       activations_.partial, backend_.partial_dtype(), num_tokens));
-  return SumOverRanks(activations_.partial,
-                      int64_t{num_tokens} * config_.hidden_size,
-                      backend_.partial_dtype());
+  is_partial_unsummed_ = shape_.world_size > 1;
+  return absl::OkStatus();
 }
 
 absl::Status DecoderOps::GatherSampled(const int32_t* rows, int32_t num_rows) {
@@ -252,6 +271,14 @@ absl::Status DecoderOps::Multiply(const PackedWeight& weight,
                         .y_stride = weight.n(),
                         .y_dtype = y_dtype,
                         .m = m});
+}
+
+absl::Status DecoderOps::SumPartial(int32_t num_tokens) {
+  if (!is_partial_unsummed_) return absl::OkStatus();
+  is_partial_unsummed_ = false;
+  return SumOverRanks(activations_.partial,
+                      int64_t{num_tokens} * config_.hidden_size,
+                      backend_.partial_dtype());
 }
 
 absl::Status DecoderOps::SumOverRanks(void* data, int64_t num_elements,

@@ -22,7 +22,9 @@ namespace quire {
 
 // Owns the activations; borrows backend and collective. Hidden states travel
 // through three buffers: `residual` is the running sum, `normed` the input of
-// the next sublayer, `partial` the sublayer's output, not yet in the sum.
+// the next sublayer, `partial` the sublayer's output, not yet in the sum: what
+// takes it sums it over the ranks, with the addition and the norm where that
+// is one operation.
 // Thread-compatible.
 class DecoderOps {
  public:
@@ -82,8 +84,14 @@ class DecoderOps {
                     void* residual, void* out, int32_t num_rows);
   // Norms each query and key head of `qkv` where it is, if the model does.
   absl::Status NormHeads(const DecoderLayer& layer, int32_t num_tokens);
-  // Completes a row-parallel product in `partial`.
+  // `out` = norm(residual += partial).
+  absl::Status AddNormTo(const NormWeights& weights, int32_t num_tokens,
+                         void* out);
+  NormParams ParamsOf(const NormWeights& weights, const void* x, DType x_dtype,
+                      void* residual, void* out, int32_t num_rows) const;
   absl::Status SumOverRanks(void* data, int64_t num_elements, DType dtype);
+  // Completes a row-parallel product in `partial`.
+  absl::Status SumPartial(int32_t num_tokens);
 
   const ModelConfig config_;
   const StepLimits limits_;
@@ -91,6 +99,9 @@ class DecoderOps {
   Backend& backend_;
   Collective& collective_;
   Activations activations_;
+  // Whether `partial` is this rank's part alone: what takes it sums it over the
+  // ranks first, or at once.
+  bool is_partial_unsummed_ = false;
 };
 
 }  // namespace quire

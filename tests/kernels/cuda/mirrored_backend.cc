@@ -120,6 +120,7 @@ class MirroredBackend final : public Backend {
   absl::Status SwapInBlocks(const BlockCopyParams& params) override;
   absl::Status SampleShard(const SampleShardParams& params) override;
   absl::Status ChooseTokens(const ChooseTokensParams& params) override;
+  absl::Status MergeChoices(const MergeChoicesParams& params) override;
   absl::Status CopyRuns(const CopyRunsParams& params) override;
 
  private:
@@ -332,19 +333,41 @@ absl::Status MirroredBackend::SampleShard(const SampleShardParams& params) {
   return mirror.Finish(device_->SampleShard(p));
 }
 
+int64_t NumSlots(const ChoiceRow* rows, int64_t num_rows) {
+  int32_t slots = 0;
+  for (int64_t i = 0; i < num_rows; ++i) {
+    slots = std::max(slots, rows[i].slot + 1);
+  }
+  return slots;
+}
+
 absl::Status MirroredBackend::ChooseTokens(const ChooseTokensParams& params) {
   Mirror mirror(device_.get());
   ChooseTokensParams p = params;
   const int64_t rows = params.num_rows;
   p.logits = mirror.In(params.logits, rows * params.num_vocab * sizeof(float));
   p.rows = mirror.In(params.rows, rows * sizeof(ChoiceRow));
-  p.tokens = mirror.Out(params.tokens, rows * sizeof(int32_t));
-  int32_t slots = 0;
-  for (int64_t i = 0; i < rows; ++i) {
-    slots = std::max(slots, params.rows[i].slot + 1);
+  if (params.choices != nullptr) {
+    p.choices = mirror.Out(params.choices, rows * sizeof(ShardChoice));
+    return mirror.Finish(device_->ChooseTokens(p));
   }
-  p.by_slot = mirror.Out(params.by_slot, slots * sizeof(int32_t));
+  p.tokens = mirror.Out(params.tokens, rows * sizeof(int32_t));
+  p.by_slot =
+      mirror.Out(params.by_slot, NumSlots(params.rows, rows) * sizeof(int32_t));
   return mirror.Finish(device_->ChooseTokens(p));
+}
+
+absl::Status MirroredBackend::MergeChoices(const MergeChoicesParams& params) {
+  Mirror mirror(device_.get());
+  MergeChoicesParams p = params;
+  const int64_t rows = params.num_rows;
+  p.choices =
+      mirror.In(params.choices, params.num_shards * rows * sizeof(ShardChoice));
+  p.rows = mirror.In(params.rows, rows * sizeof(ChoiceRow));
+  p.tokens = mirror.Out(params.tokens, rows * sizeof(int32_t));
+  p.by_slot =
+      mirror.Out(params.by_slot, NumSlots(params.rows, rows) * sizeof(int32_t));
+  return mirror.Finish(device_->MergeChoices(p));
 }
 
 absl::Status MirroredBackend::CopyRuns(const CopyRunsParams& params) {

@@ -81,6 +81,11 @@ absl::Status FakeBackend::ChooseTokens(const ChooseTokensParams& params) {
   return absl::OkStatus();
 }
 
+absl::Status FakeBackend::MergeChoices(const MergeChoicesParams& params) {
+  MergeChoicesCpu(params);
+  return absl::OkStatus();
+}
+
 absl::Status FakeBackend::CopyRuns(const CopyRunsParams& params) {
   for (int32_t i = 0; i < params.num_runs; ++i) {
     const WordRun& run = params.runs[i];

@@ -63,6 +63,7 @@ class FakeBackend final : public Backend {
   absl::Status SwapInBlocks(const BlockCopyParams& params) override;
   absl::Status SampleShard(const SampleShardParams& params) override;
   absl::Status ChooseTokens(const ChooseTokensParams& params) override;
+  absl::Status MergeChoices(const MergeChoicesParams& params) override;
   absl::Status CopyRuns(const CopyRunsParams& params) override;
 
   bool is_asynchronous() const override { return is_asynchronous_; }
