@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "common/text/json_scanner.h"
+
+namespace quire {
+namespace {
+
+bool IsSpace(char c) { return c == ' ' || c == '\n' || c == '\r' || c == '\t'; }
+
+bool IsDigit(char c) { return c >= '0' && c <= '9'; }
+
+bool IsHex(char c) {
+  return IsDigit(c) || (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F');
+}
+
+}  // namespace
+
+JsonScanner::State JsonScanner::Push(char c) {
+  switch (token_) {
+    case Token::kString:
+    case Token::kEscape:
+    case Token::kHex:
+      return PushInString(c);
+    case Token::kWord:
+      if (word_.empty() || c != word_.front()) return State::kBad;
+      word_.remove_prefix(1);
+      if (word_.empty()) {
+        token_ = Token::kNone;
+        EndValue();
+      }
+      return State::kMore;
+    case Token::kNumber:
+      if (NumberTakes(c)) return State::kMore;
+      if (!NumberIsWhole()) return State::kBad;
+      token_ = Token::kNone;
+      EndValue();
+      return PushOutside(c);
+    case Token::kNone:
+      return PushOutside(c);
+  }
+  return State::kBad;
+}
+
+JsonScanner::State JsonScanner::PushInString(char c) {
+  if (token_ == Token::kHex) {
+    if (!IsHex(c)) return State::kBad;
+    if (--hex_left_ == 0) token_ = Token::kString;
+  } else if (token_ == Token::kEscape) {
+    if (std::string_view("\"\\/bfnrtu").find(c) == std::string_view::npos) {
+      return State::kBad;
+    }
+    token_ = c == 'u' ? Token::kHex : Token::kString;
+    hex_left_ = 4;
+  } else if (c == '\\') {
+    token_ = Token::kEscape;
+  } else if (c == '"') {
+    token_ = Token::kNone;
+    expect_ = is_key_ ? Expect::kColon : Expect::kCommaOrEnd;
+  } else if (static_cast<unsigned char>(c) < 0x20) {
+    return State::kBad;
+  }
+  return State::kMore;
+}
+
+JsonScanner::State JsonScanner::PushOutside(char c) {
+  if (IsSpace(c)) return State::kMore;
+  if (c == '}' || c == ']') return Close(c);
+  switch (expect_) {
+    case Expect::kValue:
+    case Expect::kValueOrEnd:
+      return BeginValue(c);
+    case Expect::kKey:
+    case Expect::kKeyOrEnd:
+      if (c != '"') return State::kBad;
+      token_ = Token::kString;
+      is_key_ = true;
+      return State::kMore;
+    case Expect::kColon:
+      if (c != ':') return State::kBad;
+      expect_ = Expect::kValue;
+      return State::kMore;
+    case Expect::kCommaOrEnd:
+      if (c != ',' || open_.empty()) return State::kBad;
+      expect_ = open_.back() == '{' ? Expect::kKey : Expect::kValue;
+      return State::kMore;
+  }
+  return State::kBad;
+}
+
+JsonScanner::State JsonScanner::BeginValue(char c) {
+  if (c == '{' || c == '[') {
+    if (open_.size() >= kMaxDepth) return State::kBad;
+    open_.push_back(c);
+    expect_ = c == '{' ? Expect::kKeyOrEnd : Expect::kValueOrEnd;
+    return State::kMore;
+  }
+  if (open_.empty()) return State::kBad;  // no object and no array
+  if (c == '"') {
+    token_ = Token::kString;
+    is_key_ = false;
+  } else if (c == '-' || IsDigit(c)) {
+    token_ = Token::kNumber;
+    number_ = c == '-'   ? Number::kMinus
+              : c == '0' ? Number::kZero
+                         : Number::kInt;
+  } else if (c == 't' || c == 'f' || c == 'n') {
+    token_ = Token::kWord;
+    word_ = c == 't' ? "rue" : c == 'f' ? "alse" : "ull";
+  } else {
+    return State::kBad;
+  }
+  return State::kMore;
+}
+
+JsonScanner::State JsonScanner::Close(char c) {
+  if (open_.empty() || open_.back() != (c == '}' ? '{' : '[')) {
+    return State::kBad;
+  }
+  const Expect empty = c == '}' ? Expect::kKeyOrEnd : Expect::kValueOrEnd;
+  if (expect_ != empty && expect_ != Expect::kCommaOrEnd) return State::kBad;
+  open_.pop_back();
+  EndValue();
+  return open_.empty() ? State::kDone : State::kMore;
+}
+
+bool JsonScanner::NumberTakes(char c) {
+  const auto become = [this](Number number) {
+    number_ = number;
+    return true;
+  };
+  switch (number_) {
+    case Number::kMinus:
+      return IsDigit(c) && become(c == '0' ? Number::kZero : Number::kInt);
+    case Number::kInt:
+      if (IsDigit(c)) return true;
+      [[fallthrough]];
+    case Number::kZero:
+      if (c == '.') return become(Number::kPoint);
+      return (c == 'e' || c == 'E') && become(Number::kE);
+    case Number::kPoint:
+      return IsDigit(c) && become(Number::kFraction);
+    case Number::kFraction:
+      if (IsDigit(c)) return true;
+      return (c == 'e' || c == 'E') && become(Number::kE);
+    case Number::kE:
+      if (c == '+' || c == '-') return become(Number::kSign);
+      [[fallthrough]];
+    case Number::kSign:
+      return IsDigit(c) && become(Number::kExp);
+    case Number::kExp:
+      return IsDigit(c);
+  }
+  return false;
+}
+
+bool JsonScanner::NumberIsWhole() const {
+  return number_ == Number::kZero || number_ == Number::kInt ||
+         number_ == Number::kFraction || number_ == Number::kExp;
+}
+
+std::string_view JsonScanner::Member(std::string_view object,
+                                     std::string_view key) {
+  std::string_view found;
+  size_t depth = 0;
+  size_t key_begin = 0;    // of the last string at depth 1
+  size_t value_begin = 0;  // 0: none is being read
+  bool is_wanted = false;
+  const auto end_value = [&](size_t end) {
+    if (is_wanted && value_begin > 0) {
+      found = object.substr(value_begin, end - value_begin);
+      const size_t last = found.find_last_not_of(" \n\r\t");
+      const size_t first = found.find_first_not_of(" \n\r\t");
+      found = found.substr(first, last + 1 - first);
+    }
+    value_begin = 0;
+    is_wanted = false;
+  };
+  for (size_t i = 0; i < object.size(); ++i) {
+    const char c = object[i];
+    if (c == '"') {
+      const size_t begin = ++i;
+      while (object[i] != '"') i += object[i] == '\\' ? 2 : 1;
+      if (depth == 1 && value_begin == 0) {
+        key_begin = begin;
+        is_wanted = object.substr(key_begin, i - key_begin) == key;
+      }
+    } else if (c == '{' || c == '[') {
+      ++depth;
+    } else if (c == '}' || c == ']') {
+      if (--depth == 0) end_value(i);
+    } else if (depth == 1 && c == ':') {
+      value_begin = i + 1;
+    } else if (depth == 1 && c == ',') {
+      end_value(i);
+    }
+  }
+  return found;
+}
+
+}  // namespace quire
