@@ -44,8 +44,7 @@ absl::StatusOr<std::string> GuardJson(const Tokenizer& tokenizer,
   QUIRE_ASSIGN_OR_RETURN(const OrderedJson value, ParseJsonObject(what, text));
   QUIRE_ASSIGN_OR_RETURN(const OrderedJson guarded,
                          GuardStrings(tokenizer, value));
-  return guarded.dump(-1, ' ', /*ensure_ascii=*/false,
-                      OrderedJson::error_handler_t::replace);
+  return DumpJson(guarded);
 }
 
 }  // namespace
@@ -63,6 +62,14 @@ absl::StatusOr<std::vector<TokenId>> EncodeChat(
     QUIRE_ASSIGN_OR_RETURN(
         copy.extra_json,
         GuardJson(tokenizer, "a message's further fields", message.extra_json));
+    if (!message.content_json.empty()) {
+      QUIRE_ASSIGN_OR_RETURN(
+          const OrderedJson content,
+          ParseJsonValue("a message's content", message.content_json));
+      QUIRE_ASSIGN_OR_RETURN(const OrderedJson parts,
+                             GuardStrings(tokenizer, content));
+      copy.content_json = DumpJson(parts);
+    }
     guarded.push_back(std::move(copy));
   }
   ChatRenderOptions guarded_options = options;

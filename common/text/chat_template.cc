@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "common/text/chat_template.h"
 
+#include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -26,7 +27,13 @@ absl::StatusOr<OrderedJson> MessageJson(size_t index,
   }
   OrderedJson json = OrderedJson::object();
   json["role"] = message.role;
-  json["content"] = message.content;
+  if (message.content_json.empty()) {
+    json["content"] = message.content;
+  } else {
+    QUIRE_ASSIGN_OR_RETURN(
+        json["content"],
+        ParseJsonValue(absl::StrCat(where, ".content"), message.content_json));
+  }
   QUIRE_ASSIGN_OR_RETURN(
       const OrderedJson extra,
       ParseJsonObject(absl::StrCat(where, ".extra"), message.extra_json));
@@ -40,16 +47,83 @@ absl::StatusOr<OrderedJson> MessageJson(size_t index,
   return json;
 }
 
-// The variables of a rendering, in JSON.
+// Stands where a message that is to be continued ends, as in transformers. The
+// blank shows whether the template trims what it prints.
+constexpr std::string_view kContinueTag = "CONTINUE_FINAL_MESSAGE_TAG ";
+
+std::string_view Trim(std::string_view text) {
+  constexpr std::string_view kSpace = " \t\n\v\f\r";
+  const size_t first = text.find_first_not_of(kSpace);
+  if (first == std::string_view::npos) return "";
+  return text.substr(first, text.find_last_not_of(kSpace) + 1 - first);
+}
+
+// Puts the tag behind the text of `message` and returns the text without it;
+// none if there is no text to continue.
+std::optional<std::string> TagEnd(OrderedJson* message) {
+  OrderedJson* text = &(*message)["content"];
+  if (text->is_array()) {
+    OrderedJson* last = nullptr;
+    for (OrderedJson& part : *text) {
+      if (part.is_object() && part.contains("text")) last = &part["text"];
+    }
+    if (last == nullptr) return std::nullopt;
+    text = last;
+  }
+  if (!text->is_string()) return std::nullopt;
+  const std::string before = text->get<std::string>();
+  *text = absl::StrCat(before, kContinueTag.data());
+  return before;
+}
+
+// Cuts `text` where the message that ends with the tag, `last`, ends.
+absl::StatusOr<std::string> CutAtTag(std::string text, std::string_view last) {
+  const size_t at = text.rfind(Trim(kContinueTag));
+  if (at == std::string::npos || text.find(Trim(last)) == std::string::npos) {
+    return absl::InvalidArgumentError(
+        "continue_final_message: the chat template does not show the last "
+        "message as it is; leave it out, or end with a message of the "
+        "assistant's");
+  }
+  const bool is_trimmed =
+      std::string_view(text).substr(at, kContinueTag.size()) != kContinueTag;
+  text.resize(at);
+  if (is_trimmed) {
+    text.resize(text.find_last_not_of(" \t\n\v\f\r") + 1);
+  }
+  return text;
+}
+
+// For logs and terminals, where an error is one line.
+absl::Status InOneLine(const absl::Status& status) {
+  std::string message(status.message());
+  for (char& c : message) {
+    if (c == '\n' || c == '\r') c = ' ';
+  }
+  return absl::Status(status.code(), message);
+}
+
+// The variables of a rendering; `last` becomes the text that the last message
+// is to be continued from.
 absl::StatusOr<std::string> Context(absl::Span<const ChatMessage> messages,
                                     const ChatRenderOptions& options,
-                                    const SpecialTokenNames& special_tokens) {
+                                    const SpecialTokenNames& special_tokens,
+                                    std::string* last) {
   OrderedJson context = OrderedJson::object();
   for (const auto& [role, token] : special_tokens) context[role] = token;
   OrderedJson& list = context["messages"] = OrderedJson::array();
   for (size_t i = 0; i < messages.size(); ++i) {
     QUIRE_ASSIGN_OR_RETURN(OrderedJson message, MessageJson(i, messages[i]));
     list.push_back(std::move(message));
+  }
+  if (options.continue_final_message) {
+    std::optional<std::string> text;
+    if (!list.empty()) text = TagEnd(&list.back());
+    if (!text.has_value()) {
+      return absl::InvalidArgumentError(
+          "continue_final_message: the last message has no text to continue");
+    }
+    *last = *std::move(text);
   }
   context["add_generation_prompt"] = options.add_generation_prompt;
   QUIRE_ASSIGN_OR_RETURN(
@@ -66,8 +140,7 @@ absl::StatusOr<std::string> Context(absl::Span<const ChatMessage> messages,
   for (const char* key : {"tools", "documents"}) {
     if (!context.contains(key)) context[key] = nullptr;
   }
-  return context.dump(-1, ' ', /*ensure_ascii=*/false,
-                      OrderedJson::error_handler_t::replace);
+  return DumpJson(context);
 }
 
 // The template inside a tokenizer_config.json.
@@ -126,34 +199,68 @@ absl::StatusOr<std::unique_ptr<ChatTemplate>> ChatTemplate::FromTokenizerConfig(
   return result;
 }
 
+absl::StatusOr<std::unique_ptr<ChatTemplate>> ChatTemplate::FromFile(
+    const std::string& path, SpecialTokenNames special_tokens) {
+  QUIRE_ASSIGN_OR_RETURN(const std::string source,
+                         ReadTextFile(path, kMaxTemplateBytes));
+  auto result = FromString(source, std::move(special_tokens));
+  if (result.ok()) return result;
+  return absl::Status(result.status().code(),
+                      absl::StrCat(path, ": ", result.status().message()));
+}
+
 absl::StatusOr<std::unique_ptr<ChatTemplate>> ChatTemplate::FromString(
     std::string_view source, SpecialTokenNames special_tokens) {
   QtTemplate* handle = nullptr;
   FfiBuffer error;
   const int32_t code = qt_template_compile(FfiBytes(source), source.size(),
                                            kFuel, &handle, error.out());
-  QUIRE_RETURN_IF_ERROR(FfiStatus(code, error));
+  QUIRE_RETURN_IF_ERROR(InOneLine(FfiStatus(code, error)));
   return std::unique_ptr<ChatTemplate>(
-      new ChatTemplate(handle, std::move(special_tokens)));
+      new ChatTemplate(handle, source, std::move(special_tokens)));
 }
 
-ChatTemplate::ChatTemplate(QtTemplate* handle, SpecialTokenNames special_tokens)
-    : handle_(handle), special_tokens_(std::move(special_tokens)) {}
+ChatTemplate::ChatTemplate(QtTemplate* handle, std::string_view source,
+                           SpecialTokenNames special_tokens)
+    : handle_(handle),
+      source_(source),
+      special_tokens_(std::move(special_tokens)),
+      reads_parts_(ProbeParts()) {}
 
 ChatTemplate::~ChatTemplate() { qt_template_free(handle_); }
+
+bool ChatTemplate::ProbeParts() const {
+  constexpr std::string_view kProbe = "QUIRE_PROBE";
+  ChatMessage probe{"user", "", ""};
+  probe.content_json =
+      absl::StrCat(R"([{"type": "text", "text": ")", kProbe.data(), "\"}]");
+  const absl::StatusOr<std::string> text = Render({probe});
+  // A template that takes content for text prints the list, or fails.
+  return text.ok() && text->find(kProbe) != std::string::npos &&
+         text->find("'type'") == std::string::npos &&
+         text->find("\"type\"") == std::string::npos;
+}
 
 absl::StatusOr<std::string> ChatTemplate::Render(
     absl::Span<const ChatMessage> messages,
     const ChatRenderOptions& options) const {
+  std::string last;
   QUIRE_ASSIGN_OR_RETURN(const std::string context,
-                         Context(messages, options, special_tokens_));
+                         Context(messages, options, special_tokens_, &last));
+  QUIRE_ASSIGN_OR_RETURN(std::string text, RenderContext(context, options));
+  if (!options.continue_final_message) return text;
+  return CutAtTag(std::move(text), last);
+}
+
+absl::StatusOr<std::string> ChatTemplate::RenderContext(
+    const std::string& context, const ChatRenderOptions& options) const {
   FfiBuffer text;
   FfiBuffer error;
   const int32_t code =
       qt_template_render(handle_, FfiBytes(context), context.size(),
                          absl::ToUnixSeconds(options.now),
                          options.max_output_bytes, text.out(), error.out());
-  QUIRE_RETURN_IF_ERROR(FfiStatus(code, error));
+  QUIRE_RETURN_IF_ERROR(InOneLine(FfiStatus(code, error)));
   return std::string(text.view());
 }
 

@@ -26,11 +26,15 @@ struct ChatMessage {
   // Further fields of the message ("name", "tool_calls"), a JSON object or
   // empty.
   std::string extra_json;
+  // In place of `content`, unless empty: null, or a list of parts.
+  std::string content_json = "";
 };
 
 struct ChatRenderOptions {
   // Ends the text where the assistant's answer begins.
   bool add_generation_prompt = true;
+  // Ends the text where the last message's own text ends.
+  bool continue_final_message = false;
   // Further variables ("tools", "documents", "enable_thinking"), a JSON object
   // or empty. The names that Quire itself sets are refused.
   std::string variables_json;
@@ -39,9 +43,9 @@ struct ChatRenderOptions {
   size_t max_output_bytes = 4u << 20;
 };
 
-// A Jinja chat template as transformers runs it. Only templates of the
-// operator's are compiled, never a client's: steps (10^6), recursion (64) and
-// output are bounded, the memory of intermediate values is not.
+// A Jinja chat template as transformers runs it. A client's is compiled only if
+// the operator trusts clients: steps (10^6), recursion (64) and output are
+// bounded, the memory of intermediate values is not.
 //
 // Thread-safe: every method is const.
 class ChatTemplate final {
@@ -57,6 +61,10 @@ class ChatTemplate final {
   static absl::StatusOr<std::unique_ptr<ChatTemplate>> FromTokenizerConfig(
       const std::string& config_path);
 
+  // The same for a file of the template alone, in place of the model's own.
+  static absl::StatusOr<std::unique_ptr<ChatTemplate>> FromFile(
+      const std::string& path, SpecialTokenNames special_tokens);
+
   // Compiles `source`. `special_tokens` are variables of the template:
   // "bos_token", "eos_token" ...
   static absl::StatusOr<std::unique_ptr<ChatTemplate>> FromString(
@@ -67,17 +75,31 @@ class ChatTemplate final {
   ChatTemplate& operator=(const ChatTemplate&) = delete;
 
   // InvalidArgument if a text is not UTF-8, a JSON is none, the template
-  // refuses the messages (its raise_exception), fails (with the line), or
-  // passes a bound.
+  // refuses the messages (its raise_exception), fails (with the line), passes
+  // a bound, or does not show the last message that is to be continued. The
+  // error is one line of text.
   absl::StatusOr<std::string> Render(
       absl::Span<const ChatMessage> messages,
       const ChatRenderOptions& options = {}) const;
 
+  // Whether it reads a message's content as a list of {"type", "text"} parts,
+  // and does not just print it. Found by rendering one.
+  bool reads_parts() const { return reads_parts_; }
+
+  const std::string& source() const { return source_; }
+
  private:
-  ChatTemplate(QtTemplate* handle, SpecialTokenNames special_tokens);
+  ChatTemplate(QtTemplate* handle, std::string_view source,
+               SpecialTokenNames special_tokens);
+
+  absl::StatusOr<std::string> RenderContext(
+      const std::string& context, const ChatRenderOptions& options) const;
+  bool ProbeParts() const;
 
   QtTemplate* const handle_;  // owned
+  const std::string source_;
   const SpecialTokenNames special_tokens_;
+  const bool reads_parts_;
 };
 
 }  // namespace quire

@@ -34,9 +34,8 @@ int Depth(std::string_view text) {
 
 }  // namespace
 
-absl::StatusOr<OrderedJson> ParseJsonObject(std::string_view what,
-                                            std::string_view text) {
-  if (text.empty()) return OrderedJson::object();
+absl::StatusOr<OrderedJson> ParseJsonValue(std::string_view what,
+                                           std::string_view text) {
   const absl::string_view name(what.data(), what.size());
   if (Depth(text) > kMaxDepth) {
     return absl::InvalidArgumentError(
@@ -44,11 +43,28 @@ absl::StatusOr<OrderedJson> ParseJsonObject(std::string_view what,
   }
   OrderedJson value =
       OrderedJson::parse(text, /*cb=*/nullptr, /*allow_exceptions=*/false);
-  if (!value.is_object()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(name, " is not a JSON object"));
+  if (value.is_discarded()) {
+    return absl::InvalidArgumentError(absl::StrCat(name, " is not JSON"));
   }
   return value;
+}
+
+absl::StatusOr<OrderedJson> ParseJsonObject(std::string_view what,
+                                            std::string_view text) {
+  if (text.empty()) return OrderedJson::object();
+  absl::StatusOr<OrderedJson> value = ParseJsonValue(what, text);
+  const bool is_other =
+      value.ok() ? !value->is_object() : Depth(text) <= kMaxDepth;
+  if (is_other) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        absl::string_view(what.data(), what.size()), " is not a JSON object"));
+  }
+  return value;
+}
+
+std::string DumpJson(const OrderedJson& value) {
+  return value.dump(-1, ' ', /*ensure_ascii=*/false,
+                    OrderedJson::error_handler_t::replace);
 }
 
 }  // namespace quire

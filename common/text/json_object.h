@@ -5,6 +5,7 @@
 #define COMMON_TEXT_JSON_OBJECT_H_
 
 #include <nlohmann/json.hpp>
+#include <string>
 #include <string_view>
 
 #include "absl/status/statusor.h"
@@ -18,6 +19,13 @@ using OrderedJson = nlohmann::ordered_json;
 // beginning with `what`, if it is anything else or nested deeper than 64.
 absl::StatusOr<OrderedJson> ParseJsonObject(std::string_view what,
                                             std::string_view text);
+
+// The same for any JSON value; an empty text is none.
+absl::StatusOr<OrderedJson> ParseJsonValue(std::string_view what,
+                                           std::string_view text);
+
+// Without line breaks; text that is not UTF-8 shows as U+FFFD.
+std::string DumpJson(const OrderedJson& value);
 
 }  // namespace quire
 

@@ -296,5 +296,54 @@ TEST_F(ChatTemplateFileTest, SaysWhichFileIsAtFault) {
                 "chat_template.jinja");
 }
 
+TEST(ChatTemplateTest, TheLastMessageIsLeftOpenToBeContinued) {
+  ChatRenderOptions options;
+  options.add_generation_prompt = false;
+  options.continue_final_message = true;
+  const std::string keeps =
+      "{% for m in messages %}[{{ m.role }}]{{ m.content }}</s>{% endfor %}";
+  const std::string trims =
+      "{% for m in messages %}[{{ m.role }}]{{ m.content.strip() }}</s>"
+      "{% endfor %}";
+  const std::vector<ChatMessage> talk = {{"user", "A poem?", ""},
+                                         {"assistant", "Roses are ", ""}};
+  EXPECT_EQ(Render(keeps, talk, options),
+            "[user]A poem?</s>[assistant]Roses are ");
+  EXPECT_EQ(Render(trims, talk, options),
+            "[user]A poem?</s>[assistant]Roses are");
+  const std::string drops = "{{ messages[0].content }}";
+  ExpectInvalid(RenderStatus(drops, talk, options), "does not show the last");
+  ExpectInvalid(RenderStatus(keeps, {}, options), "no text to continue");
+  std::vector<ChatMessage> null = talk;
+  null[1].content_json = "null";
+  ExpectInvalid(RenderStatus(keeps, null, options), "no text to continue");
+  std::vector<ChatMessage> parts = talk;
+  parts[1].content_json = R"([{"type": "text", "text": "Roses"}])";
+  EXPECT_EQ(Render("{% for m in messages %}{% if m.content is string %}"
+                   "{{ m.content }}{% else %}{{ m.content[0].text }}!"
+                   "{% endif %}{% endfor %}",
+                   parts, options),
+            "A poem?Roses");
+}
+
+TEST(ChatTemplateTest, KnowsWhetherItReadsParts) {
+  EXPECT_FALSE(Compile("{% for m in messages %}{{ m.content }}{% endfor %}")
+                   ->reads_parts());
+  EXPECT_FALSE(
+      Compile("{% for m in messages %}{{ m.content|trim }}{% endfor %}")
+          ->reads_parts());
+  EXPECT_FALSE(Compile("{{ messages[0].content + '' }}")->reads_parts());
+  EXPECT_TRUE(Compile("{% for m in messages %}{% for p in m.content %}"
+                      "{{ p.text }}{% endfor %}{% endfor %}")
+                  ->reads_parts());
+}
+
+TEST(ChatTemplateTest, AnErrorIsOneLine) {
+  const absl::Status status = RenderStatus(
+      "first\n{{ raise_exception('roles must\nalternate') }}", kTalk);
+  ExpectInvalid(status, "roles must alternate (line 2)");
+  EXPECT_EQ(status.message().find('\n'), std::string::npos);
+}
+
 }  // namespace
 }  // namespace quire
