@@ -155,6 +155,8 @@ absl::Status Coordinator::Impl::InitModel() {
     options_.max_model_len = config_.max_position;
   }
   QUIRE_ASSIGN_OR_RETURN(tokenizer_, LoadTokenizer(options_));
+  QUIRE_ASSIGN_OR_RETURN(gateway_.chat,
+                         LoadChatFacts(options_.model, options_.chat));
   model_name_ = options_.served_model_name.empty() ? FolderName(options_.model)
                                                    : options_.served_model_name;
   return absl::OkStatus();

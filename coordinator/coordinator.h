@@ -19,6 +19,7 @@
 #include "coordinator/dispatch/group_launcher.h"
 #include "coordinator/dispatch/step_watchdog.h"
 #include "coordinator/engine/engine_options.h"
+#include "coordinator/gateway/load_chat_facts.h"
 
 namespace quire {
 
@@ -26,10 +27,11 @@ struct CoordinatorOptions {
   std::string model;              // a Hugging Face folder
   std::string served_model_name;  // "": the folder's name
   bool skip_tokenizer_init = false;
+  ChatOptions chat;
   int32_t tensor_parallel_size = 1;
   int32_t max_model_len = 0;  // 0: what the model was trained for
   uint64_t seed = 0;          // of seeds that clients leave to the server
-  std::string record;  // file to record the engine's inputs in; "": none
+  std::string record;         // file to record the engine's inputs in; "": none
 
   std::string host = "127.0.0.1";
   int port = 8001;  // 0 takes a free one; likewise below

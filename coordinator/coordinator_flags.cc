@@ -25,6 +25,16 @@ ABSL_FLAG(std::string, load_format, "auto",
           "auto or safetensors: read the weights; dummy: random ones.");
 ABSL_FLAG(bool, skip_tokenizer_init, false,
           "Serve token ids only; the folder needs no tokenizer.json.");
+ABSL_FLAG(std::string, chat_template, "",
+          "A Jinja file in place of the model's own chat template.");
+ABSL_FLAG(
+    bool, trust_request_chat_template, false,
+    "Let a Chat request bring a template of its own. Its steps and output "
+    "are bounded, the memory it takes meanwhile is not.");
+ABSL_FLAG(
+    std::string, tool_call_parser, "auto",
+    "How the model writes tool calls: hermes (Qwen too), llama3, mistral, "
+    "none: they stay text, or auto: as its chat template shows.");
 ABSL_FLAG(int, max_model_len, 0,
           "Tokens of prompt and output; 0: as many as the model knows.");
 ABSL_FLAG(int, max_num_seqs, 128, "Sequences of a step.");
@@ -227,6 +237,10 @@ absl::StatusOr<CoordinatorOptions> OptionsFromFlags() {
   options.model = absl::GetFlag(FLAGS_model);
   options.served_model_name = absl::GetFlag(FLAGS_served_model_name);
   options.skip_tokenizer_init = absl::GetFlag(FLAGS_skip_tokenizer_init);
+  options.chat.chat_template = absl::GetFlag(FLAGS_chat_template);
+  options.chat.trust_request_chat_template =
+      absl::GetFlag(FLAGS_trust_request_chat_template);
+  options.chat.tool_call_parser = absl::GetFlag(FLAGS_tool_call_parser);
   options.tensor_parallel_size = absl::GetFlag(FLAGS_tensor_parallel_size);
   options.max_model_len = absl::GetFlag(FLAGS_max_model_len);
   options.seed = absl::GetFlag(FLAGS_seed);

@@ -143,11 +143,13 @@ absl::StatusOr<std::string> Context(absl::Span<const ChatMessage> messages,
   return DumpJson(context);
 }
 
-// The template inside a tokenizer_config.json.
+// The template called `wanted` inside a tokenizer_config.json.
 absl::StatusOr<std::string> TemplateOf(const std::string& path,
-                                       const OrderedJson& config) {
+                                       const OrderedJson& config,
+                                       std::string_view wanted) {
+  const bool is_default = wanted == "default";
   const auto it = config.find("chat_template");
-  if (it == config.end() || it->is_null()) {
+  if (it == config.end() || it->is_null() || (it->is_string() && !is_default)) {
     return absl::NotFoundError(absl::StrCat(
         path,
         " has no \"chat_template\" and there is no chat_template.jinja "
@@ -164,37 +166,40 @@ absl::StatusOr<std::string> TemplateOf(const std::string& path,
         !entry.contains("template")) {
       return bad;
     }
-    if (entry["name"] == "default" && entry["template"].is_string()) {
+    if (entry["name"] == std::string(wanted) && entry["template"].is_string()) {
       return entry["template"].get<std::string>();
     }
   }
-  return bad;
+  if (is_default) return bad;
+  return absl::NotFoundError(absl::StrCat(path, " has no such chat template"));
 }
 
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<ChatTemplate>> ChatTemplate::FromTokenizerConfig(
-    const std::string& config_path) {
-  QUIRE_ASSIGN_OR_RETURN(const std::string text,
-                         ReadTextFile(config_path, kMaxConfigBytes));
-  QUIRE_ASSIGN_OR_RETURN(SpecialTokenNames names, ParseSpecialTokenNames(text));
-  const size_t slash = config_path.rfind('/');
-  const std::string folder =
-      slash == std::string::npos ? "" : config_path.substr(0, slash + 1);
-  std::string name = absl::StrCat(folder, "chat_template.jinja");
-  absl::StatusOr<std::string> source = ReadTextFile(name, kMaxTemplateBytes);
-  if (absl::IsNotFound(source.status())) {
-    name = config_path;
-    QUIRE_ASSIGN_OR_RETURN(const OrderedJson config,
-                           ParseJsonObject(name, text));
-    source = TemplateOf(config_path, config);
+    const std::string& config_path, std::string_view name) {
+  absl::StatusOr<std::string> config =
+      ReadTextFile(config_path, kMaxConfigBytes);
+  const std::string folder = config_path.substr(0, config_path.rfind('/') + 1);
+  std::string path = absl::StrCat(folder, "chat_template.jinja");
+  absl::StatusOr<std::string> source = ReadTextFile(path, kMaxTemplateBytes);
+  // A file of its own needs no other.
+  if (absl::IsNotFound(config.status()) && source.ok()) config = "{}";
+  QUIRE_RETURN_IF_ERROR(config.status());
+  QUIRE_ASSIGN_OR_RETURN(SpecialTokenNames names,
+                         ParseSpecialTokenNames(*config));
+  if (absl::IsNotFound(source.status()) || name != "default") {
+    path = config_path;
+    QUIRE_ASSIGN_OR_RETURN(const OrderedJson json,
+                           ParseJsonObject(path, *config));
+    source = TemplateOf(config_path, json, name);
   }
   QUIRE_RETURN_IF_ERROR(source.status());
   absl::StatusOr<std::unique_ptr<ChatTemplate>> result =
       FromString(*source, std::move(names));
   if (!result.ok()) {
     return absl::Status(result.status().code(),
-                        absl::StrCat(name, ": ", result.status().message()));
+                        absl::StrCat(path, ": ", result.status().message()));
   }
   return result;
 }

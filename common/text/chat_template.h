@@ -54,12 +54,12 @@ class ChatTemplate final {
   static constexpr uint64_t kFuel = 1'000'000;
 
   // Compiles "chat_template" of a tokenizer_config.json (a string, or a list of
-  // {name, template}, of which "default" is taken), or the file
-  // chat_template.jinja beside it, which goes first as in transformers.
-  // NotFound if the model has none, InvalidArgument (with the line) if it does
-  // not compile.
+  // {name, template}, of which `name` is taken), or the file
+  // chat_template.jinja beside it, which goes first as in transformers and is
+  // "default". NotFound if the model has none of this name, InvalidArgument
+  // (with the line) if it does not compile.
   static absl::StatusOr<std::unique_ptr<ChatTemplate>> FromTokenizerConfig(
-      const std::string& config_path);
+      const std::string& config_path, std::string_view name = "default");
 
   // The same for a file of the template alone, in place of the model's own.
   static absl::StatusOr<std::unique_ptr<ChatTemplate>> FromFile(

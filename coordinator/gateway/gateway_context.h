@@ -13,6 +13,7 @@
 #include "common/metrics/request_metrics.h"
 #include "common/text/tokenizer.h"
 #include "coordinator/engine/engine_client.h"
+#include "coordinator/gateway/chat_plan.h"
 #include "coordinator/gateway/output_router.h"
 #include "coordinator/gateway/session_table.h"
 #include "coordinator/gateway/text_pool.h"
@@ -40,6 +41,7 @@ struct GatewayContext {
   TextPool* text_pool = nullptr;
   RequestMetrics* metrics = nullptr;
   ModelLimits limits;
+  ChatFacts chat;
   ServerFacts facts;
   // Where seeds and names come from that clients leave to the server: request
   // number k gets the kth.

@@ -59,6 +59,7 @@ absl::Status GenerateSession::Validate(const SessionInput& input) {
       valid_,
       ValidateGenerate(request, gateway_->limits,
                        input.fills_window ? kFillWindow : kDefaultMaxTokens));
+  if (!input.prompt_field.empty()) valid_.prompt_field = input.prompt_field;
   const uint64_t random = MixBits(gateway_->seed ^ MixBits(number_));
   request_id_ = valid_.request_id;
   if (request_id_.empty()) {

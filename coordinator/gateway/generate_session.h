@@ -54,6 +54,7 @@ struct SessionInput {
   // pool if `encode_bytes` are many.
   std::function<absl::StatusOr<std::vector<TokenId>>()> encode;
   size_t encode_bytes = 0;
+  std::string prompt_field;  // for errors, where it is not the request's own
   // An unset max_tokens takes what the window leaves, in place of the default.
   bool fills_window = false;
   // Control tokens that the text shows although it skips special tokens.
@@ -74,8 +75,10 @@ class GenerateSession final
                                                  absl::Time deadline,
                                                  ResponseWriter* writer);
 
-  // Begins. REQUIRES: called once.
+  // Begins. REQUIRES: this or Refuse is called once.
   void Start(const SessionInput& input);
+  // Ends the request before it began.
+  void Refuse(const absl::Status& status) { EndWith(status); }
 
   // Of the carrier: the message that was being written is sent, or `ok` is
   // false and the client is gone.

@@ -13,6 +13,7 @@
 #include "absl/status/status.h"
 #include "common/status_macros.h"
 #include "common/wire/status_wire.h"
+#include "coordinator/gateway/chat_call.h"
 #include "coordinator/gateway/explain_response.h"
 #include "coordinator/gateway/generate_call.h"
 #include "coordinator/gateway/public_error.h"
@@ -69,6 +70,12 @@ class InferenceService final : public v1::Inference::CallbackService {
       grpc::CallbackServerContext* rpc,
       const v1::GenerateRequest* request) override {
     return StartGenerateCall(gateway_, ++num_requests_, rpc, request);
+  }
+
+  grpc::ServerWriteReactor<v1::ChatResponse>* Chat(
+      grpc::CallbackServerContext* rpc,
+      const v1::ChatRequest* request) override {
+    return StartChatCall(gateway_, ++num_requests_, rpc, request);
   }
 
   grpc::ServerUnaryReactor* Cancel(grpc::CallbackServerContext* rpc,

@@ -347,12 +347,14 @@ absl::StatusOr<ValidatedRequest> ValidateGenerate(
   switch (request.input_case()) {
     case v1::GenerateRequest::kText:
       valid.is_text = true;
+      valid.prompt_field = "text";
       if (absl::Status status = CheckTextLength(request.text(), limits);
           !status.ok()) {
         violations.Add("text", std::string(status.message()));
       }
       break;
     case v1::GenerateRequest::kTokenIds: {
+      valid.prompt_field = "token_ids";
       absl::StatusOr<std::vector<TokenId>> ids =
           CheckTokenIds("token_ids", request.token_ids().ids(), limits);
       if (ids.ok()) {
@@ -373,7 +375,7 @@ absl::StatusOr<ValidatedRequest> ValidateGenerate(
 
 absl::Status FitToWindow(int64_t num_prompt_tokens, const ModelLimits& limits,
                          ValidatedRequest* request) {
-  const std::string input = request->is_text ? "text" : "token_ids";
+  const std::string& input = request->prompt_field;
   if (num_prompt_tokens == 0) {
     return InvalidFields(
         "INVALID_PARAMETER",

@@ -38,6 +38,7 @@ struct ModelLimits {
 struct ValidatedRequest {
   std::string request_id;  // "" if the client gave none
   bool is_text = false;
+  std::string prompt_field;     // where the client put the prompt
   std::vector<TokenId> prompt;  // empty if it is text
   SamplingParams sampling;      // defaults applied, but for the lengths
   bool has_seed = false;

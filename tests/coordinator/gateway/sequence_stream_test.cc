@@ -113,6 +113,20 @@ TEST_F(SequenceStreamTest, StopTokenIsReportedButNotRead) {
   EXPECT_EQ(chunk.stop_token_id(), 24u);
 }
 
+TEST_F(SequenceStreamTest, ShownControlTokensAreSpelledOut) {
+  auto stream = SequenceStream::Create(tokenizer_.get(), {}, /*index=*/0,
+                                       /*shown_special_tokens=*/{kEosToken});
+  ASSERT_TRUE(stream.ok()) << stream.status();
+  SequenceOutput output = Output(0, "a");
+  output.tokens.push_back(kEosToken);
+  output.tokens.push_back(Letters("b")[0]);
+  ASSERT_TRUE(stream->Append(output).ok());
+  EXPECT_EQ(stream->TakeChunk().text(), "a<eos>b");
+  SequenceStream other = Make();
+  ASSERT_TRUE(other.Append(output).ok());
+  EXPECT_EQ(other.TakeChunk().text(), "ab");
+}
+
 TEST_F(SequenceStreamTest, LogprobsBelongToTheirTokens) {
   SamplingParams sampling;
   sampling.slot.num_logprobs = 1;

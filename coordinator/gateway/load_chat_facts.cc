@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "coordinator/gateway/load_chat_facts.h"
+
+#include <fstream>
+#include <iterator>
+#include <memory>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "common/status_macros.h"
+#include "glog/logging.h"
+
+namespace quire {
+namespace {
+
+// Of a folder without a tokenizer_config.json, or with a broken one, none:
+// what loads the tokenizer says what is wrong.
+SpecialTokenNames ReadSpecialTokens(const std::string& config_path) {
+  std::ifstream file(config_path, std::ios::binary);
+  const std::string text{std::istreambuf_iterator<char>(file), {}};
+  absl::StatusOr<SpecialTokenNames> names = ParseSpecialTokenNames(text);
+  return names.ok() ? *std::move(names) : SpecialTokenNames();
+}
+
+}  // namespace
+
+absl::StatusOr<ChatFacts> LoadChatFacts(const std::string& model_folder,
+                                        const ChatOptions& options) {
+  ChatFacts facts;
+  facts.trust_request_chat_template = options.trust_request_chat_template;
+  if (options.tool_call_parser != "auto") {
+    absl::StatusOr<ToolCallFormat> format =
+        ParseToolCallFormat(options.tool_call_parser);
+    if (!format.ok()) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("--tool_call_parser=", options.tool_call_parser,
+                       " is unknown; it must be auto, hermes, llama3, mistral "
+                       "or none"));
+    }
+    facts.tool_call_format = *format;
+  }
+  const std::string config =
+      absl::StrCat(model_folder, "/tokenizer_config.json");
+  facts.special_tokens = ReadSpecialTokens(config);
+  if (!options.chat_template.empty()) {
+    absl::StatusOr<std::unique_ptr<ChatTemplate>> own =
+        ChatTemplate::FromFile(options.chat_template, facts.special_tokens);
+    if (!own.ok()) {
+      return absl::Status(
+          own.status().code(),
+          absl::StrCat("--chat_template: ", own.status().message()));
+    }
+    facts.chat_template = *std::move(own);
+    return facts;
+  }
+  absl::StatusOr<std::unique_ptr<ChatTemplate>> found =
+      ChatTemplate::FromTokenizerConfig(config);
+  if (found.ok()) {
+    facts.chat_template = *std::move(found);
+  } else if (absl::IsNotFound(found.status())) {
+    facts.no_template =
+        "the model has no chat template; use Generate, or start the server "
+        "with --chat_template=FILE";
+  } else {
+    LOG(WARNING) << "no chats: " << found.status().message();
+    // The path is the operator's own.
+    facts.no_template =
+        "the model's chat template does not compile; the server's log says "
+        "why. Use Generate, or start the server with --chat_template=FILE";
+  }
+  found = ChatTemplate::FromTokenizerConfig(config, "tool_use");
+  if (found.ok()) facts.tool_template = *std::move(found);
+  return facts;
+}
+
+}  // namespace quire

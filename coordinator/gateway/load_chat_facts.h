@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A model folder's chat templates, read when a server starts.
+#ifndef COORDINATOR_GATEWAY_LOAD_CHAT_FACTS_H_
+#define COORDINATOR_GATEWAY_LOAD_CHAT_FACTS_H_
+
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "coordinator/gateway/chat_plan.h"
+
+namespace quire {
+
+struct ChatOptions {
+  // A Jinja file in place of the model's own template; "": the model's.
+  std::string chat_template;
+  bool trust_request_chat_template = false;
+  // "auto", or a ToolCallFormat's name.
+  std::string tool_call_parser = "auto";
+};
+
+// A model without a template, or with one that does not compile, is served
+// without chats: the facts say why. InvalidArgument and NotFound concern an
+// option, by its flag's name.
+absl::StatusOr<ChatFacts> LoadChatFacts(const std::string& model_folder,
+                                        const ChatOptions& options);
+
+}  // namespace quire
+
+#endif  // COORDINATOR_GATEWAY_LOAD_CHAT_FACTS_H_
