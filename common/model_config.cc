@@ -149,7 +149,17 @@ const char* TensorParallelProblem(const ModelConfig& config, int32_t size) {
   if (config.num_kv_heads % size != 0 && size % config.num_kv_heads != 0) {
     return "KV heads";
   }
-  if (config.intermediate_size % size != 0) return "intermediate size";
+  const std::vector<bool>& dense = config.moe.dense_layers;
+  const bool has_mlp =
+      config.moe.num_experts == 0 ||
+      std::find(dense.begin(), dense.end(), true) != dense.end();
+  if (has_mlp && config.intermediate_size % size != 0) {
+    return "intermediate size";
+  }
+  if (config.moe.intermediate_size % size != 0) return "experts' size";
+  if (config.moe.shared_intermediate_size % size != 0) {
+    return "shared expert's size";
+  }
   const int64_t rows = (int64_t{config.vocab_size} + size - 1) / size;
   if (rows * (size - 1) >= config.vocab_size) return "vocabulary";
   return nullptr;
@@ -205,11 +215,19 @@ absl::Status ModelConfig::CheckTensorParallel(
   for (int32_t size = 1; size <= num_q_heads; ++size) {
     if (TensorParallelProblem(*this, size) == nullptr) possible.push_back(size);
   }
+  std::string experts;
+  if (moe.num_experts > 0) {
+    experts = absl::StrCat(", experts of ", moe.intermediate_size);
+    if (moe.shared_intermediate_size > 0) {
+      absl::StrAppend(&experts, " and ", moe.shared_intermediate_size);
+    }
+  }
   return absl::InvalidArgumentError(absl::StrCat(
       "tensor_parallel_size ", tensor_parallel_size, " does not divide the ",
       problem, " (", num_q_heads, " query heads, ", num_kv_heads,
-      " KV heads, intermediate size ", intermediate_size, ", vocabulary ",
-      vocab_size, "); sizes that would: ", absl::StrJoin(possible, ", ")));
+      " KV heads, intermediate size ", intermediate_size, experts,
+      ", vocabulary ", vocab_size,
+      "); sizes that would: ", absl::StrJoin(possible, ", ")));
 }
 
 }  // namespace quire

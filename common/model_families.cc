@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "common/rope_parameters.h"
 #include "common/status_macros.h"
 #include "nlohmann/json.hpp"
 
@@ -22,8 +23,9 @@ constexpr int64_t kMaxFfn = int64_t{1} << 22;
 constexpr int64_t kMaxLayers = 1024;
 constexpr int64_t kMaxPositions = int64_t{1} << 27;
 constexpr int64_t kMaxHeadDim = 1024;
-
-constexpr double kMaxRope = 1e12;
+// What the kernels take (kernels/moe.h).
+constexpr int32_t kMaxExperts = 1024;
+constexpr int32_t kMaxExpertsPerToken = 32;
 
 // One field under the name that a family gives it.
 struct SizeNames {
@@ -43,6 +45,7 @@ absl::Status ParseSizes(const Fields& fields, const SizeNames& names,
                          fields.Int(names.q_heads, 1, kMaxWidth));
   QUIRE_ASSIGN_OR_RETURN(config->max_position,
                          fields.Int(names.positions, 1, kMaxPositions, 2048));
+  config->max_scaled_position = config->max_position;
   config->embedding_size = config->hidden_size;
   return absl::OkStatus();
 }
@@ -84,80 +87,9 @@ absl::Status ParseKvHeads(const Fields& fields, ModelConfig* config) {
   return absl::OkStatus();
 }
 
-absl::Status ParseScaling(const Fields& fields, RopeConfig* rope) {
-  const char* type_field = fields.Find("rope_type") ? "rope_type" : "type";
-  QUIRE_ASSIGN_OR_RETURN(const std::string type,
-                         fields.String(type_field, "default"));
-  if (type == "default") return absl::OkStatus();
-  if (type != "linear" && type != "llama3") {
-    return fields.Unsupported(type_field, "one of: default, linear, llama3");
-  }
-  QUIRE_ASSIGN_OR_RETURN(rope->factor, fields.Number("factor", 1, kMaxRope));
-  rope->scaling = RopeConfig::Scaling::kLinear;
-  if (type == "linear") return absl::OkStatus();
-  rope->scaling = RopeConfig::Scaling::kLlama3;
-  QUIRE_ASSIGN_OR_RETURN(rope->low_freq_factor,
-                         fields.Number("low_freq_factor", 1e-6, kMaxRope));
-  QUIRE_ASSIGN_OR_RETURN(rope->high_freq_factor,
-                         fields.Number("high_freq_factor", 1e-6, kMaxRope));
-  QUIRE_ASSIGN_OR_RETURN(
-      rope->original_max_position,
-      fields.Int("original_max_position_embeddings", 1, kMaxPositions));
-  if (rope->high_freq_factor <= rope->low_freq_factor) {
-    return fields.Wrong("high_freq_factor", "more than low_freq_factor");
-  }
-  return absl::OkStatus();
-}
-
-// The part of a head that is rotated, given as a factor of its elements.
-absl::Status ParsePartial(const Fields& fields, bool may_be_partial,
-                          double fallback, double* partial) {
-  constexpr char kField[] = "partial_rotary_factor";
-  QUIRE_ASSIGN_OR_RETURN(*partial, fields.Number(kField, 0, 1, fallback));
-  if (*partial == 1 || may_be_partial) return absl::OkStatus();
-  return fields.Unsupported(kField, "1 for this architecture");
-}
-
-// Both spellings: `rope_parameters` with the base inside (transformers 5), or
-// `rope_theta` and `rope_scaling` side by side. `default_partial`: the factor
-// where none is given; 1: the whole head is rotated, whatever is given.
-absl::Status ParseRope(const Fields& fields, double default_partial,
-                       ModelConfig* config) {
-  RopeConfig* rope = &config->rope;
-  const bool may_be_partial = default_partial != 1;
-  double partial = 1;
-  QUIRE_ASSIGN_OR_RETURN(rope->theta,
-                         fields.Number("rope_theta", 1, kMaxRope, 10000));
-  QUIRE_RETURN_IF_ERROR(
-      ParsePartial(fields, may_be_partial, default_partial, &partial));
-  const char* name =
-      fields.Find("rope_parameters") ? "rope_parameters" : "rope_scaling";
-  if (const Json* scaling = fields.Find(name)) {
-    if (!scaling->is_object()) return fields.Wrong(name, "an object or null");
-    const Fields inner(*scaling, absl::StrCat(fields.where(), ": ", name));
-    QUIRE_ASSIGN_OR_RETURN(
-        rope->theta, inner.Number("rope_theta", 1, kMaxRope, rope->theta));
-    QUIRE_RETURN_IF_ERROR(
-        ParsePartial(inner, may_be_partial, partial, &partial));
-    QUIRE_RETURN_IF_ERROR(ParseScaling(inner, rope));
-  }
-  config->rotary_dim = static_cast<int32_t>(config->head_dim * partial);
-  if (may_be_partial && (config->rotary_dim == 0 || config->rotary_dim % 2)) {
-    return fields.Wrong(
-        "partial_rotary_factor",
-        absl::StrCat("an even number of each head's ", config->head_dim,
-                     " elements (it comes to ", config->rotary_dim, ")"));
-  }
-  if (config->rotary_dim % 2 != 0) {
-    return fields.Wrong("head_dim", absl::StrCat("an even number for rotary "
-                                                 "positions (it comes to ",
-                                                 config->head_dim, ")"));
-  }
-  return absl::OkStatus();
-}
-
 // What Llama's relatives have in common.
-absl::Status ParseLlamaBase(const Fields& fields, ModelConfig* config) {
+absl::Status ParseLlamaBase(const Fields& fields, ModelConfig* config,
+                            const RopeDefaults& defaults = {}) {
   config->family = ModelFamily::kLlama;
   const SizeNames names;
   QUIRE_RETURN_IF_ERROR(ParseSizes(fields, names, config));
@@ -175,7 +107,7 @@ absl::Status ParseLlamaBase(const Fields& fields, ModelConfig* config) {
   }
   QUIRE_ASSIGN_OR_RETURN(config->tied_embeddings,
                          fields.Bool("tie_word_embeddings", false));
-  return ParseRope(fields, /*default_partial=*/1, config);
+  return ParseRope(fields, defaults, config);
 }
 
 absl::Status ParseLlama(const Fields& fields, ModelConfig* config) {
@@ -251,6 +183,104 @@ absl::Status ParseQwen3(const Fields& fields, ModelConfig* config) {
   config->attention_out_bias = config->attention_bias;
   config->qk_norm = true;
   return ParseQwenWindows(fields, config);
+}
+
+// Which layers have an MLP in place of experts: those listed, and all but each
+// `decoder_sparse_step`th.
+absl::Status ParseDenseLayers(const Fields& fields, ModelConfig* config) {
+  QUIRE_ASSIGN_OR_RETURN(const int32_t step,
+                         fields.Int("decoder_sparse_step", 1, kMaxLayers, 1));
+  config->moe.dense_layers.assign(config->num_layers, false);
+  for (int32_t i = 0; i < config->num_layers; ++i) {
+    config->moe.dense_layers[i] = (i + 1) % step != 0;
+  }
+  constexpr char kListed[] = "mlp_only_layers";
+  const Json* listed = fields.Find(kListed);
+  if (listed == nullptr) return absl::OkStatus();
+  const std::string expected =
+      absl::StrCat("a list of layers in [0, ", config->num_layers, ")");
+  if (!listed->is_array()) return fields.Wrong(kListed, expected);
+  for (const Json& item : *listed) {
+    if (!item.is_number_integer() || item < 0 || item >= config->num_layers) {
+      return fields.Wrong(kListed, expected);
+    }
+    config->moe.dense_layers[item.get<int32_t>()] = true;
+  }
+  return absl::OkStatus();
+}
+
+// `experts`: the field of their number; `size`: of their width.
+absl::Status ParseExperts(const Fields& fields, const char* experts,
+                          const char* size, ModelConfig* config) {
+  MoeConfig* moe = &config->moe;
+  QUIRE_ASSIGN_OR_RETURN(moe->num_experts, fields.Int(experts, 1, kMaxExperts));
+  QUIRE_ASSIGN_OR_RETURN(
+      moe->top_k, fields.Int("num_experts_per_tok", 1,
+                             std::min(moe->num_experts, kMaxExpertsPerToken)));
+  QUIRE_ASSIGN_OR_RETURN(moe->intermediate_size, fields.Int(size, 1, kMaxFfn));
+  moe->dense_layers.assign(config->num_layers, false);
+  return absl::OkStatus();
+}
+
+absl::Status ParseMixtral(const Fields& fields, ModelConfig* config) {
+  QUIRE_RETURN_IF_ERROR(ParseLlamaBase(fields, config, {.theta = 1e6}));
+  QUIRE_RETURN_IF_ERROR(
+      ParseExperts(fields, "num_local_experts", "intermediate_size", config));
+  config->moe.renormalize = true;
+  if (fields.Find("sliding_window") == nullptr) return absl::OkStatus();
+  QUIRE_ASSIGN_OR_RETURN(const int32_t window,
+                         fields.Int("sliding_window", 1, kMaxPositions));
+  return ParseLayerWindows(fields, window, /*first_layer=*/0, config);
+}
+
+absl::Status ParseQwenExperts(const Fields& fields, ModelConfig* config) {
+  const char* experts =
+      fields.Find("num_experts") ? "num_experts" : "num_local_experts";
+  QUIRE_RETURN_IF_ERROR(
+      ParseExperts(fields, experts, "moe_intermediate_size", config));
+  QUIRE_ASSIGN_OR_RETURN(config->moe.renormalize,
+                         fields.Bool("norm_topk_prob", false));
+  return ParseDenseLayers(fields, config);
+}
+
+absl::Status ParseQwen2Moe(const Fields& fields, ModelConfig* config) {
+  QUIRE_RETURN_IF_ERROR(ParseLlamaBase(fields, config));
+  QUIRE_ASSIGN_OR_RETURN(config->attention_bias, fields.Bool("qkv_bias", true));
+  QUIRE_RETURN_IF_ERROR(ParseQwenExperts(fields, config));
+  QUIRE_ASSIGN_OR_RETURN(
+      config->moe.shared_intermediate_size,
+      fields.Int("shared_expert_intermediate_size", 1, kMaxFfn));
+  QUIRE_ASSIGN_OR_RETURN(const bool slides,
+                         fields.Bool("use_sliding_window", false));
+  if (!slides || fields.IsNull("sliding_window")) return absl::OkStatus();
+  QUIRE_ASSIGN_OR_RETURN(const int32_t window,
+                         fields.Int("sliding_window", 1, kMaxPositions, 4096));
+  QUIRE_ASSIGN_OR_RETURN(const int32_t end,
+                         fields.Int("max_window_layers", 0, kMaxLayers, 28));
+  QUIRE_RETURN_IF_ERROR(
+      ParseLayerWindows(fields, window, /*first_layer=*/0, config));
+  // Unless a list names them: every other layer before max_window_layers.
+  if (fields.Find("layer_types") != nullptr) return absl::OkStatus();
+  for (int32_t i = 0; i < config->num_layers; ++i) {
+    if (i % 2 != 0 || i >= end) config->layer_windows[i] = 0;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ParseQwen3Moe(const Fields& fields, ModelConfig* config) {
+  QUIRE_RETURN_IF_ERROR(ParseLlamaBase(fields, config));
+  QUIRE_ASSIGN_OR_RETURN(config->attention_bias,
+                         fields.Bool("attention_bias", false));
+  config->attention_out_bias = config->attention_bias;
+  config->qk_norm = true;
+  QUIRE_RETURN_IF_ERROR(ParseQwenExperts(fields, config));
+  QUIRE_ASSIGN_OR_RETURN(const bool slides,
+                         fields.Bool("use_sliding_window", false));
+  if (!slides || fields.IsNull("sliding_window")) return absl::OkStatus();
+  QUIRE_ASSIGN_OR_RETURN(const int32_t window,
+                         fields.Int("sliding_window", 1, kMaxPositions, 4096));
+  config->layer_windows.assign(config->num_layers, window);
+  return absl::OkStatus();
 }
 
 struct NamedActivation {
@@ -359,7 +389,7 @@ absl::Status ParsePhi(const Fields& fields, ModelConfig* config) {
                          ParseActivation(fields, "hidden_act", "gelu_new"));
   QUIRE_ASSIGN_OR_RETURN(const double epsilon,
                          fields.Number("layer_norm_eps", 0, 1, 1e-5));
-  QUIRE_RETURN_IF_ERROR(ExpectFlag(fields, "qk_layernorm", false));
+  QUIRE_ASSIGN_OR_RETURN(config->qk_norm, fields.Bool("qk_layernorm", false));
   QUIRE_ASSIGN_OR_RETURN(config->tied_embeddings,
                          fields.Bool("tie_word_embeddings", false));
   config->norm = NormType::kLayer;
@@ -367,13 +397,19 @@ absl::Status ParsePhi(const Fields& fields, ModelConfig* config) {
   config->attention_bias = true;
   config->attention_out_bias = true;
   config->mlp_bias = true;
-  return ParseRope(fields, /*default_partial=*/0.5, config);
+  return ParseRope(fields, {.partial = 0.5}, config);
 }
 
 constexpr ModelArchitecture kArchitectures[] = {
-    {"LlamaForCausalLM", ParseLlama}, {"MistralForCausalLM", ParseMistral},
-    {"Qwen2ForCausalLM", ParseQwen2}, {"Qwen3ForCausalLM", ParseQwen3},
-    {"OPTForCausalLM", ParseOpt},     {"GPT2LMHeadModel", ParseGpt2},
+    {"LlamaForCausalLM", ParseLlama},
+    {"MistralForCausalLM", ParseMistral},
+    {"MixtralForCausalLM", ParseMixtral},
+    {"Qwen2ForCausalLM", ParseQwen2},
+    {"Qwen2MoeForCausalLM", ParseQwen2Moe},
+    {"Qwen3ForCausalLM", ParseQwen3},
+    {"Qwen3MoeForCausalLM", ParseQwen3Moe},
+    {"OPTForCausalLM", ParseOpt},
+    {"GPT2LMHeadModel", ParseGpt2},
     {"PhiForCausalLM", ParsePhi},
 };
 

@@ -146,10 +146,10 @@ absl::Status Coordinator::Impl::InitModel() {
   QUIRE_ASSIGN_OR_RETURN(config_, ModelConfig::FromFolder(options_.model));
   QUIRE_RETURN_IF_ERROR(
       config_.CheckTensorParallel(options_.tensor_parallel_size));
-  if (options_.max_model_len > config_.max_position) {
+  if (options_.max_model_len > config_.max_scaled_position) {
     return absl::InvalidArgumentError(absl::StrCat(
         "--max_model_len=", options_.max_model_len, " is more than the ",
-        config_.max_position, " positions the model was trained for"));
+        config_.max_scaled_position, " positions the model was trained for"));
   }
   if (options_.max_model_len == 0) {
     options_.max_model_len = config_.max_position;

@@ -33,10 +33,10 @@ absl::Status CheckLimits(const ModelConfig& config, const StepLimits& limits) {
         ", max_num_seqs ", limits.max_num_seqs, " and max_model_len ",
         limits.max_model_len, " must be at least 1"));
   }
-  if (limits.max_model_len > config.max_position) {
+  if (limits.max_model_len > config.max_scaled_position) {
     return absl::InvalidArgumentError(absl::StrCat(
         "max_model_len ", limits.max_model_len, " is beyond the model's ",
-        config.max_position, " positions (max_position_embeddings)"));
+        config.max_scaled_position, " positions (max_position_embeddings)"));
   }
   return absl::OkStatus();
 }

@@ -12,10 +12,14 @@
 namespace quire {
 
 // Angle per position of each pair of elements, scaling applied: [dim / 2].
-std::vector<double> RopeFrequencies(const RopeConfig& rope, int32_t dim);
+// `length`: the longest sequence that there may be, which decides how those
+// scalings turn that ask for it (RopeConfig).
+std::vector<double> RopeFrequencies(const RopeConfig& rope, int32_t dim,
+                                    int32_t length);
 
-// [num_positions, dim]: a row is dim / 2 cosines, then as many sines.
-// Computed in double, so that far positions are exact. REQUIRES: dim is even.
+// [num_positions, dim]: a row is dim / 2 cosines, then as many sines, of
+// sequences of up to num_positions tokens. Computed in double, so that far
+// positions are exact. REQUIRES: dim is even.
 std::vector<float> MakeRopeTable(const RopeConfig& rope, int32_t dim,
                                  int32_t num_positions);
 

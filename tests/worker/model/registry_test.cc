@@ -30,6 +30,7 @@ ModelConfig Llama() {
   config.rotary_dim = 4;
   config.vocab_size = 40;
   config.max_position = 64;
+  config.max_scaled_position = 64;
   return config;
 }
 
