@@ -35,6 +35,14 @@ PROMPT_LENGTHS = [1, 7, 33, 18, 50, 4]
 # In fp32, of logits that should agree within 1e-4; the bf16 model is compared
 # token by token only as far as its own gaps allow (see the tests).
 GAP = 2e-3
+# Of the last expert that a token has and the first that it has not: float32
+# rounds router logits by a thousandth of it. In bfloat16 it counts where logits
+# are kept: a token with another expert would have other logits.
+ROUTER_GAP = 5e-4
+BF16_ROUTER_GAP = 0.2
+# Tokens for which the tests serve: the length by which rotations turn that
+# depend on it (RopeConfig in common/model_config.h).
+MAX_MODEL_LEN = 160
 
 LLAMA = dict(
     hidden_size=48,
@@ -98,6 +106,31 @@ LLAMA3_SCALING = dict(
     high_freq_factor=4.0,
     original_max_position_embeddings=32,
 )
+
+
+# Eight query heads, for four ranks and more.
+MOE = {
+    **LLAMA,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 2,
+    "intermediate_size": 40,
+}
+QWEN2_MOE = {
+    **MOE,
+    "num_experts": 5,
+    "num_experts_per_tok": 3,
+    "moe_intermediate_size": 24,
+    "shared_expert_intermediate_size": 32,
+}
+QWEN3_MOE = {
+    **MOE,
+    "head_dim": 12,
+    "num_experts": 8,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 24,
+}
+SHORT_FACTORS = [1.0, 1.1, 1.3, 1.5, 1.8, 2.0]
+LONG_FACTORS = [1.0, 2.0, 3.5, 5.0, 6.0, 8.5]
 
 
 def rope(rope_type, theta, **more):
@@ -234,6 +267,152 @@ MODELS = {
         dict(),
     ),
     "phi_bf16": ("phi", dict(hidden_size=72), dict(dtype="bfloat16")),
+    "phi_qk_norm": (
+        "phi",
+        dict(qk_layernorm=True, num_key_value_heads=2),
+        dict(),
+    ),
+    "phi_long_rope": (
+        "phi",
+        dict(
+            num_attention_heads=4,
+            max_position_embeddings=256,
+            rope_parameters=rope(
+                "longrope",
+                1000.0,
+                partial_rotary_factor=0.5,
+                short_factor=SHORT_FACTORS[:3],
+                long_factor=LONG_FACTORS[:3],
+                original_max_position_embeddings=40,
+            ),
+        ),
+        dict(),
+    ),
+    "gpt2_untied": ("gpt2", dict(tie_word_embeddings=False), dict()),
+    "opt_untied": ("opt", dict(tie_word_embeddings=False), dict()),
+    "qwen3_eight_ranks": (
+        "qwen3",
+        dict(num_attention_heads=8, num_key_value_heads=2, head_dim=6),
+        dict(),
+    ),
+    "llama_dynamic_rope": (
+        "llama",
+        dict(
+            max_position_embeddings=64,
+            rope_parameters=rope("dynamic", 1000.0, factor=4.0),
+        ),
+        dict(),
+    ),
+    "llama_yarn_rope": (
+        "llama",
+        dict(
+            rope_parameters=rope(
+                "yarn", 1000.0, factor=4.0, original_max_position_embeddings=64
+            )
+        ),
+        dict(),
+    ),
+    "qwen2_yarn_rope": (
+        "qwen2",
+        dict(
+            max_position_embeddings=64,
+            rope_parameters=rope(
+                "yarn",
+                1000.0,
+                factor=4.0,
+                original_max_position_embeddings=64,
+                beta_fast=8.0,
+                beta_slow=2.0,
+                mscale=0.7,
+                mscale_all_dim=1.0,
+                truncate=False,
+            ),
+        ),
+        dict(old_rope=True),
+    ),
+    "llama_short_rope": (
+        "llama",
+        dict(
+            rope_parameters=rope(
+                "longrope",
+                1000.0,
+                short_factor=SHORT_FACTORS,
+                long_factor=LONG_FACTORS,
+                original_max_position_embeddings=200,
+            )
+        ),
+        dict(),
+    ),
+    "llama_long_rope": (
+        "llama",
+        dict(
+            rope_parameters=rope(
+                "longrope",
+                1000.0,
+                short_factor=SHORT_FACTORS,
+                long_factor=LONG_FACTORS,
+                factor=4.0,
+                original_max_position_embeddings=64,
+            )
+        ),
+        dict(old_rope=True),
+    ),
+    "mixtral_plain": (
+        "mixtral",
+        dict(num_local_experts=4, num_experts_per_tok=2),
+        dict(),
+    ),
+    "mixtral_window": (
+        "mixtral",
+        dict(
+            num_local_experts=3,
+            num_experts_per_tok=1,
+            sliding_window=12,
+            tie_word_embeddings=True,
+            vocab_size=259,
+        ),
+        dict(shard_bytes=60_000),
+    ),
+    "qwen2_moe_shared": (
+        "qwen2_moe",
+        dict(mlp_only_layers=[0], num_hidden_layers=3),
+        dict(),
+    ),
+    "qwen2_moe_steps": (
+        "qwen2_moe",
+        dict(
+            decoder_sparse_step=2,
+            num_hidden_layers=4,
+            norm_topk_prob=True,
+            use_sliding_window=True,
+            sliding_window=12,
+            max_window_layers=3,
+        ),
+        dict(),
+    ),
+    "qwen3_moe_plain": ("qwen3_moe", dict(norm_topk_prob=True), dict()),
+    "qwen3_moe_tied": (
+        "qwen3_moe",
+        dict(
+            tie_word_embeddings=True,
+            attention_bias=True,
+            num_experts=7,
+            num_experts_per_tok=4,
+            num_key_value_heads=1,
+        ),
+        dict(),
+    ),
+    "qwen3_moe_bf16": (
+        "qwen3_moe",
+        dict(
+            hidden_size=64,
+            head_dim=16,
+            mlp_only_layers=[0],
+            norm_topk_prob=True,
+            moe_intermediate_size=32,
+        ),
+        dict(dtype="bfloat16"),
+    ),
 }
 
 FAMILIES = {
@@ -256,6 +435,21 @@ FAMILIES = {
     ),
     "gpt2": (transformers.GPT2Config, transformers.GPT2LMHeadModel, GPT2),
     "phi": (transformers.PhiConfig, transformers.PhiForCausalLM, PHI),
+    "mixtral": (
+        transformers.MixtralConfig,
+        transformers.MixtralForCausalLM,
+        MOE,
+    ),
+    "qwen2_moe": (
+        transformers.Qwen2MoeConfig,
+        transformers.Qwen2MoeForCausalLM,
+        QWEN2_MOE,
+    ),
+    "qwen3_moe": (
+        transformers.Qwen3MoeConfig,
+        transformers.Qwen3MoeForCausalLM,
+        QWEN3_MOE,
+    ),
 }
 
 
@@ -277,12 +471,33 @@ def randomize(model, seed):
                 param.copy_(normal(param.shape, 1.0))
             elif "embed_tokens" in name or "wte" in name:
                 # A tied head would else find the token that it was given.
-                learned = model.config.model_type in ("opt", "gpt2")
-                param.copy_(normal(param.shape, 0.3 if learned else 1.0))
+                small = model.config.model_type in ("opt", "gpt2") or (
+                    model.config.tie_word_embeddings
+                    and hasattr(model.config, "num_experts_per_tok")
+                )
+                param.copy_(normal(param.shape, 0.3 if small else 1.0))
             else:
-                # GPT-2 stores [in, out].
-                fan_in = param.shape[0 if ".c_" in name else 1]
-                param.copy_(normal(param.shape, 1.6 / fan_in**0.5))
+                # GPT-2 stores [in, out]; experts are [expert, out, in].
+                fan_in = param.shape[0 if ".c_" in name else -1]
+                # A router that is sure of its choice.
+                scale = 4.0 if name.endswith("mlp.gate.weight") else 1.6
+                param.copy_(normal(param.shape, scale / fan_in**0.5))
+
+
+def freeze_rope(model):
+    """Turns positions as for sequences of MAX_MODEL_LEN tokens, whatever the
+    length, where transformers would look at each sequence's own."""
+    rotary = getattr(model.base_model, "rotary_emb", None)
+    if getattr(rotary, "rope_type", None) not in ("dynamic", "longrope"):
+        return
+    init = transformers.modeling_rope_utils.ROPE_INIT_FUNCTIONS[
+        rotary.rope_type
+    ]
+    frequencies, rotary.attention_scaling = init(
+        model.config, None, seq_len=MAX_MODEL_LEN
+    )
+    rotary.inv_freq.copy_(frequencies)
+    rotary.rope_type = "frozen"
 
 
 def build(name, index):
@@ -297,6 +512,7 @@ def build(name, index):
     with torch.no_grad():
         for param in model.parameters():
             param.copy_(param.to(dtype).float())
+    freeze_rope(model)
     return model.float().eval(), dtype, saving
 
 
@@ -357,6 +573,33 @@ def continue_greedily(model, prompt):
     return np.stack(rows), tokens[len(prompt):], smallest
 
 
+def router_gaps(model, tokens):
+    """By how much each token's last expert was better than the next, in the
+    router logits of the layer where that is least; None without experts."""
+    if not getattr(model.config, "num_experts_per_tok", None):
+        return None
+    top_k = model.config.num_experts_per_tok
+    with torch.no_grad():
+        routers = model(
+            torch.tensor([tokens]), output_router_logits=True
+        ).router_logits
+    gaps = []
+    for logits in routers:
+        best = logits.float().sort(dim=-1, descending=True).values
+        gaps.append((best[:, top_k - 1] - best[:, top_k]).numpy())
+    return np.stack(gaps).min(axis=0)
+
+
+def routes_clearly(model, dtype, prompt, tokens):
+    gaps = router_gaps(model, (prompt + tokens)[:-1])
+    if gaps is None:
+        return True
+    at_kept = gaps[len(prompt) - 1 :: LOGITS_EVERY].min()
+    return gaps.min() > ROUTER_GAP and (
+        dtype == torch.float32 or at_kept > BF16_ROUTER_GAP
+    )
+
+
 def rounded_error(model, prompts, kept):
     """How far the logits of the same model computed by torch in bfloat16 are
     from those in float32, at most: what the format itself costs. The rotary
@@ -388,13 +631,15 @@ def make(name, index):
     save(model, dtype, saving, folder)
     generator = np.random.default_rng(index)
     prompts, kept = [], []
-    for attempt in range(200):
+    for attempt in range(1000):
         length = PROMPT_LENGTHS[attempt % len(PROMPT_LENGTHS)]
         if any(len(p["prompt"]) == length for p in prompts):
             continue
         prompt = generator.integers(3, model.config.vocab_size, length).tolist()
         logits, tokens, gap = continue_greedily(model, prompt)
         if gap <= GAP or not varied(tokens):
+            continue
+        if not routes_clearly(model, dtype, prompt, tokens):
             continue
         prompts.append(dict(prompt=prompt, tokens=tokens, smallest_gap=gap))
         kept.append(logits[::LOGITS_EVERY])

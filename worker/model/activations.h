@@ -17,7 +17,7 @@ namespace quire {
 
 // T: tokens of a step, R: sampled rows; pointers into one buffer. What is never
 // needed at the same time shares its place: the attention's tensors, the MLP's,
-// and those of the first and last layers.
+// the experts', and those of the first and last layers.
 struct Activations {
   std::unique_ptr<DeviceBuffer> buffer;
 
@@ -30,6 +30,17 @@ struct Activations {
 
   void* mlp_in = nullptr;   // [T, (1 or 2) x num_intermediate] model dtype
   void* mlp_act = nullptr;  // [T, num_intermediate]; mlp_in unless gated
+
+  // Of mixtures of experts (kernels/moe.h); k: experts of a token.
+  float* router_logits = nullptr;   // [T, router rows]
+  float* expert_weights = nullptr;  // [T, k]
+  int32_t* experts = nullptr;       // [T, k]
+  int32_t* row_tokens = nullptr;    // [T k]
+  int32_t* pair_rows = nullptr;     // [T, k]
+  int32_t* expert_start = nullptr;  // [num_experts + 1]
+  void* expert_in = nullptr;        // [T k, 2 x num_expert_intermediate]
+  void* expert_act = nullptr;  // [T k, num_expert_intermediate] model dtype
+  void* expert_out = nullptr;  // [T k, hidden_size] partial dtype
 
   void* embedded = nullptr;  // [T, embedding_size] model dtype
 

@@ -25,6 +25,10 @@ ActivationKind KindOf(MlpType mlp) {
   LOG(FATAL) << "unknown MLP type " << static_cast<int>(mlp);
 }
 
+NormKind KindOf(NormType norm) {
+  return norm == NormType::kRms ? NormKind::kRms : NormKind::kLayer;
+}
+
 const void* DataOf(const std::unique_ptr<DeviceBuffer>& buffer) {
   return buffer == nullptr ? nullptr : buffer->data();
 }
@@ -84,8 +88,7 @@ absl::Status DecoderOps::Embed(const DeviceBuffer& table,
 NormParams DecoderOps::ParamsOf(const NormWeights& weights, const void* x,
                                 DType x_dtype, void* residual, void* out,
                                 int32_t num_rows) const {
-  return {.kind = config_.norm == NormType::kRms ? NormKind::kRms
-                                                 : NormKind::kLayer,
+  return {.kind = KindOf(config_.norm),
           .x = x,
           .x_dtype = x_dtype,
           .residual = residual,
@@ -148,17 +151,17 @@ absl::Status DecoderOps::Add(int32_t num_tokens) {
 absl::Status DecoderOps::NormHeads(const DecoderLayer& layer,
                                    int32_t num_tokens) {
   if (!config_.qk_norm) return absl::OkStatus();
-  const auto norm = [&](const DeviceBuffer& weight, int64_t first,
+  const auto norm = [&](const NormWeights& weights, int64_t first,
                         int32_t num_heads) {
     char* heads =
         static_cast<char*>(activations_.qkv) + first * SizeOf(backend_.dtype());
     return backend_.Norm(
-        {.kind = NormKind::kRms,
+        {.kind = KindOf(config_.norm),
          .x = heads,
          .x_dtype = backend_.dtype(),
          .residual = nullptr,
-         .weight = weight.data(),
-         .bias = nullptr,
+         .weight = DataOf(weights.weight),
+         .bias = DataOf(weights.bias),
          .out = heads,
          .epsilon = config_.norm_epsilon,
          .width = config_.head_dim,
@@ -166,8 +169,8 @@ absl::Status DecoderOps::NormHeads(const DecoderLayer& layer,
          .rows_per_group = num_heads,
          .group_stride = shape_.q_size() + 2 * shape_.kv_size()});
   };
-  QUIRE_RETURN_IF_ERROR(norm(*layer.q_norm, 0, shape_.num_q_heads));
-  return norm(*layer.k_norm, shape_.q_size(), shape_.num_kv_heads);
+  QUIRE_RETURN_IF_ERROR(norm(layer.q_norm, 0, shape_.num_q_heads));
+  return norm(layer.k_norm, shape_.q_size(), shape_.num_kv_heads);
 }
 
 absl::Status DecoderOps::Attention(const DecoderLayer& layer, int32_t layer_idx,
@@ -225,19 +228,88 @@ absl::Status DecoderOps::Attention(const DecoderLayer& layer, int32_t layer_idx,
 
 absl::Status DecoderOps::Mlp(const DecoderLayer& layer, const void* x,
                              int32_t num_tokens) {
-  QUIRE_RETURN_IF_ERROR(Multiply(*layer.mlp_in.weight, layer.mlp_in.bias.get(),
-                                 x, activations_.mlp_in, backend_.dtype(),
+  QUIRE_RETURN_IF_ERROR(layer.moe == nullptr
+                            ? DenseMlp(layer.mlp_in, layer.mlp_out,
+                                       shape_.num_intermediate, x, num_tokens)
+                            : Experts(*layer.moe, x, num_tokens));
+  is_partial_unsummed_ = shape_.world_size > 1;
+  return absl::OkStatus();
+}
+
+absl::Status DecoderOps::DenseMlp(const Linear& in, const Linear& out,
+                                  int32_t width, const void* x,
+                                  int32_t num_tokens) {
+  QUIRE_RETURN_IF_ERROR(Multiply(*in.weight, in.bias.get(), x,
+                                 activations_.mlp_in, backend_.dtype(),
                                  num_tokens));
   QUIRE_RETURN_IF_ERROR(backend_.Activation({.kind = KindOf(config_.mlp),
                                              .x = activations_.mlp_in,
                                              .out = activations_.mlp_act,
-                                             .width = shape_.num_intermediate,
+                                             .width = width,
                                              .num_tokens = num_tokens}));
-  QUIRE_RETURN_IF_ERROR(Multiply(
-      *layer.mlp_out.weight, layer.mlp_out.bias.get(), activations_.mlp_act,
-      activations_.partial, backend_.partial_dtype(), num_tokens));
-  is_partial_unsummed_ = shape_.world_size > 1;
-  return absl::OkStatus();
+  return Multiply(*out.weight, out.bias.get(), activations_.mlp_act,
+                  activations_.partial, backend_.partial_dtype(), num_tokens);
+}
+
+absl::Status DecoderOps::Experts(const MoeWeights& moe, const void* x,
+                                 int32_t num_tokens) {
+  const Activations& act = activations_;
+  const int32_t top_k = config_.moe.top_k;
+  const int32_t num_experts = config_.moe.num_experts;
+  const int32_t width = shape_.num_expert_intermediate;
+  const bool has_shared = moe.shared_in.weight != nullptr;
+  if (has_shared) {
+    QUIRE_RETURN_IF_ERROR(DenseMlp(moe.shared_in, moe.shared_out,
+                                   shape_.num_shared_intermediate, x,
+                                   num_tokens));
+  }
+  QUIRE_RETURN_IF_ERROR(Multiply(*moe.router, /*bias=*/nullptr, x,
+                                 act.router_logits, DType::kF32, num_tokens));
+  QUIRE_RETURN_IF_ERROR(
+      backend_.RouteTokens({.logits = act.router_logits,
+                            .logits_stride = moe.router->n(),
+                            .num_experts = num_experts,
+                            .top_k = top_k,
+                            .num_tokens = num_tokens,
+                            .renormalize = config_.moe.renormalize,
+                            .weights = act.expert_weights,
+                            .experts = act.experts,
+                            .row_tokens = act.row_tokens,
+                            .pair_rows = act.pair_rows,
+                            .expert_start = act.expert_start}));
+  ExpertGemmParams product = {.x = x,
+                              .row_tokens = act.row_tokens,
+                              .weight = moe.experts_in.get(),
+                              .expert_start = act.expert_start,
+                              .y = act.expert_in,
+                              .y_dtype = backend_.dtype(),
+                              .num_experts = num_experts,
+                              .num_rows = num_tokens * top_k};
+  QUIRE_RETURN_IF_ERROR(backend_.ExpertGemm(product));
+  QUIRE_RETURN_IF_ERROR(backend_.Activation({.kind = KindOf(config_.mlp),
+                                             .x = act.expert_in,
+                                             .out = act.expert_act,
+                                             .width = width,
+                                             .num_tokens = product.num_rows}));
+  product.x = act.expert_act;
+  product.row_tokens = nullptr;
+  product.weight = moe.experts_out.get();
+  product.y = act.expert_out;
+  product.y_dtype = backend_.partial_dtype();
+  QUIRE_RETURN_IF_ERROR(backend_.ExpertGemm(product));
+  return backend_.CombineExperts(
+      {.y = act.expert_out,
+       .dtype = backend_.partial_dtype(),
+       .pair_rows = act.pair_rows,
+       .weights = act.expert_weights,
+       .shared = has_shared ? act.partial : nullptr,
+       // Behind the experts' logits.
+       .gate = has_shared ? act.router_logits + num_experts : nullptr,
+       .gate_stride = moe.router->n(),
+       .out = act.partial,
+       .width = config_.hidden_size,
+       .top_k = top_k,
+       .num_tokens = num_tokens});
 }
 
 absl::Status DecoderOps::GatherSampled(const int32_t* rows, int32_t num_rows) {

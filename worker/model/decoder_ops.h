@@ -59,7 +59,8 @@ class DecoderOps {
   absl::Status Attention(const DecoderLayer& layer, int32_t layer_idx,
                          const float* cos_sin, const BatchInput& batch,
                          const KvCache& cache, const void* x);
-  // partial = MLP of x [T, hidden_size], over all ranks' columns.
+  // partial = MLP of x [T, hidden_size], over all ranks' columns: the layer's
+  // mixture of experts, where it has one.
   absl::Status Mlp(const DecoderLayer& layer, const void* x,
                    int32_t num_tokens);
 
@@ -82,6 +83,13 @@ class DecoderOps {
 
   absl::Status Norm(const NormWeights& weights, const void* x, DType x_dtype,
                     void* residual, void* out, int32_t num_rows);
+  // mlp_act and then `partial`, of this rank's columns alone.
+  absl::Status DenseMlp(const Linear& in, const Linear& out, int32_t width,
+                        const void* x, int32_t num_tokens);
+  // `partial` = the experts' and the shared expert's sum, of this rank's
+  // columns alone.
+  absl::Status Experts(const MoeWeights& moe, const void* x,
+                       int32_t num_tokens);
   // Norms each query and key head of `qkv` where it is, if the model does.
   absl::Status NormHeads(const DecoderLayer& layer, int32_t num_tokens);
   // `out` = norm(residual += partial).

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -30,16 +31,39 @@ struct NormWeights {
   std::unique_ptr<DeviceBuffer> bias;    // null: zeros
 };
 
+// A mixture of experts in place of the MLP.
+struct MoeWeights {
+  // [RouterRows(), hidden_size]: the experts, the shared expert's gate if there
+  // is one, zeros; whole on every rank
+  std::unique_ptr<PackedWeight> router;
+  std::unique_ptr<PackedWeight> experts_in;   // column-parallel [gate; up]
+  std::unique_ptr<PackedWeight> experts_out;  // row-parallel
+  Linear shared_in;                           // column-parallel [gate; up]
+  Linear shared_out;                          // row-parallel
+};
+
 struct DecoderLayer {
   NormWeights attention_norm;
   Linear qkv;  // column-parallel, [q; k; v]
-  // [head_dim], the same for all heads; null unless heads are normed.
-  std::unique_ptr<DeviceBuffer> q_norm;
-  std::unique_ptr<DeviceBuffer> k_norm;
+  // [head_dim], the same for all heads; nothing unless heads are normed.
+  NormWeights q_norm;
+  NormWeights k_norm;
   Linear attention_out;  // row-parallel
   NormWeights mlp_norm;
   Linear mlp_in;   // column-parallel, [gate; up] for gated MLPs
   Linear mlp_out;  // row-parallel
+  std::unique_ptr<MoeWeights> moe;  // in place of the MLP; null: there is one
+};
+
+// Names of a mixture of experts, as above.
+struct MoeNames {
+  std::string router;
+  std::string experts;          // before the number of each
+  std::vector<std::string> in;  // behind it; stacked in this order
+  std::string out;
+  std::vector<std::string> shared_in = {};  // if there is a shared expert
+  std::string shared_out = {};
+  std::string shared_gate = {};
 };
 
 // Names of one layer's modules, without ".weight" and ".bias".
@@ -49,11 +73,12 @@ struct LayerNames {
   std::string k;
   std::string v;
   std::string attention_out;
-  std::string mlp_norm;  // empty: the MLP reads the attention's norm
+  std::string mlp_norm;             // empty: the MLP reads the attention's norm
   std::vector<std::string> mlp_in;  // stacked in this order
   std::string mlp_out;
   std::string q_norm = {};  // if heads are normed
   std::string k_norm = {};
+  std::optional<MoeNames> moe = {};  // in place of mlp_in and mlp_out
 };
 
 // Appends what a checkpoint must have for a layer, a norm, a vector, a matrix.

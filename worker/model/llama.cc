@@ -19,18 +19,45 @@ constexpr char kEmbedding[] = "model.embed_tokens.weight";
 constexpr char kFinalNorm[] = "model.norm";
 constexpr char kHead[] = "lm_head.weight";
 
-LayerNames NamesOf(int32_t layer_idx) {
+MoeNames MixtralNames(const std::string& layer) {
+  const std::string moe = layer + "block_sparse_moe.";
+  return {.router = moe + "gate",
+          .experts = moe + "experts.",
+          .in = {".w1", ".w3"},
+          .out = ".w2"};
+}
+
+MoeNames QwenMoeNames(const std::string& layer) {
+  const std::string moe = layer + "mlp.";
+  return {.router = moe + "gate",
+          .experts = moe + "experts.",
+          .in = {".gate_proj", ".up_proj"},
+          .out = ".down_proj",
+          .shared_in = {moe + "shared_expert.gate_proj",
+                        moe + "shared_expert.up_proj"},
+          .shared_out = moe + "shared_expert.down_proj",
+          .shared_gate = moe + "shared_expert_gate"};
+}
+
+LayerNames NamesOf(const ModelConfig& config, int32_t layer_idx) {
   const std::string layer = absl::StrCat("model.layers.", layer_idx, ".");
-  return {.attention_norm = layer + "input_layernorm",
-          .q = layer + "self_attn.q_proj",
-          .k = layer + "self_attn.k_proj",
-          .v = layer + "self_attn.v_proj",
-          .attention_out = layer + "self_attn.o_proj",
-          .mlp_norm = layer + "post_attention_layernorm",
-          .mlp_in = {layer + "mlp.gate_proj", layer + "mlp.up_proj"},
-          .mlp_out = layer + "mlp.down_proj",
-          .q_norm = layer + "self_attn.q_norm",
-          .k_norm = layer + "self_attn.k_norm"};
+  LayerNames names = {
+      .attention_norm = layer + "input_layernorm",
+      .q = layer + "self_attn.q_proj",
+      .k = layer + "self_attn.k_proj",
+      .v = layer + "self_attn.v_proj",
+      .attention_out = layer + "self_attn.o_proj",
+      .mlp_norm = layer + "post_attention_layernorm",
+      .mlp_in = {layer + "mlp.gate_proj", layer + "mlp.up_proj"},
+      .mlp_out = layer + "mlp.down_proj",
+      .q_norm = layer + "self_attn.q_norm",
+      .k_norm = layer + "self_attn.k_norm"};
+  if (config.moe.is_sparse(layer_idx)) {
+    names.moe = config.architecture == "MixtralForCausalLM"
+                    ? MixtralNames(layer)
+                    : QwenMoeNames(layer);
+  }
+  return names;
 }
 
 TensorSet Expected(const ModelConfig& config) {
@@ -41,7 +68,7 @@ TensorSet Expected(const ModelConfig& config) {
   ExpectMatrix(kEmbedding, config.vocab_size, config.hidden_size,
                &expected.tensors);
   for (int32_t i = 0; i < config.num_layers; ++i) {
-    ExpectLayer(config, NamesOf(i), &expected.tensors);
+    ExpectLayer(config, NamesOf(config, i), &expected.tensors);
   }
   ExpectNorm(config, kFinalNorm, &expected.tensors);
   if (config.tied_embeddings) {
@@ -131,8 +158,9 @@ absl::StatusOr<LlamaWeights> LoadWeights(const ModelContext& context,
   QUIRE_ASSIGN_OR_RETURN(weights.embedding,
                          loader->Upload({vocab_rows(kEmbedding)}));
   for (int32_t i = 0; i < config.num_layers; ++i) {
-    QUIRE_ASSIGN_OR_RETURN(DecoderLayer layer,
-                           LoadLayer(config, shape, NamesOf(i), *loader));
+    QUIRE_ASSIGN_OR_RETURN(
+        DecoderLayer layer,
+        LoadLayer(config, shape, NamesOf(config, i), *loader));
     weights.layers.push_back(std::move(layer));
   }
   QUIRE_ASSIGN_OR_RETURN(weights.final_norm,

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Llama 1, 2 and 3, Mistral, Qwen 2 and Qwen 3: one layout, whose biases, head
-// norms and attention windows the config decides.
+// Llama 1, 2 and 3, Mistral, Qwen 2 and Qwen 3, and the mixtures of experts
+// among them (Mixtral, Qwen 2 MoE, Qwen 3 MoE): one layout, whose biases, head
+// norms, attention windows and experts the config decides.
 #ifndef WORKER_MODEL_LLAMA_H_
 #define WORKER_MODEL_LLAMA_H_
 

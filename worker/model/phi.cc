@@ -29,7 +29,9 @@ LayerNames NamesOf(int32_t layer_idx) {
           .attention_out = layer + "self_attn.dense",
           .mlp_norm = {},  // the attention's
           .mlp_in = {layer + "mlp.fc1"},
-          .mlp_out = layer + "mlp.fc2"};
+          .mlp_out = layer + "mlp.fc2",
+          .q_norm = layer + "self_attn.q_layernorm",
+          .k_norm = layer + "self_attn.k_layernorm"};
 }
 
 TensorSet Expected(const ModelConfig& config) {

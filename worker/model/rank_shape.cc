@@ -5,6 +5,13 @@
 
 namespace quire {
 
+int64_t RouterRows(const MoeConfig& moe) {
+  const int64_t rows =
+      moe.num_experts + (moe.shared_intermediate_size > 0 ? 1 : 0);
+  return (rows + kRouterRowMultiple - 1) / kRouterRowMultiple *
+         kRouterRowMultiple;
+}
+
 RankShape MakeRankShape(const ModelConfig& config, int32_t rank,
                         int32_t world_size) {
   RankShape shape;
@@ -20,6 +27,11 @@ RankShape MakeRankShape(const ModelConfig& config, int32_t rank,
       shape.first_q_head / (config.num_q_heads / config.num_kv_heads);
   shape.num_intermediate = config.intermediate_size / world_size;
   shape.first_intermediate = rank * shape.num_intermediate;
+  shape.num_expert_intermediate = config.moe.intermediate_size / world_size;
+  shape.first_expert_intermediate = rank * shape.num_expert_intermediate;
+  shape.num_shared_intermediate =
+      config.moe.shared_intermediate_size / world_size;
+  shape.first_shared_intermediate = rank * shape.num_shared_intermediate;
   const int32_t rows = (config.vocab_size + world_size - 1) / world_size;
   shape.vocab.first_id = rank * rows;
   shape.vocab.num_ids =

@@ -12,7 +12,8 @@
 namespace quire {
 
 // Ranks hold consecutive runs of query heads, of KV heads (one, copied, when
-// there are fewer than ranks), of MLP columns and of vocabulary rows.
+// there are fewer than ranks), of MLP columns (each expert's too) and of
+// vocabulary rows.
 struct RankShape {
   int32_t rank = 0;
   int32_t world_size = 1;
@@ -23,11 +24,21 @@ struct RankShape {
   int32_t num_kv_heads = 0;
   int32_t first_intermediate = 0;
   int32_t num_intermediate = 0;
+  // Of each expert, and of the shared one.
+  int32_t first_expert_intermediate = 0;
+  int32_t num_expert_intermediate = 0;
+  int32_t first_shared_intermediate = 0;
+  int32_t num_shared_intermediate = 0;
   VocabShard vocab;
 
   int32_t q_size() const { return num_q_heads * head_dim; }
   int32_t kv_size() const { return num_kv_heads * head_dim; }
 };
+
+// Router products have rows for each expert and for the shared expert's gate,
+// up to a multiple that every product multiplies well.
+constexpr int64_t kRouterRowMultiple = 8;
+int64_t RouterRows(const MoeConfig& moe);
 
 // REQUIRES: config.CheckTensorParallel(world_size) is ok, 0 <= rank <
 // world_size.

@@ -122,9 +122,24 @@ auto WeightLoader::Load(absl::Span<const WeightSlice> stacked, Consume consume)
 }
 
 absl::StatusOr<std::unique_ptr<PackedWeight>> WeightLoader::Pack(
-    absl::Span<const WeightSlice> stacked) {
-  return Load(stacked, [this](absl::Span<const HostMatrix> matrices) {
-    return backend_.PackWeight(matrices);
+    absl::Span<const WeightSlice> stacked, int64_t row_multiple) {
+  return Load(stacked, [&](absl::Span<const HostMatrix> matrices) {
+    int64_t rows = 0;
+    for (const HostMatrix& matrix : matrices) rows += matrix.rows;
+    const int64_t missing = (row_multiple - rows % row_multiple) % row_multiple;
+    if (missing == 0) return backend_.PackWeight(matrices);
+    const int64_t cols = matrices.front().cols;
+    const std::vector<float> zeros(static_cast<size_t>(missing * cols));
+    std::vector<HostMatrix> filled(matrices.begin(), matrices.end());
+    filled.push_back({zeros.data(), DType::kF32, missing, cols, cols});
+    return backend_.PackWeight(filled);
+  });
+}
+
+absl::StatusOr<std::unique_ptr<PackedWeight>> WeightLoader::PackExperts(
+    absl::Span<const WeightSlice> stacked, int32_t num_experts) {
+  return Load(stacked, [&](absl::Span<const HostMatrix> matrices) {
+    return backend_.PackExperts(matrices, num_experts);
   });
 }
 

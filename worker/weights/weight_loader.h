@@ -44,9 +44,13 @@ class WeightLoader {
   // a matrix as [inputs, outputs].
   static WeightSlice Transposed(WeightSlice slice);
 
-  // Slices stacked by rows, as a weight to multiply with or as they are.
+  // Slices stacked by rows, as a weight to multiply with or as they are. Rows
+  // of zeros fill a weight up to a multiple of `row_multiple`.
   absl::StatusOr<std::unique_ptr<PackedWeight>> Pack(
-      absl::Span<const WeightSlice> stacked);
+      absl::Span<const WeightSlice> stacked, int64_t row_multiple = 1);
+  // Backend::PackExperts().
+  absl::StatusOr<std::unique_ptr<PackedWeight>> PackExperts(
+      absl::Span<const WeightSlice> stacked, int32_t num_experts);
   absl::StatusOr<std::unique_ptr<DeviceBuffer>> Upload(
       absl::Span<const WeightSlice> stacked);
 

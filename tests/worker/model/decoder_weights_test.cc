@@ -118,7 +118,7 @@ TEST(DecoderWeightsTest, RowParallelBiasesAreOnTheFirstRankOnly) {
   EXPECT_EQ(second.mlp_out.bias, nullptr);
   EXPECT_NE(second.qkv.bias, nullptr);
   EXPECT_NE(second.mlp_in.bias, nullptr);
-  EXPECT_EQ(second.q_norm->bytes(), first.q_norm->bytes());
+  EXPECT_EQ(second.q_norm.weight->bytes(), first.q_norm.weight->bytes());
 }
 
 TEST(DecoderWeightsTest, StackedBiasesFollowTheirRows) {

@@ -32,7 +32,8 @@ TEST_P(Gpt2GoldenTest, ChunkedPromptsOnTwoRanks) {
 }
 
 INSTANTIATE_TEST_SUITE_P(AllShapes, Gpt2GoldenTest,
-                         testing::Values("gpt2_plain", "gpt2_bare"),
+                         testing::Values("gpt2_plain", "gpt2_bare",
+                                         "gpt2_untied"),
                          [](const auto& info) {
                            return std::string(info.param);
                          });

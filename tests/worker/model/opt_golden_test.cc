@@ -35,10 +35,15 @@ TEST_P(OptGoldenTest, ChunkedPromptsOnTwoRanks) {
 
 INSTANTIATE_TEST_SUITE_P(AllShapes, OptGoldenTest,
                          testing::Values("opt_pre_norm", "opt_350m",
-                                         "opt_no_final_norm", "opt_no_bias"),
+                                         "opt_no_final_norm", "opt_no_bias",
+                                         "opt_untied"),
                          [](const auto& info) {
                            return std::string(info.param);
                          });
+
+TEST(OptGoldenFourRanksTest, HaveAHeadEach) {
+  ExpectGolden("opt_350m", {.world_size = 4}, kF32Tolerance);
+}
 
 TEST(OptGoldenBf16WeightsTest, AgreeWhenComputedInFloat) {
   ExpectGolden("opt_bf16", {}, kF32Tolerance);

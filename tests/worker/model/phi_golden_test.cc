@@ -33,7 +33,8 @@ TEST_P(PhiGoldenTest, ChunkedPromptsOnTwoRanks) {
 }
 
 INSTANTIATE_TEST_SUITE_P(AllShapes, PhiGoldenTest,
-                         testing::Values("phi_partial", "phi_gqa"),
+                         testing::Values("phi_partial", "phi_gqa",
+                                         "phi_qk_norm"),
                          [](const auto& info) {
                            return std::string(info.param);
                          });

@@ -35,13 +35,23 @@ TEST_P(QwenGoldenTest, ChunkedPromptsOnTwoRanks) {
 INSTANTIATE_TEST_SUITE_P(AllShapes, QwenGoldenTest,
                          testing::Values("qwen2_bias", "qwen2_mixed_windows",
                                          "qwen2_mqa", "qwen3_tied",
-                                         "qwen3_biases"),
+                                         "qwen3_biases", "qwen3_eight_ranks"),
                          [](const auto& info) {
                            return std::string(info.param);
                          });
 
 TEST(QwenGoldenFourRanksTest, ShareOneKvHead) {
   ExpectGolden("qwen2_mqa", {.world_size = 4}, kF32Tolerance);
+}
+
+TEST(QwenGoldenFourRanksTest, HaveACopyOfAKvHeadEach) {
+  ExpectGolden("qwen3_eight_ranks", {.world_size = 4}, kF32Tolerance);
+}
+
+TEST(QwenGoldenEightRanksTest, ShareTwoKvHeads) {
+  ExpectGolden("qwen3_eight_ranks",
+               {.world_size = 8, .chunk_size = 16, .block_size = 4},
+               kF32Tolerance);
 }
 
 TEST(QwenGoldenBf16WeightsTest, AgreeWhenComputedInFloat) {

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Mixtures of experts against Hugging Face transformers; see
+// tests/golden/make_models.py.
+#include <string>
+
+#include "gtest/gtest.h"
+#include "tests/worker/model/golden_checks.h"
+
+namespace quire {
+namespace {
+
+// As for Llama (llama_golden_test.cc): the prompts are those whose tokens no
+// rounding sends to another expert.
+constexpr float kF32Tolerance = 1e-4f;
+
+class MoeGoldenTest : public testing::TestWithParam<const char*> {};
+
+TEST_P(MoeGoldenTest, WholePromptsOnOneRank) {
+  ExpectGolden(GetParam(), {}, kF32Tolerance);
+}
+
+TEST_P(MoeGoldenTest, ChunkedPromptsOnOneRank) {
+  ExpectGolden(GetParam(), {.chunk_size = 5, .block_size = 4}, kF32Tolerance);
+}
+
+TEST_P(MoeGoldenTest, WholePromptsOnTwoRanks) {
+  ExpectGolden(GetParam(), {.world_size = 2}, kF32Tolerance);
+}
+
+TEST_P(MoeGoldenTest, ChunkedPromptsOnFourRanks) {
+  ExpectGolden(GetParam(), {.world_size = 4, .chunk_size = 16, .block_size = 1},
+               kF32Tolerance);
+}
+
+INSTANTIATE_TEST_SUITE_P(AllShapes, MoeGoldenTest,
+                         testing::Values("mixtral_plain", "mixtral_window",
+                                         "qwen2_moe_shared", "qwen2_moe_steps",
+                                         "qwen3_moe_plain", "qwen3_moe_tied"),
+                         [](const auto& info) {
+                           return std::string(info.param);
+                         });
+
+TEST(MoeGoldenEightRanksTest, ShareKvHeadsAndSplitSmallExperts) {
+  ExpectGolden("qwen3_moe_plain", {.world_size = 8}, kF32Tolerance);
+}
+
+TEST(MoeGoldenBf16WeightsTest, AgreeWhenComputedInFloat) {
+  ExpectGolden("qwen3_moe_bf16", {}, kF32Tolerance);
+}
+
+TEST(MoeGoldenBf16Test, RoundsNoWorseThanItsFormatOnOneRank) {
+  ExpectGoldenRounded("qwen3_moe_bf16", {.dtype = DType::kBf16});
+}
+
+TEST(MoeGoldenBf16Test, RoundsNoWorseThanItsFormatOnTwoRanks) {
+  ExpectGoldenRounded("qwen3_moe_bf16",
+                      {.dtype = DType::kBf16, .world_size = 2});
+}
+
+}  // namespace
+}  // namespace quire
