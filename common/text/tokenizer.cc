@@ -104,19 +104,36 @@ absl::StatusOr<std::vector<TokenId>> Tokenizer::Encode(
   return result;
 }
 
-absl::StatusOr<std::string> Tokenizer::Decode(absl::Span<const TokenId> ids,
-                                              bool skip_special_tokens) const {
+absl::Status Tokenizer::CheckIds(absl::Span<const TokenId> ids) const {
   for (size_t i = 0; i < ids.size(); ++i) {
     if (ids[i] < 0 || ids[i] >= vocab_size()) {
       return absl::InvalidArgumentError(absl::StrCat(
           "token id ", ids[i], " at position ", i, " is ", DescribeRange()));
     }
   }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::string> Tokenizer::Decode(absl::Span<const TokenId> ids,
+                                              bool skip_special_tokens) const {
+  QUIRE_RETURN_IF_ERROR(CheckIds(ids));
   FfiBuffer text;
   FfiBuffer error;
   const int32_t code =
       qt_tokenizer_decode(handle_, ids.data(), ids.size(), skip_special_tokens,
                           text.out(), error.out());
+  QUIRE_RETURN_IF_ERROR(FfiStatus(code, error));
+  return std::string(text.view());
+}
+
+absl::StatusOr<std::string> Tokenizer::DecodeAsLibrary(
+    absl::Span<const TokenId> ids, bool skip_special_tokens) const {
+  QUIRE_RETURN_IF_ERROR(CheckIds(ids));
+  FfiBuffer text;
+  FfiBuffer error;
+  const int32_t code = qt_tokenizer_decode_as_library(
+      handle_, ids.data(), ids.size(), skip_special_tokens, text.out(),
+      error.out());
   QUIRE_RETURN_IF_ERROR(FfiStatus(code, error));
   return std::string(text.view());
 }

@@ -71,6 +71,12 @@ class Tokenizer final {
   absl::StatusOr<std::string> Decode(absl::Span<const TokenId> ids,
                                      bool skip_special_tokens) const;
 
+  // The same, but exactly as Hugging Face's library decodes, which gives up a
+  // whole run of byte tokens that is not UTF-8. A stream has sent that run's
+  // good characters already, so Decode keeps them.
+  absl::StatusOr<std::string> DecodeAsLibrary(absl::Span<const TokenId> ids,
+                                              bool skip_special_tokens) const;
+
   // `text` with its spellings of control tokens marked, so that
   // SpecialTokens::kParseUnguarded reads them as ordinary text wherever a chat
   // template puts them. InvalidArgument if it is not UTF-8.
@@ -101,6 +107,7 @@ class Tokenizer final {
 
   absl::Status ReadSpecialTokens(std::string_view config_json);
   std::string DescribeRange() const;
+  absl::Status CheckIds(absl::Span<const TokenId> ids) const;
 
   QtTokenizer* const handle_;  // owned
   const std::string flags_;    // [vocab_size] of QtTokenFlag

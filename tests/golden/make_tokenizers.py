@@ -3,7 +3,7 @@
 """Makes the small tokenizers of tests/common/text/testdata and their goldens.
 
     python3 -m venv venv && venv/bin/pip install tokenizers==0.23.3
-    venv/bin/python tests/golden/make_tokenizers.py
+    venv/bin/python tests/golden/make_tokenizers.py [kind ...]
 
 Each <kind>.json is a tokenizer.json; <kind>.golden.json holds what Hugging
 Face's own library makes of a list of texts and of random ids. The tests read
@@ -13,6 +13,7 @@ order on each run, so a file and its golden are only ever replaced together.
 import json
 import pathlib
 import random
+import sys
 
 from tokenizers import (AddedToken, Regex, Tokenizer, decoders, models,
                         normalizers, pre_tokenizers, processors, trainers)
@@ -188,6 +189,108 @@ def bpe_suffix():
     return tok
 
 
+def qwen():
+    """Qwen 2 to 3: NFC, single digits, many added tokens, not all control."""
+    tok = Tokenizer(models.BPE())
+    tok.normalizer = normalizers.NFC()
+    tok.pre_tokenizer = pre_tokenizers.Sequence([
+        pre_tokenizers.Split(
+            Regex(r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
+                  r"\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|"
+                  r"\s+"), "isolated"),
+        pre_tokenizers.ByteLevel(
+            add_prefix_space=False, trim_offsets=False, use_regex=False),
+    ])
+    tok.decoder = decoders.ByteLevel()
+    tok.train_from_iterator(
+        corpus(),
+        trainers.BpeTrainer(
+            vocab_size=420,
+            show_progress=False,
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet()))
+    tok.add_special_tokens(["<|endoftext|>", "<|im_start|>", "<|im_end|>"])
+    tok.add_tokens([
+        AddedToken(name, special=False, normalized=False)
+        for name in ("<tool_call>", "</tool_call>", "<think>", "</think>")
+    ])
+    tok.post_processor = processors.ByteLevel(trim_offsets=False)
+    return tok
+
+
+def byte_fallback_model(vocab_size, extra):
+    """A BPE of SentencePiece's with all bytes, and `extra` tokens first."""
+    trained = Tokenizer(models.BPE())
+    trained.pre_tokenizer = pre_tokenizers.Metaspace()
+    trained.train_from_iterator(
+        (t for t in corpus() if t.isascii()),
+        trainers.BpeTrainer(vocab_size=vocab_size, show_progress=False))
+    model = json.loads(trained.to_str())["model"]
+    tokens = extra + [f"<0x{b:02X}>" for b in range(256)]
+    tokens += sorted(model["vocab"], key=model["vocab"].get)
+    merges = [tuple(m) if isinstance(m, list) else tuple(m.split(" "))
+              for m in model["merges"]]
+    return models.BPE(
+        vocab={t: i for i, t in enumerate(tokens)}, merges=merges,
+        unk_token="<unk>", byte_fallback=True, fuse_unk=True)
+
+
+def gemma():
+    """Gemma: spaces as letters, no prefix, control tokens in the text."""
+    tok = Tokenizer(
+        byte_fallback_model(300, ["<pad>", "<eos>", "<bos>", "<unk>"]))
+    tok.normalizer = normalizers.Replace(" ", "▁")
+    tok.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
+    tok.decoder = decoders.Sequence([
+        decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
+    tok.add_special_tokens([
+        "<pad>", "<eos>", "<bos>", "<unk>", "<start_of_turn>", "<end_of_turn>"])
+    tok.add_tokens([AddedToken("\n\n", special=False, normalized=False)])
+    tok.post_processor = processors.TemplateProcessing(
+        single="<bos> $A", special_tokens=[("<bos>", 2)])
+    return tok
+
+
+def metaspace_first():
+    """Mistral and late Llama 2: a prefix space at the very beginning alone."""
+    tok = Tokenizer(byte_fallback_model(310, ["<unk>", "<s>", "</s>"]))
+    tok.pre_tokenizer = pre_tokenizers.Metaspace(
+        replacement="▁", prepend_scheme="first", split=False)
+    tok.decoder = decoders.Sequence([
+        decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(),
+        decoders.Strip(" ", 1, 0)])
+    tok.add_special_tokens(["<unk>", "<s>", "</s>", "[INST]", "[/INST]"])
+    tok.post_processor = processors.TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", 1)])
+    return tok
+
+
+def word_level():
+    """Whole words and no decoder: blanks between all tokens."""
+    tok = Tokenizer(models.WordLevel(unk_token="<unk>"))
+    tok.pre_tokenizer = pre_tokenizers.Whitespace()
+    tok.train_from_iterator(
+        corpus(),
+        trainers.WordLevelTrainer(
+            vocab_size=120, show_progress=False,
+            special_tokens=["<unk>", "<s>"]))
+    return tok
+
+
+def ctc():
+    """Letters of speech: repeated ones are one, a bar is a blank."""
+    letters = ["<pad>", "<s>", "</s>", "<unk>", "|"] + [
+        chr(c) for c in range(ord("a"), ord("z") + 1)]
+    tok = Tokenizer(models.WordLevel(
+        vocab={t: i for i, t in enumerate(letters)}, unk_token="<unk>"))
+    tok.normalizer = normalizers.Sequence(
+        [normalizers.Lowercase(), normalizers.Replace(" ", "|")])
+    tok.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    tok.decoder = decoders.CTC(
+        pad_token="<pad>", word_delimiter_token="|", cleanup=True)
+    tok.add_special_tokens(["<pad>", "<s>", "</s>", "<unk>"])
+    return tok
+
+
 def is_byte_token(token):
     return len(token) == 6 and token.startswith("<0x") and token.endswith(">")
 
@@ -243,10 +346,13 @@ def golden(tok, seed):
 def main():
     OUT.mkdir(parents=True, exist_ok=True)
     kinds = [
-        byte_level, byte_fallback, unigram, word_piece, bpe_suffix, gpt2]
+        byte_level, byte_fallback, unigram, word_piece, bpe_suffix, gpt2, qwen,
+        gemma, metaspace_first, word_level, ctc]
     for seed, make in enumerate(kinds):
-        tok = make()
         name = make.__name__
+        if sys.argv[1:] and name not in sys.argv[1:]:
+            continue
+        tok = make()
         compact = json.dumps(
             json.loads(tok.to_str()), ensure_ascii=False, separators=(",", ":"))
         (OUT / f"{name}.json").write_text(compact + "\n", encoding="utf-8")

@@ -23,6 +23,12 @@ int StatusCommand(const std::vector<std::string>& args);
 // Shows why a request has waited.
 int ExplainCommand(const std::vector<std::string>& args);
 
+// Shows the tokens of a text.
+int TokenizeCommand(const std::vector<std::string>& args);
+
+// Shows the text of tokens.
+int DetokenizeCommand(const std::vector<std::string>& args);
+
 }  // namespace quire
 
 #endif  // TOOLS_QUIRE_COMMANDS_H_

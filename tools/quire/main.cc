@@ -27,6 +27,10 @@ usage: quire COMMAND [flags]
       show workers, epochs and block use
   quire explain REQUEST_ID [--target=localhost:8001]
       show why a request has waited
+  quire tokenize "some text" [--model=DIR]
+      show a text's tokens; --jsonl: answer lines of JSON
+  quire detokenize 464 3797 [--model=DIR]
+      show tokens' text; --jsonl: answer lines of JSON
 
 `quire COMMAND --help` lists a command's flags.
 )";
@@ -39,6 +43,7 @@ struct Command {
 }  // namespace
 
 int main(int argc, char** argv) {
+  std::ios::sync_with_stdio(false);  // nothing here uses stdio
   google::InitGoogleLogging(argv[0]);
   FLAGS_logtostderr = true;
   // `bazel run` starts programs elsewhere than where the user stands.
@@ -50,6 +55,8 @@ int main(int argc, char** argv) {
       {"generate", quire::GenerateCommand},
       {"status", quire::StatusCommand},
       {"explain", quire::ExplainCommand},
+      {"tokenize", quire::TokenizeCommand},
+      {"detokenize", quire::DetokenizeCommand},
   };
   const std::string wanted = argc > 1 ? argv[1] : "";
   if (wanted == "--help" || wanted == "-h" || wanted == "help") {

@@ -78,6 +78,13 @@ int32_t qt_tokenizer_decode(const QtTokenizer* tokenizer, const int32_t* ids,
                             size_t num_ids, bool skip_special_tokens,
                             QtBuffer* out, QtBuffer* error);
 
+/* The same as Hugging Face's library decodes, which turns a whole run of byte
+ * tokens that is not UTF-8 into U+FFFD; elsewhere its good characters stay. */
+int32_t qt_tokenizer_decode_as_library(const QtTokenizer* tokenizer,
+                                       const int32_t* ids, size_t num_ids,
+                                       bool skip_special_tokens, QtBuffer* out,
+                                       QtBuffer* error);
+
 /* `text` with every spelling of a control token marked (by U+FDD0 inside it);
  * marks that `text` had before are removed. */
 int32_t qt_tokenizer_guard(const QtTokenizer* tokenizer, const uint8_t* text,

@@ -15,9 +15,10 @@
 namespace quire {
 
 // Every kind of tokenizer that testdata/ holds.
-inline constexpr const char* kTokenizerKinds[] = {"byte_level", "byte_fallback",
-                                                  "unigram",    "word_piece",
-                                                  "bpe_suffix", "gpt2"};
+inline constexpr const char* kTokenizerKinds[] = {
+    "byte_level",      "byte_fallback", "unigram", "word_piece",
+    "bpe_suffix",      "gpt2",          "qwen",    "gemma",
+    "metaspace_first", "word_level",    "ctc"};
 
 // The bytes of testdata/`name`; the test dies if there is no such file.
 std::string ReadTestData(const std::string& name);

@@ -106,6 +106,25 @@ pub unsafe extern "C" fn qt_tokenizer_decode(
 /// # Safety
 /// See `quire_text.h`.
 #[no_mangle]
+pub unsafe extern "C" fn qt_tokenizer_decode_as_library(
+    tokenizer: *const TextTokenizer,
+    ids: *const i32,
+    num_ids: usize,
+    skip_special_tokens: bool,
+    out: *mut Buffer,
+    error: *mut Buffer,
+) -> i32 {
+    guarded(error, || {
+        let ids = boundary::slice(ids, num_ids);
+        let text = (*tokenizer).decode_as_library(ids, skip_special_tokens)?;
+        *out = Buffer::from(text);
+        Ok(())
+    })
+}
+
+/// # Safety
+/// See `quire_text.h`.
+#[no_mangle]
 pub unsafe extern "C" fn qt_tokenizer_guard(
     tokenizer: *const TextTokenizer,
     text: *const u8,

@@ -6,7 +6,8 @@ use std::str::FromStr;
 
 use serde::Deserialize;
 use tokenizers::tokenizer::{
-    AddedToken, Encoding, NormalizerWrapper, PostProcessorWrapper, TokenizerImpl,
+    AddedToken, Decoder, DecoderWrapper, Encoding, NormalizerWrapper, PostProcessorWrapper,
+    TokenizerImpl,
 };
 
 use crate::boundary::Failure;
@@ -66,12 +67,19 @@ struct DeclaredModel {
     unk_id: Option<u32>,
 }
 
+/// The file's decoder as Hugging Face has it, where `TextDecoder` differs.
+#[derive(Deserialize)]
+struct DeclaredDecoder {
+    decoder: Option<DecoderWrapper>,
+}
+
 pub struct TextTokenizer {
     parsing: Impl,
     literal: Impl,
     special: SpecialText,
     flags: Vec<u8>, // [vocab_size]
     unknown_id: Option<u32>,
+    library_decoder: Option<DecoderWrapper>,
 }
 
 impl TextTokenizer {
@@ -116,6 +124,8 @@ impl TextTokenizer {
             let named = m.unk_token.and_then(|t| parsing.token_to_id(&t));
             m.unk_id.or(named)
         });
+        let decoder: DeclaredDecoder = serde_json::from_str(json)
+            .map_err(|e| Failure::invalid(format!("not a usable decoder: {e}")))?;
         let mut literal = parsing.clone();
         literal.set_encode_special_tokens(true);
         let tokenizer = TextTokenizer {
@@ -124,6 +134,7 @@ impl TextTokenizer {
             special: SpecialText::new(special)?,
             flags,
             unknown_id,
+            library_decoder: decoder.decoder,
         };
         tokenizer.check_post_processor()?;
         Ok(tokenizer)
@@ -167,13 +178,31 @@ impl TextTokenizer {
         encoding.get_ids().iter().map(|&id| to_i32(id)).collect()
     }
 
+    /// As the library decodes, broken runs of byte tokens too.
+    pub fn decode_as_library(
+        &self,
+        ids: &[i32],
+        skip_special_tokens: bool,
+    ) -> Result<String, Failure> {
+        let skipped = |id: u32| {
+            let flags = self.flags.get(id as usize).copied().unwrap_or(0);
+            skip_special_tokens && flags & FLAG_SPECIAL != 0
+        };
+        let tokens: Vec<String> = to_u32s(ids)?
+            .into_iter()
+            .filter(|&id| !skipped(id))
+            .filter_map(|id| self.parsing.id_to_token(id))
+            .collect();
+        match &self.library_decoder {
+            Some(decoder) => decoder
+                .decode(tokens)
+                .map_err(|e| Failure::invalid(format!("cannot decode: {e}"))),
+            None => Ok(tokens.join(" ")),
+        }
+    }
+
     pub fn decode(&self, ids: &[i32], skip_special_tokens: bool) -> Result<String, Failure> {
-        let ids: Vec<u32> = ids
-            .iter()
-            .map(|&id| {
-                u32::try_from(id).map_err(|_| Failure::invalid(format!("token id {id} < 0")))
-            })
-            .collect::<Result<_, _>>()?;
+        let ids = to_u32s(ids)?;
         self.parsing
             .decode(&ids, skip_special_tokens)
             .map_err(|e| Failure::invalid(format!("cannot decode: {e}")))
@@ -247,6 +276,12 @@ impl TextTokenizer {
         }
         Ok(())
     }
+}
+
+fn to_u32s(ids: &[i32]) -> Result<Vec<u32>, Failure> {
+    ids.iter()
+        .map(|&id| u32::try_from(id).map_err(|_| Failure::invalid(format!("token id {id} < 0"))))
+        .collect()
 }
 
 fn to_i32(id: u32) -> Result<i32, Failure> {
