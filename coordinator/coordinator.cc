@@ -10,13 +10,10 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/strip.h"
 #include "common/metrics/metrics_server.h"
 #include "common/metrics/request_metrics.h"
 #include "common/metrics/step_metrics.h"
-#include "common/model_config.h"
 #include "common/status_macros.h"
-#include "common/text/tokenizer.h"
 #include "coordinator/cluster/cluster_context.h"
 #include "coordinator/cluster/cluster_service.h"
 #include "coordinator/cluster/group_controller.h"
@@ -27,6 +24,7 @@
 #include "coordinator/gateway/inference_service.h"
 #include "coordinator/grpc_server.h"
 #include "coordinator/recording/recorder.h"
+#include "coordinator/served_model.h"
 #include "glog/logging.h"
 
 namespace quire {
@@ -37,23 +35,6 @@ constexpr int kMaxQueuedTexts = 1024;
 // The engine's thread has only to wake up.
 constexpr absl::Duration kEngineReadyTimeout = absl::Seconds(5);
 
-// Prompts are refused before they are encoded when no window could hold them:
-// tokens of 16 bytes on average would be extraordinary.
-constexpr int64_t kMaxBytesPerToken = 16;
-constexpr int64_t kLeastMaxTextBytes = 512 << 10;
-
-// A vocabulary of one, for serving token ids only.
-constexpr char kNoTokenizer[] =
-    R"({"version": "1.0", "added_tokens": [], "model": {"type": "WordLevel",
-        "vocab": {"<unk>": 0}, "unk_token": "<unk>"}})";
-
-std::string FolderName(const std::string& path) {
-  const absl::string_view trimmed = absl::StripSuffix(path, "/");
-  const size_t slash = trimmed.rfind('/');
-  return std::string(
-      slash == absl::string_view::npos ? trimmed : trimmed.substr(slash + 1));
-}
-
 // A step's outputs are few microseconds of text work each; more threads than a
 // few only take cores from others.
 int NumGatewayThreads() {
@@ -63,18 +44,6 @@ int NumGatewayThreads() {
 std::string Address(const std::string& host, int port) {
   const bool is_any = host == "0.0.0.0" || host == "[::]";
   return absl::StrCat(is_any ? "127.0.0.1" : host, ":", port);
-}
-
-absl::StatusOr<std::unique_ptr<Tokenizer>> LoadTokenizer(
-    const CoordinatorOptions& options) {
-  if (options.skip_tokenizer_init) return Tokenizer::FromJson(kNoTokenizer);
-  absl::StatusOr<std::unique_ptr<Tokenizer>> tokenizer =
-      Tokenizer::Load(absl::StrCat(options.model, "/tokenizer.json"),
-                      absl::StrCat(options.model, "/tokenizer_config.json"));
-  if (absl::IsNotFound(tokenizer.status())) {  // the second file is optional
-    return Tokenizer::Load(absl::StrCat(options.model, "/tokenizer.json"));
-  }
-  return tokenizer;
 }
 
 }  // namespace
@@ -97,9 +66,7 @@ class Coordinator::Impl {
   CoordinatorOptions options_;
   const CoordinatorCallbacks callbacks_;
   Clock* const clock_;
-  std::string model_name_;
-  ModelConfig config_;
-  std::unique_ptr<Tokenizer> tokenizer_;
+  ServedModel model_;
 
   // Shared with the metrics server, which holds weak shares only.
   std::shared_ptr<prometheus::Registry> metrics_registry_;
@@ -143,37 +110,27 @@ absl::Status Coordinator::Impl::Init() {
 }
 
 absl::Status Coordinator::Impl::InitModel() {
-  QUIRE_ASSIGN_OR_RETURN(config_, ModelConfig::FromFolder(options_.model));
-  QUIRE_RETURN_IF_ERROR(
-      config_.CheckTensorParallel(options_.tensor_parallel_size));
-  if (options_.max_model_len > config_.max_scaled_position) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "--max_model_len=", options_.max_model_len, " is more than the ",
-        config_.max_scaled_position, " positions the model was trained for"));
-  }
-  if (options_.max_model_len == 0) {
-    options_.max_model_len = config_.max_position;
-  }
-  QUIRE_ASSIGN_OR_RETURN(tokenizer_, LoadTokenizer(options_));
+  ServedModelOptions served;
+  served.folder = options_.model;
+  served.served_model_name = options_.served_model_name;
+  served.skip_tokenizer_init = options_.skip_tokenizer_init;
+  served.tensor_parallel_size = options_.tensor_parallel_size;
+  served.max_model_len = options_.max_model_len;
+  QUIRE_ASSIGN_OR_RETURN(model_, OpenServedModel(served));
+  options_.max_model_len = model_.max_model_len;
   QUIRE_ASSIGN_OR_RETURN(gateway_.chat,
                          LoadChatFacts(options_.model, options_.chat));
-  model_name_ = options_.served_model_name.empty() ? FolderName(options_.model)
-                                                   : options_.served_model_name;
   return absl::OkStatus();
 }
 
 absl::Status Coordinator::Impl::InitEngine() {
   metrics_registry_ = std::make_shared<prometheus::Registry>();
   request_metrics_ =
-      std::make_unique<RequestMetrics>(model_name_, metrics_registry_.get());
+      std::make_unique<RequestMetrics>(model_.name, metrics_registry_.get());
   step_metrics_ =
-      std::make_unique<StepMetrics>(model_name_, metrics_registry_.get());
+      std::make_unique<StepMetrics>(model_.name, metrics_registry_.get());
   EngineOptions engine = options_.engine;
-  engine.max_model_len = options_.max_model_len;
-  // One that nothing can leave is none.
-  if (config_.sliding_window() < options_.max_model_len) {
-    engine.sliding_window = config_.sliding_window();
-  }
+  FitEngineToModel(model_, &engine);
   engine.on_group_lost = options_.reform_lost_groups
                              ? OnGroupLostAction::kRequeue
                              : OnGroupLostAction::kFail;
@@ -186,7 +143,7 @@ absl::Status Coordinator::Impl::InitEngine() {
     engine_->Observe(recorder_.get());
   }
   engine_collector_ = std::make_shared<EngineCollector>(
-      model_name_, engine_.get(), [this] { return engine_->TakeMetrics(); });
+      model_.name, engine_.get(), [this] { return engine_->TakeMetrics(); });
   return absl::OkStatus();
 }
 
@@ -218,26 +175,17 @@ void Coordinator::Impl::FillContexts() {
   text_pool_ = std::make_unique<TextPool>(NumGatewayThreads(), kMaxQueuedTexts);
   gateway_.clock = clock_;
   gateway_.engine = engine_.get();
-  gateway_.tokenizer = tokenizer_.get();
+  gateway_.tokenizer = model_.tokenizer.get();
   gateway_.router = &router_;
   gateway_.sessions = &sessions_;
   gateway_.text_pool = text_pool_.get();
   gateway_.metrics = request_metrics_.get();
-  ModelLimits& limits = gateway_.limits;
-  limits.model_name = model_name_;
-  limits.max_model_len = options_.max_model_len;
-  limits.eos_token_ids = config_.eos_token_ids;
-  limits.vocab_size = config_.vocab_size;
-  if (!options_.skip_tokenizer_init) {
-    limits.vocab_size = std::min(config_.vocab_size, tokenizer_->vocab_size());
-    limits.max_text_bytes =
-        std::max(kLeastMaxTextBytes, kMaxBytesPerToken * limits.max_model_len);
-  }
+  gateway_.limits = model_.limits;
   ServerFacts& facts = gateway_.facts;
   facts.version = kVersion;
-  facts.architecture = config_.architecture;
-  facts.dtype =
-      options_.launch.dtype == "auto" ? config_.dtype : options_.launch.dtype;
+  facts.architecture = model_.config.architecture;
+  facts.dtype = options_.launch.dtype == "auto" ? model_.config.dtype
+                                                : options_.launch.dtype;
   facts.device = [this] { return registry_->device(); };
   facts.tensor_parallel_size = options_.tensor_parallel_size;
   facts.flags = options_.flags;
@@ -250,7 +198,7 @@ void Coordinator::Impl::FillContexts() {
   cluster_.board = &board_;
   cluster_.engine = engine_.get();
   cluster_.version = kVersion;
-  cluster_.model = model_name_;
+  cluster_.model = model_.name;
   cluster_.started = clock_->Now();
   cluster_.on_formed = [this](const FormedGroup& group) {
     controller_->Launch(group);
