@@ -21,6 +21,8 @@
 #include "kernels/cuda/cuda_virtual_memory.h"
 #include "kernels/cuda/elementwise.h"
 #include "kernels/cuda/lt_gemm.h"
+#include "kernels/cuda/moe_gemm.h"
+#include "kernels/cuda/moe_route.h"
 #include "kernels/cuda/norm.h"
 #include "kernels/cuda/operation_timer.h"
 #include "kernels/cuda/rope_kv.h"
@@ -92,6 +94,8 @@ class CudaBackend final : public Backend {
 
   absl::StatusOr<std::unique_ptr<PackedWeight>> PackWeight(
       absl::Span<const HostMatrix> stacked) override;
+  absl::StatusOr<std::unique_ptr<PackedWeight>> PackExperts(
+      absl::Span<const HostMatrix> stacked, int32_t num_experts) override;
   absl::StatusOr<std::unique_ptr<DeviceBuffer>> Upload(
       absl::Span<const HostMatrix> stacked) override;
 
@@ -114,6 +118,13 @@ class CudaBackend final : public Backend {
   }
   absl::Status Activation(const ActivationParams& params) override {
     return Launch("activation", LaunchActivationCuda, params, options_.dtype);
+  }
+  absl::Status RouteTokens(const RouteTokensParams& params) override {
+    return Launch("routing", LaunchRouteTokensCuda, params);
+  }
+  absl::Status ExpertGemm(const ExpertGemmParams& params) override;
+  absl::Status CombineExperts(const CombineExpertsParams& params) override {
+    return Launch("combining experts", LaunchCombineExpertsCuda, params);
   }
   absl::Status RopeWriteKv(const RopeWriteKvParams& params) override;
   absl::Status Attention(const AttentionParams& params) override;
@@ -359,6 +370,16 @@ absl::StatusOr<std::unique_ptr<PackedWeight>> CudaBackend::PackWeight(
   return std::make_unique<CudaWeight>(n, stacked.front().cols, std::move(rows));
 }
 
+absl::StatusOr<std::unique_ptr<PackedWeight>> CudaBackend::PackExperts(
+    absl::Span<const HostMatrix> stacked, int32_t num_experts) {
+  QUIRE_ASSIGN_OR_RETURN(auto rows, UploadRows(stacked));
+  int64_t n = 0;
+  for (const HostMatrix& matrix : stacked) n += matrix.rows;
+  CHECK_EQ(n % num_experts, 0);
+  return std::make_unique<CudaWeight>(n / num_experts, stacked.front().cols,
+                                      std::move(rows));
+}
+
 absl::StatusOr<std::unique_ptr<DeviceBuffer>> CudaBackend::Upload(
     absl::Span<const HostMatrix> stacked) {
   return UploadRows(stacked);
@@ -389,6 +410,27 @@ absl::Status CudaBackend::Gemm(const GemmParams& params) {
     return LtGemm::CanRun(product)
                ? gemm_->Run(product)
                : CudaStatus(LaunchPlainGemmCuda(product, stream_), "product");
+  });
+}
+
+absl::Status CudaBackend::ExpertGemm(const ExpertGemmParams& params) {
+  const auto& weight = static_cast<const CudaWeight&>(*params.weight);
+  const MoeGemmParams product = {.x = params.x,
+                                 .row_tokens = params.row_tokens,
+                                 .w = weight.data(),
+                                 .expert_start = params.expert_start,
+                                 .y = params.y,
+                                 .n = weight.n(),
+                                 .k = weight.k(),
+                                 .num_experts = params.num_experts,
+                                 .num_rows = params.num_rows,
+                                 .dtype = options_.dtype,
+                                 .y_dtype = params.y_dtype};
+  const std::string operation =
+      timer_ == nullptr ? std::string()
+                        : absl::StrCat("experts ", product.n, "x", product.k);
+  return Timed(operation, [&] {
+    return CudaStatus(LaunchMoeGemmCuda(product, stream_), "experts");
   });
 }
 

@@ -101,6 +101,10 @@ class MirroredBackend final : public Backend {
       absl::Span<const HostMatrix> stacked) override {
     return device_->PackWeight(stacked);
   }
+  absl::StatusOr<std::unique_ptr<PackedWeight>> PackExperts(
+      absl::Span<const HostMatrix> stacked, int32_t num_experts) override {
+    return device_->PackExperts(stacked, num_experts);
+  }
   absl::StatusOr<std::unique_ptr<DeviceBuffer>> Upload(
       absl::Span<const HostMatrix> stacked) override {
     return device_->Upload(stacked);
@@ -113,6 +117,9 @@ class MirroredBackend final : public Backend {
   absl::Status Norm(const NormParams& params) override;
   absl::Status Add(const AddParams& params) override;
   absl::Status Activation(const ActivationParams& params) override;
+  absl::Status RouteTokens(const RouteTokensParams& params) override;
+  absl::Status ExpertGemm(const ExpertGemmParams& params) override;
+  absl::Status CombineExperts(const CombineExpertsParams& params) override;
   absl::Status RopeWriteKv(const RopeWriteKvParams& params) override;
   absl::Status Attention(const AttentionParams& params) override;
   absl::Status CopyBlocks(const BlockCopyParams& params) override;
@@ -232,6 +239,59 @@ absl::Status MirroredBackend::Activation(const ActivationParams& params) {
   p.x = mirror.In(params.x, gates * n * size());
   p.out = mirror.Out(params.out, n * size());
   return mirror.Finish(device_->Activation(p));
+}
+
+absl::Status MirroredBackend::RouteTokens(const RouteTokensParams& params) {
+  Mirror mirror(device_.get());
+  RouteTokensParams p = params;
+  const int64_t tokens = params.num_tokens, pairs = tokens * params.top_k;
+  if (tokens > 0) {
+    p.logits = mirror.In(params.logits, ((tokens - 1) * params.logits_stride +
+                                         params.num_experts) *
+                                            sizeof(float));
+    p.weights = mirror.Out(params.weights, pairs * sizeof(float));
+    p.experts = mirror.Out(params.experts, pairs * sizeof(int32_t));
+    p.row_tokens = mirror.Out(params.row_tokens, pairs * sizeof(int32_t));
+    p.pair_rows = mirror.Out(params.pair_rows, pairs * sizeof(int32_t));
+  }
+  p.expert_start = mirror.Out(params.expert_start,
+                              (params.num_experts + 1) * sizeof(int32_t));
+  return mirror.Finish(device_->RouteTokens(p));
+}
+
+absl::Status MirroredBackend::ExpertGemm(const ExpertGemmParams& params) {
+  if (params.num_rows <= 0) return device_->ExpertGemm(params);
+  Mirror mirror(device_.get());
+  ExpertGemmParams p = params;
+  const int64_t n = params.weight->n(), k = params.weight->k();
+  int64_t x_rows = params.num_rows;
+  if (params.row_tokens != nullptr) {
+    x_rows = EndOf(params.row_tokens, params.num_rows);
+    p.row_tokens =
+        mirror.In(params.row_tokens, params.num_rows * sizeof(int32_t));
+  }
+  p.x = mirror.In(params.x, x_rows * k * size());
+  p.expert_start = mirror.In(params.expert_start,
+                             (params.num_experts + 1) * sizeof(int32_t));
+  p.y = mirror.Out(params.y, params.num_rows * n * SizeOf(params.y_dtype));
+  return mirror.Finish(device_->ExpertGemm(p));
+}
+
+absl::Status MirroredBackend::CombineExperts(
+    const CombineExpertsParams& params) {
+  if (params.num_tokens <= 0) return device_->CombineExperts(params);
+  Mirror mirror(device_.get());
+  CombineExpertsParams p = params;
+  const int64_t tokens = params.num_tokens, pairs = tokens * params.top_k;
+  const int64_t row_bytes = params.width * SizeOf(params.dtype);
+  p.pair_rows = mirror.In(params.pair_rows, pairs * sizeof(int32_t));
+  p.y = mirror.In(params.y, EndOf(params.pair_rows, pairs) * row_bytes);
+  p.weights = mirror.In(params.weights, pairs * sizeof(float));
+  p.shared = mirror.InIf(params.shared, tokens * row_bytes);
+  p.gate = mirror.InIf(params.gate,
+                       ((tokens - 1) * params.gate_stride + 1) * sizeof(float));
+  p.out = mirror.Out(params.out, tokens * row_bytes);
+  return mirror.Finish(device_->CombineExperts(p));
 }
 
 absl::Status MirroredBackend::RopeWriteKv(const RopeWriteKvParams& params) {

@@ -32,7 +32,11 @@ INSTANTIATE_TEST_SUITE_P(
                     "opt_no_final_norm", "opt_no_bias", "mistral_window",
                     "mistral_full", "qwen2_bias", "qwen2_mixed_windows",
                     "qwen2_mqa", "qwen3_tied", "qwen3_biases", "gpt2_plain",
-                    "gpt2_bare", "phi_partial", "phi_gqa"),
+                    "gpt2_bare", "gpt2_untied", "phi_partial", "phi_gqa",
+                    "phi_qk_norm", "phi_long_rope", "llama_dynamic_rope",
+                    "llama_yarn_rope", "qwen2_yarn_rope", "llama_long_rope",
+                    "mixtral_plain", "mixtral_window", "qwen2_moe_shared",
+                    "qwen2_moe_steps", "qwen3_moe_plain", "qwen3_moe_tied"),
     [](const auto& info) { return std::string(info.param); });
 
 class CudaGoldenBf16Test : public testing::TestWithParam<const char*> {};
@@ -52,13 +56,11 @@ TEST_P(CudaGoldenBf16Test, RoundsNoWorseThanItsFormatInChunks) {
                                    .block_size = 16});
 }
 
-INSTANTIATE_TEST_SUITE_P(AllFamilies, CudaGoldenBf16Test,
-                         testing::Values("llama_bf16", "opt_bf16",
-                                         "mistral_bf16", "qwen3_bf16",
-                                         "gpt2_bf16", "phi_bf16"),
-                         [](const auto& info) {
-                           return std::string(info.param);
-                         });
+INSTANTIATE_TEST_SUITE_P(
+    AllFamilies, CudaGoldenBf16Test,
+    testing::Values("llama_bf16", "opt_bf16", "mistral_bf16", "qwen3_bf16",
+                    "gpt2_bf16", "phi_bf16", "qwen3_moe_bf16"),
+    [](const auto& info) { return std::string(info.param); });
 
 }  // namespace
 }  // namespace quire
