@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "common/status_macros.h"
+#include "coordinator/check_vocabulary.h"
 
 namespace quire {
 namespace {
@@ -71,6 +72,14 @@ absl::StatusOr<ServedModel> OpenServedModel(const ServedModelOptions& options) {
   model.max_model_len = options.max_model_len > 0 ? options.max_model_len
                                                   : model.config.max_position;
   QUIRE_ASSIGN_OR_RETURN(model.tokenizer, LoadTokenizer(options));
+  if (!options.skip_tokenizer_init) {
+    const Tokenizer& tokenizer = *model.tokenizer;
+    QUIRE_RETURN_IF_ERROR(CheckVocabulary(
+        options.folder, model.config.vocab_size, tokenizer.vocab_size(),
+        [&](TokenId id) {
+          return tokenizer.IsKnown(id) && !tokenizer.IsSpecial(id);
+        }));
+  }
   model.name = options.served_model_name.empty() ? FolderName(options.folder)
                                                  : options.served_model_name;
   model.limits = LimitsOf(options, model);

@@ -139,13 +139,38 @@ std::vector<InProcessSetting> Settings() {
     s.preemption_mode = PreemptionMode::kSwap;
     s.num_host_blocks = 40;
   });
-  for (const char* model : {"qwen2_mixed_windows", "qwen3_tied", "gpt2_plain",
-                            "phi_gqa", "opt_350m"}) {
+  for (const char* model :
+       {"llama_gqa", "llama3_rope", "llama_dynamic_rope", "llama_yarn_rope",
+        "llama_long_rope", "qwen2_mixed_windows", "qwen3_tied", "gpt2_plain",
+        "phi_gqa", "phi_qk_norm", "opt_pre_norm", "opt_350m", "mixtral_plain",
+        "qwen2_moe_shared", "qwen3_moe_plain"}) {
     add([model](InProcessSetting& s) {
       s.model = model;
       s.sliding_window = 0;
       s.max_num_batched_tokens = 16;
       s.forced_preemption_period = 4;
+    });
+  }
+  // Experts share each step's tokens anew.
+  for (const char* model : {"mixtral_window", "qwen2_moe_shared"}) {
+    const int32_t window = model == std::string("mixtral_window") ? kWindow : 0;
+    add([=](InProcessSetting& s) {
+      s.model = model;
+      s.sliding_window = window;
+      s.max_num_batched_tokens = 512;
+    });
+    add([=](InProcessSetting& s) {
+      s.model = model;
+      s.sliding_window = window;
+      s.max_num_batched_tokens = 3;
+      s.enable_prefix_caching = false;
+    });
+    add([=](InProcessSetting& s) {
+      s.model = model;
+      s.sliding_window = window;
+      s.forced_preemption_period = 5;
+      s.preemption_mode = PreemptionMode::kSwap;
+      s.num_host_blocks = 400;
     });
   }
   return settings;

@@ -126,9 +126,25 @@ absl::Status CheckpointSource::Prepare(const TensorSet& expected) {
   AppendProblem(mistyped, "neither F32, BF16 nor F16", &problems);
   AppendProblem(Unexpected(expected), "not part of the model", &problems);
   if (problems.empty()) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat(
-      checkpoint_->folder(),
-      ": does not fit its config.json: ", absl::StrJoin(problems, "; ")));
+  return absl::InvalidArgumentError(
+      absl::StrCat(checkpoint_->folder(), ": does not fit its config.json: ",
+                   absl::StrJoin(problems, "; "), "; ", Remedy(expected)));
+}
+
+std::string CheckpointSource::Remedy(const TensorSet& expected) const {
+  const std::string embedding = absl::StrCat(expected_prefix_, expected.probe);
+  for (const TensorSpec& spec : expected.tensors) {
+    const Checkpoint::Entry* entry = FindEntry(spec);
+    if (spec.name != embedding || entry == nullptr) continue;
+    const std::vector<int64_t>& shape = entry->tensor->shape;
+    if (shape.size() != 2 || shape[1] != spec.cols || shape[0] == spec.rows) {
+      continue;
+    }
+    return absl::StrCat(
+        "for an embedding of ", shape[0],
+        " rows, config.json must say \"vocab_size\": ", shape[0]);
+  }
+  return "take config.json and the weights from the same release of the model";
 }
 
 std::string CheckpointSource::StoredName(const std::string& name) const {

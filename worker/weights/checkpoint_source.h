@@ -28,6 +28,8 @@ class CheckpointSource final : public WeightSource {
 
  private:
   std::string StoredName(const std::string& name) const;
+  // What to do about a misfit.
+  std::string Remedy(const TensorSet& expected) const;
   const Checkpoint::Entry* FindEntry(const TensorSpec& tensor) const;
   std::vector<std::string> Unexpected(const TensorSet& expected) const;
 

@@ -78,6 +78,16 @@ INSTANTIATE_TEST_SUITE_P(
                     Case{"qwen2_mixed_windows", DType::kF32, 1},
                     Case{"gpt2_plain", DType::kF32, 2},
                     Case{"phi_bf16", DType::kBf16, 2},
+                    Case{"phi_qk_norm", DType::kF32, 2},
+                    Case{"llama_dynamic_rope", DType::kF32, 1},
+                    Case{"llama_yarn_rope", DType::kBf16, 2},
+                    Case{"llama_long_rope", DType::kF32, 2},
+                    Case{"mixtral_plain", DType::kF32, 4},
+                    Case{"mixtral_window", DType::kBf16, 1},
+                    Case{"qwen2_moe_shared", DType::kBf16, 2},
+                    Case{"qwen2_moe_steps", DType::kF32, 1},
+                    Case{"qwen3_eight_ranks", DType::kF32, 8},
+                    Case{"qwen3_moe_bf16", DType::kBf16, 2},
                     Case{"qwen3_bf16", DType::kBf16, 2}),
     [](const auto& info) { return std::string(info.param.model); });
 

@@ -159,6 +159,24 @@ TEST(CheckpointSourceTest, CountsEveryKindOfMisfitAndNamesTheFirst) {
               HasSubstr("1 tensor is neither F32, BF16 nor F16: ints I32"));
   EXPECT_THAT(message, HasSubstr("7 tensors are not part of the model: extra0, "
                                  "extra1, extra2, extra3, extra4 ..."));
+  EXPECT_THAT(message, HasSubstr("take config.json and the weights from the "
+                                 "same release"));
+}
+
+TEST(CheckpointSourceTest, SaysWhichVocabularyItsEmbeddingHas) {
+  ModelFolder folder;
+  folder.Write(
+      "model.safetensors",
+      SafetensorsOf({{"embed.weight", "F32", {3, 1}, F32Bytes({1, 2, 3})}}));
+  TensorSet expected;
+  expected.prefixes = {"model.", ""};
+  expected.probe = "embed.weight";
+  expected.tensors.push_back(Matrix("model.embed.weight", 5, 1));
+  EXPECT_THAT(
+      std::string(Open(folder)->Prepare(expected).message()),
+      HasSubstr("1 tensor is of the wrong shape: embed.weight [3, 1], "
+                "expected [5, 1]; for an embedding of 3 rows, config.json must "
+                "say \"vocab_size\": 3"));
 }
 
 TEST(CheckpointSourceTest, AVectorHasOneDimension) {
