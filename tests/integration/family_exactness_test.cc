@@ -165,9 +165,12 @@ std::vector<InProcessSetting> Settings() {
       s.max_num_batched_tokens = 3;
       s.enable_prefix_caching = false;
     });
+    if (window == 0) continue;  // too large for a pool that must swap
     add([=](InProcessSetting& s) {
       s.model = model;
       s.sliding_window = window;
+      s.num_blocks = 15;
+      s.max_num_batched_tokens = 16;
       s.forced_preemption_period = 5;
       s.preemption_mode = PreemptionMode::kSwap;
       s.num_host_blocks = 400;

@@ -85,6 +85,16 @@ absl::Status DecoderOps::Embed(const DeviceBuffer& table,
                       backend_.dtype());
 }
 
+absl::Status DecoderOps::AddPositions(const DeviceBuffer& table,
+                                      const BatchInput& batch) {
+  return backend_.AddRows({.x = activations_.residual,
+                           .table = table.data(),
+                           .indices = batch.positions,
+                           .offset = config_.position_offset,
+                           .width = config_.hidden_size,
+                           .num_tokens = batch.num_tokens});
+}
+
 NormParams DecoderOps::ParamsOf(const NormWeights& weights, const void* x,
                                 DType x_dtype, void* residual, void* out,
                                 int32_t num_rows) const {
@@ -326,10 +336,10 @@ absl::Status DecoderOps::NormSampled(const NormWeights& weights,
               /*residual=*/nullptr, out, num_samples);
 }
 
-absl::Status DecoderOps::Logits(const PackedWeight& head, const void* x,
+absl::Status DecoderOps::Logits(const Linear& head, const void* x,
                                 int32_t num_samples) {
-  return Multiply(head, /*bias=*/nullptr, x, activations_.logits, DType::kF32,
-                  num_samples);
+  return Multiply(*head.weight, head.bias.get(), x, activations_.logits,
+                  DType::kF32, num_samples);
 }
 
 absl::Status DecoderOps::Multiply(const PackedWeight& weight,

@@ -45,6 +45,9 @@ class DecoderOps {
   absl::Status Embed(const DeviceBuffer& table, const BatchInput& batch,
                      void* out);
 
+  // residual += the rows of `table` for the tokens' positions.
+  absl::Status AddPositions(const DeviceBuffer& table, const BatchInput& batch);
+
   // normed = norm(residual).
   absl::Status NormResidual(const NormWeights& weights, int32_t num_tokens);
   // residual += partial; normed = norm(residual).
@@ -69,9 +72,8 @@ class DecoderOps {
   // out [R, hidden_size] = norm(sampled).
   absl::Status NormSampled(const NormWeights& weights, int32_t num_samples,
                            void* out);
-  // logits [R, vocab.num_ids] = x head^T; x is [R, head.k()].
-  absl::Status Logits(const PackedWeight& head, const void* x,
-                      int32_t num_samples);
+  // logits [R, vocab.num_ids] = x head^T; x is [R, head.weight->k()].
+  absl::Status Logits(const Linear& head, const void* x, int32_t num_samples);
 
   // y [m, n] = x w^T + bias with dense rows.
   absl::Status Multiply(const PackedWeight& weight, const DeviceBuffer* bias,

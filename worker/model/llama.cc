@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/status_macros.h"
+#include "worker/model/decoder_model.h"
 #include "worker/model/decoder_ops.h"
 #include "worker/model/decoder_weights.h"
 #include "worker/model/rope_buffer.h"
@@ -15,9 +16,9 @@
 namespace quire {
 namespace {
 
-constexpr char kEmbedding[] = "model.embed_tokens.weight";
-constexpr char kFinalNorm[] = "model.norm";
-constexpr char kHead[] = "lm_head.weight";
+constexpr EndNames kEnds = {.embedding = "model.embed_tokens.weight",
+                            .final_norm = "model.norm",
+                            .head = "lm_head.weight"};
 
 MoeNames MixtralNames(const std::string& layer) {
   const std::string moe = layer + "block_sparse_moe.";
@@ -65,109 +66,42 @@ TensorSet Expected(const ModelConfig& config) {
   expected.prefixes = {"model.", ""};
   expected.probe = "embed_tokens.weight";
   expected.unused_suffixes = {"rotary_emb.inv_freq"};
-  ExpectMatrix(kEmbedding, config.vocab_size, config.hidden_size,
-               &expected.tensors);
+  ExpectEnds(config, kEnds, /*num_positions=*/0, &expected);
   for (int32_t i = 0; i < config.num_layers; ++i) {
     ExpectLayer(config, NamesOf(config, i), &expected.tensors);
-  }
-  ExpectNorm(config, kFinalNorm, &expected.tensors);
-  if (config.tied_embeddings) {
-    expected.unused_suffixes.push_back(kHead);
-  } else {
-    ExpectMatrix(kHead, config.vocab_size, config.hidden_size,
-                 &expected.tensors);
   }
   return expected;
 }
 
-struct LlamaWeights {
-  std::unique_ptr<DeviceBuffer> embedding;  // [vocab.num_ids, hidden_size]
-  std::unique_ptr<DeviceBuffer> cos_sin;    // [max_model_len, rotary_dim]
-  std::vector<DecoderLayer> layers;
-  NormWeights final_norm;
-  std::unique_ptr<PackedWeight> head;  // [vocab.num_ids, hidden_size]
-  int64_t bytes = 0;
-};
-
-class Llama final : public Model {
+class Llama final : public DecoderModel {
  public:
-  Llama(std::unique_ptr<DecoderOps> ops, LlamaWeights weights)
-      : ops_(std::move(ops)), weights_(std::move(weights)) {}
+  Llama(std::unique_ptr<DecoderOps> ops, DecoderWeights weights)
+      : DecoderModel(std::move(ops), std::move(weights)) {}
 
   absl::StatusOr<const float*> Forward(const BatchInput& batch,
-                                       const KvCache& cache) override;
-  absl::StatusOr<const float*> Logits(const int32_t* rows,
-                                      int32_t num_rows) override;
-
-  VocabShard vocab_shard() const override { return ops_->shape().vocab; }
-  KvLayout kv_layout(int32_t block_size) const override {
-    return ops_->kv_layout(block_size);
+                                       const KvCache& cache) override {
+    ops().CheckBatch(batch, cache);
+    QUIRE_RETURN_IF_ERROR(
+        ops().Embed(*weights().embedding, batch, ops().activations().residual));
+    QUIRE_RETURN_IF_ERROR(RunPreNormLayers(batch, cache));
+    return AddAndSample(batch);
   }
-  int64_t weight_bytes() const override { return weights_.bytes; }
-  int64_t activation_bytes() const override {
-    return ops_->activations().buffer->bytes();
-  }
-
- private:
-  std::unique_ptr<DecoderOps> ops_;
-  LlamaWeights weights_;
 };
 
-absl::StatusOr<const float*> Llama::Forward(const BatchInput& batch,
-                                            const KvCache& cache) {
-  ops_->CheckBatch(batch, cache);
-  const Activations& act = ops_->activations();
-  const float* cos_sin = weights_.cos_sin->as<float>();
-  QUIRE_RETURN_IF_ERROR(ops_->Embed(*weights_.embedding, batch, act.residual));
-  for (int32_t i = 0; i < static_cast<int32_t>(weights_.layers.size()); ++i) {
-    const DecoderLayer& layer = weights_.layers[i];
-    QUIRE_RETURN_IF_ERROR(
-        i == 0 ? ops_->NormResidual(layer.attention_norm, batch.num_tokens)
-               : ops_->AddNorm(layer.attention_norm, batch.num_tokens));
-    QUIRE_RETURN_IF_ERROR(
-        ops_->Attention(layer, i, cos_sin, batch, cache, act.normed));
-    QUIRE_RETURN_IF_ERROR(ops_->AddNorm(layer.mlp_norm, batch.num_tokens));
-    QUIRE_RETURN_IF_ERROR(ops_->Mlp(layer, act.normed, batch.num_tokens));
-  }
-  if (batch.num_samples + batch.num_prompt_rows == 0) return act.logits;
-  QUIRE_RETURN_IF_ERROR(ops_->Add(batch.num_tokens));
-  return Logits(batch.sample_rows, batch.num_samples);
-}
-
-absl::StatusOr<const float*> Llama::Logits(const int32_t* rows,
-                                           int32_t num_rows) {
-  const Activations& act = ops_->activations();
-  if (num_rows == 0) return act.logits;
-  QUIRE_RETURN_IF_ERROR(ops_->GatherSampled(rows, num_rows));
-  QUIRE_RETURN_IF_ERROR(
-      ops_->NormSampled(weights_.final_norm, num_rows, act.head_input));
-  QUIRE_RETURN_IF_ERROR(ops_->Logits(*weights_.head, act.head_input, num_rows));
-  return act.logits;
-}
-
-absl::StatusOr<LlamaWeights> LoadWeights(const ModelContext& context,
-                                         const RankShape& shape) {
+absl::StatusOr<DecoderWeights> LoadWeights(const ModelContext& context,
+                                           const RankShape& shape) {
   const ModelConfig& config = context.config;
   QUIRE_ASSIGN_OR_RETURN(
       auto loader, WeightLoader::Create(Expected(config), context.source,
                                         context.backend, context.progress));
-  const auto vocab_rows = [&](const char* name) {
-    return loader->Rows(name, shape.vocab.first_id, shape.vocab.num_ids);
-  };
-  LlamaWeights weights;
-  QUIRE_ASSIGN_OR_RETURN(weights.embedding,
-                         loader->Upload({vocab_rows(kEmbedding)}));
+  DecoderWeights weights;
   for (int32_t i = 0; i < config.num_layers; ++i) {
     QUIRE_ASSIGN_OR_RETURN(
         DecoderLayer layer,
         LoadLayer(config, shape, NamesOf(config, i), *loader));
     weights.layers.push_back(std::move(layer));
   }
-  QUIRE_ASSIGN_OR_RETURN(weights.final_norm,
-                         LoadNorm(config, kFinalNorm, *loader));
-  QUIRE_ASSIGN_OR_RETURN(
-      weights.head,
-      loader->Pack({vocab_rows(config.tied_embeddings ? kEmbedding : kHead)}));
+  QUIRE_RETURN_IF_ERROR(LoadEnds(context, shape, kEnds, *loader, &weights));
   QUIRE_ASSIGN_OR_RETURN(
       weights.cos_sin,
       UploadRopeTable(config, context.limits.max_model_len, context.backend));
@@ -182,7 +116,7 @@ absl::StatusOr<std::unique_ptr<Model>> CreateLlama(
   QUIRE_ASSIGN_OR_RETURN(
       auto ops, DecoderOps::Create(context.config, context.limits,
                                    context.backend, context.collective));
-  QUIRE_ASSIGN_OR_RETURN(LlamaWeights weights,
+  QUIRE_ASSIGN_OR_RETURN(DecoderWeights weights,
                          LoadWeights(context, ops->shape()));
   return std::make_unique<Llama>(std::move(ops), std::move(weights));
 }

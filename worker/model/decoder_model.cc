@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "worker/model/decoder_model.h"
+
+#include "common/status_macros.h"
+
+namespace quire {
+
+void ExpectEnds(const ModelConfig& config, const EndNames& names,
+                int64_t num_positions, TensorSet* expected) {
+  std::vector<TensorSpec>* tensors = &expected->tensors;
+  ExpectMatrix(names.embedding, config.vocab_size, config.embedding_size,
+               tensors);
+  if (names.positions != nullptr) {
+    ExpectMatrix(names.positions, num_positions, config.hidden_size, tensors);
+  }
+  if (config.final_norm) ExpectNorm(config, names.final_norm, tensors);
+  if (config.tied_embeddings) {
+    expected->unused_suffixes.push_back(names.head);
+  } else {
+    ExpectMatrix(names.head, config.vocab_size, config.embedding_size, tensors);
+  }
+  if (names.head_bias != nullptr) {
+    ExpectVector(names.head_bias, config.vocab_size, tensors);
+  }
+}
+
+absl::Status LoadEnds(const ModelContext& context, const RankShape& shape,
+                      const EndNames& names, WeightLoader& loader,
+                      DecoderWeights* weights) {
+  const ModelConfig& config = context.config;
+  const auto vocab_rows = [&](const char* name) {
+    return loader.Rows(name, shape.vocab.first_id, shape.vocab.num_ids);
+  };
+  QUIRE_ASSIGN_OR_RETURN(weights->embedding,
+                         loader.Upload({vocab_rows(names.embedding)}));
+  if (names.positions != nullptr) {
+    QUIRE_ASSIGN_OR_RETURN(weights->positions,
+                           loader.Upload({loader.Whole(names.positions)}));
+  }
+  if (config.final_norm) {
+    QUIRE_ASSIGN_OR_RETURN(weights->final_norm,
+                           LoadNorm(config, names.final_norm, loader));
+  }
+  QUIRE_ASSIGN_OR_RETURN(
+      weights->head.weight,
+      loader.Pack(
+          {vocab_rows(config.tied_embeddings ? names.embedding : names.head)}));
+  if (names.head_bias != nullptr) {
+    QUIRE_ASSIGN_OR_RETURN(weights->head.bias,
+                           loader.Upload({vocab_rows(names.head_bias)}));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status DecoderModel::RunPreNormLayers(const BatchInput& batch,
+                                            const KvCache& cache) {
+  const void* normed = ops_->activations().normed;
+  for (int32_t i = 0; i < static_cast<int32_t>(weights_.layers.size()); ++i) {
+    const DecoderLayer& layer = weights_.layers[i];
+    QUIRE_RETURN_IF_ERROR(
+        i == 0 ? ops_->NormResidual(layer.attention_norm, batch.num_tokens)
+               : ops_->AddNorm(layer.attention_norm, batch.num_tokens));
+    QUIRE_RETURN_IF_ERROR(
+        ops_->Attention(layer, i, cos_sin(), batch, cache, normed));
+    QUIRE_RETURN_IF_ERROR(ops_->AddNorm(layer.mlp_norm, batch.num_tokens));
+    QUIRE_RETURN_IF_ERROR(ops_->Mlp(layer, normed, batch.num_tokens));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<const float*> DecoderModel::AddAndSample(
+    const BatchInput& batch) {
+  if (batch.num_samples + batch.num_prompt_rows == 0) {
+    return ops_->activations().logits;
+  }
+  QUIRE_RETURN_IF_ERROR(ops_->Add(batch.num_tokens));
+  return Logits(batch.sample_rows, batch.num_samples);
+}
+
+absl::StatusOr<const float*> DecoderModel::Logits(const int32_t* rows,
+                                                  int32_t num_rows) {
+  const Activations& act = ops_->activations();
+  if (num_rows == 0) return act.logits;
+  QUIRE_RETURN_IF_ERROR(ops_->GatherSampled(rows, num_rows));
+  QUIRE_RETURN_IF_ERROR(
+      ops_->NormSampled(weights_.final_norm, num_rows, act.head_input));
+  QUIRE_RETURN_IF_ERROR(ops_->Logits(weights_.head, act.head_input, num_rows));
+  return act.logits;
+}
+
+}  // namespace quire
