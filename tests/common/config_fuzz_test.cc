@@ -4,12 +4,14 @@
 // and what was read is a model that could be built. Behind a zero byte comes
 // generation_config.json.
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 
 #include "absl/strings/string_view.h"
 #include "common/model_config.h"
 #include "glog/logging.h"
+#include "worker/model/rope_table.h"
 
 namespace quire {
 namespace {
@@ -32,6 +34,18 @@ void CheckConfig(const ModelConfig& config) {
     CHECK(id >= 0 && id < config.vocab_size) << id;
   }
   CHECK(config.CheckTensorParallel(1).ok());
+  const MoeConfig& moe = config.moe;
+  CHECK(moe.num_experts == 0 ||
+        (moe.top_k > 0 && moe.top_k <= moe.num_experts &&
+         moe.intermediate_size > 0 &&
+         moe.dense_layers.size() == config.num_layers));
+  CHECK_GE(config.max_scaled_position, config.max_position);
+  if (!config.use_rope) return;
+  CHECK(std::isfinite(config.rope.attention_factor));
+  for (double frequency : RopeFrequencies(config.rope, config.rotary_dim,
+                                          config.max_scaled_position)) {
+    CHECK(std::isfinite(frequency) && frequency > 0) << frequency;
+  }
 }
 
 }  // namespace

@@ -95,6 +95,42 @@ TEST(ActivationsTest, HoldsAWideMlp) {
   CheckPieces(config, DType::kBf16);
 }
 
+TEST(ActivationsTest, HoldsExpertsWithWhatTheyReadAndTheSharedOne) {
+  for (int32_t expert_size : {2, 300}) {
+    ModelConfig config = Config();
+    config.moe.num_experts = 9;
+    config.moe.top_k = 3;
+    config.moe.intermediate_size = expert_size;
+    config.moe.shared_intermediate_size = 400;
+    CheckPieces(config, DType::kBf16);
+    auto backend = CpuBackend::Create({.num_threads = 1});
+    ASSERT_TRUE(backend.ok());
+    const auto act = AllocateActivations(config, MakeRankShape(config, 0, 1),
+                                         {.max_num_batched_tokens = kTokens,
+                                          .max_num_seqs = kRows,
+                                          .max_model_len = 16},
+                                         **backend);
+    ASSERT_TRUE(act.ok()) << act.status();
+    const int64_t rows = kTokens * 3;
+    const std::vector<Piece> with = {{act->normed, kTokens * 20 * 4},
+                                     {act->partial, kTokens * 20 * 4},
+                                     {act->router_logits, kTokens * 16 * 4},
+                                     {act->expert_weights, rows * 4},
+                                     {act->experts, rows * 4},
+                                     {act->row_tokens, rows * 4},
+                                     {act->pair_rows, rows * 4},
+                                     {act->expert_start, 10 * 4},
+                                     {act->expert_act, rows * expert_size * 4}};
+    std::vector<Piece> in = with, out = with;
+    in.push_back({act->expert_in, rows * 2 * expert_size * 4});
+    out.push_back({act->expert_out, rows * 20 * 4});
+    ExpectApart(*act, in);
+    ExpectApart(*act, out);
+    EXPECT_LE(static_cast<char*>(act->mlp_act) + kTokens * 400 * 4,
+              act->buffer->as<char>() + act->buffer->bytes());
+  }
+}
+
 TEST(ActivationsTest, HoldsEmbeddingsOfAnotherWidth) {
   ModelConfig config = Config();
   config.embedding_size = 8;

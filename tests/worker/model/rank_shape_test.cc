@@ -39,6 +39,28 @@ TEST(RankShapeTest, TheLastRankMayHoldFewerTokens) {
   EXPECT_EQ(second.first_intermediate, 12);
 }
 
+TEST(RankShapeTest, ExpertsAreSplitByColumns) {
+  ModelConfig config = Config();
+  config.moe.num_experts = 60;
+  config.moe.intermediate_size = 12;
+  config.moe.shared_intermediate_size = 20;
+  const RankShape second = MakeRankShape(config, 1, 2);
+  EXPECT_EQ(second.first_expert_intermediate, 6);
+  EXPECT_EQ(second.num_expert_intermediate, 6);
+  EXPECT_EQ(second.first_shared_intermediate, 10);
+  EXPECT_EQ(second.num_shared_intermediate, 10);
+}
+
+TEST(RankShapeTest, RoutersHaveARowForTheSharedExpertsGate) {
+  MoeConfig moe;
+  moe.num_experts = 64;
+  EXPECT_EQ(RouterRows(moe), 64);
+  moe.shared_intermediate_size = 1;
+  EXPECT_EQ(RouterRows(moe), 72);
+  moe.num_experts = 60;
+  EXPECT_EQ(RouterRows(moe), 64);
+}
+
 TEST(RankShapeTest, KvHeadsAreCopiedWhenThereAreMoreRanks) {
   const int32_t expected[] = {0, 0, 0, 0, 1, 1, 1, 1};
   for (int32_t rank = 0; rank < 8; ++rank) {

@@ -118,6 +118,49 @@ TEST_F(WeightLoaderTest, PacksWhatMultiplies) {
   EXPECT_THAT(y, ElementsAre(654, 987));
 }
 
+TEST_F(WeightLoaderTest, FillsAWeightWithRowsOfZeros) {
+  const auto loader = Create();
+  const auto weight = loader->Pack({loader->Whole("a")}, /*row_multiple=*/4);
+  ASSERT_TRUE(weight.ok()) << weight.status();
+  ASSERT_EQ((*weight)->n(), 4);
+  const std::vector<float> x = {1, 10, 100};
+  std::vector<float> y(4, -1);
+  ASSERT_TRUE(backend_
+                  ->Gemm({.x = x.data(),
+                          .x_stride = 3,
+                          .weight = weight->get(),
+                          .bias = nullptr,
+                          .y = y.data(),
+                          .y_stride = 4,
+                          .y_dtype = DType::kF32,
+                          .m = 1})
+                  .ok());
+  EXPECT_THAT(y, ElementsAre(321, 654, 0, 0));
+}
+
+TEST_F(WeightLoaderTest, PacksExpertsApart) {
+  const auto loader = Create();
+  // Three experts of a row each, in two pieces.
+  const auto weight =
+      loader->PackExperts({loader->Whole("a"), loader->Whole("b")}, 3);
+  ASSERT_TRUE(weight.ok()) << weight.status();
+  ASSERT_EQ((*weight)->n(), 1);
+  const std::vector<float> x = {1, 10, 100, 1, 0, 0};
+  const std::vector<int32_t> start = {0, 0, 1, 2};
+  std::vector<float> y(2, -1);
+  ASSERT_TRUE(backend_
+                  ->ExpertGemm({.x = x.data(),
+                                .row_tokens = nullptr,
+                                .weight = weight->get(),
+                                .expert_start = start.data(),
+                                .y = y.data(),
+                                .y_dtype = DType::kF32,
+                                .num_experts = 3,
+                                .num_rows = 2})
+                  .ok());
+  EXPECT_THAT(y, ElementsAre(654, 7));
+}
+
 TEST_F(WeightLoaderTest, CountsEachTensorOnceAndAllInTheEnd) {
   const auto loader = Create();
   ASSERT_TRUE(loader->Upload({loader->Rows("a", 0, 1)}).ok());
