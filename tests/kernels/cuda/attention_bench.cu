@@ -2,235 +2,34 @@
 //
 // Paged attention of one layer in bfloat16 on a CUDA device, head dim 128,
 // blocks of 16 tokens unless said otherwise: decodes beside the memory's read
-// bandwidth measured in the same run, prefills as arithmetic. Launches are
-// captured in a graph and walk over the cache's layers, so that nothing is read
-// from the L2 cache that an earlier launch left there.
+// bandwidth measured in the same run, prefills as arithmetic.
 //
 //   bazel run --config=opt --config=cuda90 //tests/kernels/cuda:attention_bench
 //
-// Arguments: any of decode, prefill, skew, blocks, dims; none: all. Or "case"
-// with a batch, a context and the new tokens of each sequence. SDPA_TIMES names
-// a file of tools/bench/peers/sdpa_bench.py's, to print prefills beside.
-#include <algorithm>
+// Arguments: any of decode, mixed, prefill, skew, blocks, dims; none: all. Or
+// "case" and as often as wanted a batch, a context and the new tokens of each
+// sequence. SDPA_TIMES names a file of tools/bench/peers/sdpa_bench.py's, to
+// print prefills beside. FA3 is FlashAttention-3 as vLLM 0.26 ships it, paged
+// by 16, on another H200.
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <numeric>
-#include <random>
+#include <sstream>
 #include <string>
 #include <vector>
 
-#include "cuda_bf16.h"
-#include "kernels/cuda/attention.h"
+#include "cuda_runtime.h"
+#include "tests/kernels/cuda/attention_bench_case.h"
 
 namespace quire {
 namespace {
 
-void Check(cudaError_t error, const char* what) {
-  if (error == cudaSuccess) return;
-  std::fprintf(stderr, "%s: %s\n", what, cudaGetErrorString(error));
-  std::exit(1);
-}
-
-__global__ void FillKernel(__nv_bfloat16* to, int64_t count) {
-  const int64_t step = int64_t{gridDim.x} * blockDim.x;
-  for (int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < count;
-       i += step) {
-    uint32_t bits = static_cast<uint32_t>(i * 2654435761u) ^ (i >> 20);
-    bits = (bits ^ (bits >> 15)) * 0x2c1b3c6du;
-    bits = (bits ^ (bits >> 12)) * 0x297a2d39u;
-    bits ^= bits >> 15;
-    // Near normal: the sum of four uniforms.
-    float sum = -510.0f;
-    for (int byte = 0; byte < 4; ++byte) sum += (bits >> (8 * byte)) & 255;
-    to[i] = __float2bfloat16_rn(sum / 148.0f);
-  }
-}
-
-__global__ void __launch_bounds__(512)
-    ReadKernel(const uint4* from, int64_t count, uint32_t* sink) {
-  const int64_t step = int64_t{gridDim.x} * blockDim.x;
-  int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
-  uint32_t sum = 0;
-  for (; i + 7 * step < count; i += 8 * step) {
-    uint4 value[8];
-#pragma unroll
-    for (int u = 0; u < 8; ++u) value[u] = __ldcs(from + i + u * step);
-#pragma unroll
-    for (int u = 0; u < 8; ++u) {
-      sum ^= value[u].x ^ value[u].y ^ value[u].z ^ value[u].w;
-    }
-  }
-  if (sum == 0x12345678) *sink = sum;
-}
-
-class Buffer {
- public:
-  explicit Buffer(int64_t bytes) : bytes_(bytes) {
-    Check(cudaMalloc(&data_, bytes), "allocating");
-  }
-  explicit Buffer(const std::vector<int32_t>& numbers)
-      : Buffer(numbers.size() * 4) {
-    Check(cudaMemcpy(data_, numbers.data(), bytes_, cudaMemcpyHostToDevice),
-          "copying");
-  }
-  ~Buffer() { cudaFree(data_); }
-  Buffer(const Buffer&) = delete;
-  Buffer& operator=(const Buffer&) = delete;
-
-  void Fill() {
-    FillKernel<<<132 * 16, 256>>>(as<__nv_bfloat16>(), bytes_ / 2);
-    Check(cudaDeviceSynchronize(), "filling");
-  }
-  template <typename T>
-  T* as() const {
-    return static_cast<T*>(data_);
-  }
-  int64_t bytes() const { return bytes_; }
-
- private:
-  void* data_ = nullptr;
-  int64_t bytes_;
-};
-
-// Median of several replays of a graph, in seconds.
-template <typename Enqueue>
-double TimeGraph(int replays, Enqueue enqueue) {
-  cudaStream_t stream;
-  Check(cudaStreamCreate(&stream), "stream");
-  Check(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal),
-        "capturing");
-  enqueue(stream);
-  cudaGraph_t graph;
-  Check(cudaStreamEndCapture(stream, &graph), "capturing");
-  cudaGraphExec_t run;
-  Check(cudaGraphInstantiate(&run, graph, 0), "instantiating");
-  cudaEvent_t begin, end;
-  cudaEventCreate(&begin);
-  cudaEventCreate(&end);
-  std::vector<float> times;
-  for (int i = 0; i < replays + 2; ++i) {
-    cudaEventRecord(begin, stream);
-    Check(cudaGraphLaunch(run, stream), "launching");
-    cudaEventRecord(end, stream);
-    Check(cudaEventSynchronize(end), "running");
-    float milliseconds = 0;
-    cudaEventElapsedTime(&milliseconds, begin, end);
-    if (i >= 2) times.push_back(milliseconds);
-  }
-  std::sort(times.begin(), times.end());
-  cudaEventDestroy(begin);
-  cudaEventDestroy(end);
-  cudaGraphExecDestroy(run);
-  cudaGraphDestroy(graph);
-  cudaStreamDestroy(stream);
-  return times[times.size() / 2] * 1e-3;
-}
-
-double ReadBandwidth(int num_sms) {
-  Buffer data(int64_t{4} << 30), sink(64);
-  data.Fill();
-  double best = 0;
-  for (int blocks_per_sm : {2, 3, 4}) {
-    const double seconds = TimeGraph(5, [&](cudaStream_t stream) {
-      ReadKernel<<<num_sms * blocks_per_sm, 512, 0, stream>>>(
-          data.as<uint4>(), data.bytes() / 16, sink.as<uint32_t>());
-    });
-    best = std::max(best, data.bytes() / seconds);
-  }
-  return best;
-}
-
-struct Case {
-  int32_t num_q_heads;
-  int32_t num_kv_heads;
-  int32_t head_dim;
-  int32_t block_size;
-  std::vector<int32_t> contexts;
-  int32_t new_tokens;  // of each sequence
-};
-
-int64_t KvBytes(const Case& c) {
-  int64_t tokens = 0;
-  for (int32_t context : c.contexts) tokens += context;
-  return tokens * 2 * c.num_kv_heads * c.head_dim * 2;
-}
-
-// Seconds a layer.
-double TimeCase(const Case& c, int num_sms, bool is_deterministic = false) {
-  const int32_t num_seqs = c.contexts.size();
-  std::vector<int32_t> slots(num_seqs), starts(num_seqs + 1);
-  int32_t max_blocks = 1, num_blocks = 0;
-  for (int32_t seq = 0; seq < num_seqs; ++seq) {
-    const int32_t blocks = (c.contexts[seq] + c.block_size - 1) / c.block_size;
-    max_blocks = std::max(max_blocks, blocks);
-    num_blocks += blocks;
-    slots[seq] = seq;
-    starts[seq + 1] = starts[seq] + c.new_tokens;
-  }
-  std::vector<int32_t> shuffled(num_blocks);
-  std::iota(shuffled.begin(), shuffled.end(), 0);
-  std::shuffle(shuffled.begin(), shuffled.end(), std::mt19937(1));
-  std::vector<int32_t> tables(int64_t{num_seqs} * max_blocks, 0);
-  for (int32_t seq = 0, next = 0; seq < num_seqs; ++seq) {
-    for (int32_t b = 0; b * c.block_size < c.contexts[seq]; ++b) {
-      tables[int64_t{seq} * max_blocks + b] = shuffled[next++];
-    }
-  }
-  // At least five times the L2 cache, and 16 launches a replay.
-  const int64_t layers = std::clamp<int64_t>(
-      (int64_t{320} << 20) / std::max<int64_t>(KvBytes(c), 1) + 1, 2, 256);
-  const KvLayout layout = {static_cast<int32_t>(layers), c.num_kv_heads,
-                           c.head_dim, c.block_size, DType::kBf16};
-  Buffer cache(num_blocks * layout.BlockBytes());
-  cache.Fill();
-  const int64_t row = int64_t{c.num_q_heads} * c.head_dim;
-  const int32_t num_tokens = starts.back();
-  Buffer q(num_tokens * row * 2), out(num_tokens * row * 2), slots_copy(slots),
-      starts_copy(starts), tables_copy(tables), contexts_copy(c.contexts);
-  q.Fill();
-  AttentionParams params = {};
-  params.q = q.as<void>();
-  params.q_stride = row;
-  params.out = out.as<void>();
-  params.cache = {cache.as<void>(), layout, 0, num_blocks};
-  params.block_tables = tables_copy.as<int32_t>();
-  params.seq_slots = slots_copy.as<int32_t>();
-  params.query_start = starts_copy.as<int32_t>();
-  params.context_lens = contexts_copy.as<int32_t>();
-  params.max_blocks_per_seq = max_blocks;
-  params.num_seqs = num_seqs;
-  params.num_tokens = num_tokens;
-  params.num_q_heads = c.num_q_heads;
-  params.scale = 1.0f / std::sqrt(static_cast<float>(c.head_dim));
-  AttentionCudaOptions options = {};
-  options.num_sms = num_sms;
-  options.max_query = c.new_tokens;
-  options.is_deterministic = is_deterministic;
-  options.workspace_bytes = AttentionCudaWorkspaceBytes(
-      num_tokens, c.num_q_heads, c.head_dim, num_sms);
-  Buffer workspace(options.workspace_bytes);
-  options.workspace = workspace.as<void>();
-  Check(LaunchAttentionCuda(params, options, nullptr), "planning");
-  Check(cudaDeviceSynchronize(), "planning");
-  options.reuse_plan = true;
-  const int launches = std::max<int>(16, layers);
-  return TimeGraph(7,
-                   [&](cudaStream_t stream) {
-                     for (int i = 0; i < launches; ++i) {
-                       params.cache.layer_idx = i % layers;
-                       Check(LaunchAttentionCuda(params, options, stream),
-                             "launching");
-                     }
-                   }) /
-         launches;
-}
-
 struct Reference {
   int32_t batch;
   int32_t context;
-  double fa3_us;  // FlashAttention-3, paged by 16, on an H200; 0: not measured
+  double fa3_us;
 };
 
 void BenchDecodes(int32_t q_heads, int32_t kv_heads,
@@ -239,17 +38,20 @@ void BenchDecodes(int32_t q_heads, int32_t kv_heads,
   std::printf("decode %d/%d heads\n%6s %7s %9s %7s %6s %8s %6s\n", q_heads,
               kv_heads, "batch", "context", "us", "TB/s", "read", "FA3 us",
               "FA3/us");
+  double log_sum = 0;
   for (const Reference& r : cases) {
-    const Case c = {
-        q_heads, kv_heads, 128, 16, std::vector<int32_t>(r.batch, r.context),
-        1};
+    const BenchCase c = {q_heads, kv_heads, 128, 16,
+                         AlikeSequences(r.batch, r.context, 1)};
     const double seconds = TimeCase(c, num_sms);
     const double rate = KvBytes(c) / seconds;
     std::printf("%6d %7d %9.2f %7.2f %6.3f %8.1f %6.2f\n", r.batch, r.context,
                 seconds * 1e6, rate * 1e-12, rate / read, r.fa3_us,
                 r.fa3_us / (seconds * 1e6));
     std::fflush(stdout);
+    log_sum += std::log(r.fa3_us / (seconds * 1e6));
   }
+  std::printf("geometric mean of FA3/us: %.3f\n",
+              std::exp(log_sum / cases.size()));
 }
 
 void BenchPlainDecodes(double read, int num_sms) {
@@ -288,31 +90,56 @@ void BenchPlainDecodes(double read, int num_sms) {
                read, num_sms);
 }
 
+BenchCase PlainCase(const std::vector<BenchSequence>& sequences) {
+  return {32, 8, 128, 16, sequences};
+}
+
+// Decodes beside prompts, and either alone.
+void BenchMixed(int num_sms) {
+  struct Mix {
+    int32_t decodes, context, prefills, prompt;
+  };
+  for (const Mix& m : {Mix{512, 330, 2, 128},
+                       {512, 330, 1, 256},
+                       {256, 512, 4, 512},
+                       {64, 1024, 1, 2048}}) {
+    const auto decodes = AlikeSequences(m.decodes, m.context, 1);
+    const auto prefills = AlikeSequences(m.prefills, m.prompt, m.prompt);
+    auto both = decodes;
+    both.insert(both.end(), prefills.begin(), prefills.end());
+    const double mixed = TimeCase(PlainCase(both), num_sms);
+    const double serial = TimeCase(PlainCase(decodes), num_sms) +
+                          TimeCase(PlainCase(prefills), num_sms);
+    std::printf(
+        "%d decodes x %d, %d prompts x %d: %.1f us; one after the other %.1f: "
+        "%.2f\n",
+        m.decodes, m.context, m.prefills, m.prompt, mixed * 1e6, serial * 1e6,
+        serial / mixed);
+  }
+}
+
 void BenchSkew(double read, int num_sms) {
   // Zipf lengths of 64 sequences beside as many tokens in equal ones.
-  std::vector<int32_t> lengths;
+  std::vector<BenchSequence> lengths;
   double sum = 0;
   for (int i = 1; i <= 64; ++i) sum += 1.0 / i;
+  int64_t total = 0;
   for (int i = 1; i <= 64; ++i) {
-    lengths.push_back(static_cast<int32_t>(65536 / sum / i) + 1);
+    lengths.push_back({static_cast<int32_t>(65536 / sum / i) + 1, 1});
+    total += lengths.back().context;
   }
-  const int64_t total = std::accumulate(lengths.begin(), lengths.end(), 0);
-  const Case skewed = {32, 8, 128, 16, lengths, 1};
-  const Case equal = {
-      32,
-      8,
-      128,
-      16,
-      std::vector<int32_t>(64, static_cast<int32_t>(total / 64)),
-      1};
-  const double a = TimeCase(skewed, num_sms), b = TimeCase(equal, num_sms);
+  const BenchCase skewed = PlainCase(lengths);
+  const double a = TimeCase(skewed, num_sms);
+  const double b = TimeCase(
+      PlainCase(AlikeSequences(64, static_cast<int32_t>(total / 64), 1)),
+      num_sms);
   std::printf("skewed lengths %.2f us, %.3f of read; equal %.2f us: %.3f\n",
               a * 1e6, KvBytes(skewed) / a / read, b * 1e6, a / b);
 }
 
 void BenchBlocks(double read, int num_sms) {
-  for (int32_t block_size : {16, 32, 64, 128, 256, 2048}) {
-    const Case c = {32, 8, 128, block_size, std::vector<int32_t>(64, 2048), 1};
+  for (int32_t block_size : {12, 16, 32, 64, 128, 256, 2048}) {
+    const BenchCase c = {32, 8, 128, block_size, AlikeSequences(64, 2048, 1)};
     const double seconds = TimeCase(c, num_sms);
     std::printf("64 x 2048, block size %4d: %7.2f us, %.3f of read\n",
                 block_size, seconds * 1e6, KvBytes(c) / seconds / read);
@@ -322,8 +149,8 @@ void BenchBlocks(double read, int num_sms) {
 void BenchHeadDims(double read, int num_sms) {
   for (int32_t head_dim : {64, 80, 96, 128, 256}) {
     for (int32_t group : {1, 4, 8, 16}) {
-      const Case c = {
-          8 * group, 8, head_dim, 16, std::vector<int32_t>(32, 2048), 1};
+      const BenchCase c = {8 * group, 8, head_dim, 16,
+                           AlikeSequences(32, 2048, 1)};
       const double seconds = TimeCase(c, num_sms);
       std::printf(
           "32 x 2048, head dim %3d, group %2d: %7.2f us, %.3f of read\n",
@@ -367,10 +194,10 @@ void BenchPrefills(int num_sms) {
                            {1, 16384, 16384, 566},
                            {1, 8704, 512, 548},
                            {8, 2048, 2048, 0}}) {
-    const Case c = {
-        32, 8, 128, 16, std::vector<int32_t>(f.batch, f.context), f.new_tokens};
+    BenchCase c = PlainCase(AlikeSequences(f.batch, f.context, f.new_tokens));
     const double seconds = TimeCase(c, num_sms);
-    const double deterministic = TimeCase(c, num_sms, true);
+    c.is_deterministic = true;
+    const double deterministic = TimeCase(c, num_sms);
     const double cudnn = CudnnTime(f.batch, f.context, f.new_tokens);
     const double pairs =
         f.batch * (1.0 * f.new_tokens * (f.context - f.new_tokens) +
@@ -383,9 +210,22 @@ void BenchPrefills(int num_sms) {
   }
 }
 
+void BenchChosen(std::istringstream numbers, double read, int num_sms) {
+  int batch = 0, context = 0, new_tokens = 0;
+  while (numbers >> batch >> context >> new_tokens) {
+    const BenchCase c = PlainCase(AlikeSequences(batch, context, new_tokens));
+    const double seconds = TimeCase(c, num_sms);
+    std::printf("%d x %d, %d new: %.2f us, %.3f of read\n", batch, context,
+                new_tokens, seconds * 1e6, KvBytes(c) / seconds / read);
+  }
+}
+
 void Bench(const std::string& what) {
   cudaDeviceProp device;
-  Check(cudaGetDeviceProperties(&device, 0), "device");
+  if (cudaGetDeviceProperties(&device, 0) != cudaSuccess) {
+    std::fprintf(stderr, "no CUDA device\n");
+    std::exit(1);
+  }
   const int num_sms = device.multiProcessorCount;
   const double read = ReadBandwidth(num_sms);
   std::printf("%s, %d multiprocessors, read %.3f TB/s\n", device.name, num_sms,
@@ -393,15 +233,12 @@ void Bench(const std::string& what) {
   const auto wants = [&](const char* part) {
     return what.empty() || what.find(part) != std::string::npos;
   };
-  int batch = 0, context = 0, new_tokens = 0;
-  if (std::sscanf(what.c_str(), "case %d %d %d", &batch, &context,
-                  &new_tokens) == 3) {
-    const Case c = {32,        8, 128, 16, std::vector<int32_t>(batch, context),
-                    new_tokens};
-    std::printf("%.2f us\n", TimeCase(c, num_sms) * 1e6);
+  if (what.rfind("case ", 0) == 0) {
+    BenchChosen(std::istringstream(what.substr(5)), read, num_sms);
     return;
   }
   if (wants("decode")) BenchPlainDecodes(read, num_sms);
+  if (wants("mixed")) BenchMixed(num_sms);
   if (wants("skew")) BenchSkew(read, num_sms);
   if (wants("blocks")) BenchBlocks(read, num_sms);
   if (wants("dims")) BenchHeadDims(read, num_sms);
