@@ -413,6 +413,17 @@ MODELS = {
         ),
         dict(dtype="bfloat16"),
     ),
+    "llama_odd_heads": (
+        "llama",
+        dict(
+            hidden_size=54,
+            num_attention_heads=9,
+            num_key_value_heads=3,
+            intermediate_size=93,
+            vocab_size=257,
+        ),
+        dict(),
+    ),
 }
 
 FAMILIES = {

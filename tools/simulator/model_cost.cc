@@ -16,15 +16,22 @@ constexpr double kActivationBytes = 4e9;
 constexpr double kAllReduceSeconds = 3.5e-6;
 constexpr double kAllReduceBandwidth = 370e9;
 
-// Weights that a step multiplies by, lm_head included; embeddings that it only
-// looks up are left out.
-double NumGemmWeights(const ModelConfig& config) {
+// Weights that a step multiplies by, lm_head included, if tokens have
+// `num_experts` experts of each mixture; embeddings that it only looks up are
+// left out.
+double NumGemmWeights(const ModelConfig& config, int32_t num_experts) {
   const double hidden = config.hidden_size;
   const double attention =
       hidden * (2.0 * config.q_size() + 2.0 * config.kv_size());
   const double num_matrices = config.mlp == MlpType::kSiluGated ? 3 : 2;
-  const double mlp = num_matrices * hidden * config.intermediate_size;
-  return config.num_layers * (attention + mlp) +
+  const MoeConfig& moe = config.moe;
+  const double experts =
+      1.0 * num_experts * moe.intermediate_size + moe.shared_intermediate_size;
+  double columns = 0;
+  for (int32_t layer = 0; layer < config.num_layers; ++layer) {
+    columns += moe.is_sparse(layer) ? experts : 1.0 * config.intermediate_size;
+  }
+  return config.num_layers * attention + num_matrices * hidden * columns +
          hidden * static_cast<double>(config.vocab_size);
 }
 
@@ -42,11 +49,13 @@ absl::Status PutModel(const ModelConfig& config, int32_t num_ranks,
     return absl::InvalidArgumentError(
         absl::StrCat(cost->name, " does not say device.memory_bytes"));
   }
-  const double gemm_weights = NumGemmWeights(config);
+  // A batch of any size meets every expert, a token only its own.
+  const double gemm_weights = NumGemmWeights(config, config.moe.num_experts);
+  const double token_weights = NumGemmWeights(config, config.moe.top_k);
   cost->num_layers = config.num_layers;
   cost->hidden_size = config.hidden_size;
   cost->weight_bytes = kBytes * gemm_weights / num_ranks;
-  cost->gemm_flops = 2 * gemm_weights / num_ranks;
+  cost->gemm_flops = 2 * token_weights / num_ranks;
   cost->attention_flops = 4.0 * config.q_size() * config.num_layers / num_ranks;
   const double kv_heads =
       std::max(1.0, static_cast<double>(config.num_kv_heads) / num_ranks);

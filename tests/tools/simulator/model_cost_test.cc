@@ -36,6 +36,20 @@ TEST(ModelCostTest, AnEightBillionModelReadsFifteenGigabytes) {
   EXPECT_NEAR(cost.kv_bytes, 0.9 * 141e9 - 16.06e9 - 4e9, 0.01e9);
 }
 
+// Mixtral-8x7B: 46.7e9 parameters, of which a token meets 12.9e9.
+TEST(ModelCostTest, AMixtureHoldsMoreThanATokenMeets) {
+  ModelConfig config = Llama8b();
+  config.vocab_size = 32000;
+  config.moe.num_experts = 8;
+  config.moe.top_k = 2;
+  config.moe.intermediate_size = 14336;
+  config.moe.dense_layers.assign(32, false);
+  CostModel cost = Device(141e9);
+  ASSERT_TRUE(PutModel(config, 1, 0.9, &cost).ok());
+  EXPECT_NEAR(cost.weight_bytes, 2 * (46.7e9 - 0.13e9), 0.1e9);
+  EXPECT_NEAR(cost.gemm_flops, 2 * (12.9e9 - 0.13e9), 0.1e9);
+}
+
 TEST(ModelCostTest, RanksShareWeightsAndHeads) {
   CostModel one = Device(141e9);
   CostModel two = Device(141e9);

@@ -42,6 +42,12 @@ INSTANTIATE_TEST_SUITE_P(AllShapes, LlamaGoldenTest,
                            return std::string(info.param);
                          });
 
+TEST(LlamaGoldenOddHeadsTest, RunOnOneRankAndOnThree) {
+  ExpectGolden("llama_odd_heads", {}, kF32Tolerance);
+  ExpectGolden("llama_odd_heads", {.world_size = 3, .chunk_size = 5},
+               kF32Tolerance);
+}
+
 TEST(LlamaGoldenFourRanksTest, ShareTwoKvHeads) {
   ExpectGolden("llama_gqa", {.world_size = 4}, kF32Tolerance);
 }
