@@ -17,6 +17,9 @@ int ServeCommand(const std::vector<std::string>& args);
 // Streams the continuation of a prompt to standard output.
 int GenerateCommand(const std::vector<std::string>& args);
 
+// Talks with a served model.
+int ChatCommand(const std::vector<std::string>& args);
+
 // Shows a cluster's groups, ranks and blocks.
 int StatusCommand(const std::vector<std::string>& args);
 

@@ -5,11 +5,14 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cerrno>
+#include <cstring>
 #include <iostream>
 #include <iterator>
 #include <string>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_format.h"
 #include "common/clock.h"
 #include "common/wire/status_wire.h"
@@ -18,6 +21,7 @@
 #include "tools/cli/flag_set.h"
 #include "tools/cli/rpc.h"
 #include "tools/cli/signals.h"
+#include "tools/quire/binaries.h"
 #include "tools/quire/commands.h"
 #include "tools/quire/generation.h"
 #include "tools/quire/sampling_flags.h"
@@ -52,6 +56,40 @@ void AddFlags(Flags* flags, FlagSet* set) {
   set->Add("connect_timeout_s", &flags->connect_timeout_s,
            "wait this long for a server to answer");
   AddSamplingFlags(&flags->sampling, set);
+}
+
+bool IsOfFiles(const std::vector<std::string>& args) {
+  return std::any_of(args.begin(), args.end(), [](const std::string& arg) {
+    return absl::StartsWith(arg, "--input") ||
+           absl::StartsWith(arg, "--output");
+  });
+}
+
+// Becomes the program that has a model inside it. Returns only if there is
+// none.
+int RunOffline(const std::vector<std::string>& args) {
+  const absl::StatusOr<std::string> binary =
+      FindBinary(OwnPath(), "tools/embedded", "quire_offline");
+  if (!binary.ok()) {
+    std::cerr << "quire generate: " << binary.status().message() << "\n";
+    return 1;
+  }
+  std::vector<std::string> all = args;
+  const bool names_model =
+      std::any_of(args.begin(), args.end(), [](const std::string& arg) {
+        return absl::StartsWith(arg, "--model") ||
+               absl::StartsWith(arg, "--target");
+      });
+  // The demo model lies beside this program, not beside that one.
+  const absl::StatusOr<std::string> demo = FindDemoModel(OwnPath());
+  if (!names_model && demo.ok()) all.push_back("--model=" + *demo);
+  std::vector<char*> argv = {const_cast<char*>(binary->c_str())};
+  for (std::string& arg : all) argv.push_back(arg.data());
+  argv.push_back(nullptr);
+  execv(binary->c_str(), argv.data());
+  std::cerr << "quire generate: cannot run " << *binary << ": "
+            << strerror(errno) << "\n";
+  return 1;
 }
 
 int Usage(const std::string& message) {
@@ -157,10 +195,15 @@ int Generate(const v1::GenerateRequest& request, const Flags& flags) {
 }  // namespace
 
 int GenerateCommand(const std::vector<std::string>& args) {
+  if (IsOfFiles(args)) return RunOffline(args);
   Flags flags;
   FlagSet set("quire generate \"prompt\" [flags]   (prompt - : standard input)",
               "Streams the continuation of a prompt to standard output.");
   AddFlags(&flags, &set);
+  std::string files;
+  set.Add("input", &files,
+          "with --output: answer a file of prompts instead; `quire generate "
+          "--input= --help` lists that one's flags");
   const auto positional = set.Parse(args);
   if (!positional.ok())
     return Usage(std::string(positional.status().message()));

@@ -23,6 +23,10 @@ usage: quire COMMAND [flags]
       start a coordinator and its workers on this machine
   quire generate "Once upon a time" [--target=localhost:8001]
       stream a continuation to the terminal
+  quire generate --input=prompts.jsonl --output=answers.jsonl [--model=DIR]
+      answer a file of prompts without a server; goes on after a kill
+  quire chat [--target=localhost:8001] [--system="Be brief."]
+      talk with a model that has a chat template
   quire status [--target=localhost:9000]
       show workers, epochs and block use
   quire explain REQUEST_ID [--target=localhost:8001]
@@ -53,6 +57,7 @@ int main(int argc, char** argv) {
   const std::vector<Command> commands = {
       {"serve", quire::ServeCommand},
       {"generate", quire::GenerateCommand},
+      {"chat", quire::ChatCommand},
       {"status", quire::StatusCommand},
       {"explain", quire::ExplainCommand},
       {"tokenize", quire::TokenizeCommand},

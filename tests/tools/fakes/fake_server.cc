@@ -45,6 +45,37 @@ class FakeServer::Service final : public v1::Inference::Service {
     return {static_cast<grpc::StatusCode>(script.code), script.message};
   }
 
+  grpc::Status Chat(grpc::ServerContext* context,
+                    const v1::ChatRequest* request,
+                    grpc::ServerWriter<v1::ChatResponse>* writer) override {
+    {
+      absl::MutexLock lock(&mutex_);
+      chats_.push_back(*request);
+    }
+    const std::string said =
+        request->messages(request->messages_size() - 1).content();
+    if (said == "fail") {
+      return {grpc::StatusCode::INVALID_ARGUMENT, "the template refuses"};
+    }
+    v1::ChatResponse response;
+    v1::ChatChunk* chunk = response.mutable_chunk();
+    chunk->set_role("assistant");
+    if (said == "call") {
+      v1::ToolCall* call = chunk->add_tool_calls()->mutable_call();
+      call->set_name("f");
+      call->set_arguments_json("{}");
+    } else {
+      chunk->set_content("heard " + said);
+    }
+    writer->Write(response);
+    if (said == "hang" && HangUntilCancelled(context, "")) {
+      return {grpc::StatusCode::CANCELLED, "cancelled"};
+    }
+    response.mutable_complete();
+    writer->Write(response);
+    return grpc::Status::OK;
+  }
+
   grpc::Status Cancel(grpc::ServerContext*, const v1::CancelRequest* request,
                       v1::CancelResponse*) override {
     absl::MutexLock lock(&mutex_);
@@ -88,6 +119,10 @@ class FakeServer::Service final : public v1::Inference::Service {
     absl::MutexLock lock(&mutex_);
     explained_ = explained;
   }
+  std::vector<v1::ChatRequest> chats() const {
+    absl::MutexLock lock(&mutex_);
+    return chats_;
+  }
   int64_t num_requests() const {
     absl::MutexLock lock(&mutex_);
     return num_requests_;
@@ -117,6 +152,7 @@ class FakeServer::Service final : public v1::Inference::Service {
 
   const Behaviour behaviour_;
   mutable absl::Mutex mutex_;
+  std::vector<v1::ChatRequest> chats_ ABSL_GUARDED_BY(mutex_);
   v1::GetServerInfoResponse info_ ABSL_GUARDED_BY(mutex_);
   v1::ExplainResponse explained_ ABSL_GUARDED_BY(mutex_);
   int64_t num_requests_ ABSL_GUARDED_BY(mutex_) = 0;
@@ -147,6 +183,10 @@ FakeServer::~FakeServer() { running_->server->Shutdown(); }
 
 std::string FakeServer::address() const {
   return absl::StrCat("127.0.0.1:", running_->port);
+}
+
+std::vector<v1::ChatRequest> FakeServer::chats() const {
+  return service_->chats();
 }
 
 int64_t FakeServer::num_requests() const { return service_->num_requests(); }

@@ -40,6 +40,9 @@ class FakeServer {
 
   std::string address() const;  // "127.0.0.1:port"
   int64_t num_requests() const;
+  // What Chat was asked. It answers "heard " and the last message, but "fail"
+  // with INVALID_ARGUMENT, "call" with a tool call, and "hang" without end.
+  std::vector<v1::ChatRequest> chats() const;
   // Most calls of Generate at one time.
   int64_t max_concurrency() const;
   int64_t num_cancel_calls() const;
