@@ -15,6 +15,12 @@ std::string ReadTestData(const std::string& name) {
   return {std::istreambuf_iterator<char>(file), {}};
 }
 
+std::string ReadTemplateData(const std::string& name) {
+  std::ifstream file("tests/common/text/templates/" + name, std::ios::binary);
+  CHECK(file) << "no template data " << name;
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
 std::unique_ptr<Tokenizer> LoadTestTokenizer(const std::string& kind) {
   auto tokenizer =
       Tokenizer::Load("tests/common/text/testdata/" + kind + ".json");

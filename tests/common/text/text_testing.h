@@ -23,6 +23,9 @@ inline constexpr const char* kTokenizerKinds[] = {
 // The bytes of testdata/`name`; the test dies if there is no such file.
 std::string ReadTestData(const std::string& name);
 
+// The bytes of templates/`name`; likewise.
+std::string ReadTemplateData(const std::string& name);
+
 // The tokenizer of a kind; the test dies if it does not load.
 std::unique_ptr<Tokenizer> LoadTestTokenizer(const std::string& kind);
 

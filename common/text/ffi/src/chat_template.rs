@@ -6,7 +6,7 @@
 use std::error::Error as _;
 use std::io;
 
-use minijinja::value::Value;
+use minijinja::value::{Value, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, State};
 use minijinja_contrib::pycompat;
 
@@ -30,7 +30,7 @@ impl ChatTemplate {
         env.set_lstrip_blocks(true);
         env.set_fuel(Some(fuel));
         env.set_recursion_limit(MAX_DEPTH);
-        env.set_unknown_method_callback(pycompat::unknown_method_callback);
+        env.set_unknown_method_callback(call_method);
         env.set_formatter(|out, _, value| {
             if value.is_undefined() {
                 return Ok(());
@@ -42,6 +42,8 @@ impl ChatTemplate {
             Ok(())
         });
         env.add_filter("tojson", python_format::tojson);
+        env.add_filter("string", |value: &Value| python_format::display(value));
+        env.add_test("iterable", is_iterable);
         env.add_function("raise_exception", raise_exception);
         env.add_function("strftime_now", strftime_now);
         env.add_template_owned(NAME, without_training_marks(source))
@@ -132,6 +134,36 @@ fn place(error: &Error) -> String {
     error
         .line()
         .map_or(String::new(), |n| format!(" (line {n})"))
+}
+
+/// Python's methods. Its `str.is...` are false of the empty string.
+fn call_method(
+    state: &State,
+    value: &Value,
+    method: &str,
+    args: &[Value],
+) -> Result<Value, Error> {
+    let asks = matches!(
+        method,
+        "isalnum" | "isalpha" | "isdecimal" | "isdigit" | "isnumeric" | "isspace"
+    );
+    if asks && args.is_empty() && value.as_str() == Some("") {
+        return Ok(Value::from(false));
+    }
+    pycompat::unknown_method_callback(state, value, method, args)
+}
+
+/// As in Jinja2, where None is not and what is undefined is.
+fn is_iterable(value: &Value) -> bool {
+    matches!(
+        value.kind(),
+        ValueKind::Undefined
+            | ValueKind::String
+            | ValueKind::Bytes
+            | ValueKind::Seq
+            | ValueKind::Map
+            | ValueKind::Iterable
+    )
 }
 
 fn raise_exception(message: String) -> Result<Value, Error> {
