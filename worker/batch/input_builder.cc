@@ -16,6 +16,14 @@ namespace {
 constexpr int64_t kAlignment = 64 / sizeof(int32_t);
 constexpr int64_t kChoiceWords = sizeof(ChoiceRow) / sizeof(int32_t);
 
+// Of a slice, the tokens after which another prompt token comes whose log
+// probability is wanted: so many of the first.
+int32_t NumPromptRows(const Slice& slice, const Slot& slot) {
+  if (slot.sampling.num_prompt_logprobs < 0) return 0;
+  return std::clamp(slot.num_prompt - 1 - slot.num_computed, 0,
+                    slice.num_tokens);
+}
+
 int64_t RoundUp(int64_t n) {
   return (n + kAlignment - 1) / kAlignment * kAlignment;
 }
@@ -28,9 +36,9 @@ absl::Status Contradiction(SlotId slot, const Args&... what) {
 
 }  // namespace
 
-InputBuilder::Sections InputBuilder::SectionsFor(int64_t num_tokens,
-                                                 int64_t num_seqs,
-                                                 int64_t num_samples) const {
+InputBuilder::Sections InputBuilder::SectionsFor(
+    int64_t num_tokens, int64_t num_seqs, int64_t num_samples,
+    int64_t num_prompt_rows) const {
   Sections s = {};
   s.positions = s.token_ids + RoundUp(num_tokens);
   s.slot_mapping = s.positions + RoundUp(num_tokens);
@@ -41,7 +49,8 @@ InputBuilder::Sections InputBuilder::SectionsFor(int64_t num_tokens,
   s.sample_rows =
       s.first_sparse + (limits_.sparse_pages > 0 ? RoundUp(num_seqs) : 0);
   s.choices = s.sample_rows + RoundUp(num_samples);
-  s.table_runs = s.choices + RoundUp(num_samples * kChoiceWords);
+  s.prompt_rows = s.choices + RoundUp(num_samples * kChoiceWords);
+  s.table_runs = s.prompt_rows + RoundUp(num_prompt_rows);
   return s;
 }
 
@@ -54,6 +63,7 @@ InputBuilder::InputBuilder(Backend* backend, const SlotLimits& limits,
                           limits.block_size),
       last_build_(limits.max_num_seqs, 0) {
   sampled_slots_.reserve(limits.max_num_seqs);
+  prompt_runs_.reserve(limits.max_num_seqs);
 }
 
 absl::StatusOr<std::unique_ptr<InputBuilder>> InputBuilder::Create(
@@ -66,7 +76,7 @@ absl::StatusOr<std::unique_ptr<InputBuilder>> InputBuilder::Create(
       seqs * builder->max_blocks_per_seq_ * sizeof(int32_t);
   const int64_t most_tokens = std::max<int64_t>(max_num_batched_tokens, seqs);
   const int64_t bytes =
-      builder->SectionsFor(most_tokens, seqs, seqs).table_runs *
+      builder->SectionsFor(most_tokens, seqs, seqs, most_tokens).table_runs *
           sizeof(int32_t) +
       seqs * sizeof(WordRun) + table_bytes;
   for (auto& host : builder->hosts_) {
@@ -97,6 +107,11 @@ absl::Status InputBuilder::CheckSlice(const Slice& slice,
     return Contradiction(slice.slot, "samples after ", slice.num_tokens, " of ",
                          slot.num_uncomputed(), " uncomputed tokens");
   }
+  if (slice.sample && slot.sampling.needs_mask &&
+      slot.masked_position != slot.num_tokens()) {
+    return Contradiction(slice.slot, "samples token ", slot.num_tokens(),
+                         " without a mask");
+  }
   const int64_t end = int64_t{slot.num_computed} + slice.num_tokens;
   if (end > limits_.max_model_len) {
     return Contradiction(slice.slot, "computes token ", end, ", the window is ",
@@ -121,6 +136,7 @@ absl::Status InputBuilder::CountAndCheck(const StepPlan& plan,
     QUIRE_RETURN_IF_ERROR(CheckSlice(slice, slots));
     num_tokens += slice.num_tokens;
     num_samples_ += slice.sample ? 1 : 0;
+    num_prompt_rows_ += NumPromptRows(slice, slots.slot(slice.slot));
   }
   if (num_tokens > max_num_batched_tokens_) {
     return absl::InternalError(absl::StrCat("a step of ", num_tokens,
@@ -128,7 +144,8 @@ absl::Status InputBuilder::CountAndCheck(const StepPlan& plan,
                                             max_num_batched_tokens_));
   }
   const int64_t num_seqs = plan.decodes.size() + plan.chunks.size();
-  sections_ = SectionsFor(num_tokens, num_seqs, num_samples_);
+  sections_ = SectionsFor(num_tokens, num_seqs, num_samples_, num_prompt_rows_);
+  num_prompt_rows_ = 0;  // counted again as they are written
   return absl::OkStatus();
 }
 
@@ -147,6 +164,12 @@ void InputBuilder::AddSlice(const Slice& slice, const SlotStates& slots) {
     slot_mapping[i] =
         table[position / limits_.block_size] * limits_.block_size +
         position % limits_.block_size;
+  }
+  if (const int32_t num_rows = NumPromptRows(slice, slot); num_rows > 0) {
+    prompt_runs_.push_back({slice.slot, slot.num_computed + 1, num_rows});
+    for (int32_t i = 0; i < num_rows; ++i) {
+      out[sections_.prompt_rows + num_prompt_rows_++] = num_tokens_ + i;
+    }
   }
   num_tokens_ += slice.num_tokens;
   out[sections_.context_lens + num_seqs_] =
@@ -193,7 +216,9 @@ void InputBuilder::Begin() {
   num_tokens_ = 0;
   num_seqs_ = 0;
   num_samples_ = 0;
+  num_prompt_rows_ = 0;
   sampled_slots_.clear();
+  prompt_runs_.clear();
 }
 
 absl::StatusOr<BatchInput> InputBuilder::Send(SlotStates* slots) {
@@ -235,6 +260,8 @@ absl::StatusOr<BatchInput> InputBuilder::Send(SlotStates* slots) {
   batch.seq_slots = in + sections_.seq_slots;
   batch.sample_rows = in + sections_.sample_rows;
   batch.choices = reinterpret_cast<const ChoiceRow*>(in + sections_.choices);
+  batch.prompt_rows = in + sections_.prompt_rows;
+  batch.num_prompt_rows = num_prompt_rows_;
   batch.block_tables = device_tables_->as<int32_t>();
   batch.max_blocks_per_seq = max_blocks_per_seq_;
   if (limits_.sparse_pages > 0) {
@@ -252,7 +279,8 @@ absl::StatusOr<BatchInput> InputBuilder::Build(const StepPlan& plan,
   if (padded_seqs > num_decodes) {
     CHECK(plan.chunks.empty());
     CHECK_LE(padded_seqs, limits_.max_num_seqs);
-    sections_ = SectionsFor(padded_seqs, padded_seqs, padded_seqs);
+    sections_ = SectionsFor(padded_seqs, padded_seqs, padded_seqs,
+                            /*num_prompt_rows=*/0);
   }
   host_[sections_.query_start] = 0;
   for (SlotId slot : plan.decodes) {
@@ -268,7 +296,8 @@ absl::StatusOr<BatchInput> InputBuilder::BuildPadding(int32_t num_tokens,
   CHECK_LE(num_seqs, num_tokens);
   CHECK_LE(num_seqs, limits_.max_num_seqs);
   Begin();
-  sections_ = SectionsFor(num_tokens, num_seqs, num_seqs);
+  sections_ = SectionsFor(num_tokens, num_seqs, num_seqs,
+                          /*num_prompt_rows=*/0);
   host_[sections_.query_start] = 0;
   AddPadding(num_tokens, num_seqs);
   return Send(/*slots=*/nullptr);

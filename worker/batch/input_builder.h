@@ -19,6 +19,14 @@
 
 namespace quire {
 
+// Prompt tokens whose log probabilities a step yields: row i of them is the
+// logits for token first_token + i of the sequence.
+struct PromptRun {
+  SlotId slot;
+  int32_t first_token = 0;
+  int32_t num_tokens = 0;
+};
+
 // Thread-compatible; the executor thread is the sole caller. Allocates at
 // creation only.
 class InputBuilder {
@@ -52,16 +60,18 @@ class InputBuilder {
 
   // Slots of the last input that yield a token, in the order of sample_rows.
   absl::Span<const SlotId> sampled_slots() const { return sampled_slots_; }
+  // Of the last input, in the order of prompt_rows.
+  absl::Span<const PromptRun> prompt_runs() const { return prompt_runs_; }
 
  private:
   // Offsets in elements of the arrays, packed by the step's own sizes so that
   // one short copy moves them all.
   struct Sections {
     int64_t token_ids, positions, slot_mapping, query_start, context_lens,
-        seq_slots, first_sparse, sample_rows, choices, table_runs;
+        seq_slots, first_sparse, sample_rows, choices, prompt_rows, table_runs;
   };
   Sections SectionsFor(int64_t num_tokens, int64_t num_seqs,
-                       int64_t num_samples) const;
+                       int64_t num_samples, int64_t num_prompt_rows) const;
 
   InputBuilder(Backend* backend, const SlotLimits& limits,
                int32_t max_num_batched_tokens);
@@ -84,6 +94,7 @@ class InputBuilder {
   std::unique_ptr<DeviceBuffer> device_tables_;
 
   std::vector<SlotId> sampled_slots_;
+  std::vector<PromptRun> prompt_runs_;
   std::vector<uint64_t> last_build_;  // [max_num_seqs] build that named a slot
   uint64_t build_ = 0;
   // Of the input being built.
@@ -92,6 +103,7 @@ class InputBuilder {
   int32_t num_tokens_ = 0;
   int32_t num_seqs_ = 0;
   int32_t num_samples_ = 0;
+  int32_t num_prompt_rows_ = 0;
 };
 
 }  // namespace quire

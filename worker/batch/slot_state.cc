@@ -16,6 +16,14 @@ absl::Status Contradiction(SlotId slot, const Args&... what) {
       absl::StrCat("slot ", slot.value(), ": ", what...));
 }
 
+// As bits, by id.
+std::vector<uint32_t> WordsOf(const std::vector<TokenId>& ids) {
+  if (ids.empty()) return {};
+  std::vector<uint32_t> words(ids.back() / 32 + 1);
+  for (TokenId id : ids) words[id / 32] |= uint32_t{1} << (id % 32);
+  return words;
+}
+
 int32_t BlocksFor(int32_t num_tokens, int32_t block_size) {
   return (num_tokens + block_size - 1) / block_size;
 }
@@ -51,6 +59,7 @@ absl::Status SlotStates::Apply(const StepPlan& plan) {
     QUIRE_RETURN_IF_ERROR(CheckAlive(appended.slot));
     QUIRE_RETURN_IF_ERROR(Append(appended.slot, appended.block.value()));
   }
+  for (const SlotMask& mask : plan.masks) QUIRE_RETURN_IF_ERROR(SetMask(mask));
   return CheckMoves(plan);
 }
 
@@ -153,6 +162,8 @@ absl::Status SlotStates::Fork(const SlotFork& fork) {
   child.num_computed = num_computed;
   child.sampling = parent.sampling;
   child.sampling.seed = fork.child_seed;
+  child.allowed = parent.allowed;
+  child.masked_position = -1;
   child.counts.Clear();
   if (TokenCounts::IsNeeded(child.sampling)) {
     child.counts.Reset(child.tokens, child.num_prompt);
@@ -207,6 +218,11 @@ absl::Status SlotStates::Admit(const AdmittedSlot& admitted) {
   state.num_prompt = admitted.num_prompt_tokens;
   state.num_computed = admitted.num_computed_tokens;
   state.sampling = admitted.sampling;
+  for (TokenId token : admitted.sampling.allowed_token_ids) {
+    QUIRE_RETURN_IF_ERROR(CheckToken(slot, token));
+  }
+  state.allowed = WordsOf(admitted.sampling.allowed_token_ids);
+  state.masked_position = -1;
   state.counts.Clear();
   if (TokenCounts::IsNeeded(state.sampling)) {
     state.counts.Reset(state.tokens, state.num_prompt);
@@ -244,6 +260,17 @@ absl::Status SlotStates::Append(SlotId slot, int32_t block) {
                          " blocks");
   }
   SetEntry(slot, state.num_blocks++, block);
+  return absl::OkStatus();
+}
+
+absl::Status SlotStates::SetMask(const SlotMask& mask) {
+  QUIRE_RETURN_IF_ERROR(CheckAlive(mask.slot));
+  Slot& state = slots_[mask.slot.value()];
+  if (!state.sampling.needs_mask) {
+    return Contradiction(mask.slot, "is given a mask and needs none");
+  }
+  state.allowed = mask.words;
+  state.masked_position = state.num_tokens();
   return absl::OkStatus();
 }
 

@@ -47,7 +47,11 @@ struct Slot {
   int32_t num_computed = 0;  // [0, tokens.size()]
   int32_t num_blocks = 0;    // entries of the slot's table row
   SlotSampling sampling;
-  TokenCounts counts;    // kept only if a penalty is set
+  TokenCounts counts;  // kept only if a penalty is set
+  // What may be sampled, as a SlotMask's words; empty: all. If sampling
+  // needs_mask, it holds for the token at masked_position alone.
+  std::vector<uint32_t> allowed;
+  int32_t masked_position = -1;
   uint64_t tenancy = 0;  // of all slots' sequences, which one this is
 
   int32_t num_tokens() const { return static_cast<int32_t>(tokens.size()); }
@@ -121,6 +125,7 @@ class SlotStates {
   absl::Status Admit(const AdmittedSlot& admitted);
   absl::Status Replace(const ReplacedBlock& replaced);
   absl::Status Append(SlotId slot, int32_t block);
+  absl::Status SetMask(const SlotMask& mask);
 
   // Writes one entry and notes the change. REQUIRES: in range.
   void SetEntry(SlotId slot, int32_t logical_idx, int32_t block);

@@ -24,6 +24,12 @@ int32_t MaxRecordedSeqs(const StepLimits& limits) {
   return std::min(limits.max_num_seqs, limits.max_num_batched_tokens);
 }
 
+// Whether the slot's next chunk may hold prompt tokens to score.
+bool ScoresPrompt(const Slot& slot) {
+  return slot.sampling.num_prompt_logprobs >= 0 &&
+         slot.num_computed + 1 < slot.num_prompt;
+}
+
 const char* ExplainChoice(int32_t token) {
   switch (token) {
     case kLogitsNotFinite:
@@ -48,6 +54,10 @@ absl::StatusOr<std::unique_ptr<Executor>> Executor::Create(ExecutorParts parts,
       executor->sampler_,
       Sampler::Create(own.backend.get(), own.collective.get(),
                       own.model->vocab_shard(), own.limits.max_num_seqs));
+  QUIRE_ASSIGN_OR_RETURN(
+      executor->scorer_,
+      PromptScorer::Create(own.backend.get(), own.collective.get(),
+                           own.model->vocab_shard(), own.limits.max_num_seqs));
   return executor;
 }
 
@@ -219,12 +229,48 @@ absl::StatusOr<const float*> Executor::EnqueueSlices(const StepPlan& plan,
           : 0;
   QUIRE_ASSIGN_OR_RETURN(const BatchInput batch,
                          builder_->Build(plan, slots_.get(), size));
+  prompt_rows_ = batch.prompt_rows;
   return size > 0 ? recordings_->Replay(size) : Enqueue(batch, chooses);
+}
+
+absl::Status Executor::ScorePrompts(std::vector<PromptLogprobs>* out) {
+  const int32_t max_rows = parts_.limits.max_num_seqs;
+  std::vector<ScoredToken> tokens;
+  std::vector<SampledLogprobs> scores;
+  for (const PromptRun& run : builder_->prompt_runs()) {
+    const Slot& slot = slots_->slot(run.slot);
+    for (int32_t i = 0; i < run.num_tokens; ++i) {
+      tokens.push_back({slot.tokens[run.first_token + i],
+                        slot.sampling.num_prompt_logprobs});
+    }
+  }
+  const absl::Span<const ScoredToken> all = tokens;
+  for (size_t begin = 0; begin < all.size(); begin += max_rows) {
+    const absl::Span<const ScoredToken> piece = all.subspan(begin, max_rows);
+    QUIRE_ASSIGN_OR_RETURN(
+        const float* logits,
+        parts_.model->Logits(prompt_rows_ + begin,
+                             static_cast<int32_t>(piece.size())));
+    QUIRE_RETURN_IF_ERROR(scorer_->Score(logits, piece, &scores));
+  }
+  auto next = scores.begin();
+  for (const PromptRun& run : builder_->prompt_runs()) {
+    PromptLogprobs& prompt = out->emplace_back();
+    prompt.sequence_id = slots_->slot(run.slot).sequence_id;
+    prompt.first_token = run.first_token;
+    for (int32_t i = 0; i < run.num_tokens; ++i) {
+      next->sample_idx = i;
+      prompt.tokens.push_back(std::move(*next++));
+    }
+  }
+  return absl::OkStatus();
 }
 
 bool Executor::IsChosenOnDevice(const SlotSampling& sampling) const {
   return !NeedsCandidates(sampling) && sampling.num_logprobs < 0 &&
-         !TokenCounts::IsNeeded(sampling) &&
+         !TokenCounts::IsNeeded(sampling) && sampling.logit_bias.empty() &&
+         sampling.bad_words.empty() && sampling.allowed_token_ids.empty() &&
+         !sampling.needs_mask &&
          (sampling.min_tokens == 0 || sampling.stop_token_ids.empty());
 }
 
@@ -233,12 +279,18 @@ bool Executor::IsChosenOnDevice(const StepPlan& plan) const {
     return !slots_->CheckAlive(slot).ok() ||
            IsChosenOnDevice(slots_->slot(slot).sampling);
   };
+  const auto scores_prompt = [this](SlotId slot) {
+    return slots_->CheckAlive(slot).ok() && ScoresPrompt(slots_->slot(slot));
+  };
   return std::all_of(plan.decodes.begin(), plan.decodes.end(), is_chosen) &&
          std::all_of(plan.chunks.begin(), plan.chunks.end(),
-                     [&](const Slice& s) { return is_chosen(s.slot); }) &&
+                     [&](const Slice& s) {
+                       return is_chosen(s.slot) && !scores_prompt(s.slot);
+                     }) &&
          std::all_of(plan.admitted.begin(), plan.admitted.end(),
                      [&](const AdmittedSlot& admitted) {
-                       return IsChosenOnDevice(admitted.sampling);
+                       return IsChosenOnDevice(admitted.sampling) &&
+                              admitted.sampling.num_prompt_logprobs < 0;
                      });
 }
 
@@ -268,6 +320,7 @@ absl::Status Executor::Begin(const StepPlan& plan) {
   flight.unknown.clear();
   flight.sampled.tokens.clear();
   flight.sampled.logprobs.clear();
+  flight.prompt_logprobs.clear();
   if (!plan.decodes.empty() || !plan.chunks.empty()) {
     const bool is_chosen_on_device = IsChosenOnDevice(plan);
     QUIRE_ASSIGN_OR_RETURN(const float* logits,
@@ -282,6 +335,9 @@ absl::Status Executor::Begin(const StepPlan& plan) {
     } else {
       QUIRE_RETURN_IF_ERROR(
           sampler_->Sample(logits, sampled_slots, *slots_, &flight.sampled));
+      if (!builder_->prompt_runs().empty()) {
+        QUIRE_RETURN_IF_ERROR(ScorePrompts(&flight.prompt_logprobs));
+      }
       slots_->Commit(plan, flight.sampled.tokens);
     }
   }
@@ -327,9 +383,11 @@ absl::Status Executor::Finish(StepResult* result) {
   result->table_digest = flight.table_digest;
   result->tokens.clear();
   result->logprobs.clear();
+  result->prompt_logprobs.clear();
   if (parts_.collective->rank() == 0) {
     result->tokens = flight.sampled.tokens;
     result->logprobs.swap(flight.sampled.logprobs);
+    result->prompt_logprobs.swap(flight.prompt_logprobs);
   }
   landed_.push_back(std::move(flight));
   return absl::OkStatus();

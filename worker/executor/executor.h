@@ -24,6 +24,7 @@
 #include "worker/kv/kv_store.h"
 #include "worker/kv/row_shape.h"
 #include "worker/model/model.h"
+#include "worker/sampler/prompt_scorer.h"
 #include "worker/sampler/sampler.h"
 
 namespace quire {
@@ -119,6 +120,7 @@ class Executor {
     // chose, and they are known.
     std::vector<UnknownToken> unknown;
     SampledTokens sampled;
+    std::vector<PromptLogprobs> prompt_logprobs;
   };
   // Inputs and tokens that may be on their way at once.
   static constexpr int32_t kMaxFlights = InputBuilder::kMaxInFlight;
@@ -137,6 +139,9 @@ class Executor {
   absl::Status EnqueueChoice(const float* logits, const BatchInput& batch);
   absl::StatusOr<const float*> EnqueueSlices(const StepPlan& plan,
                                              bool chooses);
+  // The log probabilities of the prompt tokens that the last input asks for, as
+  // many at a time as the logits have rows. REQUIRES: what sampled is done.
+  absl::Status ScorePrompts(std::vector<PromptLogprobs>* out);
   // Whether the device alone chooses tokens as these parameters say.
   bool IsChosenOnDevice(const SlotSampling& sampling) const;
   bool IsChosenOnDevice(const StepPlan& plan) const;
@@ -151,6 +156,8 @@ class Executor {
   ExecutorParts parts_;
   const Clock* const clock_;
   std::unique_ptr<Sampler> sampler_;
+  std::unique_ptr<PromptScorer> scorer_;
+  const int32_t* prompt_rows_ = nullptr;  // of the last input
   std::unique_ptr<KvStore> kv_;
   std::unique_ptr<SlotStates> slots_;
   std::unique_ptr<InputBuilder> builder_;

@@ -220,4 +220,19 @@ bool FillLogprobs(absl::Span<const ShardRow> shards, const ChosenToken& chosen,
   return true;
 }
 
+SampledLogprobs LogprobsOf(absl::Span<const ShardRow> shards, float raw_logit,
+                           int32_t num_top) {
+  const double log_sum = RawLogSumExp(shards);
+  SampledLogprobs result;
+  result.logprob = static_cast<float>(raw_logit - log_sum);
+  CandidateWalk walk(shards);
+  while (static_cast<int32_t>(result.top.size()) < num_top) {
+    const Candidate* next = walk.Next();
+    if (next == nullptr) break;
+    result.top.push_back(
+        {next->token_id, static_cast<float>(next->raw_logit - log_sum)});
+  }
+  return result;
+}
+
 }  // namespace quire

@@ -72,6 +72,12 @@ absl::StatusOr<std::optional<ChosenToken>> ChooseToken(
 bool FillLogprobs(absl::Span<const ShardRow> shards, const ChosenToken& chosen,
                   float divisor, int32_t num_top, SampledLogprobs* out);
 
+// Log probabilities, by the model's own, of a token with this raw logit and of
+// the `num_top` likeliest, or all that there are. Leaves `rank` 0.
+// REQUIRES: every shard's candidates are of its raw logits, at least num_top.
+SampledLogprobs LogprobsOf(absl::Span<const ShardRow> shards, float raw_logit,
+                           int32_t num_top);
+
 }  // namespace quire
 
 #endif  // WORKER_SAMPLER_MERGE_H_

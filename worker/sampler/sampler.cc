@@ -2,12 +2,14 @@
 #include "worker/sampler/sampler.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 #include "absl/memory/memory.h"
 #include "absl/strings/str_cat.h"
 #include "common/status_macros.h"
 #include "glog/logging.h"
+#include "worker/sampler/bad_words.h"
 
 namespace quire {
 namespace {
@@ -40,11 +42,19 @@ SampleRow RowOf(const Slot& slot) {
     row.seen = slot.counts.seen().data();
     row.num_seen = static_cast<int32_t>(slot.counts.seen().size());
   }
-  if (slot.num_tokens() - slot.num_prompt < sampling.min_tokens) {
-    row.masked = sampling.stop_token_ids.data();
-    row.num_masked = static_cast<int32_t>(sampling.stop_token_ids.size());
+  row.biases = sampling.logit_bias.data();
+  row.num_biases = static_cast<int32_t>(sampling.logit_bias.size());
+  if (!slot.allowed.empty()) {
+    row.allowed = slot.allowed.data();
+    row.num_allowed_words = static_cast<int32_t>(slot.allowed.size());
   }
   return row;
+}
+
+// The most tokens that MaskTokens finds.
+size_t MaxMasked(const SlotSampling& sampling) {
+  return sampling.bad_words.size() +
+         (sampling.min_tokens > 0 ? sampling.stop_token_ids.size() : 0);
 }
 
 // What the kernel divides logits by.
@@ -117,17 +127,61 @@ absl::Status Sampler::NameSlot(int32_t row_idx,
       absl::StrCat("slot ", slots_[row_idx].value(), ": ", status.message()));
 }
 
+void Sampler::MaskTokens(const Slot& slot, SampleRow* row) {
+  const SlotSampling& sampling = slot.sampling;
+  const size_t first = masked_.size();
+  const int32_t num_outputs = slot.num_tokens() - slot.num_prompt;
+  if (num_outputs < sampling.min_tokens) {
+    masked_.insert(masked_.end(), sampling.stop_token_ids.begin(),
+                   sampling.stop_token_ids.end());
+  }
+  if (!sampling.bad_words.empty()) {
+    AppendBadTokens(sampling.bad_words,
+                    absl::MakeConstSpan(slot.tokens).last(num_outputs),
+                    &masked_);
+  }
+  row->num_masked = static_cast<int32_t>(masked_.size() - first);
+  row->masked = row->num_masked > 0 ? masked_.data() + first : nullptr;
+}
+
+bool Sampler::RelaxRows() {
+  SampleRow* rows = row_buffer_->as<SampleRow>();
+  bool any = false;
+  for (int32_t row_idx = 0; row_idx < static_cast<int32_t>(rows_.size());
+       ++row_idx) {
+    if (rows[row_idx].num_masked == 0) continue;
+    const absl::Span<const ShardRow> shards = FirstShards(row_idx);
+    const bool has_token =
+        std::any_of(shards.begin(), shards.end(), [](const ShardRow& shard) {
+          return shard.summary->best_token_id >= 0 ||
+                 std::isnan(shard.summary->raw_max);
+        });
+    if (has_token) continue;
+    rows[row_idx].num_masked = 0;
+    any = true;
+  }
+  return any;
+}
+
 void Sampler::BuildRows(absl::Span<const SlotId> slots,
                         const SlotStates& states) {
   SampleRow* rows = row_buffer_->as<SampleRow>();
   rows_.clear();
   num_packed_ = 0;
   slots_ = slots;
+  size_t max_masked = 0;
+  for (SlotId slot_id : slots) {
+    max_masked += MaxMasked(states.slot(slot_id).sampling);
+  }
+  masked_.clear();
+  masked_.reserve(max_masked);  // rows point into it
   for (SlotId slot_id : slots) {
     const Slot& slot = states.slot(slot_id);
     SampleRow& row = rows[rows_.size()];
     row = RowOf(slot);
-    const bool is_plain = row.seen == nullptr && row.num_masked == 0;
+    MaskTokens(slot, &row);
+    const bool is_plain = row.seen == nullptr && row.num_masked == 0 &&
+                          row.num_biases == 0 && row.allowed == nullptr;
     const bool wants_candidates = NeedsCandidates(slot.sampling) ||
                                   (slot.sampling.num_logprobs >= 0 && is_plain);
     rows_.push_back(
@@ -305,6 +359,11 @@ absl::Status Sampler::Sample(const float* logits,
   BuildRows(slots, states);
   QUIRE_RETURN_IF_ERROR(RunShard(logits, first_width_));
   QUIRE_RETURN_IF_ERROR(ExchangeFirst(first_width_));
+  // All ranks have the same summaries, so all do the same.
+  if (RelaxRows()) {
+    QUIRE_RETURN_IF_ERROR(RunShard(logits, first_width_));
+    QUIRE_RETURN_IF_ERROR(ExchangeFirst(first_width_));
+  }
   QUIRE_RETURN_IF_ERROR(ChooseAll(logits));
   for (const RowState& row : rows_) out->tokens.push_back(row.chosen.token_id);
   return FillAllLogprobs(logits, out);

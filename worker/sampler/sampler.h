@@ -44,6 +44,9 @@ class Sampler {
   // Chooses the next token of every slot; row i of `logits` [slots,
   // vocab.num_ids] (device memory) is slots[i]'s. Every rank calls it with the
   // same slots. Internal names the slot whose logits cannot be sampled.
+  //
+  // Where bad words and the stop tokens of min_tokens would leave a row no
+  // token, they are not held against it.
   absl::Status Sample(const float* logits, absl::Span<const SlotId> slots,
                       const SlotStates& states, SampledTokens* out);
 
@@ -55,7 +58,7 @@ class Sampler {
   struct RowState {
     const Slot* slot;
     int32_t packed_idx;  // among the rows whose candidates travel, or -1
-    bool is_plain;       // neither penalties nor masks
+    bool is_plain;       // nothing changes its logits
     ChosenToken chosen;
   };
 
@@ -66,6 +69,10 @@ class Sampler {
   absl::Status Init();
   absl::Status Reserve(int64_t bytes);
   void BuildRows(absl::Span<const SlotId> slots, const SlotStates& states);
+  // Of a row: fills masked_ from its slot's bad words and stop tokens.
+  void MaskTokens(const Slot& slot, SampleRow* row);
+  // Takes the masks off rows that they leave no token. False: there are none.
+  bool RelaxRows();
   absl::Status RunShard(const float* logits, int32_t num_candidates);
   absl::Status ExchangeFirst(int32_t num_candidates);
   absl::Span<const ShardRow> FirstShards(int32_t row_idx);
@@ -98,6 +105,7 @@ class Sampler {
   // Of the step at work.
   absl::Span<const SlotId> slots_;
   std::vector<RowState> rows_;
+  std::vector<int32_t> masked_;  // of all rows
   std::vector<int32_t> pending_;
   std::vector<int32_t> still_pending_;
   std::vector<ShardRow> shards_;  // [world_size]
