@@ -45,6 +45,9 @@ void DescribeSequence(const Sequence& seq, AdmittedSlot* admitted) {
                            ? BeamGroup::SlotSamplingOf(group.sampling)
                            : group.sampling.slot;
   admitted->sampling.seed = SequenceSeed(group.sampling.slot.seed, seq.index);
+  if (group.num_scored_tokens >= seq.num_prompt_tokens) {
+    admitted->sampling.num_prompt_logprobs = -1;  // all have been told
+  }
   if (seq.withheld) {
     admitted->sampling.num_logprobs =
         std::max(0, admitted->sampling.num_logprobs);
@@ -95,7 +98,7 @@ void EngineCore::SettleWaiting(SequenceGroup* group) {
 
 void EngineCore::Settle(const SequenceGroup& group,
                         WaitingGroup* waiting) const {
-  waiting->ready = group.num_awaited() == 0;
+  waiting->ready = group.IsSettled();
   waiting->num_seqs = group.num_unfinished();
   waiting->num_tokens = 0;
   waiting->num_wanted_blocks = 0;
@@ -220,7 +223,7 @@ void EngineCore::AdmitDecided(InFlightStep* step, absl::Time now) {
 
 bool EngineCore::Admit(SequenceGroup* group, int32_t budget, InFlightStep* step,
                        absl::Time now) {
-  CHECK_EQ(group->num_awaited(), 0);
+  CHECK(group->IsSettled());
   CHECK_LE(group->num_unfinished() + num_reserved_slots_, free_slots_.size());
   if (group->beams != nullptr) group->beams->DropResults();
   const auto first =

@@ -21,6 +21,9 @@
 
 namespace quire {
 
+// The tokens that a sequence may sample next; see SlotMask.
+using TokenMask = std::vector<uint32_t>;
+
 struct EngineRequest {
   std::string request_id;       // unique among running requests
   std::vector<TokenId> prompt;  // not empty, every id < vocabulary size
@@ -32,6 +35,9 @@ struct EngineRequest {
   bool use_prefix_cache = true;
   std::string cache_salt;
   absl::Time deadline = absl::InfiniteFuture();
+  // If sampling.slot.needs_mask: of every sequence's first token. The masks of
+  // those that follow are the client's to set.
+  TokenMask first_mask;
 };
 
 enum class FinishReason { kNone, kStop, kLength, kCancelled };
@@ -48,6 +54,10 @@ struct SequenceOutput {
   TokenId stop_token_id = -1;  // >= 0: the token that stopped it
   // Of the prompt, found computed. In a sequence's first output only.
   int32_t num_cached_tokens = 0;
+  // Of the request's prompt tokens, if asked for, in outputs of sequence 0 that
+  // hold nothing else and come before all other outputs: tokens 1, 2 ... follow
+  // on without gap.
+  std::vector<SampledLogprobs> prompt_logprobs;
   // Not OK: the request failed and this is its last word. Unavailable (workers
   // lost, draining), DeadlineExceeded, Cancelled, Internal.
   absl::Status status;
@@ -110,6 +120,13 @@ class EngineClient {
   // ends the request (kStop). Unknown and ended ones are ignored. REQUIRES: its
   // outputs are not withheld (best_of > n) and it is no beam.
   virtual void FinishSequence(RequestKey request, int32_t index) = 0;
+
+  // What a sequence whose request needs masks may sample after its first
+  // `num_outputs` output tokens, which its outputs have told; until then it
+  // waits. Ignored if the sequence has ended or has other outputs by now.
+  // REQUIRES: `mask` allows a token.
+  virtual void SetMask(RequestKey request, int32_t index, int64_t num_outputs,
+                       TokenMask mask) = 0;
 
   // The key of a running request. NotFound if there is none.
   virtual absl::StatusOr<RequestKey> Find(const std::string& request_id) = 0;

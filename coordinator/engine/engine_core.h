@@ -71,6 +71,10 @@ class EngineCore {
   // See EngineClient::FinishSequence.
   void FinishSequence(RequestKey key, int32_t index, absl::Time now);
 
+  // See EngineClient::SetMask.
+  void SetMask(RequestKey key, int32_t index, int64_t num_outputs,
+               TokenMask mask);
+
   // Ends every request with `status`.
   void EndAll(const absl::Status& status, absl::Time now);
 
@@ -120,6 +124,8 @@ class EngineCore {
     StepId step_id;
     uint64_t table_digest = 0;
     std::vector<Sequence*> samples;  // in the order of the result's tokens
+    // Groups whose prompts it scores, and the sequences that compute them.
+    std::vector<std::pair<RequestKey, SequenceId>> prompts;
     int32_t num_sequences = 0;
     int32_t num_tokens = 0;
     int32_t num_chunk_tokens = 0;  // of them, of prompts
@@ -151,6 +157,8 @@ class EngineCore {
   void AcceptTokens(const InFlightStep& step, StepResult* result,
                     absl::Time now);
   void DropTokens(const InFlightStep& step);
+  // Tells the prompts' log probabilities that were not told before.
+  void AcceptPrompts(const InFlightStep& step, StepResult* result);
   // One of its group is done; the last one ends the group.
   void EndSequence(Sequence* seq, FinishReason reason, absl::Time now);
   bool TakeStep(const StepResult& result, InFlightStep* step);

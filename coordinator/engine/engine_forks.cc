@@ -43,6 +43,7 @@ void EngineCore::Fork(Sequence* parent, Sequence* child, int32_t num_tokens) {
   RunningSequence* parent_entry = EntryOf(*parent);
   RunningSequence entry = *parent_entry;
   entry.slot = slot;
+  entry.awaits_result = false;  // what its parent awaits, or its beams' to say
   entry.num_tokens = num_tokens;
   entry.num_computed_tokens =
       std::min(parent_entry->num_computed_tokens, num_tokens - 1);

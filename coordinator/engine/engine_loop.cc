@@ -111,6 +111,11 @@ void EngineLoop::FinishSequence(RequestKey request, int32_t index) {
   Post(Ending{request, FinishReason::kStop, index});
 }
 
+void EngineLoop::SetMask(RequestKey request, int32_t index, int64_t num_outputs,
+                         TokenMask mask) {
+  Post(Masking{request, index, num_outputs, std::move(mask)});
+}
+
 absl::StatusOr<RequestKey> EngineLoop::Find(const std::string& request_id) {
   absl::MutexLock lock(&mutex_);
   return intake_.Find(request_id);
@@ -223,6 +228,10 @@ void EngineLoop::Handle(Message message) {
                      core_->FinishRequest(ending.key, ending.reason, now);
                    }
                  },
+                 [&](Masking& masking) {
+                   core_->SetMask(masking.key, masking.index,
+                                  masking.num_outputs, std::move(masking.mask));
+                 },
                  [&](GroupReady& group) {
                    const absl::Status status = core_->OnGroupReady(group, now);
                    if (!status.ok())
@@ -240,32 +249,32 @@ void EngineLoop::Handle(Message message) {
 }
 
 void EngineLoop::ShowObserver(const Message& message, absl::Time now) {
-  std::visit(Overloaded{
-                 [&](const Arrival& arrival) {
-                   observer_->OnRequest(arrival.key, arrival.request,
-                                        arrival.time);
-                 },
-                 [&](const Ending& ending) {
-                   if (ending.index >= 0) {
-                     observer_->OnFinishSequence(ending.key, ending.index, now);
-                   } else {
-                     observer_->OnFinish(ending.key, ending.reason, now);
-                   }
-                 },
-                 [&](const GroupReady& group) {
-                   observer_->OnGroupReady(group, now);
-                 },
-                 [&](const StepResult& result) {
-                   observer_->OnStepResult(result, now);
-                 },
-                 [&](const Loss& loss) {
-                   observer_->OnGroupLost(loss.group_epoch, loss.cause, now);
-                 },
-                 [&](const Abort& abort) {
-                   observer_->OnEndAll(abort.status, now);
-                 },
-             },
-             message);
+  std::visit(
+      Overloaded{
+          [&](const Arrival& arrival) {
+            observer_->OnRequest(arrival.key, arrival.request, arrival.time);
+          },
+          [&](const Ending& ending) {
+            if (ending.index >= 0) {
+              observer_->OnFinishSequence(ending.key, ending.index, now);
+            } else {
+              observer_->OnFinish(ending.key, ending.reason, now);
+            }
+          },
+          [&](const Masking& masking) {
+            observer_->OnMask(masking.key, masking.index, masking.num_outputs,
+                              now);
+          },
+          [&](const GroupReady& group) { observer_->OnGroupReady(group, now); },
+          [&](const StepResult& result) {
+            observer_->OnStepResult(result, now);
+          },
+          [&](const Loss& loss) {
+            observer_->OnGroupLost(loss.group_epoch, loss.cause, now);
+          },
+          [&](const Abort& abort) { observer_->OnEndAll(abort.status, now); },
+      },
+      message);
 }
 
 void EngineLoop::SendPlans() {

@@ -68,6 +68,8 @@ class EngineLoop final : public EngineClient, public DispatchListener {
       ABSL_LOCKS_EXCLUDED(mutex_);
   void FinishSequence(RequestKey request, int32_t index) override
       ABSL_LOCKS_EXCLUDED(mutex_);
+  void SetMask(RequestKey request, int32_t index, int64_t num_outputs,
+               TokenMask mask) override ABSL_LOCKS_EXCLUDED(mutex_);
   absl::StatusOr<RequestKey> Find(const std::string& request_id) override
       ABSL_LOCKS_EXCLUDED(mutex_);
   // Not to be called by the listener.
@@ -96,6 +98,12 @@ class EngineLoop final : public EngineClient, public DispatchListener {
     FinishReason reason;
     int32_t index = -1;  // >= 0: of this sequence alone
   };
+  struct Masking {
+    RequestKey key;
+    int32_t index;
+    int64_t num_outputs;
+    TokenMask mask;
+  };
   struct Loss {
     Epoch group_epoch;
     absl::Status cause;
@@ -109,8 +117,8 @@ class EngineLoop final : public EngineClient, public DispatchListener {
   struct Abort {
     absl::Status status;
   };
-  using Message =
-      std::variant<Arrival, Ending, GroupReady, StepResult, Loss, Abort>;
+  using Message = std::variant<Arrival, Ending, Masking, GroupReady, StepResult,
+                               Loss, Abort>;
 
   EngineLoop(const EngineOptions& options, std::unique_ptr<EngineCore> core,
              OutputListener* listener, Clock* clock);

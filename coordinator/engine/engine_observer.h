@@ -25,6 +25,8 @@ class EngineObserver {
                         absl::Time now) = 0;
   virtual void OnFinishSequence(RequestKey key, int32_t index,
                                 absl::Time now) = 0;
+  virtual void OnMask(RequestKey key, int32_t index, int64_t num_outputs,
+                      absl::Time now) = 0;
   virtual void OnEndAll(const absl::Status& status, absl::Time now) = 0;
   virtual void OnGroupReady(const GroupReady& group, absl::Time now) = 0;
   virtual void OnStepResult(const StepResult& result, absl::Time now) = 0;

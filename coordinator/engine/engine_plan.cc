@@ -26,6 +26,7 @@ void ClearPlan(StepPlan* plan) {
   plan->swap_outs.clear();
   plan->swap_ins.clear();
   plan->copies.clear();
+  plan->masks.clear();
   plan->decodes.clear();
   plan->chunks.clear();
 }
@@ -193,6 +194,10 @@ void EngineCore::AddSlice(RunningSequence* running, int32_t num_tokens,
         {.slot = running->slot, .num_tokens = num_tokens, .sample = sample});
     Sequence* seq = slots_[running->slot.value()];
     if (sample) chunk_samples_.push_back(seq);
+    if (seq->group->sampling.slot.num_prompt_logprobs >= 0 &&
+        seq->group->num_scored_tokens < seq->num_prompt_tokens) {
+      step->prompts.push_back({seq->request, seq->id});
+    }
     if (seq->publishes) {
       Publish(*seq, running->num_computed_tokens);
       hints_are_stale_ = true;
@@ -204,8 +209,13 @@ void EngineCore::AddSlice(RunningSequence* running, int32_t num_tokens,
     metrics_.counters.num_prefill_tokens += num_tokens;
   }
   running->num_tokens += sample;
-  if (sample && slots_[running->slot.value()]->group->beams != nullptr) {
-    running->awaits_result = true;
+  if (!sample) return;
+  const Sequence& seq = *slots_[running->slot.value()];
+  const bool needs_mask = seq.group->sampling.slot.needs_mask;
+  running->awaits_result = needs_mask || seq.group->beams != nullptr;
+  if (needs_mask) {
+    DCHECK(!seq.group->AwaitsMask(seq));
+    plan_.masks.push_back({running->slot, seq.mask});
   }
 }
 
@@ -231,6 +241,7 @@ EngineCore::InFlightStep EngineCore::NewStep() {
     spare_steps_.pop_back();
   }
   step.samples.clear();
+  step.prompts.clear();
   step.num_sequences = 0;
   step.num_tokens = 0;
   step.num_chunk_tokens = 0;

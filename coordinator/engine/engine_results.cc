@@ -2,6 +2,7 @@
 //
 // What EngineCore makes of step results.
 #include <algorithm>
+#include <iterator>
 #include <string>
 #include <utility>
 #include <vector>
@@ -71,6 +72,7 @@ void EngineCore::OnStepResult(StepResult result, absl::Time now) {
     // Tokens from wrong tables may be wrong tokens.
     DropTokens(step);
   } else {
+    AcceptPrompts(step, &result);
     AcceptTokens(step, &result, now);
   }
   SweepEnded();
@@ -155,6 +157,55 @@ void EngineCore::AcceptTokens(const InFlightStep& step, StepResult* result,
     } else if (!seq->has_slot) {
       SettleWaiting(seq->group);
     }
+  }
+}
+
+// A group preempted within its prompt may compute some of it twice.
+void EngineCore::AcceptPrompts(const InFlightStep& step, StepResult* result) {
+  for (PromptLogprobs& prompt : result->prompt_logprobs) {
+    const auto of = std::find_if(
+        step.prompts.begin(), step.prompts.end(),
+        [&](const auto& p) { return p.second == prompt.sequence_id; });
+    if (of == step.prompts.end()) continue;
+    const auto it = groups_.find(of->first);
+    if (it == groups_.end()) continue;
+    SequenceGroup& group = *it->second;
+    const int32_t num_told = group.num_scored_tokens - prompt.first_token;
+    if (num_told < 0 ||
+        num_told >= static_cast<int64_t>(prompt.tokens.size())) {
+      continue;
+    }
+    SequenceOutput& output = effects_.outputs.emplace_back();
+    output.request = group.key;
+    output.prompt_logprobs.assign(
+        std::make_move_iterator(prompt.tokens.begin() + num_told),
+        std::make_move_iterator(prompt.tokens.end()));
+    for (SampledLogprobs& token : output.prompt_logprobs) {
+      token.sample_idx -= num_told;
+    }
+    group.num_scored_tokens +=
+        static_cast<int32_t>(output.prompt_logprobs.size());
+  }
+}
+
+void EngineCore::SetMask(RequestKey key, int32_t index, int64_t num_outputs,
+                         TokenMask mask) {
+  const auto it = groups_.find(key);
+  if (it == groups_.end()) return;
+  SequenceGroup* group = it->second.get();
+  if (index < 0 || index >= static_cast<int64_t>(group->sequences.size())) {
+    return;
+  }
+  Sequence& seq = group->sequences[index];
+  if (seq.finished || num_outputs != seq.num_output_tokens()) return;
+  const bool was_awaited = group->AwaitsMask(seq);
+  seq.mask = std::move(mask);
+  seq.num_masked_outputs = static_cast<int32_t>(num_outputs);
+  if (!was_awaited) return;
+  if (group->state == SequenceGroup::State::kWaiting) {
+    SettleWaiting(group);
+  } else if (seq.has_slot) {
+    EntryOf(seq)->awaits_result = false;
   }
 }
 

@@ -15,7 +15,10 @@ namespace {
 // find each other.
 CacheScope ScopeOf(const EngineOptions& options, const EngineRequest& request,
                    RequestKey key) {
-  if (options.enable_prefix_caching && request.use_prefix_cache) {
+  // Prompt tokens that are found computed have no logits to be scored by.
+  const bool scores_prompt = request.sampling.slot.num_prompt_logprobs >= 0;
+  if (options.enable_prefix_caching && request.use_prefix_cache &&
+      !scores_prompt) {
     return SharedScope(options.cache_salt_key, request.cache_salt.empty()
                                                    ? request.tenant
                                                    : request.cache_salt);
@@ -57,6 +60,7 @@ std::unique_ptr<SequenceGroup> NewGroup(const EngineOptions& options,
     seq.min_tokens = group->sampling.slot.min_tokens;
     seq.max_num_tokens = seq.num_tokens() + group->sampling.max_tokens;
     seq.publishes = scope != 0;
+    seq.mask = request.first_mask;
   }
   WithholdUnlessAllReturned(group.get());
   return group;

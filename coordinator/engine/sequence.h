@@ -33,6 +33,10 @@ struct Sequence {
   // Sorted. A few lie in the sequence itself, so that a token is compared
   // without another line of memory.
   absl::InlinedVector<TokenId, 4> stop_token_ids;
+  // What it may sample after `num_masked_outputs` output tokens, and after no
+  // others, if its group's sampling needs masks.
+  std::vector<uint32_t> mask;
+  int32_t num_masked_outputs = 0;
   SlotId slot;  // if has_slot
   SequenceId id;
   SequenceGroup* group = nullptr;  // owns this

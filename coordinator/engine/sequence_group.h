@@ -44,6 +44,9 @@ struct SequenceGroup {
   int32_t num_reserved_slots = 0;
   // Of the prompt, found computed when it was first admitted.
   int32_t num_cached_tokens = 0;
+  // Of the prompt, those whose log probability was told, if that is asked for;
+  // the first has none.
+  int32_t num_scored_tokens = 1;
   absl::Time deadline = absl::InfiniteFuture();
 
   int32_t num_preemptions = 0;
@@ -66,6 +69,18 @@ struct SequenceGroup {
       if (!seq.finished) num += seq.num_in_flight;
     }
     return num;
+  }
+  // Whether the sequence's next token waits for its mask.
+  bool AwaitsMask(const Sequence& seq) const {
+    return sampling.slot.needs_mask && !seq.finished &&
+           seq.num_masked_outputs != seq.num_output_tokens();
+  }
+  // Whether no result and no mask is to come that says how it goes on.
+  bool IsSettled() const {
+    for (const Sequence& seq : sequences) {
+      if (AwaitsMask(seq)) return false;
+    }
+    return num_awaited() == 0;
   }
   // Whether the sequence is to be computed: unlike one that has ended, or one
   // whose beam is dead.

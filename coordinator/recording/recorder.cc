@@ -159,6 +159,15 @@ void Recorder::OnFinishSequence(RequestKey key, int32_t index, absl::Time now) {
   Append(now);
 }
 
+void Recorder::OnMask(RequestKey key, int32_t index, int64_t num_outputs,
+                      absl::Time now) {
+  v1::RecordedMask* mask = record_->mutable_mask();
+  mask->set_key(key.value());
+  mask->set_index(index);
+  mask->set_num_outputs(num_outputs);
+  Append(now);
+}
+
 void Recorder::OnEndAll(const absl::Status& status, absl::Time now) {
   EncodeLoss(status, record_->mutable_all_ended());
   Append(now);

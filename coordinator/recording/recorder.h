@@ -49,6 +49,8 @@ class Recorder final : public EngineObserver {
                  absl::Time now) override;
   void OnFinish(RequestKey key, FinishReason reason, absl::Time now) override;
   void OnFinishSequence(RequestKey key, int32_t index, absl::Time now) override;
+  void OnMask(RequestKey key, int32_t index, int64_t num_outputs,
+              absl::Time now) override;
   void OnEndAll(const absl::Status& status, absl::Time now) override;
   void OnGroupReady(const GroupReady& group, absl::Time now) override;
   void OnStepResult(const StepResult& result, absl::Time now) override;

@@ -33,6 +33,16 @@ TokenId SimulatedToken(uint64_t prefix, const SlotSampling& sampling,
   return static_cast<TokenId>(draw % kSimulatedVocabSize);
 }
 
+// `token`, or the next that the mask allows.
+TokenId FirstAllowed(const std::vector<uint32_t>& mask, TokenId token) {
+  for (TokenId i = 0; i < kSimulatedVocabSize; ++i) {
+    const TokenId id = (token + i) % kSimulatedVocabSize;
+    const size_t word = id / 32;
+    if (word < mask.size() && (mask[word] >> (id % 32) & 1) != 0) return id;
+  }
+  return -1;
+}
+
 // Ids are drawn until `num_top` differ, each less likely than the one before by
 // up to a half: close enough for beams to change places.
 std::vector<TopLogprob> TopOfPrefix(uint64_t prefix, int32_t num_top) {
@@ -62,15 +72,17 @@ std::vector<TopLogprob> SimulatedTop(const std::vector<TokenId>& tokens,
 }
 
 std::vector<TokenId> SimulatedStream(const std::vector<TokenId>& prompt,
-                                     const SamplingParams& sampling) {
+                                     const SamplingParams& sampling,
+                                     const MaskRule& rule) {
   uint64_t prefix = kEmptyPrefix;
   for (TokenId token : prompt) prefix = Extend(prefix, token);
   std::vector<TokenId> outputs;
   while (static_cast<int32_t>(outputs.size()) < sampling.max_tokens) {
     const int32_t num_outputs = static_cast<int32_t>(outputs.size());
-    const TokenId token = SimulatedToken(
+    TokenId token = SimulatedToken(
         prefix, sampling.slot,
         static_cast<int32_t>(prompt.size()) + num_outputs, num_outputs);
+    if (rule != nullptr) token = FirstAllowed(rule(outputs), token);
     outputs.push_back(token);
     prefix = Extend(prefix, token);
     if (num_outputs >= sampling.slot.min_tokens &&
@@ -426,6 +438,12 @@ void SimulatedWorkerGroup::ApplyCopies(const StepPlan& plan) {
     std::copy_n(from, options_.block_size, to);
     ++num_swaps_;
   }
+  for (Slot& slot : slots_) slot.mask.clear();
+  for (const SlotMask& mask : plan.masks) {
+    Slot* slot = At(mask.slot, /*live=*/true);
+    if (!slot->sampling.needs_mask) Fail("a mask that is not needed");
+    slot->mask = mask.words;
+  }
   for (const BlockCopy& copy : plan.copies) {
     const KvValue* from = BlockBegin(copy.src);
     KvValue* to = BlockBegin(copy.dst);
@@ -539,10 +557,19 @@ void SimulatedWorkerGroup::RunSlice(const Slice& slice, bool is_decode,
     *value = prefix;
     slot->written.push_back(prefix);
   }
+  ScorePrompt(*slot, slice.num_tokens, result);
   if (!slice.sample) return;
   const int32_t num_tokens = static_cast<int32_t>(slot->tokens.size());
-  const TokenId token = SimulatedToken(prefix, slot->sampling, num_tokens,
-                                       num_tokens - slot->num_prompt_tokens);
+  TokenId token = SimulatedToken(prefix, slot->sampling, num_tokens,
+                                 num_tokens - slot->num_prompt_tokens);
+  if (slot->sampling.needs_mask) {
+    if (slot->mask.empty()) {
+      Fail(
+          absl::StrCat("slot ", slice.slot.value(), " samples without a mask"));
+      return;
+    }
+    token = FirstAllowed(slot->mask, token);
+  }
   slot->tokens.push_back(token);
   if (slot->sampling.num_logprobs >= 0) {
     result->logprobs.push_back(
@@ -552,6 +579,23 @@ void SimulatedWorkerGroup::RunSlice(const Slice& slice, bool is_decode,
          .top = TopOfPrefix(prefix, slot->sampling.num_logprobs)});
   }
   result->tokens.push_back(token);
+}
+
+// Of the tokens after those that were just computed.
+void SimulatedWorkerGroup::ScorePrompt(const Slot& slot, int32_t num_tokens,
+                                       StepResult* result) {
+  const int32_t first = slot.num_computed - num_tokens + 1;
+  const int32_t end = std::min(slot.num_computed + 1, slot.num_prompt_tokens);
+  if (slot.sampling.num_prompt_logprobs < 0 || first >= end) return;
+  PromptLogprobs& prompt = result->prompt_logprobs.emplace_back();
+  prompt.sequence_id = slot.sequence_id;
+  prompt.first_token = first;
+  for (int32_t i = first; i < end; ++i) {
+    prompt.tokens.push_back({.sample_idx = i - first,
+                             .logprob = -static_cast<float>(slot.tokens[i]),
+                             .rank = 1,
+                             .top = {}});
+  }
 }
 
 }  // namespace quire

@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -42,10 +43,15 @@ struct SimulatedGroupOptions {
   bool has_rows = false;
 };
 
+// What may follow so many outputs, as a SlotMask's words.
+using MaskRule =
+    std::function<std::vector<uint32_t>(const std::vector<TokenId>& outputs)>;
+
 // What a group must generate for this request: outputs up to and including the
 // token that stops it. Undisturbed by construction.
 std::vector<TokenId> SimulatedStream(const std::vector<TokenId>& prompt,
-                                     const SamplingParams& sampling);
+                                     const SamplingParams& sampling,
+                                     const MaskRule& rule = nullptr);
 
 // What a group reports as the `num_top` likeliest tokens after `tokens`, by
 // (log probability descending, id ascending). Neither seed nor the group's
@@ -95,12 +101,14 @@ class SimulatedWorkerGroup final : public Dispatcher {
     int32_t num_computed = 0;
     StepId admitted_by;
     SlotSampling sampling;
+    std::vector<uint32_t> mask;  // of this step; empty: none
     std::vector<BlockId> table;
     int32_t num_dropped = 0;        // entries that the window has left behind
     std::optional<CacheRowId> row;  // in place of a table
     std::vector<KvValue> written;   // [num_computed] what must be in the cache
   };
 
+  void ScorePrompt(const Slot& slot, int32_t num_tokens, StepResult* result);
   void Fail(const std::string& what) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   Slot* At(SlotId slot, bool live) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Clear() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

@@ -37,6 +37,8 @@ std::string Describe(const v1::Record& record) {
           " prompt tokens, up to ", record.request().max_tokens(), " more");
     case v1::Record::kFinish:
       return absl::StrCat("key ", record.finish().key(), " finished early");
+    case v1::Record::kMask:
+      return absl::StrCat("key ", record.mask().key(), " may sample on");
     case v1::Record::kGroupReady:
       return absl::StrCat(
           "group epoch ", record.group_ready().epoch().group_epoch(),
@@ -142,6 +144,10 @@ absl::Status Replayer::Apply(const v1::Record& record, absl::Time now) {
       core_->FinishRequest(RequestKey(record.finish().key()),
                            static_cast<FinishReason>(record.finish().reason()),
                            now);
+      break;
+    case v1::Record::kMask:
+      core_->SetMask(RequestKey(record.mask().key()), record.mask().index(),
+                     record.mask().num_outputs(), TokenMask());
       break;
     case v1::Record::kGroupReady:
       // The recorded engine had the same answer, and went on.

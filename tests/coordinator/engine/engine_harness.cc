@@ -110,6 +110,7 @@ void EngineHarness::TakeEffects() {
   intake_.Left(effects.num_left_queue, effects.num_tokens_left_queue);
   for (const std::string& id : effects.ended_request_ids) intake_.Ended(id);
   for (SequenceOutput& output : effects.outputs) {
+    if (listener_ != nullptr) listener_(output);
     HeardStream& stream = streams_[{output.request, output.index}];
     EXPECT_EQ(stream.num_last_words, 0) << "news after the last word";
     EXPECT_EQ(output.token_offset, stream.tokens.size());

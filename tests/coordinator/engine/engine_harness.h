@@ -5,6 +5,7 @@
 #define TESTS_COORDINATOR_ENGINE_ENGINE_HARNESS_H_
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -67,6 +68,10 @@ class EngineHarness {
   void Advance(absl::Duration duration) { now_ += duration; }
   const std::vector<StepPlan>& plans() const { return plans_; }
   void KeepPlans() { keep_plans_ = true; }
+  // Hears every output before its stream does.
+  void Listen(std::function<void(const SequenceOutput&)> listener) {
+    listener_ = std::move(listener);
+  }
 
   // Nothing is held anywhere and no rule was broken.
   void ExpectClean();
@@ -80,6 +85,7 @@ class EngineHarness {
   uint64_t group_epoch_ = 0;
   absl::Time now_ = absl::UnixEpoch();
   bool keep_plans_ = false;
+  std::function<void(const SequenceOutput&)> listener_;
   std::vector<StepPlan> plans_;
   std::map<std::pair<RequestKey, int32_t>, HeardStream> streams_;
 };

@@ -46,6 +46,12 @@ class FakeEngine final : public EngineClient {
     finished_sequences_.push_back({request.value(), index});
   }
 
+  void SetMask(RequestKey request, int32_t index, int64_t num_outputs,
+               TokenMask mask) override {
+    absl::MutexLock lock(&mutex_);
+    masks_.push_back({request.value(), index, num_outputs, std::move(mask)});
+  }
+
   absl::StatusOr<RequestKey> Find(const std::string&) override {
     return absl::NotFoundError("not asked by the gateway");
   }
@@ -114,6 +120,21 @@ class FakeEngine final : public EngineClient {
     mutex_.Await(absl::Condition(&there));
     return finished_sequences_;
   }
+  struct Mask {
+    uint64_t request;
+    int32_t index;
+    int64_t num_outputs;
+    TokenMask words;
+  };
+  // Waits for the number-th mask, from 1.
+  Mask AwaitMask(size_t number) const {
+    const auto there = [this, number]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+      return masks_.size() >= number;
+    };
+    absl::MutexLock lock(&mutex_);
+    mutex_.Await(absl::Condition(&there));
+    return masks_[number - 1];
+  }
   size_t num_requests() const {
     absl::MutexLock lock(&mutex_);
     return requests_.size();
@@ -139,6 +160,7 @@ class FakeEngine final : public EngineClient {
   std::map<std::string, Timeline> timelines_ ABSL_GUARDED_BY(mutex_);
   std::vector<std::pair<uint64_t, int32_t>> finished_sequences_
       ABSL_GUARDED_BY(mutex_);
+  std::vector<Mask> masks_ ABSL_GUARDED_BY(mutex_);
   EngineStats stats_ ABSL_GUARDED_BY(mutex_);
 };
 
