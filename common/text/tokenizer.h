@@ -103,6 +103,7 @@ class Tokenizer final {
   std::optional<TokenId> unk_id() const { return unk_id_; }
 
  private:
+  friend class GrammarVocab;  // arranges its tokens
   Tokenizer(QtTokenizer* handle, std::string flags);
 
   absl::Status ReadSpecialTokens(std::string_view config_json);

@@ -44,7 +44,7 @@ impl<'de> Deserialize<'de> for TextDecoder {
 }
 
 /// The byte of a token such as `<0x0A>`: exactly two hexadecimal digits.
-fn byte_of(token: &str) -> Option<u8> {
+pub fn byte_of(token: &str) -> Option<u8> {
     let digits = token.strip_prefix("<0x")?.strip_suffix('>')?;
     if digits.len() != 2 || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
         return None;

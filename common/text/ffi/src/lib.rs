@@ -9,10 +9,13 @@
 mod boundary;
 mod chat_template;
 mod decoder;
+mod grammar;
+mod grammar_abi;
 mod pre_tokenizer;
 mod python_format;
 mod shared_model;
 mod special_text;
+mod token_bytes;
 mod tokenizer;
 mod word_cache;
 

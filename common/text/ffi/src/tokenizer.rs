@@ -15,6 +15,7 @@ use crate::decoder::TextDecoder;
 use crate::pre_tokenizer::WordSplitter;
 use crate::shared_model::SharedModel;
 use crate::special_text::{SpecialText, MARK};
+use crate::token_bytes::Spelling;
 
 /// One past the highest id that a file may use. The largest vocabularies in
 /// use have 2^18 tokens; tables of this many bytes are still harmless.
@@ -53,6 +54,8 @@ struct Declared {
     #[serde(default)]
     added_tokens: Vec<DeclaredToken>,
     model: Option<DeclaredModel>,
+    #[serde(default)]
+    decoder: serde_json::Value,
 }
 
 #[derive(Deserialize)]
@@ -78,6 +81,8 @@ pub struct TextTokenizer {
     literal: Impl,
     special: SpecialText,
     flags: Vec<u8>, // [vocab_size]
+    added: std::collections::HashSet<u32>,
+    spelling: Spelling,
     unknown_id: Option<u32>,
     library_decoder: Option<DecoderWrapper>,
 }
@@ -133,6 +138,8 @@ impl TextTokenizer {
             literal,
             special: SpecialText::new(special)?,
             flags,
+            added: declared.added_tokens.iter().map(|t| t.id).collect(),
+            spelling: Spelling::of(&declared.decoder),
             unknown_id,
             library_decoder: decoder.decoder,
         };
@@ -143,6 +150,20 @@ impl TextTokenizer {
     /// One byte for each id in [0, vocab_size).
     pub fn flags(&self) -> &[u8] {
         &self.flags
+    }
+
+    pub fn spelling(&self) -> &Spelling {
+        &self.spelling
+    }
+
+    /// Whether the token is a control token.
+    pub fn is_special(&self, id: usize) -> bool {
+        self.flags.get(id).is_some_and(|f| f & FLAG_SPECIAL != 0)
+    }
+
+    /// Whether the file adds it to the model's vocabulary: its piece is its text.
+    pub fn is_added(&self, id: usize) -> bool {
+        u32::try_from(id).is_ok_and(|id| self.added.contains(&id))
     }
 
     pub fn special_text(&self) -> &SpecialText {

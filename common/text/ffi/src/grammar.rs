@@ -1,0 +1,322 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+//! Which tokens may come next, so that a text follows a rule: llguidance over
+//! a loaded tokenizer's vocabulary.
+
+use std::sync::Arc;
+use std::thread;
+
+use llguidance::api::{GrammarInit, ParserLimits, StopReason, TopLevelGrammar};
+use llguidance::toktrie::{ApproximateTokEnv, SimpleVob, TokEnv, TokRxInfo, TokTrie};
+use llguidance::{Matcher, ParserFactory};
+use serde_json::{json, Value};
+
+use crate::boundary::Failure;
+use crate::decoder::byte_of;
+use crate::token_bytes::{ByteAlphabet, Spelling};
+use crate::tokenizer::TextTokenizer;
+
+/// The trie counts a token's bytes in ten bits. Such tokens are runs of spaces
+/// and dashes, whose parts are tokens too.
+const MAX_TOKEN_BYTES: usize = 1000;
+/// Of a rule's text.
+const MAX_RULE_BYTES: usize = 256 << 10;
+/// A Lark grammar's rules may nest as deep as there are rules.
+const MAX_LARK_BYTES: usize = 64 << 10;
+const MAX_NESTING: usize = 100;
+/// Compiling recurses as deep as rules refer to each other. Untouched stack
+/// costs nothing.
+const COMPILER_STACK_BYTES: usize = 512 << 20;
+/// Between two parts of a JSON text. Without a bound a model may write spaces
+/// until its tokens run out.
+const JSON_WHITESPACE: &str = r"[\x20\x0A\x0D\x09]{1,64}";
+
+pub enum Rule<'a> {
+    JsonSchema(&'a str),
+    JsonObject,
+    Regex(&'a str),
+    /// A JSON array of strings.
+    Choice(&'a str),
+    Lark(&'a str),
+}
+
+impl<'a> Rule<'a> {
+    pub fn from_code(code: i32, text: &'a str) -> Result<Self, Failure> {
+        match code {
+            0 => Ok(Self::JsonSchema(text)),
+            1 => Ok(Self::JsonObject),
+            2 => Ok(Self::Regex(text)),
+            3 => Ok(Self::Choice(text)),
+            4 => Ok(Self::Lark(text)),
+            _ => Err(Failure::invalid(format!("rule kind {code}"))),
+        }
+    }
+
+    fn grammar(&self) -> Result<TopLevelGrammar, Failure> {
+        match self {
+            Self::JsonSchema(text) => {
+                let schema: Value = serde_json::from_str(text)
+                    .map_err(|e| Failure::invalid(format!("it is not JSON: {e}")))?;
+                Ok(json_grammar(schema))
+            }
+            Self::JsonObject => Ok(json_grammar(json!({"type": "object"}))),
+            Self::Regex(text) => Ok(TopLevelGrammar::from_regex(text)),
+            Self::Choice(text) => {
+                let choices: Vec<String> = serde_json::from_str(text)
+                    .map_err(|e| Failure::invalid(format!("it is no list of strings: {e}")))?;
+                if choices.is_empty() {
+                    return Err(Failure::invalid("it has no choice"));
+                }
+                let escaped: Vec<String> = choices.iter().map(|c| escape(c)).collect();
+                Ok(TopLevelGrammar::from_regex(&escaped.join("|")))
+            }
+            Self::Lark(text) => {
+                check_nesting(text)?;
+                Ok(TopLevelGrammar::from_lark(text.to_string()))
+            }
+        }
+    }
+
+    fn check_size(&self) -> Result<(), Failure> {
+        let (size, most) = match self {
+            Self::JsonObject => (0, 0),
+            Self::Lark(text) => (text.len(), MAX_LARK_BYTES),
+            Self::JsonSchema(text) | Self::Regex(text) | Self::Choice(text) => {
+                (text.len(), MAX_RULE_BYTES)
+            }
+        };
+        if size > most {
+            return Err(Failure::invalid(format!(
+                "it has {size} bytes, at most {most} are allowed"
+            )));
+        }
+        Ok(())
+    }
+}
+
+fn json_grammar(mut schema: Value) -> TopLevelGrammar {
+    if let Value::Object(object) = &mut schema {
+        object
+            .entry("x-guidance")
+            .or_insert_with(|| json!({"whitespace_pattern": JSON_WHITESPACE}));
+    }
+    TopLevelGrammar::from_json_schema(schema)
+}
+
+/// A regular expression that matches `text` alone.
+fn escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_alphanumeric() {
+            out.push(c);
+        } else {
+            out.push_str(&format!("\\x{{{:x}}}", u32::from(c)));
+        }
+    }
+    out
+}
+
+/// The grammar's parser recurses into brackets.
+fn check_nesting(text: &str) -> Result<(), Failure> {
+    let mut depth = 0usize;
+    for byte in text.bytes() {
+        match byte {
+            b'(' | b'[' | b'{' => depth += 1,
+            b')' | b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > MAX_NESTING {
+            return Err(Failure::invalid(format!(
+                "its brackets nest deeper than {MAX_NESTING}"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// What one grammar may cost. The states of a lexer take one to two kilobytes
+/// each; fuel and items bound the time, to about 20 ms for a step.
+fn limits() -> ParserLimits {
+    ParserLimits {
+        max_lexer_states: 20_000,
+        max_grammar_size: 200_000,
+        verbose_errors: false,
+        ..ParserLimits::default()
+    }
+}
+
+/// A tokenizer's vocabulary, arranged for masks. Shared by all grammars.
+pub struct GrammarVocab {
+    factory: ParserFactory,
+}
+
+impl GrammarVocab {
+    /// Ids from `vocab_size` on may never come; the tokens of `eos_ids` end a
+    /// text wherever the rule lets it end.
+    pub fn new(
+        tokenizer: &TextTokenizer,
+        vocab_size: usize,
+        eos_ids: &[i32],
+    ) -> Result<Self, Failure> {
+        let eos: Vec<u32> = eos_ids
+            .iter()
+            .filter_map(|&id| u32::try_from(id).ok())
+            .filter(|&id| (id as usize) < vocab_size)
+            .collect();
+        let Some(&first_eos) = eos.first() else {
+            return Err(Failure::invalid(
+                "the model has no end-of-sequence token, by which a structured output ends",
+            ));
+        };
+        let words = token_words(tokenizer, vocab_size)?;
+        let info = TokRxInfo::new(vocab_size as u32, first_eos);
+        let trie = TokTrie::from(&info, &words).with_eos_tokens(&eos);
+        let env: TokEnv = Arc::new(ApproximateTokEnv::new(trie));
+        let mut factory = ParserFactory::new_simple(&env).map_err(one_line)?;
+        factory.quiet();
+        *factory.limits_mut() = limits();
+        Ok(GrammarVocab { factory })
+    }
+
+    pub fn compile(&self, rule: &Rule) -> Result<Grammar, Failure> {
+        rule.check_size()?;
+        // A thread's panic becomes an error here, as does one of the caller's.
+        thread::scope(|scope| {
+            thread::Builder::new()
+                .stack_size(COMPILER_STACK_BYTES)
+                .spawn_scoped(scope, || self.compile_here(rule))
+                .map_err(|e| Failure::invalid(format!("no thread to compile it: {e}")))?
+                .join()
+                .unwrap_or_else(|_| Err(Failure::invalid("it cannot be compiled")))
+        })
+    }
+
+    fn compile_here(&self, rule: &Rule) -> Result<Grammar, Failure> {
+        let parser = self
+            .factory
+            .create_parser_from_init_default(GrammarInit::Serialized(rule.grammar()?));
+        let matcher = Matcher::new(parser);
+        if let Some(error) = matcher.get_error() {
+            return Err(Failure::invalid(first_line(&error)));
+        }
+        let mut grammar = Grammar {
+            matcher,
+            num_ends: 0,
+        };
+        grammar.allowed()?;
+        Ok(grammar)
+    }
+}
+
+/// The text of every token below `vocab_size`; none for those that add none.
+fn token_words(tokenizer: &TextTokenizer, vocab_size: usize) -> Result<Vec<Vec<u8>>, Failure> {
+    let (space, byte_tokens) = match tokenizer.spelling() {
+        Spelling::Contextual(why) => {
+            return Err(Failure::invalid(format!(
+                "this model's tokenizer cannot be constrained: {why}, by which a token's text \
+                 depends on its neighbours"
+            )))
+        }
+        Spelling::ByteLevel => (None, false),
+        Spelling::Plain { space, byte_tokens } => (Some(*space), *byte_tokens),
+    };
+    let alphabet = ByteAlphabet::new();
+    let word_of = |id: usize| -> Option<Vec<u8>> {
+        let piece = tokenizer.id_to_piece(id as i32)?;
+        if tokenizer.is_special(id) {
+            let mut word = vec![TokTrie::SPECIAL_TOKEN_MARKER];
+            word.extend_from_slice(piece.as_bytes());
+            return Some(word);
+        }
+        if tokenizer.is_added(id) {
+            return Some(piece.into_bytes());
+        }
+        match space {
+            None => alphabet.spell(&piece),
+            Some(space) => match byte_of(&piece).filter(|_| byte_tokens) {
+                Some(byte) => Some(vec![byte]),
+                None => Some(piece.replace(space, " ").into_bytes()),
+            },
+        }
+    };
+    Ok((0..vocab_size)
+        .map(|id| word_of(id).filter(|w| w.len() <= MAX_TOKEN_BYTES))
+        .map(Option::unwrap_or_default)
+        .collect())
+}
+
+fn first_line(message: &str) -> String {
+    message.lines().next().unwrap_or("unknown").to_string()
+}
+
+fn one_line(error: impl std::fmt::Display) -> Failure {
+    Failure::invalid(first_line(&error.to_string()))
+}
+
+/// A rule and how much of a text has followed it.
+#[derive(Clone)]
+pub struct Grammar {
+    matcher: Matcher,
+    /// End-of-sequence tokens that came after the matcher had stopped.
+    num_ends: usize,
+}
+
+impl Grammar {
+    /// Writes the bits of the tokens that may come next: end-of-sequence alone
+    /// once it has come. Words beyond the vocabulary become 0.
+    pub fn mask(&mut self, words: &mut [u32]) -> Result<(), Failure> {
+        let mask = self.allowed()?;
+        let bits = mask.as_slice();
+        words.fill(0);
+        let shared = bits.len().min(words.len());
+        words[..shared].copy_from_slice(&bits[..shared]);
+        Ok(())
+    }
+
+    fn allowed(&mut self) -> Result<SimpleVob, Failure> {
+        match self.matcher.compute_mask_or_eos() {
+            Ok(mask) if !mask.is_zero() => Ok(mask),
+            Err(error) if self.matcher.stop_reason() != StopReason::NoExtensionBias => {
+                Err(one_line(error))
+            }
+            _ => Err(Failure::invalid(
+                "no token of the vocabulary continues a text that does",
+            )),
+        }
+    }
+
+    pub fn accept(&mut self, ids: &[i32]) -> Result<(), Failure> {
+        for &id in ids {
+            let id =
+                u32::try_from(id).map_err(|_| Failure::invalid(format!("token id {id} < 0")))?;
+            if self.has_stopped() && self.is_end(id)? {
+                self.num_ends += 1;
+            } else {
+                self.matcher.consume_token(id).map_err(one_line)?;
+            }
+        }
+        Ok(())
+    }
+
+    pub fn rollback(&mut self, num_tokens: usize) -> Result<(), Failure> {
+        let num_ends = num_tokens.min(self.num_ends);
+        self.num_ends -= num_ends;
+        self.matcher
+            .rollback(num_tokens - num_ends)
+            .map_err(one_line)
+    }
+
+    /// Where nothing more can come the matcher stops by itself.
+    fn has_stopped(&self) -> bool {
+        self.matcher.is_stopped() && !self.matcher.is_error()
+    }
+
+    fn is_end(&self, id: u32) -> Result<bool, Failure> {
+        let env = self.matcher.tok_env().map_err(one_line)?;
+        Ok(env.tok_trie().eos_tokens().contains(&id))
+    }
+
+    pub fn is_done(&self) -> bool {
+        self.matcher.is_stopped()
+    }
+}
