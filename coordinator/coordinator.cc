@@ -176,6 +176,7 @@ void Coordinator::Impl::FillContexts() {
   gateway_.clock = clock_;
   gateway_.engine = engine_.get();
   gateway_.tokenizer = model_.tokenizer.get();
+  gateway_.grammars = model_.grammars.get();
   gateway_.router = &router_;
   gateway_.sessions = &sessions_;
   gateway_.text_pool = text_pool_.get();

@@ -83,6 +83,11 @@ absl::StatusOr<ServedModel> OpenServedModel(const ServedModelOptions& options) {
   model.name = options.served_model_name.empty() ? FolderName(options.folder)
                                                  : options.served_model_name;
   model.limits = LimitsOf(options, model);
+  if (!options.skip_tokenizer_init) {
+    model.grammars = std::make_unique<GrammarSource>(
+        model.tokenizer.get(), model.limits.vocab_size,
+        model.limits.eos_token_ids);
+  }
   return model;
 }
 

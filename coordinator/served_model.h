@@ -13,6 +13,7 @@
 #include "common/model_config.h"
 #include "common/text/tokenizer.h"
 #include "coordinator/engine/engine_options.h"
+#include "coordinator/gateway/grammar_source.h"
 #include "coordinator/gateway/validation.h"
 
 namespace quire {
@@ -29,6 +30,7 @@ struct ServedModel {
   std::string name;
   ModelConfig config;
   std::unique_ptr<Tokenizer> tokenizer;
+  std::unique_ptr<GrammarSource> grammars;  // null without a tokenizer
   int32_t max_model_len = 0;
   ModelLimits limits;
 };

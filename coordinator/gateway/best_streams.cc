@@ -10,7 +10,7 @@ namespace quire {
 
 bool IsRankedByStreams(const SamplingParams& sampling) {
   return sampling.beam_width == 0 && sampling.best_of > sampling.n &&
-         !sampling.stop.empty();
+         (!sampling.stop.empty() || sampling.slot.needs_mask);
 }
 
 void AskForAll(SamplingParams* sampling) {

@@ -14,6 +14,7 @@
 #include "common/text/tokenizer.h"
 #include "coordinator/engine/engine_client.h"
 #include "coordinator/gateway/chat_plan.h"
+#include "coordinator/gateway/grammar_source.h"
 #include "coordinator/gateway/output_router.h"
 #include "coordinator/gateway/session_table.h"
 #include "coordinator/gateway/text_pool.h"
@@ -36,6 +37,7 @@ struct GatewayContext {
   Clock* clock = nullptr;
   EngineClient* engine = nullptr;
   const Tokenizer* tokenizer = nullptr;
+  GrammarSource* grammars = nullptr;  // null without a tokenizer
   OutputRouter* router = nullptr;
   SessionTable* sessions = nullptr;
   TextPool* text_pool = nullptr;

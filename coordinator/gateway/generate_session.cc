@@ -10,6 +10,7 @@
 #include "common/status_macros.h"
 #include "coordinator/gateway/best_streams.h"
 #include "coordinator/gateway/public_error.h"
+#include "coordinator/gateway/violations.h"
 #include "glog/logging.h"
 
 namespace quire {
@@ -27,6 +28,10 @@ absl::string_view ReasonName(FinishReason reason, const absl::Status& status) {
 
 // Of a chat, whose length its client leaves open.
 constexpr int64_t kFillWindow = std::numeric_limits<int32_t>::max();
+
+bool TellsPrompt(const SamplingParams& sampling) {
+  return sampling.echo || sampling.slot.num_prompt_logprobs >= 0;
+}
 
 }  // namespace
 
@@ -60,6 +65,13 @@ absl::Status GenerateSession::Validate(const SessionInput& input) {
       ValidateGenerate(request, gateway_->limits,
                        input.fills_window ? kFillWindow : kDefaultMaxTokens));
   if (!input.prompt_field.empty()) valid_.prompt_field = input.prompt_field;
+  if (input.encode != nullptr && TellsPrompt(valid_.sampling)) {
+    return InvalidFields(
+        "INVALID_PARAMETER",
+        {{valid_.sampling.echo ? "sampling.echo" : "sampling.prompt_logprobs",
+          "echo and prompt_logprobs tell of a prompt that the client wrote, "
+          "which a conversation's is not; leave them out or use Generate"}});
+  }
   const uint64_t random = MixBits(gateway_->seed ^ MixBits(number_));
   request_id_ = valid_.request_id;
   if (request_id_.empty()) {
@@ -105,7 +117,8 @@ void GenerateSession::EncodeThenSubmit(const SessionInput& input) {
       return tokenizer->Encode(text, options);
     };
   }
-  if (num_bytes <= kEncodeInlineBytes) {
+  // A rule takes some milliseconds to compile.
+  if (num_bytes <= kEncodeInlineBytes && !valid_.rules.structure.has_value()) {
     EncodeAndSubmit();
     return;
   }
@@ -133,13 +146,51 @@ void GenerateSession::EncodeAndSubmit() {
   if (!status.ok()) EndWith(status);
 }
 
+absl::Status GenerateSession::ApplyRules() {
+  const TokenRules& rules = valid_.rules;
+  std::vector<TokenId>& prompt = valid_.prompt;
+  const auto most = static_cast<size_t>(rules.truncate_prompt_tokens);
+  if (most > 0 && prompt.size() > most) {
+    prompt.erase(prompt.begin(), prompt.end() - most);
+  }
+  if (rules.bad_words.empty()) return absl::OkStatus();
+  QUIRE_ASSIGN_OR_RETURN(valid_.sampling.slot.bad_words,
+                         BadWordTokens(*gateway_->tokenizer, rules.bad_words));
+  return absl::OkStatus();
+}
+
+absl::Status GenerateSession::MakeGuides(EngineRequest* request) {
+  if (!valid_.rules.structure.has_value()) return absl::OkStatus();
+  QUIRE_ASSIGN_OR_RETURN(Grammar grammar,
+                         gateway_->grammars->Compile(*valid_.rules.structure));
+  SlotSampling& slot = request->sampling.slot;
+  SequenceGuide guide(std::move(grammar), slot.allowed_token_ids);
+  slot.allowed_token_ids.clear();  // the masks' from here on
+  QUIRE_ASSIGN_OR_RETURN(request->first_mask, guide.Next());
+  absl::MutexLock lock(&mutex_);
+  while (guides_.size() + 1 < streams_.size()) {
+    QUIRE_ASSIGN_OR_RETURN(SequenceGuide clone, guide.Clone());
+    guides_.push_back(std::move(clone));
+  }
+  guides_.push_back(std::move(guide));
+  return absl::OkStatus();
+}
+
 absl::Status GenerateSession::FitAndSubmit() {
+  QUIRE_RETURN_IF_ERROR(ApplyRules());
   const auto num_prompt_tokens = static_cast<int64_t>(valid_.prompt.size());
   QUIRE_RETURN_IF_ERROR(
       FitToWindow(num_prompt_tokens, gateway_->limits, &valid_));
   {
     absl::MutexLock lock(&mutex_);
     num_prompt_tokens_ = num_prompt_tokens;
+    if (TellsPrompt(valid_.sampling)) {
+      prompt_.emplace(
+          gateway_->tokenizer, valid_.prompt,
+          PromptWishes{valid_.sampling.echo,
+                       valid_.sampling.slot.num_prompt_logprobs >= 0,
+                       valid_.sampling.skip_special_tokens});
+    }
   }
   EngineRequest request;
   request.request_id = request_id_;
@@ -151,6 +202,7 @@ absl::Status GenerateSession::FitAndSubmit() {
   request.use_prefix_cache = valid_.use_prefix_cache;
   request.cache_salt = valid_.cache_salt;
   request.deadline = deadline_;
+  QUIRE_RETURN_IF_ERROR(MakeGuides(&request));
   QUIRE_ASSIGN_OR_RETURN(
       const RequestKey key,
       gateway_->router->Submit(std::move(request), shared_from_this(),
@@ -168,7 +220,7 @@ void GenerateSession::OnOutput(SequenceOutput output) {
   absl::MutexLock lock(&mutex_);
   if (ended_) return;
   if (!key_.has_value()) key_ = output.request;  // Submit has not returned yet
-  const absl::Status status = TakeOutput(output);
+  const absl::Status status = TakeOutput(std::move(output));
   if (!status.ok()) {
     StopEngine(FinishReason::kCancelled);
     End(AsPublicError(status, "WORKER_LOST"));
@@ -177,7 +229,7 @@ void GenerateSession::OnOutput(SequenceOutput output) {
   Pump();
 }
 
-absl::Status GenerateSession::TakeOutput(const SequenceOutput& output) {
+absl::Status GenerateSession::TakeOutput(SequenceOutput output) {
   if (!output.status.ok()) {
     engine_done_ = true;
     return output.status;
@@ -186,6 +238,10 @@ absl::Status GenerateSession::TakeOutput(const SequenceOutput& output) {
     return absl::InternalError(absl::StrCat("output of sequence ", output.index,
                                             " of ", streams_.size()));
   }
+  if (!output.prompt_logprobs.empty()) {
+    if (!prompt_.has_value()) return absl::OkStatus();
+    return prompt_->Append(std::move(output.prompt_logprobs));
+  }
   SequenceStream& stream = streams_[output.index];
   if (stream.is_finished()) return absl::OkStatus();
   num_cached_tokens_ = std::max(num_cached_tokens_, output.num_cached_tokens);
@@ -193,10 +249,23 @@ absl::Status GenerateSession::TakeOutput(const SequenceOutput& output) {
   QUIRE_RETURN_IF_ERROR(stream.Append(output));
   if (!answer_.empty()) NoteTokens(stream.num_tokens() - num_before);
   if (output.finish_reason == FinishReason::kNone) {
-    if (stream.stopped_by_string()) StopSequence(output.index);
+    if (stream.stopped_by_string()) {
+      StopSequence(output.index);
+    } else if (!guides_.empty()) {
+      return Guide(output.index, output.tokens);
+    }
   } else if (IsFinished()) {
     engine_done_ = true;
   }
+  return absl::OkStatus();
+}
+
+absl::Status GenerateSession::Guide(int32_t index,
+                                    absl::Span<const TokenId> tokens) {
+  QUIRE_RETURN_IF_ERROR(guides_[index].Accept(tokens));
+  QUIRE_ASSIGN_OR_RETURN(TokenMask mask, guides_[index].Next());
+  gateway_->engine->SetMask(*key_, index, streams_[index].num_tokens(),
+                            std::move(mask));
   return absl::OkStatus();
 }
 
@@ -241,6 +310,7 @@ void GenerateSession::TakeBest() {
 
 void GenerateSession::Pump() {
   if (writing_ || ended_) return;
+  if (!PumpPrompt()) return;
   if (answer_.empty() && IsFinished()) TakeBest();
   // In turn, so that none of them has to wait for a talkative sibling.
   for (size_t i = 0; i < answer_.size(); ++i) {
@@ -253,6 +323,22 @@ void GenerateSession::Pump() {
     if (writing_) return;
   }
   if (IsFinished()) WriteComplete();
+}
+
+bool GenerateSession::PumpPrompt() {
+  while (prompt_.has_value() && prompt_->has_chunk()) {
+    absl::StatusOr<v1::Prompt> chunk = prompt_->TakeChunk();
+    if (!chunk.ok()) {
+      StopEngine(FinishReason::kCancelled);
+      End(chunk.status());
+      return false;
+    }
+    response_.set_request_id(request_id_);
+    *response_.mutable_prompt() = *std::move(chunk);
+    writing_ = !writer_->Write(response_);
+    if (writing_) return false;
+  }
+  return true;
 }
 
 void GenerateSession::WriteComplete() {

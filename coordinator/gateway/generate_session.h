@@ -21,9 +21,12 @@
 #include "absl/status/status.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
+#include "absl/types/span.h"
 #include "common/ids.h"
 #include "coordinator/gateway/gateway_context.h"
 #include "coordinator/gateway/output_router.h"
+#include "coordinator/gateway/prompt_stream.h"
+#include "coordinator/gateway/sequence_guide.h"
 #include "coordinator/gateway/sequence_stream.h"
 #include "coordinator/gateway/session_table.h"
 #include "coordinator/gateway/validation.h"
@@ -100,11 +103,17 @@ class GenerateSession final
   void EncodeThenSubmit(const SessionInput& input);
   void EncodeAndSubmit();
   absl::Status FitAndSubmit();
+  // What the request's rules come to for the engine.
+  absl::Status ApplyRules();
+  absl::Status MakeGuides(EngineRequest* request) ABSL_LOCKS_EXCLUDED(mutex_);
 
-  absl::Status TakeOutput(const SequenceOutput& output)
+  absl::Status TakeOutput(SequenceOutput output)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Whether no stream has more to come.
   bool IsFinished() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Tells the engine what the sequence may sample after these tokens.
+  absl::Status Guide(int32_t index, absl::Span<const TokenId> tokens)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // A stop string was found in this sequence.
   void StopSequence(int32_t index) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void NoteTokens(int64_t num_tokens) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -112,6 +121,8 @@ class GenerateSession final
   void TakeBest() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Writes what there is to write, if no write is under way.
   void Pump() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Of the prompt, which comes first. False: a write is under way.
+  bool PumpPrompt() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void WriteComplete() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Ends the call with `status`, after the write under way.
   void End(const absl::Status& status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -135,6 +146,10 @@ class GenerateSession final
   bool engine_done_ ABSL_GUARDED_BY(mutex_) = false;
   // Of all sequences that the engine tells of.
   std::vector<SequenceStream> streams_ ABSL_GUARDED_BY(mutex_);
+  // By stream; empty unless the request has a structure.
+  std::vector<SequenceGuide> guides_ ABSL_GUARDED_BY(mutex_);
+  // If the client wants to hear of it.
+  std::optional<PromptStream> prompt_ ABSL_GUARDED_BY(mutex_);
   // [n], into streams_: those that are written. Empty until it is known which
   // are the best (best_streams.h).
   std::vector<size_t> answer_ ABSL_GUARDED_BY(mutex_);

@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/types/span.h"
 #include "common/status_macros.h"
+#include "coordinator/gateway/token_logprobs.h"
 
 namespace quire {
 namespace {
@@ -24,18 +25,6 @@ v1::FinishReason ToProto(FinishReason reason) {
       return v1::FINISH_REASON_CANCELLED;
   }
   return v1::FINISH_REASON_UNSPECIFIED;
-}
-
-void FillLogprobs(TokenId token, const SampledLogprobs& sampled,
-                  v1::TokenLogprobs* logprobs) {
-  logprobs->set_token_id(token);
-  logprobs->set_logprob(sampled.logprob);
-  logprobs->set_rank(sampled.rank);
-  for (const TopLogprob& likely : sampled.top) {
-    auto* top = logprobs->add_top();
-    top->set_token_id(likely.token_id);
-    top->set_logprob(likely.logprob);
-  }
 }
 
 }  // namespace
@@ -124,7 +113,7 @@ void SequenceStream::AppendToken(const SequenceOutput& output,
   if (sampled == output.logprobs.end()) return;
   cumulative_logprob_ += sampled->logprob;
   if (!wants_logprobs_) return;
-  FillLogprobs(output.tokens[token_idx], *sampled, chunk_.add_logprobs());
+  FillTokenLogprobs(output.tokens[token_idx], *sampled, chunk_.add_logprobs());
 }
 
 void SequenceStream::AppendText(const StopStringMatcher::Output& output) {

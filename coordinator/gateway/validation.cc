@@ -137,6 +137,10 @@ void ReadBeams(const v1::SamplingParams& params, SamplingParams* sampling,
   refuse(params.has_best_of() && params.best_of() != params.n(), "best_of",
          "the best n of the beams are returned");
   refuse(params.stop_size() > 0, "stop", "use stop_token_ids");
+  refuse(params.logit_bias_size() > 0, "logit_bias", "leave it out");
+  refuse(params.bad_words_size() > 0, "bad_words", "leave it out");
+  refuse(params.has_allowed_token_ids(), "allowed_token_ids", "leave it out");
+  refuse(params.has_structured_output(), "structured_output", "leave it out");
   if (params.has_n() && params.n() > width) {
     violations->Add("sampling.n", absl::StrCat("n=", params.n(),
                                                " is above beam_width=", width,
@@ -194,10 +198,10 @@ void ReadPenalties(const v1::SamplingParams& params, SlotSampling* slot,
                          "between -2 and 2");
   slot->repetition_penalty =
       params.has_repetition_penalty() ? params.repetition_penalty() : 1;
-  violations->CheckRange(
-      "repetition_penalty", slot->repetition_penalty,
-      std::isfinite(slot->repetition_penalty) && slot->repetition_penalty > 0,
-      "finite and above 0");
+  // Wide enough for all uses, and no logit becomes infinite by it.
+  violations->CheckRange("repetition_penalty", slot->repetition_penalty,
+                         IsWithin(slot->repetition_penalty, 1e-3f, 1e3f),
+                         "above 0, between 0.001 and 1000");
 }
 
 void ReadStops(const v1::SamplingParams& params, SamplingParams* sampling,
@@ -333,6 +337,9 @@ absl::StatusOr<ValidatedRequest> ValidateGenerate(
   ReadPenalties(params, &sampling->slot, &violations);
   ReadStops(params, sampling, &violations);
   ReadStopTokenIds(params, limits, sampling, &violations);
+  ReadTokenRules(params, limits.vocab_size,
+                 /*has_tokenizer=*/limits.max_text_bytes > 0, sampling,
+                 &valid.rules, &violations);
   ReadLengths(params, default_max_tokens, &valid, &violations);
   if (params.has_logprobs()) {
     violations.CheckRange("logprobs", params.logprobs(),

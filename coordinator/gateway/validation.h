@@ -15,6 +15,7 @@
 #include "absl/types/span.h"
 #include "common/ids.h"
 #include "common/sampling_params.h"
+#include "coordinator/gateway/token_rules.h"
 #include "proto/inference.pb.h"
 
 namespace quire {
@@ -41,6 +42,7 @@ struct ValidatedRequest {
   std::string prompt_field;     // where the client put the prompt
   std::vector<TokenId> prompt;  // empty if it is text
   SamplingParams sampling;      // defaults applied, but for the lengths
+  TokenRules rules;             // still to be encoded and compiled
   bool has_seed = false;
   bool has_max_tokens = false;
   int64_t max_tokens = 0;  // as asked for, or the default

@@ -172,6 +172,7 @@ absl::Status LLM::Impl::Init(const LLMOptions& options) {
   gateway_.clock = &clock_;
   gateway_.engine = engine_.get();
   gateway_.tokenizer = model_.tokenizer.get();
+  gateway_.grammars = model_.grammars.get();
   gateway_.router = &router_;
   gateway_.sessions = &sessions_;
   gateway_.text_pool = &text_pool_;

@@ -166,8 +166,8 @@ TEST(ValidationTest, FloatsAreHeldToTheirRanges) {
        {below(-2), above(2), kNan}},
       {"repetition_penalty",
        &Params::set_repetition_penalty,
-       {above(0), 1, 10},
-       {0, -1, kNan, kInf}},
+       {1e-3f, 1, 1e3f},
+       {0, -1, below(1e-3f), above(1e3f), kNan, kInf}},
   };
   for (const FloatCase& each : cases) {
     for (const float value : each.valid) {
