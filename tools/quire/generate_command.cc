@@ -118,6 +118,7 @@ absl::Status Stream(const std::shared_ptr<grpc::Channel>& channel,
     for (Generation& answer : *answers) {
       bad_stream.Update(answer.Add(response, clock.Now()));
     }
+    if (!flags.json) std::cout << response.prompt().text() << std::flush;
     // Several at once would be a jumble.
     if (!flags.json && response.has_chunk() && answers->size() == 1) {
       std::cout << response.chunk().text() << std::flush;

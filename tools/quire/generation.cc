@@ -30,6 +30,12 @@ absl::Status Generation::Add(const v1::GenerateResponse& response,
     is_complete_ = true;
     complete_ = response.complete();
   }
+  if (response.has_prompt()) {
+    if (!prompt_.has_value()) prompt_.emplace();
+    const std::string text = prompt_->text() + response.prompt().text();
+    prompt_->MergeFrom(response.prompt());  // lists are joined
+    prompt_->set_text(text);
+  }
   if (!response.has_chunk() || response.chunk().index() != index_) {
     return absl::OkStatus();
   }
@@ -95,6 +101,17 @@ nlohmann::ordered_json Generation::ToJson() const {
   if (!token_ids_.empty()) {
     json["ttft_ms"] = absl::ToDoubleMilliseconds(first_token_ - start_);
     json["e2el_ms"] = absl::ToDoubleMilliseconds(last_token_ - start_);
+  }
+  if (prompt_.has_value()) {
+    nlohmann::ordered_json& prompt = json["prompt"];
+    prompt["text"] = prompt_->text();
+    prompt["token_ids"] = prompt_->token_ids();
+    for (const v1::TokenLogprobs& logprobs : prompt_->logprobs()) {
+      // The first token's say nothing.
+      prompt["logprobs"].push_back(logprobs.rank() == 0
+                                       ? nlohmann::ordered_json()
+                                       : quire::ToJson(logprobs));
+    }
   }
   if (const std::optional<double> sum = CumulativeLogprob()) {
     json["cumulative_logprob"] = *sum;

@@ -50,6 +50,7 @@ class Generation {
   std::string text_;
   std::vector<uint32_t> token_ids_;
   std::vector<v1::TokenLogprobs> logprobs_;
+  std::optional<v1::Prompt> prompt_;  // all of it that came
   v1::FinishReason finish_reason_ = v1::FINISH_REASON_UNSPECIFIED;
   bool is_complete_ = false;
   v1::Complete complete_;

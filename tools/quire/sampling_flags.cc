@@ -107,7 +107,7 @@ void AddSamplingFlags(SamplingFlags* sampling, FlagSet* flags) {
   flags->Add("frequency_penalty", &sampling->frequency_penalty,
              "-2..2, for each earlier generation of a token");
   flags->Add("repetition_penalty", &sampling->repetition_penalty,
-             "> 0; above 1 discourages tokens of prompt and output");
+             "0.001..1000; above 1 discourages tokens of prompt and output");
   flags->Add("seed", &sampling->seed,
              "makes the output a function of the request alone");
   flags->AddRepeated("stop", &sampling->stop,
@@ -142,6 +142,7 @@ void AddSamplingFlags(SamplingFlags* sampling, FlagSet* flags) {
              "end a beam search with beam_width finished beams (true), when "
              "better ones are unlikely (false, the default), or when they are "
              "impossible (never)");
+  AddTokenRuleFlags(&sampling->rules, flags);
 }
 
 absl::StatusOr<v1::SamplingParams> ToSamplingParams(
@@ -173,6 +174,7 @@ absl::StatusOr<v1::SamplingParams> ToSamplingParams(
   }
   QUIRE_RETURN_IF_ERROR(SetEarlyStopping(sampling.early_stopping, &params));
   QUIRE_RETURN_IF_ERROR(SetIntegers(sampling, &params));
+  QUIRE_RETURN_IF_ERROR(SetTokenRules(sampling.rules, &params));
   return params;
 }
 

@@ -12,6 +12,7 @@
 #include "absl/status/statusor.h"
 #include "proto/types.pb.h"
 #include "tools/cli/flag_set.h"
+#include "tools/quire/token_rule_flags.h"
 
 namespace quire {
 
@@ -37,6 +38,7 @@ struct SamplingFlags {
   std::optional<int64_t> beam_width;
   std::optional<double> length_penalty;
   std::string early_stopping;  // "true", "false", "never"; empty: unset
+  TokenRuleFlags rules;
 };
 
 // Borrows `sampling` for the life of `flags`.
@@ -44,7 +46,7 @@ void AddSamplingFlags(SamplingFlags* sampling, FlagSet* flags);
 
 // What was set becomes a field, what was not stays unset. Whether values are
 // in range is the server's to say; InvalidArgument only for those that a field
-// cannot hold.
+// cannot hold, NotFound for a rule's file.
 absl::StatusOr<v1::SamplingParams> ToSamplingParams(
     const SamplingFlags& sampling);
 
