@@ -13,6 +13,7 @@ cd "$(dirname "$0")/.."
 readonly TOOLS=(
   bazel-bootstrap bazel-platforms bazel-rules-java bazel-rules-proto
   bazel-skylib ca-certificates g++ git patchelf python3
+  python3-jsonschema # the judge of structured outputs in tests
 )
 # What tools/cuda_toolkit.sh installs the CUDA toolkit with.
 readonly CUDA_TOOLS=(python3-pip)

@@ -3,6 +3,7 @@
 
 #include <map>
 #include <memory>
+#include <set>
 #include <utility>
 
 #include "absl/synchronization/mutex.h"
@@ -18,6 +19,15 @@ namespace {
 // Collects streams and waits for the last.
 class Collector final : public OutputListener {
  public:
+  // Requests whose index `masked` has wait for what `mask_of` says. Borrowed.
+  void AnswerMasks(EngineClient* engine, const MaskOf* mask_of,
+                   std::set<int32_t> masked) {
+    absl::MutexLock lock(&mutex_);
+    engine_ = engine;
+    mask_of_ = mask_of;
+    masked_ = std::move(masked);
+  }
+
   void OnOutputs(std::vector<SequenceOutput> outputs) override {
     absl::MutexLock lock(&mutex_);
     for (SequenceOutput& output : outputs) {
@@ -31,7 +41,12 @@ class Collector final : public OutputListener {
                           output.tokens.end());
       for (const SampledLogprobs& logprobs : output.logprobs) {
         heard.logprobs.push_back(logprobs.logprob);
+        heard.scores.push_back(logprobs);
       }
+      std::vector<SampledLogprobs>& prompt = prompts_[output.request.value()];
+      prompt.insert(prompt.end(), output.prompt_logprobs.begin(),
+                    output.prompt_logprobs.end());
+      Answer(output, heard);
       if (output.finish_reason != FinishReason::kNone) {
         heard.finish_reason = output.finish_reason;
         ++num_finished_;
@@ -52,6 +67,7 @@ class Collector final : public OutputListener {
     absl::MutexLock lock(&mutex_);
     for (RequestKey key : keys) {
       run->sequences.push_back(requests_[key.value()]);
+      run->prompt_scores.push_back(prompts_[key.value()]);
       if (run->sequences.back().empty()) run->sequences.back().emplace_back();
       run->streams.push_back(run->sequences.back().front().tokens);
       run->finish_reasons.push_back(
@@ -60,7 +76,25 @@ class Collector final : public OutputListener {
   }
 
  private:
+  void Answer(const SequenceOutput& output, const HeardSequence& heard)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    // Keys count from 1, in the order of the requests.
+    const auto request_idx = static_cast<int32_t>(output.request.value() - 1);
+    if (masked_.count(request_idx) == 0 || output.tokens.empty() ||
+        output.finish_reason != FinishReason::kNone) {
+      return;
+    }
+    engine_->SetMask(output.request, output.index,
+                     static_cast<int64_t>(heard.tokens.size()),
+                     (*mask_of_)(request_idx, output.index, heard.tokens));
+  }
+
   absl::Mutex mutex_;
+  EngineClient* engine_ ABSL_GUARDED_BY(mutex_) = nullptr;
+  const MaskOf* mask_of_ ABSL_GUARDED_BY(mutex_) = nullptr;
+  std::set<int32_t> masked_ ABSL_GUARDED_BY(mutex_);
+  std::map<uint64_t, std::vector<SampledLogprobs>> prompts_
+      ABSL_GUARDED_BY(mutex_);
   std::map<uint64_t, std::vector<HeardSequence>> requests_
       ABSL_GUARDED_BY(mutex_);
   int64_t num_finished_ ABSL_GUARDED_BY(mutex_) = 0;
@@ -104,7 +138,8 @@ LocalWorkerGroupOptions GroupOptionsOf(const InProcessSetting& setting) {
 }  // namespace
 
 InProcessRun RunInProcess(const InProcessSetting& setting,
-                          std::vector<EngineRequest> requests) {
+                          std::vector<EngineRequest> requests,
+                          const MaskOf& mask_of) {
   InProcessRun run;
   RealClock clock;
   Collector collector;
@@ -131,6 +166,13 @@ InProcessRun RunInProcess(const InProcessSetting& setting,
   (*engine)->OnGroupReady(ready);
   EXPECT_TRUE((*engine)->AwaitReady(absl::InfiniteFuture()));
 
+  std::set<int32_t> masked;
+  for (size_t i = 0; i < requests.size(); ++i) {
+    if (requests[i].sampling.slot.needs_mask) {
+      masked.insert(static_cast<int32_t>(i));
+    }
+  }
+  collector.AnswerMasks(engine->get(), &mask_of, std::move(masked));
   std::vector<RequestKey> keys;
   int64_t num_sequences = 0;
   for (EngineRequest& request : requests) {

@@ -5,6 +5,7 @@
 #define TESTS_INTEGRATION_IN_PROCESS_H_
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -46,15 +47,23 @@ struct InProcessSetting {
 // What a client hears of one sequence.
 struct HeardSequence {
   std::vector<TokenId> tokens;
-  std::vector<float> logprobs;  // one per token, if they were asked for
+  std::vector<float> logprobs;          // one per token, if they were asked for
+  std::vector<SampledLogprobs> scores;  // the same, whole
   FinishReason finish_reason = FinishReason::kNone;
 };
+
+// What a sequence of request `request_idx`, which needs masks, may sample after
+// these outputs. Called on the engine's thread.
+using MaskOf = std::function<TokenMask(int32_t request_idx, int32_t index,
+                                       const std::vector<TokenId>& outputs)>;
 
 struct InProcessRun {
   // In the order of the requests: each one's first sequence, then all.
   std::vector<std::vector<TokenId>> streams;
   std::vector<FinishReason> finish_reasons;
   std::vector<std::vector<HeardSequence>> sequences;
+  // By request: of prompt tokens 1, 2 ..., if they were asked for.
+  std::vector<std::vector<SampledLogprobs>> prompt_scores;
   int64_t num_preemptions = 0;
   int64_t num_cache_hit_tokens = 0;
   int64_t num_host_hit_tokens = 0;  // of them
@@ -64,7 +73,8 @@ struct InProcessRun {
 // Submits all requests and waits for the last sequence. Reports a test
 // failure if one fails, if a stream has a gap, or if a block is not given back.
 InProcessRun RunInProcess(const InProcessSetting& setting,
-                          std::vector<EngineRequest> requests);
+                          std::vector<EngineRequest> requests,
+                          const MaskOf& mask_of = nullptr);
 
 }  // namespace quire
 

@@ -93,8 +93,22 @@ TEST(ReplayTest, RealRanksWithoutSocketsToo) {
       sampling.beam_width = 3;
     }
     if (i % 5 == 1) sampling.stop = {"never"};  // the gateway's, if it were one
+    if (i % 10 == 5) sampling.slot.num_prompt_logprobs = 3;
+    if (i % 10 == 6) {
+      sampling.slot.needs_mask = true;
+      requests[i].first_mask = {0xffff0000u, 0x0000ffffu};
+    }
+    if (i % 10 == 7) {
+      sampling.slot.logit_bias = {{5, 2.5f}};
+      sampling.slot.bad_words = {{100, 101}, {7}};
+      sampling.slot.allowed_token_ids = {5, 6, 100, 101};
+    }
   }
-  const InProcessRun run = RunInProcess(setting, requests);
+  const InProcessRun run =
+      RunInProcess(setting, requests,
+                   [](int32_t, int32_t, const std::vector<TokenId>& outputs) {
+                     return TokenMask{0xffffffffu << (outputs.size() % 7)};
+                   });
   EXPECT_GT(run.num_preemptions, 0);
   ExpectReplays(setting.record, 40);
 }
