@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::thread;
 
-use llguidance::api::{GrammarInit, ParserLimits, StopReason, TopLevelGrammar};
+use llguidance::api::{GrammarInit, ParserLimits, TopLevelGrammar};
 use llguidance::toktrie::{ApproximateTokEnv, SimpleVob, TokEnv, TokRxInfo, TokTrie};
 use llguidance::{Matcher, ParserFactory};
 use serde_json::{json, Value};
@@ -276,9 +276,8 @@ impl Grammar {
     fn allowed(&mut self) -> Result<SimpleVob, Failure> {
         match self.matcher.compute_mask_or_eos() {
             Ok(mask) if !mask.is_zero() => Ok(mask),
-            Err(error) if self.matcher.stop_reason() != StopReason::NoExtensionBias => {
-                Err(one_line(error))
-            }
+            // The matcher says so by this name, and is in error from then on.
+            Err(error) if !error.to_string().starts_with("NoExtensionBias") => Err(one_line(error)),
             _ => Err(Failure::invalid(
                 "no token of the vocabulary continues a text that does",
             )),
