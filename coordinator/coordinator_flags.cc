@@ -36,7 +36,9 @@ ABSL_FLAG(
     "How the model writes tool calls: hermes (Qwen too), llama3, mistral, "
     "none: they stay text, or auto: as its chat template shows.");
 ABSL_FLAG(int, max_model_len, 0,
-          "Tokens of prompt and output; 0: as many as the model knows.");
+          "Tokens of prompt and output; 0: as many as the model knows. With "
+          "dynamic or longrope scaling also the length that all positions are "
+          "turned for.");
 ABSL_FLAG(int, max_num_seqs, 128, "Sequences of a step.");
 ABSL_FLAG(int, max_num_batched_tokens, 2048, "Tokens of a step.");
 ABSL_FLAG(int, block_size, 16, "Tokens of a KV block: a power of two to 256.");
