@@ -90,99 +90,144 @@ double Time(cudaStream_t stream,
   return 1e3 * times[kRuns / 2] / kLaunches;
 }
 
-void Run(const Shape& shape, int32_t num_tokens, cudaStream_t stream) {
-  const int64_t hidden = shape.hidden, inner = shape.intermediate;
-  const int64_t rows = int64_t{num_tokens} * shape.top_k;
-  std::mt19937 random(7);
-  std::normal_distribution<float> normal;
-  std::vector<float> logits(num_tokens * shape.num_experts);
-  for (float& logit : logits) logit = normal(random);
-  const auto device_logits = Zeros(logits.size() * sizeof(float));
-  CHECK_EQ(cudaMemcpy(device_logits->data(), logits.data(),
-                      logits.size() * sizeof(float), cudaMemcpyHostToDevice),
-           cudaSuccess);
-  const auto weights = Zeros(rows * 4), experts = Zeros(rows * 4),
-             row_tokens = Zeros(rows * 4), pair_rows = Zeros(rows * 4),
-             start = Zeros((shape.num_experts + 1) * 4);
-  const auto x = Random(num_tokens * hidden * 2),
-             act = Random(rows * inner * 2), in = Zeros(rows * 2 * inner * 2),
-             out = Zeros(rows * hidden * 4),
-             sum = Zeros(num_tokens * hidden * 4);
-  const int64_t in_bytes = shape.num_experts * 2 * inner * hidden * 2;
-  const int64_t out_bytes = in_bytes / 2;
-  static std::unique_ptr<DeviceBuffer> w_in, w_out;
-  if (w_in == nullptr || w_in->bytes() != kLayers * in_bytes) {
-    w_in.reset();
-    w_out.reset();
-    w_in = Random(kLayers * in_bytes);
-    w_out = Random(kLayers * out_bytes);
+// What a step of `num_tokens` tokens reads and writes, but for weights.
+struct Step {
+  Step(const Shape& shape, int32_t num_tokens)
+      : shape(shape),
+        num_tokens(num_tokens),
+        rows(int64_t{num_tokens} * shape.top_k),
+        logits(RandomLogits(int64_t{num_tokens} * shape.num_experts)),
+        weights(Zeros(rows * 4)),
+        experts(Zeros(rows * 4)),
+        row_tokens(Zeros(rows * 4)),
+        pair_rows(Zeros(rows * 4)),
+        start(Zeros((shape.num_experts + 1) * 4)),
+        x(Random(int64_t{num_tokens} * shape.hidden * 2)),
+        act(Random(rows * shape.intermediate * 2)),
+        in(Zeros(rows * 2 * shape.intermediate * 2)),
+        out(Zeros(rows * shape.hidden * 4)),
+        sum(Zeros(int64_t{num_tokens} * shape.hidden * 4)) {}
+
+  static std::unique_ptr<DeviceBuffer> RandomLogits(int64_t count) {
+    std::mt19937 random(7);
+    std::normal_distribution<float> normal;
+    std::vector<float> logits(count);
+    for (float& logit : logits) logit = normal(random);
+    auto buffer = Zeros(count * 4);
+    CHECK_EQ(cudaMemcpy(buffer->data(), logits.data(), count * 4,
+                        cudaMemcpyHostToDevice),
+             cudaSuccess);
+    return buffer;
   }
-  const RouteTokensParams route = {.logits = device_logits->as<float>(),
-                                   .logits_stride = shape.num_experts,
-                                   .num_experts = shape.num_experts,
-                                   .top_k = shape.top_k,
-                                   .num_tokens = num_tokens,
-                                   .renormalize = true,
-                                   .weights = weights->as<float>(),
-                                   .experts = experts->as<int32_t>(),
-                                   .row_tokens = row_tokens->as<int32_t>(),
-                                   .pair_rows = pair_rows->as<int32_t>(),
-                                   .expert_start = start->as<int32_t>()};
-  MoeGemmParams up = {.x = x->data(),
-                      .row_tokens = row_tokens->as<int32_t>(),
-                      .w = w_in->data(),
-                      .expert_start = start->as<int32_t>(),
-                      .y = in->data(),
-                      .n = 2 * inner,
-                      .k = hidden,
-                      .num_experts = shape.num_experts,
-                      .num_rows = static_cast<int32_t>(rows),
-                      .dtype = DType::kBf16,
-                      .y_dtype = DType::kBf16};
-  MoeGemmParams down = up;
-  down.x = act->data();
-  down.row_tokens = nullptr;
-  down.w = w_out->data();
-  down.y = out->data();
-  down.n = hidden;
-  down.k = inner;
-  down.y_dtype = DType::kF32;
-  const CombineExpertsParams combine = {.y = out->data(),
-                                        .dtype = DType::kF32,
-                                        .pair_rows = pair_rows->as<int32_t>(),
-                                        .weights = weights->as<float>(),
-                                        .shared = nullptr,
-                                        .gate = nullptr,
-                                        .gate_stride = 0,
-                                        .out = sum->data(),
-                                        .width = shape.hidden,
-                                        .top_k = shape.top_k,
-                                        .num_tokens = num_tokens};
-  const double route_us =
-      Time(stream, [&](int) { return LaunchRouteTokensCuda(route, stream); });
-  std::vector<int32_t> starts(shape.num_experts + 1);
-  CHECK_EQ(cudaMemcpy(starts.data(), start->data(), starts.size() * 4,
-                      cudaMemcpyDeviceToHost),
-           cudaSuccess);
-  int num_active = 0;
-  for (int e = 0; e < shape.num_experts; ++e) {
-    num_active += starts[e] < starts[e + 1];
+
+  RouteTokensParams Route() const {
+    return {.logits = logits->as<float>(),
+            .logits_stride = shape.num_experts,
+            .num_experts = shape.num_experts,
+            .top_k = shape.top_k,
+            .num_tokens = num_tokens,
+            .renormalize = true,
+            .weights = weights->as<float>(),
+            .experts = experts->as<int32_t>(),
+            .row_tokens = row_tokens->as<int32_t>(),
+            .pair_rows = pair_rows->as<int32_t>(),
+            .expert_start = start->as<int32_t>()};
   }
+  MoeGemmParams Up(const void* w) const {
+    return {.x = x->data(),
+            .row_tokens = row_tokens->as<int32_t>(),
+            .w = w,
+            .expert_start = start->as<int32_t>(),
+            .y = in->data(),
+            .n = 2 * int64_t{shape.intermediate},
+            .k = shape.hidden,
+            .num_experts = shape.num_experts,
+            .num_rows = static_cast<int32_t>(rows),
+            .dtype = DType::kBf16,
+            .y_dtype = DType::kBf16};
+  }
+  MoeGemmParams Down(const void* w) const {
+    MoeGemmParams params = Up(w);
+    params.x = act->data();
+    params.row_tokens = nullptr;
+    params.y = out->data();
+    params.n = shape.hidden;
+    params.k = shape.intermediate;
+    params.y_dtype = DType::kF32;
+    return params;
+  }
+  CombineExpertsParams Combine() const {
+    return {.y = out->data(),
+            .dtype = DType::kF32,
+            .pair_rows = pair_rows->as<int32_t>(),
+            .weights = weights->as<float>(),
+            .shared = nullptr,
+            .gate = nullptr,
+            .gate_stride = 0,
+            .out = sum->data(),
+            .width = shape.hidden,
+            .top_k = shape.top_k,
+            .num_tokens = num_tokens};
+  }
+  // Experts that have a token, once they are routed.
+  int NumActive() const {
+    std::vector<int32_t> starts(shape.num_experts + 1);
+    CHECK_EQ(cudaMemcpy(starts.data(), start->data(), starts.size() * 4,
+                        cudaMemcpyDeviceToHost),
+             cudaSuccess);
+    int count = 0;
+    for (int e = 0; e < shape.num_experts; ++e) {
+      count += starts[e] < starts[e + 1];
+    }
+    return count;
+  }
+
+  const Shape& shape;
+  int32_t num_tokens;
+  int64_t rows;
+  std::unique_ptr<DeviceBuffer> logits, weights, experts, row_tokens, pair_rows,
+      start, x, act, in, out, sum;
+};
+
+// kLayers layers of a shape's experts.
+struct Weights {
+  explicit Weights(const Shape& shape)
+      : elements(int64_t{shape.intermediate} * shape.hidden),
+        in_bytes(shape.num_experts * 2 * elements * 2),
+        in(Random(kLayers * in_bytes)),
+        out(Random(kLayers * in_bytes / 2)) {}
+
+  const void* In(int layer) const { return in->as<char>() + layer * in_bytes; }
+  const void* Out(int layer) const {
+    return out->as<char>() + layer * in_bytes / 2;
+  }
+
+  int64_t elements;  // of one matrix of one expert
+  int64_t in_bytes;  // of a layer
+  std::unique_ptr<DeviceBuffer> in, out;
+};
+
+void Run(const Shape& shape, const Weights& weights, int32_t num_tokens,
+         cudaStream_t stream) {
+  const Step step(shape, num_tokens);
+  const double route_us = Time(
+      stream, [&](int) { return LaunchRouteTokensCuda(step.Route(), stream); });
   const double up_us = Time(stream, [&](int layer) {
-    up.w = w_in->as<char>() + layer * in_bytes;
-    return LaunchMoeGemmCuda(up, stream);
+    return LaunchMoeGemmCuda(step.Up(weights.In(layer)), stream);
   });
   const double down_us = Time(stream, [&](int layer) {
-    down.w = w_out->as<char>() + layer * out_bytes;
-    return LaunchMoeGemmCuda(down, stream);
+    return LaunchMoeGemmCuda(step.Down(weights.Out(layer)), stream);
   });
-  const double combine_us = Time(
-      stream, [&](int) { return LaunchCombineExpertsCuda(combine, stream); });
-  const double elements = 3.0 * inner * hidden;
-  std::printf("%-14s %5d %8.1f %9.1f %9.1f %8.1f %8.2f %8.1f\n", shape.name,
-              num_tokens, route_us, up_us, down_us, combine_us,
-              num_active * elements * 2 / (up_us + down_us) / 1e6,
-              2 * rows * elements / (up_us + down_us) / 1e6);
+  const double combine_us = Time(stream, [&](int) {
+    return LaunchCombineExpertsCuda(step.Combine(), stream);
+  });
+  const double elements = 3.0 * static_cast<double>(weights.elements);
+  const double products_us = up_us + down_us;
+  std::printf(
+      "%-14s %5d %8.1f %9.1f %9.1f %8.1f %8.2f %8.1f\n", shape.name, num_tokens,
+      route_us, up_us, down_us, combine_us,
+      step.NumActive() * elements * 2 / products_us / 1e6,
+      2 * static_cast<double>(step.rows) * elements / products_us / 1e6);
 }
 
 void RunAll() {
@@ -193,8 +238,9 @@ void RunAll() {
               "gate-up", "down", "combine", "TB/s", "TFLOP/s");
   for (const Shape& shape : {Shape{"Mixtral-8x7B", 4096, 14336, 8, 2},
                              Shape{"Qwen3-30B-A3B", 2048, 768, 128, 8}}) {
+    const Weights weights(shape);
     for (int32_t num_tokens : {1, 8, 32, 128, 512, 2048, 8192}) {
-      Run(shape, num_tokens, stream);
+      Run(shape, weights, num_tokens, stream);
     }
   }
   cudaStreamDestroy(stream);
