@@ -327,8 +327,11 @@ fn make_flags(tokenizer: &Impl) -> Result<Vec<u8>, Failure> {
         )));
     }
     let mut flags = vec![0; highest as usize + 1];
-    for &id in vocab.values() {
-        flags[id as usize] |= FLAG_KNOWN;
+    // Not by spelling: a file may spell two tokens alike.
+    for (id, flag) in flags.iter_mut().enumerate() {
+        if tokenizer.id_to_token(id as u32).is_some() {
+            *flag |= FLAG_KNOWN;
+        }
     }
     for (id, token) in tokenizer.get_added_tokens_decoder() {
         if token.special {
