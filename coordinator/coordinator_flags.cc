@@ -41,6 +41,9 @@ ABSL_FLAG(int, max_model_len, 0,
           "turned for.");
 ABSL_FLAG(int, max_num_seqs, 128, "Sequences of a step.");
 ABSL_FLAG(int, max_num_batched_tokens, 2048, "Tokens of a step.");
+ABSL_FLAG(int, token_multiple, 128,
+          "Steps with as many decodes are cut to a multiple of it, as matrix "
+          "units work on tiles; 1: never.");
 ABSL_FLAG(int, block_size, 16, "Tokens of a KV block: a power of two to 256.");
 ABSL_FLAG(double, memory_utilization, 0.9,
           "Share of a worker's memory to use, above 0 and at most 1.");
@@ -181,6 +184,7 @@ absl::StatusOr<EngineOptions> EngineOptionsFromFlags() {
   EngineOptions engine;
   engine.max_num_seqs = absl::GetFlag(FLAGS_max_num_seqs);
   engine.max_num_batched_tokens = absl::GetFlag(FLAGS_max_num_batched_tokens);
+  engine.token_multiple = absl::GetFlag(FLAGS_token_multiple);
   engine.block_size = absl::GetFlag(FLAGS_block_size);
   engine.kv_manager = absl::GetFlag(FLAGS_kv_manager);
   engine.scheduling_policy = absl::GetFlag(FLAGS_scheduling_policy);

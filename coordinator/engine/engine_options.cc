@@ -30,6 +30,8 @@ absl::Status ValidateEngineOptions(const EngineOptions& options) {
   QUIRE_RETURN_IF_ERROR(CheckRange("max_num_batched_tokens",
                                    options.max_num_batched_tokens, 1, kMany));
   QUIRE_RETURN_IF_ERROR(
+      CheckRange("token_multiple", options.token_multiple, 1, kMany));
+  QUIRE_RETURN_IF_ERROR(
       CheckRange("max_model_len", options.max_model_len, 2, kMany));
   QUIRE_RETURN_IF_ERROR(
       CheckRange("sliding_window", options.sliding_window, 0, kMany));

@@ -25,6 +25,8 @@ enum class OnGroupLostAction {
 struct EngineOptions {
   int32_t max_num_seqs = 256;
   int32_t max_num_batched_tokens = 2048;
+  // That steps with as many decodes are cut to: scheduler/round_tokens.h.
+  int32_t token_multiple = 1;
   int32_t max_model_len = 2048;  // tokens
   int32_t block_size = 16;       // tokens
   // Tokens that every layer's attention looks back on at most, the query's own

@@ -130,6 +130,7 @@ View EngineCore::MakeView(absl::Time now) {
   view.num_free_slots =
       static_cast<int32_t>(free_slots_.size()) - num_reserved_slots_;
   view.max_num_batched_tokens = options_.max_num_batched_tokens;
+  view.token_multiple = options_.token_multiple;
   const uint64_t step = last_step_.step_id.value() + 1;
   if (options_.forced_preemption_period > 0 &&
       step % options_.forced_preemption_period == 0 &&

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "coordinator/recording/recording_wire.h"
 
+#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -94,6 +95,7 @@ void EncodeOptions(const EngineOptions& options, v1::RecordedOptions* message) {
   message->set_enable_prefix_caching(options.enable_prefix_caching);
   message->set_sliding_window(options.sliding_window);
   message->set_sparse_pages(options.sparse_pages);
+  message->set_token_multiple(options.token_multiple);
   message->set_demote_prefixes(PrefixDemotionName(options.demote_prefixes));
   message->set_priority_ageing_us(
       absl::ToInt64Microseconds(options.priority_ageing));
@@ -122,6 +124,7 @@ EngineOptions DecodeOptions(const v1::RecordedOptions& message) {
   options.enable_prefix_caching = message.enable_prefix_caching();
   options.sliding_window = message.sliding_window();
   options.sparse_pages = message.sparse_pages();
+  options.token_multiple = std::max(1, message.token_multiple());
   options.demote_prefixes = ParsePrefixDemotion(message.demote_prefixes())
                                 .value_or(PrefixDemotion::kNever);
   options.priority_ageing = absl::Microseconds(message.priority_ageing_us());

@@ -5,6 +5,7 @@
 
 #include "coordinator/scheduler/block_arithmetic.h"
 #include "coordinator/scheduler/fair_pass.h"
+#include "coordinator/scheduler/round_tokens.h"
 
 namespace quire {
 namespace {
@@ -234,6 +235,7 @@ void PagedFcfs::Schedule(const View& view, Decision* decision) const {
                     .bypass_window = options_.bypass_window},
                    decision);
   }
+  RoundTokens(view, decision);
 }
 
 }  // namespace quire

@@ -12,6 +12,7 @@
 //     keep the watermark. A head that does not fit is passed by others that
 //     do, max_bypasses times; then the pool is kept for it. A head that was
 //     preempted is never passed.
+//  4. Prompts' parts are cut to a whole multiple of tokens: round_tokens.h.
 //
 // With several tenants the same, shared among them: fair_pass.h.
 //

@@ -107,6 +107,7 @@ struct View {
   int32_t watermark_blocks = 0;  // left free by an admission, if others run
   int32_t num_free_slots = 0;
   int32_t max_num_batched_tokens = 0;  // token budget of the step
+  int32_t token_multiple = 1;          // steps are cut to it: round_tokens.h
   // Preempt the last group that has gained a token since it was admitted, room
   // or not: a test of exactness under preemption.
   bool force_preemption = false;

@@ -55,6 +55,7 @@ TEST(RecordingWireTest, OptionsComeBackWhole) {
   options.watermark = 0.125;
   options.sliding_window = 48;
   options.sparse_pages = 8;
+  options.token_multiple = 64;
   options.priority_ageing = absl::Seconds(3);
   options.tenants.tenants["a"] = {.weight = 2, .max_blocks = 9};
   options.on_group_lost = OnGroupLostAction::kRequeue;
@@ -68,6 +69,7 @@ TEST(RecordingWireTest, OptionsComeBackWhole) {
   EXPECT_EQ(back.watermark, 0.125);
   EXPECT_EQ(back.sliding_window, 48);
   EXPECT_EQ(back.sparse_pages, 8);
+  EXPECT_EQ(back.token_multiple, 64);
   EXPECT_EQ(back.priority_ageing, absl::Seconds(3));
   EXPECT_EQ(back.tenants.Of("a").weight, 2);
   EXPECT_EQ(back.tenants.Of("a").max_blocks, 9);
