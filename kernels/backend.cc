@@ -19,6 +19,24 @@ class CallAgain final : public Recording {
 
 }  // namespace
 
+absl::Status Backend::GatedGemm(const GatedGemmParams& params) {
+  const int64_t n = params.weight->n();
+  const absl::Status multiplied = Gemm({.x = params.x,
+                                        .x_stride = params.weight->k(),
+                                        .weight = params.weight,
+                                        .bias = nullptr,
+                                        .y = params.products,
+                                        .y_stride = n,
+                                        .y_dtype = dtype(),
+                                        .m = params.m});
+  if (!multiplied.ok()) return multiplied;
+  return Activation({.kind = ActivationKind::kSiluMul,
+                     .x = params.products,
+                     .out = params.y,
+                     .width = static_cast<int32_t>(n / 2),
+                     .num_tokens = params.m});
+}
+
 absl::StatusOr<std::unique_ptr<Recording>> Backend::Record(
     std::function<absl::Status()> enqueue) {
   return std::make_unique<CallAgain>(std::move(enqueue));

@@ -107,6 +107,12 @@ class Backend {
   // converted to T. REQUIRES: equal cols. The sources may go away afterwards.
   virtual absl::StatusOr<std::unique_ptr<PackedWeight>> PackWeight(
       absl::Span<const HostMatrix> stacked) = 0;
+  // [gate; up] of an MLP with gates, for GatedGemm() alone: in whatever order
+  // of rows that multiplies fastest. REQUIRES: equal sizes.
+  virtual absl::StatusOr<std::unique_ptr<PackedWeight>> PackGated(
+      const HostMatrix& gate, const HostMatrix& up) {
+    return PackWeight({gate, up});
+  }
   // The weights [n, k] of `num_experts` experts, stacked one behind the other,
   // for ExpertGemm(): n() is an expert's. REQUIRES: the rows divide evenly.
   // Unimplemented where there are no mixtures of experts.
@@ -120,6 +126,10 @@ class Backend {
 
   // One method per operation; the parameter structs are the contracts.
   virtual absl::Status Gemm(const GemmParams& params) = 0;
+  // Whether Gemm() takes GemmParams::adds.
+  virtual bool adds_products() const { return false; }
+  // By default Gemm() and Activation().
+  virtual absl::Status GatedGemm(const GatedGemmParams& params);
   virtual absl::Status Embedding(const EmbeddingParams& params) = 0;
   virtual absl::Status AddRows(const AddRowsParams& params) = 0;
   virtual absl::Status GatherRows(const GatherRowsParams& params) = 0;

@@ -48,6 +48,18 @@ struct GemmParams {
   int64_t y_stride;  // elements from row to row
   DType y_dtype;     // the model dtype, or kF32
   int32_t m;
+  // y += x W^T + bias, which may be rounded to y's dtype before. REQUIRES:
+  // Backend::adds_products(); y_dtype is the model dtype.
+  bool adds = false;
+};
+
+// y = silu(x gate^T) * (x up^T), as an MLP with gates begins.
+struct GatedGemmParams {
+  const void* x;               // [m, k], rows one behind the other
+  const PackedWeight* weight;  // [n, k] of Backend::PackGated()
+  void* products;              // [m, n] model dtype: room, if it takes any
+  void* y;                     // [m, n / 2] model dtype
+  int32_t m;
 };
 
 }  // namespace quire

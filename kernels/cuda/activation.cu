@@ -3,6 +3,7 @@
 #include <type_traits>
 
 #include "kernels/cuda/activation.h"
+#include "kernels/cuda/gated_rows.h"
 #include "kernels/cuda/overlapped_launch.cuh"
 #include "kernels/cuda/vector.cuh"
 
@@ -33,7 +34,11 @@ __device__ __forceinline__ float Activate(float x) {
   }
 }
 
-template <ActivationKind kKind, typename T, int kCount>
+// Whether gates and what they let through are halves of a row, or take turns in
+// groups of kGatedRows.
+enum class GateOrder { kHalves, kTurns };
+
+template <ActivationKind kKind, GateOrder kOrder, typename T, int kCount>
 __global__ void __launch_bounds__(kThreads)
     ActivationKernel(const T* x, T* out, int32_t row_pieces, int64_t items) {
   LetNextKernelBegin();
@@ -43,10 +48,17 @@ __global__ void __launch_bounds__(kThreads)
     float v[kCount];
     if constexpr (kKind == ActivationKind::kSiluMul) {
       const int64_t row = i / row_pieces;
-      const T* gate = x + (i + row * row_pieces) * kCount;
+      const int64_t at = i * kCount;  // rows one behind the other
+      const T* const gate =
+          x + (kOrder == GateOrder::kHalves
+                   ? at + row * row_pieces * kCount
+                   : at / kGatedRows * (2 * kGatedRows) + at % kGatedRows);
       float up[kCount];
       cuda::Load(gate, v);
-      cuda::Load(gate + int64_t{row_pieces} * kCount, up);
+      cuda::Load(
+          gate + (kOrder == GateOrder::kHalves ? int64_t{row_pieces} * kCount
+                                               : kGatedRows),
+          up);
 #pragma unroll
       for (int j = 0; j < kCount; ++j) v[j] = Activate<kKind>(v[j]) * up[j];
     } else {
@@ -58,7 +70,8 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-template <ActivationKind kKind, typename T>
+template <ActivationKind kKind, typename T,
+          GateOrder kOrder = GateOrder::kHalves>
 cudaError_t Launch(const ActivationParams& params, cudaStream_t stream) {
   const auto launch = [&]<int kCount>(std::integral_constant<int, kCount>) {
     const int32_t pieces = params.width / kCount;
@@ -66,7 +79,7 @@ cudaError_t Launch(const ActivationParams& params, cudaStream_t stream) {
     if (items == 0) return cudaSuccess;
     const int64_t blocks = (items + kThreads - 1) / kThreads;
     const int64_t grid = blocks < (1 << 16) ? blocks : 1 << 16;
-    return LaunchOverlapped(ActivationKernel<kKind, T, kCount>,
+    return LaunchOverlapped(ActivationKernel<kKind, kOrder, T, kCount>,
                             dim3(static_cast<unsigned>(grid)), dim3(kThreads),
                             0, stream, static_cast<const T*>(params.x),
                             static_cast<T*>(params.out), pieces, items);
@@ -95,6 +108,15 @@ cudaError_t LaunchKind(const ActivationParams& params, cudaStream_t stream) {
 }
 
 }  // namespace
+
+cudaError_t LaunchSiluMulInTurnsCuda(const ActivationParams& params,
+                                     DType dtype, cudaStream_t stream) {
+  if (params.width % kGatedRows != 0) return cudaErrorInvalidValue;
+  constexpr ActivationKind kKind = ActivationKind::kSiluMul;
+  return dtype == DType::kF32
+             ? Launch<kKind, float, GateOrder::kTurns>(params, stream)
+             : Launch<kKind, Bf16, GateOrder::kTurns>(params, stream);
+}
 
 cudaError_t LaunchActivationCuda(const ActivationParams& params, DType dtype,
                                  cudaStream_t stream) {

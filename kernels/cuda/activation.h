@@ -8,6 +8,11 @@
 
 namespace quire {
 
+// kSiluMul of rows whose gates take turns: see kGatedRows. REQUIRES: `width` is
+// a multiple of it.
+cudaError_t LaunchSiluMulInTurnsCuda(const ActivationParams& params,
+                                     DType dtype, cudaStream_t stream);
+
 cudaError_t LaunchActivationCuda(const ActivationParams& params, DType dtype,
                                  cudaStream_t stream);
 

@@ -20,13 +20,14 @@
 #include "kernels/cuda/cuda_status.h"
 #include "kernels/cuda/cuda_virtual_memory.h"
 #include "kernels/cuda/elementwise.h"
+#include "kernels/cuda/gated_rows.h"
 #include "kernels/cuda/lt_gemm.h"
 #include "kernels/cuda/moe_gemm.h"
 #include "kernels/cuda/moe_route.h"
 #include "kernels/cuda/norm.h"
 #include "kernels/cuda/operation_timer.h"
 #include "kernels/cuda/rope_kv.h"
-#include "kernels/cuda/skinny_gemm.h"
+#include "kernels/cuda/stream_gemm.h"
 #include "kernels/cuda/swap_blocks.h"
 #include "kernels/cuda/weight_upload.h"
 
@@ -53,15 +54,21 @@ bool IsSameStep(const AttentionParams& a, const AttentionParams& b) {
          x.block_padding == y.block_padding;
 }
 
-// Dense rows, as they multiply best.
+// Dense rows, as they multiply best; gates in turns with what they let through,
+// if their numbers allow.
 class CudaWeight final : public PackedWeight {
  public:
-  CudaWeight(int64_t n, int64_t k, std::unique_ptr<DeviceBuffer> rows)
-      : PackedWeight(n, k, rows->bytes()), rows_(std::move(rows)) {}
+  CudaWeight(int64_t n, int64_t k, bool is_in_turns,
+             std::unique_ptr<DeviceBuffer> rows)
+      : PackedWeight(n, k, rows->bytes()),
+        is_in_turns_(is_in_turns),
+        rows_(std::move(rows)) {}
   const void* data() const { return rows_->data(); }
+  bool is_in_turns() const { return is_in_turns_; }
 
  private:
-  std::unique_ptr<DeviceBuffer> rows_;
+  const bool is_in_turns_;
+  const std::unique_ptr<DeviceBuffer> rows_;
 };
 
 class CudaBackend final : public Backend {
@@ -99,7 +106,12 @@ class CudaBackend final : public Backend {
   absl::StatusOr<std::unique_ptr<DeviceBuffer>> Upload(
       absl::Span<const HostMatrix> stacked) override;
 
+  absl::StatusOr<std::unique_ptr<PackedWeight>> PackGated(
+      const HostMatrix& gate, const HostMatrix& up) override;
+
   absl::Status Gemm(const GemmParams& params) override;
+  bool adds_products() const override { return true; }
+  absl::Status GatedGemm(const GatedGemmParams& params) override;
   absl::Status Embedding(const EmbeddingParams& params) override {
     return Launch("embedding", LaunchEmbeddingCuda, params, options_.dtype);
   }
@@ -180,6 +192,11 @@ class CudaBackend final : public Backend {
 
   absl::StatusOr<std::unique_ptr<DeviceBuffer>> UploadRows(
       absl::Span<const HostMatrix> stacked);
+  PlainGemmParams ProductOf(const CudaWeight& weight, const void* x, void* y,
+                            int32_t m) const;
+  // By the kernel that suits it. REQUIRES: not gated, or CanStream().
+  absl::Status Multiply(const PlainGemmParams& product);
+  bool CanStream(const PlainGemmParams& product) const;
   absl::Status Swap(const BlockCopyParams& params, cudaMemcpyKind direction,
                     const char* operation);
   // Lets what follows on the stream wait for swaps that are on their way.
@@ -193,7 +210,7 @@ class CudaBackend final : public Backend {
   bool is_swapping_ = false;
   int num_sms_ = 0;
   std::unique_ptr<LtGemm> gemm_;
-  std::unique_ptr<SkinnyGemm> skinny_;  // null: every product is the library's
+  std::unique_ptr<StreamGemm> stream_gemm_;  // null: all are the library's
   std::unique_ptr<CudaSampler> sampler_;
   std::unique_ptr<WeightUpload> upload_;
   std::unique_ptr<OperationTimer> timer_;
@@ -217,7 +234,7 @@ CudaBackend::~CudaBackend() {
   upload_.reset();
   sampler_.reset();
   gemm_.reset();
-  skinny_.reset();
+  stream_gemm_.reset();
   attention_workspace_.reset();
   choice_workspace_.reset();
   outgrown_.clear();
@@ -272,8 +289,8 @@ absl::Status CudaBackend::Init() {
   gemm.is_tuned = options_.is_tuned;
   gemm.cache_path = options_.gemm_cache_path;
   QUIRE_ASSIGN_OR_RETURN(gemm_, LtGemm::Create(gemm, stream_));
-  if (options_.has_skinny_gemm && !options_.is_deterministic) {
-    QUIRE_ASSIGN_OR_RETURN(skinny_, SkinnyGemm::Create(stream_));
+  if (options_.has_stream_gemm && !options_.is_deterministic) {
+    QUIRE_ASSIGN_OR_RETURN(stream_gemm_, StreamGemm::Create(stream_));
   }
   sampler_ = std::make_unique<CudaSampler>(stream_);
   const int threads = static_cast<int>(std::thread::hardware_concurrency());
@@ -367,7 +384,35 @@ absl::StatusOr<std::unique_ptr<PackedWeight>> CudaBackend::PackWeight(
   QUIRE_ASSIGN_OR_RETURN(auto rows, UploadRows(stacked));
   int64_t n = 0;
   for (const HostMatrix& matrix : stacked) n += matrix.rows;
-  return std::make_unique<CudaWeight>(n, stacked.front().cols, std::move(rows));
+  return std::make_unique<CudaWeight>(n, stacked.front().cols,
+                                      /*is_in_turns=*/false, std::move(rows));
+}
+
+absl::StatusOr<std::unique_ptr<PackedWeight>> CudaBackend::PackGated(
+    const HostMatrix& gate, const HostMatrix& up) {
+  CHECK_EQ(gate.rows, up.rows);
+  QUIRE_ASSIGN_OR_RETURN(auto rows, UploadRows({gate, up}));
+  const int64_t n = 2 * gate.rows;
+  const bool is_in_turns = gate.rows % kGatedRows == 0;
+  if (is_in_turns) {
+    const int64_t half = rows->bytes() / 2;
+    const int64_t turn = kGatedRows * gate.cols * SizeOf(options_.dtype);
+    QUIRE_ASSIGN_OR_RETURN(auto turns, AllocateCuda(rows->bytes()));
+    for (int i : {0, 1}) {
+      QUIRE_RETURN_IF_ERROR(Keep(
+          CudaStatus(cudaMemcpy2DAsync(turns->as<char>() + i * turn, 2 * turn,
+                                       rows->as<char>() + i * half, turn, turn,
+                                       gate.rows / kGatedRows,
+                                       cudaMemcpyDeviceToDevice, stream_),
+                     "dealing out gates")));
+    }
+    // The halves are freed on return.
+    QUIRE_RETURN_IF_ERROR(
+        Keep(CudaStatus(cudaStreamSynchronize(stream_), "dealing out gates")));
+    rows = std::move(turns);
+  }
+  return std::make_unique<CudaWeight>(n, gate.cols, is_in_turns,
+                                      std::move(rows));
 }
 
 absl::StatusOr<std::unique_ptr<PackedWeight>> CudaBackend::PackExperts(
@@ -377,7 +422,7 @@ absl::StatusOr<std::unique_ptr<PackedWeight>> CudaBackend::PackExperts(
   for (const HostMatrix& matrix : stacked) n += matrix.rows;
   CHECK_EQ(n % num_experts, 0);
   return std::make_unique<CudaWeight>(n / num_experts, stacked.front().cols,
-                                      std::move(rows));
+                                      /*is_in_turns=*/false, std::move(rows));
 }
 
 absl::StatusOr<std::unique_ptr<DeviceBuffer>> CudaBackend::Upload(
@@ -385,28 +430,31 @@ absl::StatusOr<std::unique_ptr<DeviceBuffer>> CudaBackend::Upload(
   return UploadRows(stacked);
 }
 
-absl::Status CudaBackend::Gemm(const GemmParams& params) {
-  if (params.m <= 0) return absl::OkStatus();
-  QUIRE_RETURN_IF_ERROR(Begin());
-  const auto& weight = static_cast<const CudaWeight&>(*params.weight);
-  const PlainGemmParams product = {.x = params.x,
-                                   .x_stride = params.x_stride,
-                                   .w = weight.data(),
-                                   .bias = params.bias,
-                                   .y = params.y,
-                                   .y_stride = params.y_stride,
-                                   .m = params.m,
-                                   .n = weight.n(),
-                                   .k = weight.k(),
-                                   .dtype = options_.dtype,
-                                   .y_dtype = params.y_dtype};
+PlainGemmParams CudaBackend::ProductOf(const CudaWeight& weight, const void* x,
+                                       void* y, int32_t m) const {
+  return {.x = x,
+          .x_stride = weight.k(),
+          .w = weight.data(),
+          .bias = nullptr,
+          .y = y,
+          .y_stride = weight.n(),
+          .m = m,
+          .n = weight.n(),
+          .k = weight.k(),
+          .dtype = options_.dtype,
+          .y_dtype = options_.dtype};
+}
+
+bool CudaBackend::CanStream(const PlainGemmParams& product) const {
+  return stream_gemm_ != nullptr && StreamGemm::CanRun(product);
+}
+
+absl::Status CudaBackend::Multiply(const PlainGemmParams& product) {
   const std::string operation =
       timer_ == nullptr ? std::string()
                         : absl::StrCat("product ", product.n, "x", product.k);
   return Timed(operation, [&] {
-    if (skinny_ != nullptr && SkinnyGemm::CanRun(product)) {
-      return skinny_->Run(product);
-    }
+    if (CanStream(product)) return stream_gemm_->Run(product);
     return LtGemm::CanRun(product)
                ? gemm_->Run(product)
                : CudaStatus(LaunchPlainGemmCuda(product, stream_), "product");
@@ -432,6 +480,39 @@ absl::Status CudaBackend::ExpertGemm(const ExpertGemmParams& params) {
   return Timed(operation, [&] {
     return CudaStatus(LaunchMoeGemmCuda(product, stream_), "experts");
   });
+}
+
+absl::Status CudaBackend::Gemm(const GemmParams& params) {
+  if (params.m <= 0) return absl::OkStatus();
+  QUIRE_RETURN_IF_ERROR(Begin());
+  PlainGemmParams product =
+      ProductOf(static_cast<const CudaWeight&>(*params.weight), params.x,
+                params.y, params.m);
+  product.x_stride = params.x_stride;
+  product.bias = params.bias;
+  product.y_stride = params.y_stride;
+  product.y_dtype = params.y_dtype;
+  product.adds = params.adds;
+  return Multiply(product);
+}
+
+absl::Status CudaBackend::GatedGemm(const GatedGemmParams& params) {
+  const auto& weight = static_cast<const CudaWeight&>(*params.weight);
+  if (!weight.is_in_turns()) return Backend::GatedGemm(params);
+  if (params.m <= 0) return absl::OkStatus();
+  QUIRE_RETURN_IF_ERROR(Begin());
+  PlainGemmParams product = ProductOf(weight, params.x, params.y, params.m);
+  product.y_stride = weight.n() / 2;
+  product.is_gated = true;
+  if (CanStream(product)) return Multiply(product);
+  QUIRE_RETURN_IF_ERROR(
+      Multiply(ProductOf(weight, params.x, params.products, params.m)));
+  const ActivationParams gates = {.kind = ActivationKind::kSiluMul,
+                                  .x = params.products,
+                                  .out = params.y,
+                                  .width = static_cast<int32_t>(weight.n() / 2),
+                                  .num_tokens = params.m};
+  return Launch("activation", LaunchSiluMulInTurnsCuda, gates, options_.dtype);
 }
 
 absl::Status CudaBackend::RopeWriteKv(const RopeWriteKvParams& params) {

@@ -27,7 +27,7 @@ struct CudaBackendOptions {
   std::string gemm_cache_path = "";
   // Of products of few rows by a kernel of our own, where the device has one
   // and rows may depend on their number.
-  bool has_skinny_gemm = true;
+  bool has_stream_gemm = true;
   // For TakeOperationTimes(): slows every step down.
   bool times_operations = false;
 };

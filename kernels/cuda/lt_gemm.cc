@@ -41,6 +41,11 @@ bool IsAligned(const void* pointer) {
   return reinterpret_cast<uintptr_t>(pointer) % 16 == 0;
 }
 
+// What a product has beside its operands: part of its key.
+int ExtrasOf(const PlainGemmParams& params) {
+  return (params.bias != nullptr ? 1 : 0) + (params.adds ? 2 : 0);
+}
+
 bool IsCapturing(cudaStream_t stream) {
   cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
   return cudaStreamIsCapturing(stream, &status) == cudaSuccess &&
@@ -69,12 +74,12 @@ struct LtGemm::Product {
 int64_t GemmBucketOf(int64_t m) {
   int64_t power = 1;
   while (power < m) power *= 2;
-  // From 32 on, also the middle between two powers; from 256 on, quarters: the
-  // library's tiles are of 128 rows and more, and what fits 1,024 rows best is
-  // far from the best for 800.
+  // From 32 on, also the middle between two powers; from 256 on, quarters, of
+  // 128 rows at most up to 2,048: the library's tiles are of 128 rows and more,
+  // and what fits 1,024 rows best is far from the best for 800.
   const int64_t half = power / 2;
   if (power <= 32) return power;
-  const int64_t step = power > 256 ? half / 4 : half / 2;
+  const int64_t step = power == 2048 ? 128 : power > 256 ? half / 4 : half / 2;
   return half + (m - half + step - 1) / step * step;
 }
 
@@ -110,7 +115,7 @@ absl::Status LtGemm::Init() {
   return ReadCache();
 }
 
-// A line: signature n k bucket dtype y_dtype bias, and the algorithm's words.
+// A line: signature and key, and the algorithm's words.
 absl::Status LtGemm::ReadCache() {
   if (options_.cache_path.empty()) return absl::OkStatus();
   std::ifstream file(options_.cache_path);
@@ -119,9 +124,9 @@ absl::Status LtGemm::ReadCache() {
     std::istringstream fields(line);
     std::string signature;
     int64_t n, k, bucket;
-    int dtype, y_dtype, bias;
+    int dtype, y_dtype, extras;
     if (!(fields >> signature >> n >> k >> bucket >> dtype >> y_dtype >>
-          bias) ||
+          extras) ||
         signature != signature_) {
       continue;
     }
@@ -131,7 +136,7 @@ absl::Status LtGemm::ReadCache() {
       is_whole = is_whole && (fields >> std::hex >> word);
     }
     if (!is_whole) continue;  // the last line of a process that was killed
-    chosen_[Key(n, k, bucket, dtype, y_dtype, bias != 0)] = algorithm;
+    chosen_[Key(n, k, bucket, dtype, y_dtype, extras)] = algorithm;
   }
   return absl::OkStatus();
 }
@@ -139,10 +144,10 @@ absl::Status LtGemm::ReadCache() {
 void LtGemm::AppendToCache(const Key& key,
                            const cublasLtMatmulAlgo_t& algorithm) {
   if (options_.cache_path.empty()) return;
-  const auto& [n, k, bucket, dtype, y_dtype, bias] = key;
+  const auto& [n, k, bucket, dtype, y_dtype, extras] = key;
   std::ostringstream line;
   line << signature_ << ' ' << n << ' ' << k << ' ' << bucket << ' ' << dtype
-       << ' ' << y_dtype << ' ' << bias << std::hex;
+       << ' ' << y_dtype << ' ' << extras << std::hex;
   for (uint64_t word : algorithm.data) line << ' ' << word;
   line << '\n';
   std::ofstream file(options_.cache_path, std::ios::app);
@@ -157,10 +162,10 @@ void LtGemm::AppendToCache(const Key& key,
 bool LtGemm::CanRun(const PlainGemmParams& params) {
   const int64_t lanes = 16 / SizeOf(params.dtype);
   const int64_t y_lanes = 16 / SizeOf(params.y_dtype);
-  return params.k % lanes == 0 && params.x_stride % lanes == 0 &&
-         params.n % y_lanes == 0 && params.y_stride % y_lanes == 0 &&
-         IsAligned(params.x) && IsAligned(params.w) && IsAligned(params.y) &&
-         IsAligned(params.bias);
+  return !params.is_gated && params.k % lanes == 0 &&
+         params.x_stride % lanes == 0 && params.n % y_lanes == 0 &&
+         params.y_stride % y_lanes == 0 && IsAligned(params.x) &&
+         IsAligned(params.w) && IsAligned(params.y) && IsAligned(params.bias);
 }
 
 absl::StatusOr<std::unique_ptr<LtGemm::Product>> LtGemm::Prepare(
@@ -296,10 +301,10 @@ absl::Status LtGemm::Enqueue(const PlainGemmParams& params,
                                     &params.bias, sizeof(params.bias)),
         "bias"));
   }
-  const float one = 1.0f, zero = 0.0f;
+  const float one = 1.0f, beta = params.adds ? 1.0f : 0.0f;
   QUIRE_RETURN_IF_ERROR(
       lt_->Check(lt_->Matmul(handle_, product.operation, &one, params.w,
-                             product.w, params.x, product.x, &zero, params.y,
+                             product.w, params.x, product.x, &beta, params.y,
                              product.y, params.y, product.y, &algorithm,
                              workspace_->data(), kWorkspaceBytes, stream_),
                  "cublasLtMatmul"));
@@ -321,6 +326,14 @@ absl::StatusOr<cublasLtMatmulAlgo_t> LtGemm::Time(
   QUIRE_RETURN_IF_CUDA_ERROR(cudaEventCreate(&end), "event");
   // Without it timings are of weights in the cache: wrong, but not fatal.
   const auto flush = AllocateCuda(kFlushBytes);
+  // What is added to must be added to once.
+  PlainGemmParams trial = params;
+  std::unique_ptr<DeviceBuffer> elsewhere;
+  if (params.adds) {
+    QUIRE_ASSIGN_OR_RETURN(elsewhere, AllocateCuda(params.m * params.y_stride *
+                                                   SizeOf(params.y_dtype)));
+    trial.y = elsewhere->data();
+  }
   float best_ms = 0;
   size_t best = guesses.size();
   for (size_t i = 0; i < guesses.size(); ++i) {
@@ -331,7 +344,7 @@ absl::StatusOr<cublasLtMatmulAlgo_t> LtGemm::Time(
                        workspace_->as<uint32_t>(), stream_);
       }
       cudaEventRecord(begin, stream_);
-      if (!Enqueue(params, product, guesses[i]).ok()) break;
+      if (!Enqueue(trial, product, guesses[i]).ok()) break;
       cudaEventRecord(end, stream_);
       QUIRE_RETURN_IF_CUDA_ERROR(cudaEventSynchronize(end), "timing");
       float ms = 0;
@@ -360,7 +373,7 @@ absl::StatusOr<cublasLtMatmulAlgo_t> LtGemm::Choose(
     const PlainGemmParams& params, const Product& product) {
   const int64_t bucket = options_.is_deterministic ? 0 : GemmBucketOf(params.m);
   const Key key(params.n, params.k, bucket, static_cast<int>(params.dtype),
-                static_cast<int>(params.y_dtype), params.bias != nullptr);
+                static_cast<int>(params.y_dtype), ExtrasOf(params));
   const auto it = chosen_.find(key);
   if (it != chosen_.end() && Fits(product, it->second)) return it->second;
   if (options_.is_deterministic) {
@@ -381,10 +394,10 @@ absl::StatusOr<cublasLtMatmulAlgo_t> LtGemm::Choose(
 }
 
 absl::Status LtGemm::Run(const PlainGemmParams& params) {
-  std::unique_ptr<Product>& product = products_[Exact(
-      params.m, params.n, params.k, params.x_stride, params.y_stride,
-      static_cast<int>(params.dtype), static_cast<int>(params.y_dtype),
-      params.bias != nullptr)];
+  std::unique_ptr<Product>& product =
+      products_[Exact(params.m, params.n, params.k, params.x_stride,
+                      params.y_stride, static_cast<int>(params.dtype),
+                      static_cast<int>(params.y_dtype), ExtrasOf(params))];
   if (product == nullptr) {
     QUIRE_ASSIGN_OR_RETURN(product, Prepare(params));
   }

@@ -49,7 +49,8 @@ class LtGemm {
   LtGemm(const LtGemm&) = delete;
   LtGemm& operator=(const LtGemm&) = delete;
 
-  // Whether sizes, strides and addresses are multiples of 16 bytes.
+  // Whether sizes, strides and addresses are multiples of 16 bytes, and nothing
+  // is gated.
   static bool CanRun(const PlainGemmParams& params);
 
   // Enqueues. REQUIRES: CanRun(params). bfloat16 products add in float;
@@ -65,8 +66,9 @@ class LtGemm {
     cublasLtMatmulAlgo_t algorithm;
     bool is_known = false;
   };
-  // n, k, bucket of m (0: any), dtype, y_dtype, with bias.
-  using Key = std::tuple<int64_t, int64_t, int64_t, int, int, bool>;
+  // n, k, bucket of m (0: any), dtype, y_dtype, 1 with bias and 2 more if the
+  // product is added.
+  using Key = std::tuple<int64_t, int64_t, int64_t, int, int, int>;
 
   LtGemm(const LtGemmOptions& options, const CublasLt* lt, cudaStream_t stream);
 
@@ -100,7 +102,7 @@ class LtGemm {
   std::map<Key, cublasLtMatmulAlgo_t> chosen_;
   // By exact sizes and strides.
   using Exact =
-      std::tuple<int64_t, int64_t, int64_t, int64_t, int64_t, int, int, bool>;
+      std::tuple<int64_t, int64_t, int64_t, int64_t, int64_t, int, int, int>;
   std::map<Exact, std::unique_ptr<Product>> products_;
   int64_t num_tuned_ = 0;
 };

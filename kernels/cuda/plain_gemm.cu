@@ -71,7 +71,9 @@ __global__ void __launch_bounds__(kThreads)
       if (p.bias != nullptr) {
         value += cuda::ToFloat(static_cast<const T*>(p.bias)[n]);
       }
-      static_cast<Y*>(p.y)[m * p.y_stride + n] = cuda::FromFloat<Y>(value);
+      Y* const y = static_cast<Y*>(p.y) + m * p.y_stride + n;
+      if (p.adds) value += cuda::ToFloat(*y);
+      *y = cuda::FromFloat<Y>(value);
     }
   }
 }
@@ -81,6 +83,7 @@ __global__ void __launch_bounds__(kThreads)
 cudaError_t LaunchPlainGemmCuda(const PlainGemmParams& params,
                                 cudaStream_t stream) {
   if (params.m <= 0 || params.n <= 0) return cudaSuccess;
+  if (params.is_gated) return cudaErrorInvalidValue;
   const int64_t rows = (params.m + kTile - 1) / kTile;
   const int64_t columns = (params.n + kTile - 1) / kTile;
   if (rows > 65535) return cudaErrorInvalidConfiguration;

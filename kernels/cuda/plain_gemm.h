@@ -9,9 +9,7 @@
 
 namespace quire {
 
-// y = x W^T + bias in fused multiply-adds of floats, for sizes and addresses
-// that the library's products do not take. Any strides, no alignment beyond an
-// element's. A row's result depends on that row alone.
+// y = x W^T + bias.
 struct PlainGemmParams {
   const void* x;     // [m, k]
   int64_t x_stride;  // elements from row to row
@@ -22,8 +20,17 @@ struct PlainGemmParams {
   int64_t m, n, k;
   DType dtype;  // of x, w and bias
   DType y_dtype;
+  // y += x W^T + bias. The library may round that to y's dtype before; our own
+  // products round once. REQUIRES: y_dtype is dtype.
+  bool adds = false;
+  // y [m, n / 2] = silu(g) * u, whose rows of w take turns: see kGatedRows.
+  // REQUIRES: no bias, not `adds`, y_dtype is dtype.
+  bool is_gated = false;
 };
 
+// In fused multiply-adds of floats, for sizes and addresses that no other
+// product takes. Any strides, no alignment beyond an element's. A row's result
+// depends on that row alone. REQUIRES: not gated.
 cudaError_t LaunchPlainGemmCuda(const PlainGemmParams& params,
                                 cudaStream_t stream);
 

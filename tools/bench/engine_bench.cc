@@ -33,7 +33,7 @@ ABSL_FLAG(std::string, device, "cuda", "cuda or cpu");
 ABSL_FLAG(std::string, gemm_cache, "", "see quire_worker");
 ABSL_FLAG(bool, deterministic, false, "see quire_worker");
 ABSL_FLAG(bool, enforce_eager, false, "see quire_worker");
-ABSL_FLAG(bool, skinny_gemm, true, "products of few rows by our own kernel");
+ABSL_FLAG(bool, stream_gemm, true, "products of few rows by our own kernel");
 ABSL_FLAG(bool, parts, false, "time each operation; steps are eager and slow");
 ABSL_FLAG(std::vector<std::string>, decodes,
           std::vector<std::string>({"1x512", "32x512", "128x512", "256x512",
@@ -112,7 +112,7 @@ class Worker {
     device.gemm_cache = absl::GetFlag(FLAGS_gemm_cache);
     device.deterministic = absl::GetFlag(FLAGS_deterministic);
     device.enforce_eager = absl::GetFlag(FLAGS_enforce_eager);
-    device.skinny_gemm = absl::GetFlag(FLAGS_skinny_gemm);
+    device.stream_gemm = absl::GetFlag(FLAGS_stream_gemm);
     device.times_operations = absl::GetFlag(FLAGS_parts);
     LoadSpec spec;
     spec.model_path = absl::GetFlag(FLAGS_model);

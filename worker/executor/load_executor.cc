@@ -125,7 +125,7 @@ absl::StatusOr<std::unique_ptr<Backend>> CreateBackend(
          .device = gpu,
          .is_deterministic = device.deterministic,
          .gemm_cache_path = device.gemm_cache,
-         .has_skinny_gemm = device.skinny_gemm,
+         .has_stream_gemm = device.stream_gemm,
          .times_operations = device.times_operations});
   }
   CpuBackendOptions options;

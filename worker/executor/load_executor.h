@@ -32,7 +32,7 @@ struct DeviceOptions {
   std::string gemm_cache = "";
   // On CUDA: every step is launched kernel by kernel, none is recorded.
   bool enforce_eager = false;
-  bool skinny_gemm = true;        // on CUDA; see CudaBackendOptions
+  bool stream_gemm = true;        // on CUDA; see CudaBackendOptions
   bool times_operations = false;  // on CUDA; see Backend::TakeOperationTimes
   std::string collective = "auto";
   std::string host = "127.0.0.1";  // where the peers reach this process

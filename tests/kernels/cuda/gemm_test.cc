@@ -103,6 +103,88 @@ TEST_P(CudaGemmTest, AgreesWithTheReferenceOnEveryPath) {
   }
 }
 
+// Twice, as the first product of a shape is timed, and timing must not add.
+TEST_P(CudaGemmTest, AddsToWhatWasThere) {
+  ASSERT_TRUE(backend_->adds_products());
+  const int64_t kSizes[][3] = {
+      {3, 64, 64}, {70, 136, 200}, {200, 128, 512}, {5, 31, 63}};
+  for (const auto& [m, n, k] : kSizes) {
+    for (int turn = 0; turn < 2; ++turn) {
+      SCOPED_TRACE(testing::Message() << "m " << m << " n " << n);
+      const Tensor x = Tensor::Random(dtype_, m * k, 1);
+      const Tensor w = Tensor::Random(dtype_, n * k, 2);
+      const Tensor bias = Tensor::Random(dtype_, n, 3);
+      const Tensor before = Tensor::Random(dtype_, m * n, 4);
+      const auto weight = Pack(backend_.get(), w, n, k);
+      Tensor y = before;
+      const absl::Status status = backend_->Gemm({.x = x.data(),
+                                                  .x_stride = k,
+                                                  .weight = weight.get(),
+                                                  .bias = bias.data(),
+                                                  .y = y.data(),
+                                                  .y_stride = n,
+                                                  .y_dtype = dtype_,
+                                                  .m = static_cast<int32_t>(m),
+                                                  .adds = true});
+      ASSERT_TRUE(status.ok()) << status;
+      const auto want =
+          reference::Gemm(x.Doubles(), w.Doubles(), bias.Doubles(), m, n, k);
+      for (int64_t i = 0; i < m * n; ++i) {
+        const double sum = want.y[i] + before[i];
+        // The library may round what it adds, and once more with its bias.
+        const double rounding = 2 * UnitRoundoff(dtype_) *
+                                (std::abs(want.y[i]) + std::abs(bias[i % n]));
+        ASSERT_NEAR(
+            y[i], sum,
+            Tolerance(sum, want.magnitude[i] + std::abs(before[i]), k, dtype_) +
+                rounding)
+            << "row " << i / n << " column " << i % n;
+      }
+    }
+  }
+}
+
+// By our own kernel, by the library with an activation behind it, and with
+// numbers of rows that take no turns.
+TEST_P(CudaGemmTest, GatesAgreeWithTheReference) {
+  const int64_t kSizes[][3] = {
+      {1, 64, 64}, {33, 136, 200}, {150, 128, 512}, {5, 31, 64}};
+  for (const auto& [m, width, k] : kSizes) {
+    SCOPED_TRACE(testing::Message() << "m " << m << " width " << width);
+    const Tensor x = Tensor::Random(dtype_, m * k, 1);
+    const Tensor gate = Tensor::Random(dtype_, width * k, 2, 0.1f);
+    const Tensor up = Tensor::Random(dtype_, width * k, 3, 0.1f);
+    auto weight = backend_->PackGated({gate.data(), dtype_, width, k, k},
+                                      {up.data(), dtype_, width, k, k});
+    ASSERT_TRUE(weight.ok()) << weight.status();
+    ASSERT_EQ((*weight)->n(), 2 * width);
+    Tensor products(dtype_, m * 2 * width), y(dtype_, m * width);
+    const absl::Status status =
+        backend_->GatedGemm({.x = x.data(),
+                             .weight = weight->get(),
+                             .products = products.data(),
+                             .y = y.data(),
+                             .m = static_cast<int32_t>(m)});
+    ASSERT_TRUE(status.ok()) << status;
+    const auto g =
+        reference::Gemm(x.Doubles(), gate.Doubles(), {}, m, width, k);
+    const auto u = reference::Gemm(x.Doubles(), up.Doubles(), {}, m, width, k);
+    for (int64_t i = 0; i < m * width; ++i) {
+      const double silu = g.y[i] / (1 + std::exp(-g.y[i]));
+      // |silu'| < 1.1, and both products may be rounded before.
+      const double g_error = Tolerance(g.y[i], g.magnitude[i], k, dtype_);
+      const double u_error = Tolerance(u.y[i], u.magnitude[i], k, dtype_);
+      const double want = silu * u.y[i];
+      const double tolerance = 1.1 * g_error * (std::abs(u.y[i]) + u_error) +
+                               std::abs(silu) * u_error +
+                               2 * UnitRoundoff(dtype_) * std::abs(want) +
+                               4e-6 * std::abs(want) + 1e-37;
+      ASSERT_NEAR(y[i], want, tolerance)
+          << "row " << i / width << " column " << i % width;
+    }
+  }
+}
+
 TEST_P(CudaGemmTest, KeepsToItsStrides) {
   const int64_t m = 7, n = 40, k = 48, x_stride = 64, y_stride = 56;
   const Tensor x = Tensor::Random(dtype_, m * x_stride, 3);
@@ -224,7 +306,7 @@ TEST(CudaGemmCacheTest, AnotherProcessTakesOverWhatWasTimed) {
   const auto run = [&] {
     const auto backend = Make({.dtype = DType::kBf16,
                                .gemm_cache_path = path,
-                               .has_skinny_gemm = false});
+                               .has_stream_gemm = false});
     const auto weight = Pack(backend.get(), w, n, k);
     return Multiply(backend.get(), x, 0, 4, *weight, nullptr, DType::kF32);
   };

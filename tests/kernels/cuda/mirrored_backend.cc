@@ -105,12 +105,18 @@ class MirroredBackend final : public Backend {
       absl::Span<const HostMatrix> stacked, int32_t num_experts) override {
     return device_->PackExperts(stacked, num_experts);
   }
+  absl::StatusOr<std::unique_ptr<PackedWeight>> PackGated(
+      const HostMatrix& gate, const HostMatrix& up) override {
+    return device_->PackGated(gate, up);
+  }
   absl::StatusOr<std::unique_ptr<DeviceBuffer>> Upload(
       absl::Span<const HostMatrix> stacked) override {
     return device_->Upload(stacked);
   }
 
   absl::Status Gemm(const GemmParams& params) override;
+  bool adds_products() const override { return device_->adds_products(); }
+  absl::Status GatedGemm(const GatedGemmParams& params) override;
   absl::Status Embedding(const EmbeddingParams& params) override;
   absl::Status AddRows(const AddRowsParams& params) override;
   absl::Status GatherRows(const GatherRowsParams& params) override;
@@ -159,6 +165,17 @@ absl::Status MirroredBackend::Gemm(const GemmParams& params) {
   p.y = mirror.Out(params.y, ((params.m - 1) * params.y_stride + n) *
                                  SizeOf(params.y_dtype));
   return mirror.Finish(device_->Gemm(p));
+}
+
+absl::Status MirroredBackend::GatedGemm(const GatedGemmParams& params) {
+  if (params.m <= 0) return device_->GatedGemm(params);
+  Mirror mirror(device_.get());
+  GatedGemmParams p = params;
+  const int64_t n = params.weight->n(), k = params.weight->k();
+  p.x = mirror.In(params.x, params.m * k * size());
+  p.products = mirror.Out(params.products, params.m * n * size());
+  p.y = mirror.Out(params.y, params.m * n / 2 * size());
+  return mirror.Finish(device_->GatedGemm(p));
 }
 
 absl::Status MirroredBackend::Embedding(const EmbeddingParams& params) {

@@ -24,11 +24,9 @@
 #include "kernels/cuda/cuda_memory.h"
 #include "kernels/cuda/cuda_sampler.h"
 #include "kernels/cuda/elementwise.h"
-#include "kernels/cuda/lt_gemm.h"
 #include "kernels/cuda/norm.h"
 #include "kernels/cuda/rope_kv.h"
 #include "kernels/cuda/sample.h"
-#include "kernels/cuda/skinny_gemm.h"
 #include "kernels/cuda/swap_blocks.h"
 
 namespace quire {
@@ -329,84 +327,15 @@ void BenchSampler() {
   }
 }
 
-void BenchGemm() {
-  const struct {
-    const char* name;
-    int64_t n, k;
-  } shapes[] = {{"QKV", 6144, 4096},
-                {"O", 4096, 4096},
-                {"gate-up", 28672, 4096},
-                {"down", 4096, 14336},
-                {"head", 128256, 4096}};
-  const auto make = [](bool is_tuned, bool is_deterministic) {
-    auto gemm = LtGemm::Create(
-        {.is_deterministic = is_deterministic, .is_tuned = is_tuned}, stream);
-    CHECK(gemm.ok()) << gemm.status();
-    return *std::move(gemm);
-  };
-  const auto tuned = make(true, false), first = make(false, false),
-             fixed = make(false, true);
-  const auto skinny = *SkinnyGemm::Create(stream);
-  std::printf("%-10s %6s %10s %10s %10s %10s %8s %8s %9s\n", "product", "rows",
-              "tuned us", "guess us", "determ us", "skinny us", "gain", "TB/s",
-              "TFLOP/s");
-  for (const auto& shape : shapes) {
-    const int64_t bytes = shape.n * shape.k * 2;
-    const int turns = bytes > (200 << 20) ? 2 : Turns(bytes) + 1;
-    std::vector<std::unique_ptr<DeviceBuffer>> weights;
-    for (int i = 0; i < turns; ++i) {
-      weights.push_back(Random(shape.n * shape.k, DType::kBf16));
-    }
-    const std::vector<int> all = {1, 8, 16, 32, 64, 128, 256, 512, 2048};
-    const std::vector<int> some = {1, 32, 64, 256, 2048};
-    for (int m : is_quick ? some : all) {
-      if (shape.n > 100000 && m > 256) continue;
-      const auto x = Random(m * shape.k, DType::kBf16);
-      const auto y = Device(m * shape.n * 4);
-      const auto time = [&](auto* gemm) {
-        return TimeGraph(turns * (m < 512 ? 2 : 1), [&](int i) {
-          const absl::Status status =
-              gemm->Run({.x = x->data(),
-                         .x_stride = shape.k,
-                         .w = weights[i % turns]->data(),
-                         .bias = nullptr,
-                         .y = y->data(),
-                         .y_stride = shape.n,
-                         .m = m,
-                         .n = shape.n,
-                         .k = shape.k,
-                         .dtype = DType::kBf16,
-                         .y_dtype = DType::kBf16});
-          CHECK(status.ok()) << status;
-        });
-      };
-      const double best = time(tuned.get()), guess = time(first.get()),
-                   same = time(fixed.get());
-      const double few =
-          skinny != nullptr && m <= kMaxSkinnyRows ? time(skinny.get()) : 0;
-      const double ours = few > 0 ? std::min(few, best) : best;
-      std::printf("%-10s %6d %10.2f %10.2f %10.2f %10.2f %8.3f %8.2f %9.0f\n",
-                  shape.name, m, best, guess, same, few, guess / ours,
-                  bytes / ours / 1e6, 2.0 * m * shape.n * shape.k / ours / 1e6);
-      std::fflush(stdout);
-    }
-  }
-}
-
 int Main(int argc, char** argv) {
   is_quick = argc > 1 && std::strcmp(argv[1], "--quick") == 0;
   CHECK_CUDA(cudaSetDevice(0));
   CHECK_CUDA(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
-  if (argc > 1 && std::strcmp(argv[1], "--products") == 0) {
-    BenchGemm();
-    return 0;
-  }
   BenchCopy();
   BenchElementwise();
   BenchRope();
   BenchBlocks();
   BenchSampler();
-  BenchGemm();
   return 0;
 }
 

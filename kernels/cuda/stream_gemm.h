@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Products of few rows, bound by reading the weight once: a persistent kernel
-// for Hopper whose blocks share the weight evenly, whatever its shape, and
-// begin to read it while the kernel before is still running.
-#ifndef KERNELS_CUDA_SKINNY_GEMM_H_
-#define KERNELS_CUDA_SKINNY_GEMM_H_
+// for Hopper whose blocks share the weight evenly, whatever its shape, begin to
+// read it while the kernel before is still running, and finish what they
+// computed: bias, gates, the residual sum.
+#ifndef KERNELS_CUDA_STREAM_GEMM_H_
+#define KERNELS_CUDA_STREAM_GEMM_H_
 
 #include <cstdint>
 #include <map>
@@ -16,25 +17,23 @@
 #include "cuda_runtime_api.h"
 #include "kernels/backend.h"
 #include "kernels/cuda/plain_gemm.h"
+#include "kernels/cuda/stream_kernel.h"
 
 namespace quire {
 
-// Rows that one launch may have.
-inline constexpr int64_t kMaxSkinnyRows = 64;
-
 // Thread-compatible. Device memory: 4.4 MiB. Sums are split at places that
 // depend on n, k and the device alone, and added in their order.
-class SkinnyGemm {
+class StreamGemm {
  public:
   // Null where the device is not of compute capability 9.0.
-  static absl::StatusOr<std::unique_ptr<SkinnyGemm>> Create(
+  static absl::StatusOr<std::unique_ptr<StreamGemm>> Create(
       cudaStream_t stream);
-  ~SkinnyGemm();
-  SkinnyGemm(const SkinnyGemm&) = delete;
-  SkinnyGemm& operator=(const SkinnyGemm&) = delete;
+  ~StreamGemm();
+  StreamGemm(const StreamGemm&) = delete;
+  StreamGemm& operator=(const StreamGemm&) = delete;
 
-  // bfloat16 weights and inputs, at most kMaxSkinnyRows rows; sizes, strides
-  // and addresses multiples of 16 bytes.
+  // bfloat16 weights and inputs, at most kMaxStreamTokens rows; sizes, strides
+  // and addresses multiples of 16 bytes. Gated ones: n is a multiple of 16.
   static bool CanRun(const PlainGemmParams& params);
 
   // Enqueues; products of one object run one after another.
@@ -47,10 +46,11 @@ class SkinnyGemm {
   // Address, rows, cols, row stride, rows of a box.
   using MapKey = std::tuple<const void*, int64_t, int64_t, int64_t, int32_t>;
 
-  explicit SkinnyGemm(cudaStream_t stream);
+  explicit StreamGemm(cudaStream_t stream);
 
   absl::Status Init();
   absl::StatusOr<const TensorMap*> MapOf(const MapKey& key);
+  StreamPlan PlanOf(int64_t n, int64_t k) const;
 
   const cudaStream_t stream_;
   int num_sms_ = 0;
@@ -61,4 +61,4 @@ class SkinnyGemm {
 
 }  // namespace quire
 
-#endif  // KERNELS_CUDA_SKINNY_GEMM_H_
+#endif  // KERNELS_CUDA_STREAM_GEMM_H_

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "kernels/cuda/skinny_gemm.h"
+#include "kernels/cuda/stream_gemm.h"
 
+#include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "absl/memory/memory.h"
@@ -10,7 +12,7 @@
 #include "cuda_runtime_api.h"
 #include "kernels/cuda/cuda_memory.h"
 #include "kernels/cuda/cuda_status.h"
-#include "kernels/cuda/skinny_kernel.h"
+#include "kernels/cuda/gated_rows.h"
 
 namespace quire {
 namespace {
@@ -20,20 +22,30 @@ bool IsAligned(const void* pointer) {
 }
 
 int64_t PartialBytes(int num_sms) {
-  return int64_t{num_sms} * kSkinnyTileRows * kMaxSkinnyRows *
+  return int64_t{num_sms} * kStreamTileRows * kMaxStreamTokens *
          int64_t{sizeof(float)};
+}
+
+int32_t CeilDiv(int64_t a, int64_t b) {
+  return static_cast<int32_t>((a + b - 1) / b);
+}
+
+// Tokens that m rows are padded to.
+int32_t TokensFor(int64_t m) {
+  return *std::lower_bound(std::begin(kStreamTokens), std::end(kStreamTokens),
+                           m);
 }
 
 }  // namespace
 
-struct SkinnyGemm::TensorMap {
+struct StreamGemm::TensorMap {
   alignas(64) CUtensorMap map;
 };
 
-SkinnyGemm::SkinnyGemm(cudaStream_t stream) : stream_(stream) {}
-SkinnyGemm::~SkinnyGemm() = default;
+StreamGemm::StreamGemm(cudaStream_t stream) : stream_(stream) {}
+StreamGemm::~StreamGemm() = default;
 
-absl::StatusOr<std::unique_ptr<SkinnyGemm>> SkinnyGemm::Create(
+absl::StatusOr<std::unique_ptr<StreamGemm>> StreamGemm::Create(
     cudaStream_t stream) {
   int device = 0, major = 0;
   QUIRE_RETURN_IF_CUDA_ERROR(cudaGetDevice(&device), "current device");
@@ -41,7 +53,7 @@ absl::StatusOr<std::unique_ptr<SkinnyGemm>> SkinnyGemm::Create(
       cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device),
       "device properties");
   if (major != 9) return nullptr;
-  auto gemm = absl::WrapUnique(new SkinnyGemm(stream));
+  auto gemm = absl::WrapUnique(new StreamGemm(stream));
   QUIRE_RETURN_IF_CUDA_ERROR(
       cudaDeviceGetAttribute(&gemm->num_sms_, cudaDevAttrMultiProcessorCount,
                              device),
@@ -50,7 +62,7 @@ absl::StatusOr<std::unique_ptr<SkinnyGemm>> SkinnyGemm::Create(
   return gemm;
 }
 
-absl::Status SkinnyGemm::Init() {
+absl::Status StreamGemm::Init() {
   cudaDriverEntryPointQueryResult found = cudaDriverEntryPointSymbolNotFound;
   QUIRE_RETURN_IF_CUDA_ERROR(
       cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &encode_,
@@ -67,14 +79,18 @@ absl::Status SkinnyGemm::Init() {
                     "workspace");
 }
 
-bool SkinnyGemm::CanRun(const PlainGemmParams& params) {
-  return params.dtype == DType::kBf16 && params.m <= kMaxSkinnyRows &&
-         params.k % 8 == 0 && params.x_stride % 8 == 0 && params.n % 8 == 0 &&
+bool StreamGemm::CanRun(const PlainGemmParams& params) {
+  if (params.adds && (params.is_gated || params.y_dtype != params.dtype)) {
+    return false;
+  }
+  return params.dtype == DType::kBf16 && params.m <= kMaxStreamTokens &&
+         params.k % 8 == 0 && params.x_stride % 8 == 0 &&
+         params.n % (params.is_gated ? 2 * kGatedRows : 8) == 0 &&
          params.y_stride % 8 == 0 && IsAligned(params.x) &&
          IsAligned(params.w) && IsAligned(params.y) && IsAligned(params.bias);
 }
 
-absl::StatusOr<const SkinnyGemm::TensorMap*> SkinnyGemm::MapOf(
+absl::StatusOr<const StreamGemm::TensorMap*> StreamGemm::MapOf(
     const MapKey& key) {
   std::unique_ptr<TensorMap>& map = maps_[key];
   if (map != nullptr) return map.get();
@@ -83,7 +99,7 @@ absl::StatusOr<const SkinnyGemm::TensorMap*> SkinnyGemm::MapOf(
   const cuuint64_t sizes[] = {static_cast<cuuint64_t>(cols),
                               static_cast<cuuint64_t>(rows)};
   const cuuint64_t strides[] = {static_cast<cuuint64_t>(stride) * 2};  // bytes
-  const cuuint32_t box[] = {kSkinnyTileCols, static_cast<cuuint32_t>(box_rows)};
+  const cuuint32_t box[] = {kStreamTileCols, static_cast<cuuint32_t>(box_rows)};
   const cuuint32_t steps[] = {1, 1};
   const CUresult result = reinterpret_cast<decltype(&cuTensorMapEncodeTiled)>(
       encode_)(&made->map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, /*rank=*/2,
@@ -100,15 +116,26 @@ absl::StatusOr<const SkinnyGemm::TensorMap*> SkinnyGemm::MapOf(
   return map.get();
 }
 
-absl::Status SkinnyGemm::Run(const PlainGemmParams& params) {
+StreamPlan StreamGemm::PlanOf(int64_t n, int64_t k) const {
+  StreamPlan plan = {};
+  plan.units_per_tile = CeilDiv(k, kStreamTileCols);
+  const int32_t num_units = plan.units_per_tile * CeilDiv(n, kStreamTileRows);
+  plan.num_blocks = std::min(num_sms_, num_units);
+  plan.units_per_block = num_units / plan.num_blocks;
+  plan.longer_blocks = num_units % plan.num_blocks;
+  return plan;
+}
+
+absl::Status StreamGemm::Run(const PlainGemmParams& params) {
   if (params.m <= 0) return absl::OkStatus();
+  const int32_t tokens = TokensFor(params.m);
   QUIRE_ASSIGN_OR_RETURN(
       const TensorMap* w,
-      MapOf({params.w, params.n, params.k, params.k, kSkinnyTileRows}));
-  QUIRE_ASSIGN_OR_RETURN(const TensorMap* x,
-                         MapOf({params.x, params.m, params.k, params.x_stride,
-                                SkinnyTokens(params.m)}));
-  SkinnyGemmArgs args = {};
+      MapOf({params.w, params.n, params.k, params.k, kStreamTileRows}));
+  QUIRE_ASSIGN_OR_RETURN(
+      const TensorMap* x,
+      MapOf({params.x, params.m, params.k, params.x_stride, tokens}));
+  StreamGemmArgs args = {};
   args.y = params.y;
   args.bias = params.bias;
   args.partials = workspace_->as<float>();
@@ -117,13 +144,11 @@ absl::Status SkinnyGemm::Run(const PlainGemmParams& params) {
   args.y_stride = params.y_stride;
   args.m = static_cast<int32_t>(params.m);
   args.n = static_cast<int32_t>(params.n);
-  args.units_per_tile =
-      static_cast<int32_t>((params.k + kSkinnyTileCols - 1) / kSkinnyTileCols);
-  args.num_units =
-      args.units_per_tile *
-      static_cast<int32_t>((params.n + kSkinnyTileRows - 1) / kSkinnyTileRows);
+  args.plan = PlanOf(params.n, params.k);
   args.y_is_float = params.y_dtype == DType::kF32;
-  return CudaStatus(LaunchSkinnyGemm(w->map, x->map, args, num_sms_, stream_),
+  args.is_gated = params.is_gated;
+  args.adds = params.adds;
+  return CudaStatus(LaunchStreamGemm(w->map, x->map, args, tokens, stream_),
                     "a product of few rows");
 }
 

@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// From a warp's accumulators of y^T to rows of y: transposed in registers, 16
+// bytes a lane, so that a tile's sums need no shared memory on their way out
+// and warps do not wait for each other.
+#ifndef KERNELS_CUDA_STREAM_STORE_CUH_
+#define KERNELS_CUDA_STREAM_STORE_CUH_
+
+#include <cuda_bf16.h>
+
+#include <cstdint>
+
+#include "kernels/cuda/stream_kernel.h"
+
+namespace quire::stream {
+
+__device__ __forceinline__ uint32_t Pack(float low, float high) {
+  const __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
+  return *reinterpret_cast<const uint32_t*>(&pair);
+}
+
+__device__ __forceinline__ float2 Unpack(uint32_t word) {
+  return __bfloat1622float2(*reinterpret_cast<const __nv_bfloat162*>(&word));
+}
+
+// Of an 8 x 8 matrix, a lane's two elements of row l / 4 become two of its
+// transpose's.
+__device__ __forceinline__ uint32_t TransposeEight(uint32_t word) {
+  uint32_t out;
+  asm volatile("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;"
+               : "=r"(out)
+               : "r"(word));
+  return out;
+}
+
+// Among each four lanes: word i of lane j becomes word j of lane i.
+__device__ __forceinline__ void TransposeFour(uint32_t (&words)[4]) {
+  constexpr uint32_t kAll = 0xffffffffu;
+#pragma unroll
+  for (int step = 1; step <= 2; step *= 2) {
+    const bool is_upper = threadIdx.x & step;
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      if (i & step) continue;
+      const uint32_t sent = is_upper ? words[i] : words[i + step];
+      const uint32_t got = __shfl_xor_sync(kAll, sent, step);
+      words[i] = is_upper ? got : words[i];
+      words[i + step] = is_upper ? words[i + step] : got;
+    }
+  }
+}
+
+// Eight neighbours of a row of y, of `groups` of eight tokens: the lanes of one
+// row of a fragment, l / 4, hold one token's.
+__device__ __forceinline__ uint4 RowsOf(uint32_t (&fragments)[4]) {
+#pragma unroll
+  for (uint32_t& word : fragments) word = TransposeEight(word);
+  TransposeFour(fragments);
+  return make_uint4(fragments[0], fragments[1], fragments[2], fragments[3]);
+}
+
+__device__ __forceinline__ void FragmentsOf(uint4 rows,
+                                            uint32_t (&fragments)[4]) {
+  fragments[0] = rows.x;
+  fragments[1] = rows.y;
+  fragments[2] = rows.z;
+  fragments[3] = rows.w;
+  TransposeFour(fragments);
+#pragma unroll
+  for (uint32_t& word : fragments) word = TransposeEight(word);
+}
+
+// Sixteen rows from `first_row` on. Four rows of eight floats fill four sectors
+// as they are.
+template <int kTokens>
+__device__ __forceinline__ void StoreFloats(const StreamGemmArgs& args,
+                                            int32_t first_row,
+                                            const float (&sums)[kTokens / 2]) {
+  const int lane = threadIdx.x % 32;
+  float* const y = static_cast<float*>(args.y);
+#pragma unroll
+  for (int i = 0; i < kTokens / 2; ++i) {
+    const int32_t row = first_row + lane / 4 + i / 2 % 2 * 8;
+    const int32_t token = i / 4 * 8 + lane % 4 * 2 + i % 2;
+    if (row < args.n && token < args.m)
+      y[token * args.y_stride + row] = sums[i];
+  }
+}
+
+// Two groups of eight tokens at a time, by two groups of eight rows.
+template <int kTokens>
+__device__ __forceinline__ void StoreRows(const StreamGemmArgs& args,
+                                          int32_t first_row,
+                                          float (&sums)[kTokens / 2]) {
+  constexpr int kPairs = (kTokens + 15) / 16;
+  constexpr int kAtOnce = kPairs < 8 ? kPairs : 8;
+  const int lane = threadIdx.x % 32;
+  const int32_t row = first_row + lane % 2 * 8;
+  const int32_t first_token = lane % 4 / 2 * 8 + lane / 4;
+  __nv_bfloat16* const y = static_cast<__nv_bfloat16*>(args.y);
+  const auto place = [&](int pair) {
+    const int32_t token = first_token + pair * 16;
+    const bool is_there = row < args.n && token < args.m;
+    return is_there ? reinterpret_cast<uint4*>(y + token * args.y_stride + row)
+                    : nullptr;
+  };
+  uint4 before[kAtOnce];
+#pragma unroll
+  for (int pair = 0; pair < kPairs; ++pair) {
+    if (args.adds && pair % kAtOnce == 0) {
+#pragma unroll
+      for (int i = 0; i < kAtOnce; ++i) {
+        const uint4* from = pair + i < kPairs ? place(pair + i) : nullptr;
+        before[i] = from == nullptr ? make_uint4(0, 0, 0, 0) : *from;
+      }
+    }
+    uint32_t words[4] = {};
+    if (args.adds) FragmentsOf(before[pair % kAtOnce], words);
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const int at = pair * 8 + i * 2;  // sums of group i / 2, rows i % 2
+      if (at >= kTokens / 2) continue;
+      float2 v = make_float2(sums[at], sums[at + 1]);
+      if (args.adds) {
+        const float2 old = Unpack(words[i]);
+        v.x += old.x;
+        v.y += old.y;
+      }
+      words[i] = Pack(v.x, v.y);
+    }
+    const uint4 rows = RowsOf(words);
+    if (uint4* to = place(pair)) *to = rows;
+  }
+}
+
+__device__ __forceinline__ float SiluMul(float gate, float up) {
+  return gate / (1.0f + __expf(-gate)) * up;
+}
+
+// Of every sixteen rows the first eight are gates, the others what they let
+// through.
+template <int kTokens>
+__device__ __forceinline__ void StoreGated(const StreamGemmArgs& args,
+                                           int32_t first_row,
+                                           const float (&sums)[kTokens / 2]) {
+  constexpr int kGroups = kTokens / 8;
+  const int lane = threadIdx.x % 32;
+  const int32_t column = first_row / 2;
+  __nv_bfloat16* const y = static_cast<__nv_bfloat16*>(args.y);
+#pragma unroll
+  for (int group = 0; group < kGroups; group += 4) {
+    uint32_t words[4] = {};
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      if (group + i >= kGroups) continue;
+      const int at = (group + i) * 4;
+      words[i] = Pack(SiluMul(sums[at], sums[at + 2]),
+                      SiluMul(sums[at + 1], sums[at + 3]));
+    }
+    const uint4 rows = RowsOf(words);
+    const int32_t token = (group + lane % 4) * 8 + lane / 4;
+    if (first_row < args.n && token < args.m) {
+      *reinterpret_cast<uint4*>(y + token * args.y_stride + column) = rows;
+    }
+  }
+}
+
+template <int kTokens>
+__device__ __forceinline__ void AddBias(const StreamGemmArgs& args,
+                                        int32_t first_row,
+                                        float (&sums)[kTokens / 2]) {
+  if (args.bias == nullptr) return;
+  const auto* bias = static_cast<const __nv_bfloat16*>(args.bias);
+  const int32_t row = first_row + threadIdx.x % 32 / 4;
+  const float low = row < args.n ? __bfloat162float(bias[row]) : 0.0f;
+  const float high = row + 8 < args.n ? __bfloat162float(bias[row + 8]) : 0.0f;
+#pragma unroll
+  for (int i = 0; i < kTokens / 2; ++i) sums[i] += i / 2 % 2 ? high : low;
+}
+
+// A tile's sums, as `wgmma` leaves them in a consumer's registers, into y.
+template <int kTokens>
+__device__ __forceinline__ void StoreTile(const StreamGemmArgs& args,
+                                          int32_t tile,
+                                          float (&sums)[kTokens / 2]) {
+  const int32_t first_row =
+      tile * kStreamTileRows + static_cast<int32_t>(threadIdx.x) / 32 * 16;
+  AddBias<kTokens>(args, first_row, sums);
+  if (args.y_is_float) {
+    StoreFloats<kTokens>(args, first_row, sums);
+  } else if (args.is_gated) {
+    StoreGated<kTokens>(args, first_row, sums);
+  } else {
+    StoreRows<kTokens>(args, first_row, sums);
+  }
+}
+
+}  // namespace quire::stream
+
+#endif  // KERNELS_CUDA_STREAM_STORE_CUH_

@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Hopper's copy engine and matrix instructions (sm_90a), as products use them:
+// barriers that count bytes, boxes copied from tensor maps, and a warpgroup's
+// multiplication of two matrices in shared memory.
+#ifndef KERNELS_CUDA_WGMMA_CUH_
+#define KERNELS_CUDA_WGMMA_CUH_
+
+#include <cstdint>
+
+#include "cuda.h"
+
+namespace quire::hopper {
+
+__device__ __forceinline__ uint32_t SharedAddress(const void* pointer) {
+  return static_cast<uint32_t>(__cvta_generic_to_shared(pointer));
+}
+
+__device__ __forceinline__ void InitBarrier(uint64_t* barrier, int arrivals) {
+  asm volatile(
+      "mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(SharedAddress(barrier)),
+      "r"(arrivals));
+}
+
+// Makes barriers that this thread initialised visible to the copy engine.
+__device__ __forceinline__ void PublishBarriers() {
+  asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+}
+
+// Arrives, and lets the phase wait for so many bytes of copies.
+__device__ __forceinline__ void Expect(uint64_t* barrier, int bytes) {
+  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(
+                   SharedAddress(barrier)),
+               "r"(bytes)
+               : "memory");
+}
+
+__device__ __forceinline__ void Arrive(uint64_t* barrier) {
+  asm volatile(
+      "mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(SharedAddress(barrier))
+      : "memory");
+}
+
+__device__ __forceinline__ void Wait(uint64_t* barrier, int parity) {
+  asm volatile(
+      "{\n"
+      ".reg .pred done;\n"
+      "again:\n"
+      "mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n"
+      "@!done bra again;\n"
+      "}\n" ::"r"(SharedAddress(barrier)),
+      "r"(parity)
+      : "memory");
+}
+
+// What happens to lines in the second-level cache.
+__device__ __forceinline__ uint64_t EvictFirst() {
+  uint64_t policy;
+  asm volatile("createpolicy.fractional.L2::evict_first.b64 %0;"
+               : "=l"(policy));
+  return policy;
+}
+
+__device__ __forceinline__ uint64_t EvictLast() {
+  uint64_t policy;
+  asm volatile("createpolicy.fractional.L2::evict_last.b64 %0;" : "=l"(policy));
+  return policy;
+}
+
+__device__ __forceinline__ void CopyBox(const CUtensorMap& map, int col,
+                                        int row, void* to, uint64_t* barrier,
+                                        uint64_t policy) {
+  asm volatile(
+      "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier"
+      "::complete_tx::bytes.L2::cache_hint [%0], [%1, {%2, %3}], [%4], %5;" ::
+          "r"(SharedAddress(to)),
+      "l"(&map), "r"(col), "r"(row), "r"(SharedAddress(barrier)), "l"(policy)
+      : "memory");
+}
+
+// A matrix in shared memory: rows of 128 bytes, swizzled, k along the row.
+// 16 columns on are 2 more.
+__device__ __forceinline__ uint64_t Descriptor(const void* matrix) {
+  constexpr uint64_t kEightRows = 1024;  // bytes
+  return (SharedAddress(matrix) & 0x3ffff) >> 4 | uint64_t{1} << 16 |
+         (kEightRows >> 4) << 32 | uint64_t{1} << 62;
+}
+
+// Before the first product after its registers were written.
+__device__ __forceinline__ void BeginProducts() {
+  asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
+}
+
+__device__ __forceinline__ void CommitProducts() {
+  asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
+}
+
+// Until at most kPending committed groups run.
+template <int kPending>
+__device__ __forceinline__ void WaitForProducts() {
+  asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kPending) : "memory");
+}
+
+// Keeps the compiler from moving uses of `registers` across this point: a
+// product in flight owns them.
+template <int kCount>
+__device__ __forceinline__ void HoldRegisters(float (&registers)[kCount]) {
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) {
+    asm volatile("" : "+f"(registers[i])::"memory");
+  }
+}
+
+// d [64, kColumns] += a [64, 16] b [kColumns, 16]^T, by the 128 threads of a
+// warpgroup. Lane l of its warp w holds rows 16 w + l / 4 (elements 0 and 1 of
+// every four) and 8 more (2 and 3), and of every 8 columns numbers 2 (l % 4)
+// and the next.
+template <int kColumns>
+__device__ __forceinline__ void Multiply(float (&d)[kColumns / 2], uint64_t a,
+                                         uint64_t b);
+
+#define QUIRE_NAMES_0        \
+  "%0,%1,%2,%3,%4,%5,%6,%7," \
+  "%8,%9,%10,%11,%12,%13,%14,%15"
+#define QUIRE_NAMES_1                \
+  "%16,%17,%18,%19,%20,%21,%22,%23," \
+  "%24,%25,%26,%27,%28,%29,%30,%31"
+
+#define QUIRE_D4(i) "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3])
+#define QUIRE_D16(i) \
+  QUIRE_D4(i), QUIRE_D4(i + 4), QUIRE_D4(i + 8), QUIRE_D4(i + 12)
+#define QUIRE_D32(i) QUIRE_D16(i), QUIRE_D16(i + 16)
+
+// The names of n / 2 registers, and of the two descriptors that follow them.
+#define QUIRE_DEFINE_MULTIPLY(n, names, a_name, b_name, ...)                \
+  template <>                                                               \
+  __device__ __forceinline__ void Multiply<n>(float(&d)[n / 2], uint64_t a, \
+                                              uint64_t b) {                 \
+    asm volatile("wgmma.mma_async.sync.aligned.m64n" #n                     \
+                 "k16.f32.bf16.bf16 {" names "}, " a_name ", " b_name       \
+                 ", 1, 1, 1, 0, 0;"                                         \
+                 : __VA_ARGS__                                              \
+                 : "l"(a), "l"(b));                                         \
+  }
+
+QUIRE_DEFINE_MULTIPLY(8, "%0,%1,%2,%3", "%4", "%5", QUIRE_D4(0))
+QUIRE_DEFINE_MULTIPLY(16, "%0,%1,%2,%3,%4,%5,%6,%7", "%8", "%9", QUIRE_D4(0),
+                      QUIRE_D4(4))
+QUIRE_DEFINE_MULTIPLY(32, QUIRE_NAMES_0, "%16", "%17", QUIRE_D16(0))
+QUIRE_DEFINE_MULTIPLY(64, QUIRE_NAMES_0 "," QUIRE_NAMES_1, "%32", "%33",
+                      QUIRE_D32(0))
+
+#undef QUIRE_DEFINE_MULTIPLY
+#undef QUIRE_D32
+#undef QUIRE_D16
+#undef QUIRE_D4
+#undef QUIRE_NAMES_1
+#undef QUIRE_NAMES_0
+
+}  // namespace quire::hopper
+
+#endif  // KERNELS_CUDA_WGMMA_CUH_

@@ -1,0 +1,270 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Products by cuBLASLt's tuned choice and by our own kernel, on weights that
+// come from memory: each shape of Llama-3.1-8B alone, and a layer's chain of
+// products as a model runs it.
+//
+//   product_bench [--chain] [ROWS...]
+#include <algorithm>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <functional>
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "cuda_runtime_api.h"
+#include "glog/logging.h"
+#include "kernels/cuda/activation.h"
+#include "kernels/cuda/cuda_memory.h"
+#include "kernels/cuda/elementwise.h"
+#include "kernels/cuda/lt_gemm.h"
+#include "kernels/cuda/norm.h"
+#include "kernels/cuda/stream_gemm.h"
+
+namespace quire {
+namespace {
+
+#define CHECK_CUDA(call) CHECK_EQ((call), cudaSuccess)
+
+cudaStream_t stream;
+
+std::unique_ptr<DeviceBuffer> Device(int64_t bytes) {
+  auto buffer = AllocateCuda(bytes);
+  CHECK(buffer.ok()) << buffer.status();
+  return *std::move(buffer);
+}
+
+// Random bfloat16 of moderate size: zeros would run faster.
+std::unique_ptr<DeviceBuffer> Random(int64_t n) {
+  static const auto* const pattern = [] {
+    auto* values = new std::vector<float>(1 << 22);
+    std::mt19937 random(1);
+    std::normal_distribution<float> normal;
+    for (float& value : *values) value = normal(random);
+    return values;
+  }();
+  const auto floats = Device(std::min<int64_t>(n, 1 << 22) * 4);
+  CHECK_CUDA(cudaMemcpy(floats->data(), pattern->data(), floats->bytes(),
+                        cudaMemcpyHostToDevice));
+  auto buffer = Device(n * 2);
+  for (int64_t i = 0; i < n; i += 1 << 22) {
+    CHECK_CUDA(LaunchCastCuda(floats->data(), DType::kF32,
+                              buffer->as<char>() + i * 2, DType::kBf16,
+                              std::min<int64_t>(n - i, 1 << 22), stream));
+  }
+  CHECK_CUDA(cudaStreamSynchronize(stream));
+  return buffer;
+}
+
+// Microseconds of one of `count` runs in a graph.
+double TimeGraph(int count, const std::function<void(int)>& enqueue) {
+  enqueue(0);  // loads and times what is loaded and timed at first
+  CHECK_CUDA(cudaStreamSynchronize(stream));
+  cudaGraph_t graph;
+  cudaGraphExec_t ready;
+  CHECK_CUDA(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
+  for (int i = 0; i < count; ++i) enqueue(i);
+  CHECK_CUDA(cudaStreamEndCapture(stream, &graph));
+  CHECK_CUDA(cudaGraphInstantiate(&ready, graph, 0));
+  cudaEvent_t begin, end;
+  CHECK_CUDA(cudaEventCreate(&begin));
+  CHECK_CUDA(cudaEventCreate(&end));
+  std::vector<double> times;
+  for (int run = 0; run < 6; ++run) {
+    CHECK_CUDA(cudaEventRecord(begin, stream));
+    CHECK_CUDA(cudaGraphLaunch(ready, stream));
+    CHECK_CUDA(cudaEventRecord(end, stream));
+    CHECK_CUDA(cudaEventSynchronize(end));
+    float ms = 0;
+    CHECK_CUDA(cudaEventElapsedTime(&ms, begin, end));
+    if (run > 0) times.push_back(ms * 1000 / count);
+  }
+  cudaEventDestroy(begin);
+  cudaEventDestroy(end);
+  cudaGraphExecDestroy(ready);
+  cudaGraphDestroy(graph);
+  std::sort(times.begin(), times.end());
+  return times[times.size() / 2];
+}
+
+struct Shape {
+  const char* name;
+  int64_t n, k;
+  bool is_gated = false;
+  DType y_dtype = DType::kBf16;
+  bool adds = false;
+};
+
+constexpr Shape kShapes[] = {{"QKV", 6144, 4096},
+                             {"O", 4096, 4096, false, DType::kBf16, true},
+                             {"gate-up", 28672, 4096, true},
+                             {"down", 4096, 14336, false, DType::kBf16, true},
+                             {"head", 128256, 4096, false, DType::kF32}};
+
+PlainGemmParams Params(const Shape& shape, int64_t m, const void* x,
+                       const void* w, void* y) {
+  return {.x = x,
+          .x_stride = shape.k,
+          .w = w,
+          .bias = nullptr,
+          .y = y,
+          .y_stride = shape.is_gated ? shape.n / 2 : shape.n,
+          .m = m,
+          .n = shape.n,
+          .k = shape.k,
+          .dtype = DType::kBf16,
+          .y_dtype = shape.y_dtype,
+          .adds = shape.adds,
+          .is_gated = shape.is_gated};
+}
+
+class Bench {
+ public:
+  Bench() {
+    auto lt = LtGemm::Create({}, stream);
+    CHECK(lt.ok()) << lt.status();
+    lt_ = *std::move(lt);
+    auto ours = StreamGemm::Create(stream);
+    CHECK(ours.ok() && *ours != nullptr) << ours.status();
+    ours_ = *std::move(ours);
+  }
+
+  // The library cannot apply gates: an activation follows.
+  void RunLibrary(PlainGemmParams p, void* scratch) {
+    void* const y = p.y;
+    const bool is_gated = p.is_gated;
+    if (is_gated) {
+      p.is_gated = false;
+      p.y = scratch;
+      p.y_stride = p.n;
+    }
+    const absl::Status status = lt_->Run(p);
+    CHECK(status.ok()) << status;
+    if (!is_gated) return;
+    CHECK_CUDA(LaunchActivationCuda(
+        {ActivationKind::kSiluMul, scratch, y, static_cast<int32_t>(p.n / 2),
+         static_cast<int32_t>(p.m)},
+        DType::kBf16, stream));
+  }
+
+  void RunOurs(const PlainGemmParams& p) {
+    const absl::Status status = ours_->Run(p);
+    CHECK(status.ok()) << status;
+  }
+
+ private:
+  std::unique_ptr<LtGemm> lt_;
+  std::unique_ptr<StreamGemm> ours_;
+};
+
+void BenchShapes(Bench* bench, const std::vector<int64_t>& rows) {
+  std::printf("%-8s %5s %9s %9s %8s %9s\n", "product", "rows", "floor us",
+              "library", "TFLOP/s", "ours");
+  for (const Shape& shape : kShapes) {
+    const int64_t bytes = shape.n * shape.k * 2;
+    const int turns =
+        static_cast<int>(std::clamp<int64_t>((300 << 20) / bytes, 2, 12));
+    std::vector<std::unique_ptr<DeviceBuffer>> weights;
+    for (int i = 0; i < turns; ++i)
+      weights.push_back(Random(shape.n * shape.k));
+    for (int64_t m : rows) {
+      if (shape.n > 100000 && m > 512) continue;
+      const auto x = Random(m * shape.k);
+      const auto y = Device(m * shape.n * 4), scratch = Device(m * shape.n * 2);
+      CHECK_CUDA(cudaMemset(y->data(), 0, y->bytes()));
+      const auto params = [&](int i) {
+        return Params(shape, m, x->data(), weights[i % turns]->data(),
+                      y->data());
+      };
+      const int count = turns * (m < 512 ? 2 : 1);
+      const double library = TimeGraph(
+          count, [&](int i) { bench->RunLibrary(params(i), scratch->data()); });
+      const double flops = 2.0 * m * shape.n * shape.k;
+      std::printf("%-8s %5d %9.1f %9.1f %8.0f ", shape.name,
+                  static_cast<int>(m), std::max(bytes / 4.27e6, flops / 790e6),
+                  library, flops / library / 1e6);
+      if (m <= kMaxStreamTokens) {
+        std::printf("%9.1f", TimeGraph(count, [&](int i) {
+                      bench->RunOurs(params(i));
+                    }));
+      }
+      std::printf("\n");
+      std::fflush(stdout);
+    }
+  }
+}
+
+void BenchChain(Bench* bench, const std::vector<int64_t>& rows) {
+  constexpr int kLayers = 3;
+  std::vector<std::unique_ptr<DeviceBuffer>> weights;
+  for (int i = 0; i < kLayers * 4; ++i) {
+    weights.push_back(Random(kShapes[i % 4].n * kShapes[i % 4].k));
+  }
+  const auto norm_weight = Random(4096);
+  for (int64_t m : rows) {
+    if (m > kMaxStreamTokens) continue;
+    const auto x = Random(m * 14336);
+    const auto residual = Random(m * 4096), scratch = Device(m * 28672 * 2);
+    const auto y = Device(m * 28672 * 2);
+    const auto layer = [&](bool is_ours, int turn) {
+      for (int i = 0; i < 4; ++i) {
+        const int at = turn % kLayers * 4 + i;
+        const Shape& shape = kShapes[i];
+        if (i % 2 == 0) {
+          NormParams norm = {};
+          norm.kind = NormKind::kRms;
+          norm.x = residual->data();
+          norm.x_dtype = DType::kBf16;
+          norm.weight = norm_weight->data();
+          norm.out = x->data();
+          norm.epsilon = 1e-5f;
+          norm.width = 4096;
+          norm.num_tokens = static_cast<int32_t>(m);
+          CHECK_CUDA(LaunchNormCuda(norm, DType::kBf16, stream));
+        }
+        const PlainGemmParams p =
+            Params(shape, m, x->data(), weights[at]->data(),
+                   shape.adds ? residual->data() : y->data());
+        if (is_ours) {
+          bench->RunOurs(p);
+        } else {
+          bench->RunLibrary(p, scratch->data());
+        }
+      }
+    };
+    std::printf(
+        "layer of %d rows: library %.1f us, ours %.1f us\n",
+        static_cast<int>(m),
+        TimeGraph(kLayers * 3, [&](int i) { layer(/*is_ours=*/false, i); }),
+        TimeGraph(kLayers * 3, [&](int i) { layer(/*is_ours=*/true, i); }));
+    std::fflush(stdout);
+  }
+}
+
+int Main(int argc, char** argv) {
+  CHECK_CUDA(cudaSetDevice(0));
+  CHECK_CUDA(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+  std::vector<int64_t> rows;
+  bool is_chain_only = false;
+  for (int i = 1; i < argc; ++i) {
+    if (std::strcmp(argv[i], "--chain") == 0) {
+      is_chain_only = true;
+    } else {
+      rows.push_back(std::atoll(argv[i]));
+    }
+  }
+  if (rows.empty()) rows = {1, 32, 64, 128, 256, 512, 768, 1920};
+  Bench bench;
+  BenchChain(&bench, rows);
+  if (!is_chain_only) BenchShapes(&bench, rows);
+  return 0;
+}
+
+}  // namespace
+}  // namespace quire
+
+int main(int argc, char** argv) { return quire::Main(argc, argv); }
