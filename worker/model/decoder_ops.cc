@@ -118,6 +118,11 @@ absl::Status DecoderOps::Norm(const NormWeights& weights, const void* x,
 
 absl::Status DecoderOps::AddNormTo(const NormWeights& weights,
                                    int32_t num_tokens, void* out) {
+  if (is_in_residual_) {
+    is_in_residual_ = false;
+    return Norm(weights, activations_.residual, backend_.dtype(),
+                /*residual=*/nullptr, out, num_tokens);
+  }
   const NormParams params =
       ParamsOf(weights, activations_.partial, backend_.partial_dtype(),
                activations_.residual, out, num_tokens);
@@ -150,6 +155,10 @@ absl::Status DecoderOps::AddNormInPlace(const NormWeights& weights,
 }
 
 absl::Status DecoderOps::Add(int32_t num_tokens) {
+  if (is_in_residual_) {
+    is_in_residual_ = false;
+    return absl::OkStatus();
+  }
   QUIRE_RETURN_IF_ERROR(SumPartial(num_tokens));
   return backend_.Add({.a = activations_.partial,
                        .a_dtype = backend_.partial_dtype(),
@@ -228,37 +237,62 @@ absl::Status DecoderOps::Attention(const DecoderLayer& layer, int32_t layer_idx,
        .sliding_window = config_.layer_window(layer_idx),
        .scale = static_cast<float>(1 / std::sqrt(config_.head_dim)),
        .sparse = is_sparse ? batch.sparse : SparseRows{}}));
-  QUIRE_RETURN_IF_ERROR(Multiply(*layer.attention_out.weight,
-                                 layer.attention_out.bias.get(),
-                                 activations_.attended, activations_.partial,
-                                 backend_.partial_dtype(), batch.num_tokens));
+  QUIRE_RETURN_IF_ERROR(MultiplyOut(layer.attention_out, activations_.attended,
+                                    batch.num_tokens));
   is_partial_unsummed_ = shape_.world_size > 1;
   return absl::OkStatus();
 }
 
 absl::Status DecoderOps::Mlp(const DecoderLayer& layer, const void* x,
                              int32_t num_tokens) {
-  QUIRE_RETURN_IF_ERROR(layer.moe == nullptr
-                            ? DenseMlp(layer.mlp_in, layer.mlp_out,
-                                       shape_.num_intermediate, x, num_tokens)
-                            : Experts(*layer.moe, x, num_tokens));
+  if (layer.moe != nullptr) {
+    QUIRE_RETURN_IF_ERROR(Experts(*layer.moe, x, num_tokens));
+  } else {
+    QUIRE_RETURN_IF_ERROR(
+        MlpIn(layer.mlp_in, shape_.num_intermediate, x, num_tokens));
+    QUIRE_RETURN_IF_ERROR(
+        MultiplyOut(layer.mlp_out, activations_.mlp_act, num_tokens));
+  }
   is_partial_unsummed_ = shape_.world_size > 1;
   return absl::OkStatus();
 }
 
-absl::Status DecoderOps::DenseMlp(const Linear& in, const Linear& out,
-                                  int32_t width, const void* x,
-                                  int32_t num_tokens) {
+absl::Status DecoderOps::MlpIn(const Linear& in, int32_t width, const void* x,
+                               int32_t num_tokens) {
+  if (in.is_gated) {
+    return backend_.GatedGemm({.x = x,
+                               .weight = in.weight.get(),
+                               .products = activations_.mlp_in,
+                               .y = activations_.mlp_act,
+                               .m = num_tokens});
+  }
   QUIRE_RETURN_IF_ERROR(Multiply(*in.weight, in.bias.get(), x,
                                  activations_.mlp_in, backend_.dtype(),
                                  num_tokens));
-  QUIRE_RETURN_IF_ERROR(backend_.Activation({.kind = KindOf(config_.mlp),
-                                             .x = activations_.mlp_in,
-                                             .out = activations_.mlp_act,
-                                             .width = width,
-                                             .num_tokens = num_tokens}));
-  return Multiply(*out.weight, out.bias.get(), activations_.mlp_act,
-                  activations_.partial, backend_.partial_dtype(), num_tokens);
+  return backend_.Activation({.kind = KindOf(config_.mlp),
+                              .x = activations_.mlp_in,
+                              .out = activations_.mlp_act,
+                              .width = width,
+                              .num_tokens = num_tokens});
+}
+
+absl::Status DecoderOps::MultiplyOut(const Linear& out, const void* x,
+                                     int32_t num_tokens) {
+  if (shape_.world_size > 1 || !backend_.adds_products()) {
+    return Multiply(*out.weight, out.bias.get(), x, activations_.partial,
+                    backend_.partial_dtype(), num_tokens);
+  }
+  is_in_residual_ = true;
+  return backend_.Gemm(
+      {.x = x,
+       .x_stride = out.weight->k(),
+       .weight = out.weight.get(),
+       .bias = out.bias == nullptr ? nullptr : out.bias->data(),
+       .y = activations_.residual,
+       .y_stride = out.weight->n(),
+       .y_dtype = backend_.dtype(),
+       .m = num_tokens,
+       .adds = true});
 }
 
 absl::Status DecoderOps::Experts(const MoeWeights& moe, const void* x,
@@ -269,9 +303,11 @@ absl::Status DecoderOps::Experts(const MoeWeights& moe, const void* x,
   const int32_t width = shape_.num_expert_intermediate;
   const bool has_shared = moe.shared_in.weight != nullptr;
   if (has_shared) {
-    QUIRE_RETURN_IF_ERROR(DenseMlp(moe.shared_in, moe.shared_out,
-                                   shape_.num_shared_intermediate, x,
-                                   num_tokens));
+    QUIRE_RETURN_IF_ERROR(
+        MlpIn(moe.shared_in, shape_.num_shared_intermediate, x, num_tokens));
+    QUIRE_RETURN_IF_ERROR(
+        Multiply(*moe.shared_out.weight, moe.shared_out.bias.get(), act.mlp_act,
+                 act.partial, backend_.partial_dtype(), num_tokens));
   }
   QUIRE_RETURN_IF_ERROR(Multiply(*moe.router, /*bias=*/nullptr, x,
                                  act.router_logits, DType::kF32, num_tokens));

@@ -85,9 +85,13 @@ class DecoderOps {
 
   absl::Status Norm(const NormWeights& weights, const void* x, DType x_dtype,
                     void* residual, void* out, int32_t num_rows);
-  // mlp_act and then `partial`, of this rank's columns alone.
-  absl::Status DenseMlp(const Linear& in, const Linear& out, int32_t width,
-                        const void* x, int32_t num_tokens);
+  // mlp_act, `width` columns of this rank's, of x.
+  absl::Status MlpIn(const Linear& in, int32_t width, const void* x,
+                     int32_t num_tokens);
+  // A sublayer's last product, of this rank's columns alone: `partial`, or
+  // straight into `residual` where nothing is to be summed in between.
+  absl::Status MultiplyOut(const Linear& out, const void* x,
+                           int32_t num_tokens);
   // `partial` = the experts' and the shared expert's sum, of this rank's
   // columns alone.
   absl::Status Experts(const MoeWeights& moe, const void* x,
@@ -112,6 +116,8 @@ class DecoderOps {
   // Whether `partial` is this rank's part alone: what takes it sums it over the
   // ranks first, or at once.
   bool is_partial_unsummed_ = false;
+  // Whether the last product went straight into `residual`.
+  bool is_in_residual_ = false;
 };
 
 }  // namespace quire

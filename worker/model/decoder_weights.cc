@@ -83,6 +83,23 @@ absl::StatusOr<Linear> LoadColumnParallel(const std::vector<RowPart>& parts,
   return linear;
 }
 
+// An MLP's first weight. With a bias its gates are applied on their own.
+absl::StatusOr<Linear> LoadMlpIn(const ModelConfig& config,
+                                 const std::vector<RowPart>& parts, bool bias,
+                                 WeightLoader& loader) {
+  if (config.mlp != MlpType::kSiluGated || bias || parts.size() != 2) {
+    return LoadColumnParallel(parts, bias, loader);
+  }
+  const auto slice = [&](const RowPart& part) {
+    return loader.Rows(WeightOf(part.module), part.first, part.num);
+  };
+  Linear linear;
+  QUIRE_ASSIGN_OR_RETURN(linear.weight,
+                         loader.PackGated(slice(parts[0]), slice(parts[1])));
+  linear.is_gated = true;
+  return linear;
+}
+
 absl::StatusOr<Linear> LoadRowParallel(const std::string& module,
                                        int64_t first_col, int64_t num_cols,
                                        bool bias, WeightLoader& loader) {
@@ -187,7 +204,7 @@ absl::StatusOr<std::unique_ptr<MoeWeights>> LoadMoe(const ModelConfig& config,
                            shape.num_shared_intermediate});
     }
     QUIRE_ASSIGN_OR_RETURN(
-        moe->shared_in, LoadColumnParallel(shared_in, /*bias=*/false, loader));
+        moe->shared_in, LoadMlpIn(config, shared_in, /*bias=*/false, loader));
     QUIRE_ASSIGN_OR_RETURN(
         moe->shared_out,
         LoadRowParallel(names.shared_out, shape.first_shared_intermediate,
@@ -213,7 +230,7 @@ absl::Status LoadMlp(const ModelConfig& config, const RankShape& shape,
         {module, shape.first_intermediate, shape.num_intermediate});
   }
   QUIRE_ASSIGN_OR_RETURN(layer->mlp_in,
-                         LoadColumnParallel(mlp_in, config.mlp_bias, loader));
+                         LoadMlpIn(config, mlp_in, config.mlp_bias, loader));
   QUIRE_ASSIGN_OR_RETURN(
       layer->mlp_out,
       LoadRowParallel(names.mlp_out, shape.first_intermediate,

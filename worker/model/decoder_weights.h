@@ -24,6 +24,7 @@ namespace quire {
 struct Linear {
   std::unique_ptr<PackedWeight> weight;
   std::unique_ptr<DeviceBuffer> bias;  // null: none
+  bool is_gated = false;               // [gate; up], by Backend::PackGated()
 };
 
 struct NormWeights {

@@ -136,6 +136,13 @@ absl::StatusOr<std::unique_ptr<PackedWeight>> WeightLoader::Pack(
   });
 }
 
+absl::StatusOr<std::unique_ptr<PackedWeight>> WeightLoader::PackGated(
+    const WeightSlice& gate, const WeightSlice& up) {
+  return Load({gate, up}, [this](absl::Span<const HostMatrix> matrices) {
+    return backend_.PackGated(matrices[0], matrices[1]);
+  });
+}
+
 absl::StatusOr<std::unique_ptr<PackedWeight>> WeightLoader::PackExperts(
     absl::Span<const WeightSlice> stacked, int32_t num_experts) {
   return Load(stacked, [&](absl::Span<const HostMatrix> matrices) {

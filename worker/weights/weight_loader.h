@@ -48,6 +48,9 @@ class WeightLoader {
   // of zeros fill a weight up to a multiple of `row_multiple`.
   absl::StatusOr<std::unique_ptr<PackedWeight>> Pack(
       absl::Span<const WeightSlice> stacked, int64_t row_multiple = 1);
+  // Backend::PackGated().
+  absl::StatusOr<std::unique_ptr<PackedWeight>> PackGated(
+      const WeightSlice& gate, const WeightSlice& up);
   // Backend::PackExperts().
   absl::StatusOr<std::unique_ptr<PackedWeight>> PackExperts(
       absl::Span<const WeightSlice> stacked, int32_t num_experts);
