@@ -33,7 +33,11 @@ absl::StatusOr<std::unique_ptr<StepRecordings>> StepRecordings::Create(
   auto recordings =
       absl::WrapUnique(new StepRecordings(backend, std::move(enqueue)));
   const EnqueueStep& run = recordings->enqueue_;
-  for (int32_t size : RecordedSizes(max_num_seqs)) {
+  // The largest first, so that what a device measures for several sizes is
+  // measured on the largest of them.
+  std::vector<int32_t> sizes = RecordedSizes(max_num_seqs);
+  std::reverse(sizes.begin(), sizes.end());
+  for (int32_t size : sizes) {
     QUIRE_ASSIGN_OR_RETURN(const BatchInput batch,
                            builder->BuildPadding(size, size));
     QUIRE_ASSIGN_OR_RETURN(const float* logits, run(batch));
@@ -43,6 +47,7 @@ absl::StatusOr<std::unique_ptr<StepRecordings>> StepRecordings::Create(
     }));
     recordings->steps_.push_back({size, logits, std::move(recording)});
   }
+  std::reverse(recordings->steps_.begin(), recordings->steps_.end());
   return recordings;
 }
 
@@ -73,7 +78,11 @@ absl::Status WarmUpSteps(Backend* backend, InputBuilder* builder,
     sizes.push_back(size);
     int32_t power = 1;
     while (power * 2 <= size) power *= 2;
-    size += power < 32 ? power : power < 256 ? power / 2 : power / 4;
+    // By 128 at most up to 2,048 tokens: the rows of a matrix unit's tile.
+    const int32_t share = power < 32    ? power
+                          : power < 256 ? power / 2
+                                        : power / 4;
+    size += power == 1024 ? 128 : share;
   }
   sizes.push_back(max_num_tokens);
   for (int32_t size : sizes) {
