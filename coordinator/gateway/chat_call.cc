@@ -93,7 +93,7 @@ class ChatCall final : public grpc::ServerWriteReactor<v1::ChatResponse>,
       const auto [it, is_new] = answers_.try_emplace(
           chunk.index(), format_, MixBits(id_seed_ + chunk.index()));
       *response_.mutable_chunk() = it->second.Convert(chunk);
-    } else {
+    } else if (response.has_complete()) {
       v1::ChatComplete* complete = response_.mutable_complete();
       *complete->mutable_usage() = response.complete().usage();
       complete->set_seed(response.complete().seed());

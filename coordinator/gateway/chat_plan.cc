@@ -180,7 +180,7 @@ Json ReadTools(const v1::ChatRequest& request, Violations* violations) {
 }
 
 // Tools, documents and the client's own variables, as one JSON object.
-std::string ReadVariables(const v1::ChatRequest& request,
+std::string ReadVariables(const v1::ChatRequest& request, const Json& tools,
                           Violations* violations) {
   Json variables = ReadObject("template_kwargs_json",
                               request.template_kwargs_json(), violations);
@@ -192,8 +192,7 @@ std::string ReadVariables(const v1::ChatRequest& request,
                                  "\", which has a field of its own"));
     variables.erase(key);
   }
-  Json tools = ReadTools(request, violations);
-  if (!tools.empty()) variables["tools"] = std::move(tools);
+  if (!tools.empty()) variables["tools"] = tools;
   for (int i = 0; i < request.documents_json_size(); ++i) {
     const std::string field = absl::StrCat("documents_json[", i, "]");
     if (request.documents_json(i).empty()) {
@@ -219,22 +218,98 @@ void ReadEnd(const v1::ChatRequest& request, ChatRenderOptions* render,
   }
 }
 
-// Whether calls are to be looked for.
-bool ReadToolChoice(const v1::ChatRequest& request, Violations* violations) {
+// What comes of a request's tools.
+enum class Calls {
+  kNone,    // the answer is text
+  kLooked,  // the model may call
+  kForced,  // the answer is one of some calls
+};
+
+Calls ReadToolChoice(const v1::ChatRequest& request, Json tools, Json* forced,
+                     Violations* violations) {
   const v1::ToolChoice& choice = request.tool_choice();
   const bool is_named = choice.choice_case() == v1::ToolChoice::kName;
-  if (!is_named && choice.mode() == v1::ToolChoice::MODE_NONE) return false;
-  const bool is_forced =
-      is_named || choice.mode() == v1::ToolChoice::MODE_REQUIRED;
-  if (!is_forced) return request.tools_size() > 0;
+  if (!is_named && choice.mode() == v1::ToolChoice::MODE_NONE) {
+    return Calls::kNone;
+  }
+  if (!is_named && choice.mode() != v1::ToolChoice::MODE_REQUIRED) {
+    return request.tools_size() > 0 ? Calls::kLooked : Calls::kNone;
+  }
   if (request.tools_size() == 0) {
     violations->Add("tool_choice", "tool_choice needs tools; add them");
-    return false;
   }
-  violations->Add("tool_choice",
-                  "tool_choice must be AUTO or NONE: this server cannot force "
-                  "a call");
-  return false;
+  if (request.sampling().has_structured_output()) {
+    violations->Add("tool_choice",
+                    "tool_choice and sampling.structured_output both say what "
+                    "the answer must be; set one");
+  }
+  for (Json& tool : tools) {
+    if (is_named && tool["function"]["name"] != choice.name()) continue;
+    forced->push_back(std::move(tool["function"]));
+  }
+  if (is_named && forced->empty() && request.tools_size() > 0) {
+    violations->Add("tool_choice",
+                    absl::StrCat("tool_choice names \"",
+                                 choice.name().substr(0, kMaxNameBytes),
+                                 "\", which is none of the tools"));
+  }
+  return Calls::kForced;
+}
+
+// References of a schema that moves to `place` of another.
+void MoveReferences(const std::string& place, Json* schema) {
+  if (schema->is_array()) {
+    for (Json& item : *schema) MoveReferences(place, &item);
+  } else if (schema->is_object()) {
+    for (auto& [key, value] : schema->items()) {
+      if (key == "$ref" && value.is_string() &&
+          value.get_ref<const std::string&>().rfind('#', 0) == 0) {
+        value = absl::StrCat("#", place, value.get<std::string>().substr(1));
+      } else {
+        MoveReferences(place, &value);
+      }
+    }
+  }
+}
+
+// The schema of one call of one of `functions`.
+std::string CallSchema(Json functions) {
+  Json calls = Json::array();
+  for (Json& function : functions) {
+    const std::string place =
+        functions.size() == 1
+            ? std::string("/properties/arguments")
+            : absl::StrCat("/anyOf/", calls.size(), "/properties/arguments");
+    Json arguments = std::move(function["parameters"]);
+    MoveReferences(place, &arguments);
+    Json properties = Json::object();
+    properties["name"] = {{"const", function["name"]}};
+    properties["arguments"] = std::move(arguments);
+    Json call = Json::object();
+    call["type"] = "object";
+    call["properties"] = std::move(properties);
+    call["required"] = {"name", "arguments"};
+    call["additionalProperties"] = false;
+    calls.push_back(std::move(call));
+  }
+  if (calls.size() == 1) return Dump(calls[0]);
+  Json any = Json::object();
+  any["anyOf"] = std::move(calls);
+  return Dump(any);
+}
+
+// A chat's prompt is the template's, and not the client's to see.
+void RefusePromptOutput(const v1::SamplingParams& sampling,
+                        Violations* violations) {
+  for (const auto& [is_set, name] :
+       {std::pair{sampling.echo(), "echo"},
+        std::pair{sampling.has_prompt_logprobs(), "prompt_logprobs"}}) {
+    if (!is_set) continue;
+    violations->Add(absl::StrCat("sampling.", name),
+                    absl::StrCat(name,
+                                 " has no meaning for a chat, whose prompt "
+                                 "is not returned; use Generate"));
+  }
 }
 
 void FillGenerate(const v1::ChatRequest& request, v1::GenerateRequest* out) {
@@ -258,6 +333,21 @@ size_t NumBytes(const v1::ChatRequest& request) {
   for (const auto& tool : request.tools()) bytes += tool.ByteSizeLong();
   for (const auto& text : request.documents_json()) bytes += text.size();
   return bytes;
+}
+
+absl::Status CheckSize(size_t num_bytes, const ModelLimits& limits) {
+  if (static_cast<int64_t>(num_bytes) <= limits.max_text_bytes) {
+    return absl::OkStatus();
+  }
+  return InvalidFields(
+      "INVALID_PARAMETER",
+      {{"messages",
+        limits.max_text_bytes == 0
+            ? std::string("this server runs without a tokenizer; use Generate "
+                          "with token_ids")
+            : absl::StrCat("the conversation has ", num_bytes,
+                           " bytes; it may have at most ",
+                           limits.max_text_bytes)}});
 }
 
 absl::StatusOr<std::shared_ptr<const ChatTemplate>> ChooseTemplate(
@@ -296,17 +386,7 @@ absl::StatusOr<ChatPlan> PlanChat(const v1::ChatRequest& request,
   QUIRE_RETURN_IF_ERROR(CheckModelName(request.model(), limits));
   ChatPlan plan;
   plan.num_bytes = NumBytes(request);
-  if (static_cast<int64_t>(plan.num_bytes) > limits.max_text_bytes) {
-    return InvalidFields(
-        "INVALID_PARAMETER",
-        {{"messages",
-          limits.max_text_bytes == 0
-              ? std::string("this server runs without a tokenizer; use "
-                            "Generate with token_ids")
-              : absl::StrCat("the conversation has ", plan.num_bytes,
-                             " bytes; it may have at most ",
-                             limits.max_text_bytes)}});
-  }
+  QUIRE_RETURN_IF_ERROR(CheckSize(plan.num_bytes, limits));
   QUIRE_ASSIGN_OR_RETURN(plan.chat_template, ChooseTemplate(request, facts));
   Violations violations;
   if (request.messages_size() < 1 || request.messages_size() > kMaxMessages) {
@@ -320,17 +400,28 @@ absl::StatusOr<ChatPlan> PlanChat(const v1::ChatRequest& request,
                                           &violations));
     }
   }
-  plan.render.variables_json = ReadVariables(request, &violations);
+  RefusePromptOutput(request.sampling(), &violations);
+  Json tools = ReadTools(request, &violations);
+  plan.render.variables_json = ReadVariables(request, tools, &violations);
   ReadEnd(request, &plan.render, &violations);
-  if (ReadToolChoice(request, &violations)) {
-    plan.tool_calls = facts.tool_call_format.value_or(
-        DetectToolCallFormat(plan.chat_template->source()));
-  }
+  Json forced = Json::array();
+  const Calls calls =
+      ReadToolChoice(request, std::move(tools), &forced, &violations);
   QUIRE_RETURN_IF_ERROR(violations.ToStatus());
   plan.render.now = now;
   plan.render.max_output_bytes =
       static_cast<size_t>(kMaxGrowth * limits.max_text_bytes);
   FillGenerate(request, &plan.generate);
+  if (calls == Calls::kLooked) {
+    plan.tool_calls = facts.tool_call_format.value_or(
+        DetectToolCallFormat(plan.chat_template->source()));
+  } else if (calls == Calls::kForced) {
+    // The bare object, whatever marks the model would put around it.
+    plan.tool_calls = ToolCallFormat::kLlama3;
+    plan.generate.mutable_sampling()
+        ->mutable_structured_output()
+        ->set_json_schema(CallSchema(std::move(forced)));
+  }
   return plan;
 }
 

@@ -165,6 +165,38 @@ TEST_F(ChatPlanTest, CallsAreLookedForWhereThereAreToolsToCall) {
   EXPECT_EQ(Plan()->tool_calls, ToolCallFormat::kNone);
 }
 
+TEST_F(ChatPlanTest, AForcedCallIsASchemaOfTheAnswer) {
+  AddTool("f")->set_parameters_json(
+      R"({"type": "object", "properties": {"a": {"$ref": "#/$defs/n"}},
+          "$defs": {"n": {"type": "number"}}})");
+  AddTool("g");
+  request_.mutable_tool_choice()->set_name("f");
+  const absl::StatusOr<ChatPlan> named = Plan();
+  ASSERT_TRUE(named.ok()) << named.status();
+  EXPECT_EQ(named->tool_calls, ToolCallFormat::kLlama3);
+  const auto& schema =
+      named->generate.sampling().structured_output().json_schema();
+  EXPECT_EQ(schema,
+            R"({"type":"object","properties":{"name":{"const":"f"},)"
+            R"("arguments":{"type":"object","properties":{"a":)"
+            R"({"$ref":"#/properties/arguments/$defs/n"}},)"
+            R"("$defs":{"n":{"type":"number"}}}},)"
+            R"("required":["name","arguments"],"additionalProperties":false})");
+  request_.mutable_tool_choice()->set_mode(v1::ToolChoice::MODE_REQUIRED);
+  const absl::StatusOr<ChatPlan> any = Plan();
+  ASSERT_TRUE(any.ok()) << any.status();
+  const std::string either =
+      any->generate.sampling().structured_output().json_schema();
+  EXPECT_THAT(either, HasSubstr(R"({"anyOf":[{"type")"));
+  EXPECT_THAT(either, HasSubstr("#/anyOf/0/properties/arguments/$defs/n"));
+  EXPECT_THAT(either, HasSubstr(R"("const":"g")"));
+  request_.mutable_tool_choice()->set_name("h");
+  ExpectRefused("tool_choice", "none of the tools");
+  request_.mutable_tool_choice()->set_name("g");
+  request_.mutable_sampling()->mutable_structured_output()->set_regex("a");
+  ExpectRefused("tool_choice", "set one");
+}
+
 TEST_F(ChatPlanTest, ToolsHaveATemplateOfTheirOwnWhereTheModelHasOne) {
   facts_.tool_template = Compile("tools!");
   EXPECT_EQ(Rendered(), "[user]hi>");
@@ -206,6 +238,10 @@ TEST_F(ChatPlanTest, BadMessagesAreNamed) {
   request_.mutable_messages(0)->add_tool_calls()->set_name("f");
   request_.mutable_messages(0)->mutable_tool_calls(0)->set_arguments_json("7");
   ExpectRefused("messages[0].tool_calls[0].arguments_json", "JSON object");
+  request_.mutable_sampling()->set_echo(true);
+  request_.mutable_messages(0)->clear_tool_calls();
+  ExpectRefused("sampling.echo", "use Generate");
+  request_.mutable_sampling()->clear_echo();
   request_.clear_messages();
   ExpectRefused("messages", "1 to 4096");
   *request_.add_messages() = Message("user", std::string(1000, 'x'));
