@@ -15,7 +15,19 @@
 namespace quire {
 namespace {
 
+// Memory of intermediate values is not bounded (chat_template.h): a template
+// that wants billions of blanks ends any process.
+bool HasBigNumber(std::string_view source) {
+  int num_digits = 0;
+  for (const char c : source) {
+    num_digits = c >= '0' && c <= '9' ? num_digits + 1 : 0;
+    if (num_digits > 4) return true;
+  }
+  return false;
+}
+
 void Check(std::string_view source, std::string_view message) {
+  if (HasBigNumber(source)) return;
   const auto chat_template =
       ChatTemplate::FromString(source, {{"bos_token", "<s>"}});
   if (!chat_template.ok()) {
