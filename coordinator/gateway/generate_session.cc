@@ -209,8 +209,10 @@ absl::Status GenerateSession::FitAndSubmit() {
                                gateway_->engine));
   absl::MutexLock lock(&mutex_);
   key_ = key;
-  if (ended_) {  // by the client, while the engine took it
-    gateway_->engine->Finish(key, FinishReason::kCancelled);
+  if (ended_) {  // while the engine took it: by the client, or by the engine
+    if (!engine_done_) {
+      gateway_->engine->Finish(key, FinishReason::kCancelled);
+    }
     gateway_->router->Remove(key);
   }
   return absl::OkStatus();
