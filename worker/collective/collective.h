@@ -6,6 +6,8 @@
 #define WORKER_COLLECTIVE_COLLECTIVE_H_
 
 #include <cstdint>
+#include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -26,6 +28,12 @@ class Collective {
 
   virtual int32_t rank() const = 0;        // [0, world_size)
   virtual int32_t world_size() const = 0;  // >= 1
+
+  // What adds up: "peer", "nccl", "shm", "gloo"...
+  virtual std::string name() const { return "local"; }
+  // What connects this rank with each, for operators: "NVLink", "PCIe",
+  // "shared memory", "network"...; empty for itself. May be empty as a whole.
+  virtual std::vector<std::string> links() const { return {}; }
 
   // data[i] = sum over ranks of data[i], added in rank order on every rank:
   // bitwise the same everywhere, whatever the other elements. (On CUDA, more

@@ -79,6 +79,12 @@ class GlooCollective final : public Collective {
 
   int32_t rank() const override { return context_->rank; }
   int32_t world_size() const override { return context_->size; }
+  std::string name() const override { return "gloo"; }
+  std::vector<std::string> links() const override {
+    std::vector<std::string> links(world_size(), "network");
+    links[rank()] = "";
+    return links;
+  }
 
   absl::Status AllReduceSum(void* data, int64_t num_elements,
                             DType dtype) override {

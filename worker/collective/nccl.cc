@@ -90,6 +90,7 @@ class NcclCollective final : public Collective {
 
   int32_t rank() const override { return options_.rank; }
   int32_t world_size() const override { return options_.world_size; }
+  std::string name() const override { return "nccl"; }
 
   absl::Status AllReduceSum(void* data, int64_t num_elements,
                             DType dtype) override;

@@ -7,6 +7,7 @@
 #include "common/status_macros.h"
 #include "worker/collective/gloo.h"
 #include "worker/collective/nccl.h"
+#include "worker/collective/peer.h"
 #include "worker/collective/shm.h"
 #include "worker/collective/solo.h"
 
@@ -23,6 +24,13 @@ absl::Status CheckHostMemory(const CollectiveOptions& options,
       absl::StrCat("--collective=", name,
                    " adds up in host memory, not on GPUs; use "
                    "--collective=nccl or auto"));
+}
+
+absl::Status CheckDeviceMemory(const CollectiveOptions& options,
+                               const char* name) {
+  if (options.gpu.has_value()) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(
+      "--collective=", name, " joins GPUs; it needs --device=cuda"));
 }
 
 absl::StatusOr<std::unique_ptr<Collective>> MakeGloo(
@@ -54,27 +62,20 @@ absl::StatusOr<std::unique_ptr<Collective>> MakeShm(
   return ConnectShm(shm, board);
 }
 
-absl::StatusOr<std::unique_ptr<Collective>> MakeNccl(
-    const CollectiveOptions& options, KeyBoard* board);
-
-absl::StatusOr<std::unique_ptr<Collective>> MakeAuto(
+// What ranks tell each other beside sums is in host memory.
+absl::StatusOr<std::unique_ptr<Collective>> MakeHost(
     const CollectiveOptions& options, KeyBoard* board) {
-  if (options.gpu.has_value()) return MakeNccl(options, board);
+  CollectiveOptions beside = options;
+  beside.gpu.reset();
   return options.num_local_ranks == options.world_size
-             ? MakeShm(options, board)
-             : MakeGloo(options, board);
+             ? MakeShm(beside, board)
+             : MakeGloo(beside, board);
 }
 
 absl::StatusOr<std::unique_ptr<Collective>> MakeNccl(
     const CollectiveOptions& options, KeyBoard* board) {
-  if (!options.gpu.has_value()) {
-    return absl::InvalidArgumentError(
-        "--collective=nccl joins GPUs; it needs --device=cuda");
-  }
-  // What ranks tell each other beside sums is in host memory.
-  CollectiveOptions beside = options;
-  beside.gpu.reset();
-  QUIRE_ASSIGN_OR_RETURN(auto host, MakeAuto(beside, board));
+  QUIRE_RETURN_IF_ERROR(CheckDeviceMemory(options, "nccl"));
+  QUIRE_ASSIGN_OR_RETURN(auto host, MakeHost(options, board));
   NcclOptions nccl;
   nccl.rank = options.rank;
   nccl.world_size = options.world_size;
@@ -87,17 +88,50 @@ absl::StatusOr<std::unique_ptr<Collective>> MakeNccl(
   return ConnectNccl(nccl, board, std::move(host));
 }
 
+// Kernels of our own; beside them NCCL, or nothing but the host.
+absl::StatusOr<std::unique_ptr<Collective>> MakePeers(
+    const CollectiveOptions& options, KeyBoard* board, bool has_library) {
+  auto watch = std::make_unique<PeerWatch>(options.group_end);
+  CollectiveOptions watched = options;
+  watched.group_end = watch->end();
+  QUIRE_ASSIGN_OR_RETURN(auto beside, has_library ? MakeNccl(watched, board)
+                                                  : MakeHost(watched, board));
+  PeerOptions peer;
+  peer.rank = options.rank;
+  peer.world_size = options.world_size;
+  peer.device = *options.gpu;
+  peer.stream = options.stream;
+  peer.is_deterministic = options.is_deterministic;
+  peer.connect_timeout = options.connect_timeout;
+  peer.operation_timeout = options.operation_timeout;
+  peer.is_required = !has_library;
+  peer.has_library = has_library;
+  return ConnectPeer(peer, board, std::move(watch), std::move(beside));
+}
+
+absl::StatusOr<std::unique_ptr<Collective>> MakePeer(
+    const CollectiveOptions& options, KeyBoard* board) {
+  QUIRE_RETURN_IF_ERROR(CheckDeviceMemory(options, "peer"));
+  return MakePeers(options, board, /*has_library=*/false);
+}
+
+absl::StatusOr<std::unique_ptr<Collective>> MakeAuto(
+    const CollectiveOptions& options, KeyBoard* board) {
+  return options.gpu.has_value()
+             ? MakePeers(options, board, /*has_library=*/true)
+             : MakeHost(options, board);
+}
+
 struct Entry {
   const char* name;
   Factory make;
 };
 
 constexpr Entry kEntries[] = {
-    // nccl for GPUs; else shm if all ranks are on one machine, else gloo.
-    {"auto", MakeAuto},
-    {"gloo", MakeGloo},
-    {"nccl", MakeNccl},
-    {"shm", MakeShm},
+    // For GPUs peer where it can, with nccl beside it; else shm if all ranks
+    // are on one machine, else gloo.
+    {"auto", MakeAuto}, {"gloo", MakeGloo}, {"nccl", MakeNccl},
+    {"peer", MakePeer}, {"shm", MakeShm},
 };
 
 }  // namespace

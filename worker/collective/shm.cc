@@ -73,6 +73,12 @@ class ShmCollective final : public Collective {
 
   int32_t rank() const override { return options_.rank; }
   int32_t world_size() const override { return options_.world_size; }
+  std::string name() const override { return "shm"; }
+  std::vector<std::string> links() const override {
+    std::vector<std::string> links(world_size(), "shared memory");
+    links[rank()] = "";
+    return links;
+  }
 
   absl::Status AllReduceSum(void* data, int64_t num_elements,
                             DType dtype) override {

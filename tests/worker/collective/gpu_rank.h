@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -49,10 +50,12 @@ struct GpuRank {
 };
 
 // Runs `body` on ranks [0, world), each in its thread and on its GPU, with
-// `bytes` of its memory. REQUIRES: NumGpus() >= world.
+// `bytes` of its memory, joined by the collective of that name.
+// REQUIRES: NumGpus() >= world.
 inline void OnEveryGpu(int32_t world, int64_t bytes,
                        const CollectiveOptions& common,
-                       const std::function<void(GpuRank&)>& body) {
+                       const std::function<void(GpuRank&)>& body,
+                       const std::string& name = "nccl") {
   MemoryBoard board;
   std::vector<std::thread> threads;
   for (int32_t rank = 0; rank < world; ++rank) {
@@ -68,7 +71,7 @@ inline void OnEveryGpu(int32_t world, int64_t bytes,
       options.num_local_ranks = world;
       options.gpu = rank;
       options.stream = own.stream;
-      auto ranks = CreateCollective("nccl", options, &board);
+      auto ranks = CreateCollective(name, options, &board);
       CHECK(ranks.ok()) << ranks.status();
       own.ranks = *std::move(ranks);
       body(own);

@@ -41,7 +41,7 @@ TEST(CollectiveRegistryTest, AGroupOfOneNeedsNoBoard) {
 
 TEST(CollectiveRegistryTest, AnUnknownNameIsAnsweredWithTheKnownOnes) {
   EXPECT_EQ(CheckCollectiveName("mpi").message(),
-            "no collective is called \"mpi\"; one of auto, gloo, nccl, shm");
+            "no collective is called \"mpi\"; one of auto, gloo, nccl, peer, shm");
   EXPECT_TRUE(absl::IsInvalidArgument(
       CreateCollective("mpi", CollectiveOptions(), nullptr).status()));
 }
