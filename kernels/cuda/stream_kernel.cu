@@ -300,7 +300,8 @@ template <int kTokens>
 cudaError_t Launch(const CUtensorMap& w, const CUtensorMap& x,
                    const StreamGemmArgs& args, cudaStream_t stream) {
   using L = Layout<kTokens>;
-  static const cudaError_t prepared = cudaFuncSetAttribute(
+  // For each device, which is one thread's.
+  thread_local const cudaError_t prepared = cudaFuncSetAttribute(
       StreamGemmKernel<kTokens>, cudaFuncAttributeMaxDynamicSharedMemorySize,
       L::kBytes);
   if (prepared != cudaSuccess) return prepared;

@@ -13,6 +13,7 @@
 #include <memory>
 #include <random>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "absl/flags/flag.h"
@@ -25,6 +26,8 @@
 #include "common/model_config.h"
 #include "common/step_plan.h"
 #include "glog/logging.h"
+#include "tests/worker/collective/memory_board.h"
+#include "worker/collective/nccl.h"
 #include "worker/executor/load_executor.h"
 
 ABSL_FLAG(std::string, model, "tools/bench/llama_3_1_8b",
@@ -49,6 +52,9 @@ ABSL_FLAG(int, steps, 40, "decodes timed of each kind");
 ABSL_FLAG(int, max_num_seqs, 512, "slots");
 ABSL_FLAG(int, max_num_batched_tokens, 2048, "tokens of a step");
 ABSL_FLAG(int, num_blocks, 32768, "of 16 tokens");
+ABSL_FLAG(int, tensor_parallel_size, 1, "ranks, a thread and a GPU each");
+ABSL_FLAG(std::string, collective, "auto", "see quire_worker");
+ABSL_FLAG(bool, record_groups, true, "see quire_worker");
 ABSL_FLAG(double, bandwidth, 4268, "GB/s of the device's memory");
 ABSL_FLAG(double, tflops, 790, "of matrix products");
 
@@ -99,15 +105,18 @@ Shape ShapeOf(const ModelConfig& config) {
 double FloorSeconds(const Shape& shape, double num_tokens, double kv_tokens) {
   const double bandwidth = absl::GetFlag(FLAGS_bandwidth) * 1e9;
   const double rate = absl::GetFlag(FLAGS_tflops) * 1e12;
-  return std::max(2 * shape.weights / bandwidth,
-                  2 * shape.weights * num_tokens / rate) +
-         kv_tokens * shape.kv_bytes / bandwidth;
+  const double seconds = std::max(2 * shape.weights / bandwidth,
+                                  2 * shape.weights * num_tokens / rate) +
+                         kv_tokens * shape.kv_bytes / bandwidth;
+  return seconds / absl::GetFlag(FLAGS_tensor_parallel_size);
 }
 
 class Worker {
  public:
-  explicit Worker(const Clock* clock) {
+  Worker(int rank, KeyBoard* board, const Clock* clock) : rank_(rank) {
     DeviceOptions device;
+    device.collective = absl::GetFlag(FLAGS_collective);
+    device.record_groups = absl::GetFlag(FLAGS_record_groups);
     device.device = absl::GetFlag(FLAGS_device);
     device.gemm_cache = absl::GetFlag(FLAGS_gemm_cache);
     device.deterministic = absl::GetFlag(FLAGS_deterministic);
@@ -115,6 +124,8 @@ class Worker {
     device.stream_gemm = absl::GetFlag(FLAGS_stream_gemm);
     device.times_operations = absl::GetFlag(FLAGS_parts);
     LoadSpec spec;
+    spec.rank = rank;
+    spec.world_size = absl::GetFlag(FLAGS_tensor_parallel_size);
     spec.model_path = absl::GetFlag(FLAGS_model);
     spec.dtype = "bfloat16";
     spec.load_format = "dummy";
@@ -124,7 +135,7 @@ class Worker {
     spec.limits.max_num_seqs = absl::GetFlag(FLAGS_max_num_seqs);
     spec.limits.max_model_len = kMaxModelLen;
     const absl::Time start = absl::Now();
-    auto executor = LoadExecutor(device, spec, /*board=*/nullptr, clock,
+    auto executor = LoadExecutor(device, spec, board, clock,
                                  [](const char*, int64_t, int64_t) {});
     CHECK(executor.ok()) << executor.status();
     executor_ = *std::move(executor);
@@ -135,12 +146,19 @@ class Worker {
     const absl::Status allocated =
         executor_->AllocateKv(absl::GetFlag(FLAGS_num_blocks), 0);
     CHECK(allocated.ok()) << allocated;
+    if (!is_first()) {
+      FillCache();
+      return;
+    }
     std::printf("weights %.1f s, profile %.1f s, cache and recordings %.1f s\n",
                 absl::ToDoubleSeconds(loaded - start),
                 absl::ToDoubleSeconds(profiled - loaded),
                 absl::ToDoubleSeconds(absl::Now() - profiled));
     FillCache();
   }
+
+  // Whether it speaks for its group.
+  bool is_first() const { return rank_ == 0; }
 
   // Enqueues a step, and waits for the one before.
   void Run(StepPlan* plan) {
@@ -211,6 +229,7 @@ class Worker {
     ReleaseAll(1);
   }
 
+  const int rank_;
   std::unique_ptr<Executor> executor_;
   std::mt19937 random_;
   StepResult result_;
@@ -228,6 +247,7 @@ void PrintParts(Worker* worker, int steps) {
 
 void Report(const std::string& name, double seconds, double floor, int steps,
             Worker* worker) {
+  if (!worker->is_first()) return;
   std::printf("%-22s %8.3f ms, floor %7.3f, floor / measured %.3f\n",
               name.c_str(), seconds * 1e3, floor * 1e3, floor / seconds);
   if (absl::GetFlag(FLAGS_parts)) PrintParts(worker, steps);
@@ -300,15 +320,10 @@ void BenchPrefill(const std::string& name, const Shape& shape, Worker* worker) {
          FloorSeconds(shape, num_tokens, 0), repeats, worker);
 }
 
-void Main() {
-  const auto config = ModelConfig::FromFolder(absl::GetFlag(FLAGS_model));
-  CHECK(config.ok()) << config.status();
-  const Shape shape = ShapeOf(*config);
-  std::printf("%s: %.2f G weights in products, %.0f bytes of KV a token\n",
-              absl::GetFlag(FLAGS_model).c_str(), shape.weights / 1e9,
-              shape.kv_bytes);
-  const RealClock clock;
-  Worker worker(&clock);
+// What every rank does, at the same time.
+void RunRank(int rank, const Shape& shape, KeyBoard* board,
+             const Clock* clock) {
+  Worker worker(rank, board, clock);
   for (const std::string& name : absl::GetFlag(FLAGS_decodes)) {
     if (!name.empty()) BenchDecodes(name, shape, &worker);
   }
@@ -320,11 +335,28 @@ void Main() {
   }
 }
 
+void Main() {
+  const auto config = ModelConfig::FromFolder(absl::GetFlag(FLAGS_model));
+  CHECK(config.ok()) << config.status();
+  const Shape shape = ShapeOf(*config);
+  std::printf("%s: %.2f G weights in products, %.0f bytes of KV a token\n",
+              absl::GetFlag(FLAGS_model).c_str(), shape.weights / 1e9,
+              shape.kv_bytes);
+  const RealClock clock;
+  MemoryBoard board;
+  std::vector<std::thread> ranks;
+  for (int rank = 0; rank < absl::GetFlag(FLAGS_tensor_parallel_size); ++rank) {
+    ranks.emplace_back([&, rank] { RunRank(rank, shape, &board, &clock); });
+  }
+  for (std::thread& rank : ranks) rank.join();
+}
+
 }  // namespace
 }  // namespace quire
 
 int main(int argc, char** argv) {
   google::InitGoogleLogging(argv[0]);
   absl::ParseCommandLine(argc, argv);
+  quire::PrepareNcclEnvironment("127.0.0.1");
   quire::Main();
 }
