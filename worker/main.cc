@@ -54,13 +54,18 @@ ABSL_FLAG(
     bool, enforce_eager, false,
     "On cuda: launch decodes kernel by kernel instead of as CUDA graphs.");
 ABSL_FLAG(
+    bool, record_groups, false,
+    "On cuda: groups launch decodes as CUDA graphs and choose tokens on their "
+    "GPUs, as one rank alone does.");
+ABSL_FLAG(
     int32_t, num_threads, 0,
     "Threads that compute; 0 shares the machine's cores among its ranks.");
 ABSL_FLAG(
     std::string, collective, "auto",
     "How ranks talk to each other: gloo (TCP), shm (shared memory of one "
-    "machine), nccl (between GPUs), or auto: nccl on cuda, else shm where "
-    "it is possible.");
+    "machine), nccl (between GPUs), peer (between GPUs that reach each "
+    "other's memory), or auto: on cuda peer where it is possible, with nccl "
+    "beside it; else shm where it is possible.");
 ABSL_FLAG(absl::Duration, join_timeout, absl::Seconds(60),
           "For the coordinator to answer, and for the other ranks to join.");
 ABSL_FLAG(absl::Duration, collective_timeout, absl::Seconds(60),
@@ -148,6 +153,7 @@ DeviceOptions DeviceFromFlags() {
   device.deterministic = absl::GetFlag(FLAGS_deterministic);
   device.gemm_cache = absl::GetFlag(FLAGS_gemm_cache);
   device.enforce_eager = absl::GetFlag(FLAGS_enforce_eager);
+  device.record_groups = absl::GetFlag(FLAGS_record_groups);
   device.collective = absl::GetFlag(FLAGS_collective);
   device.host = absl::GetFlag(FLAGS_host);
   device.connect_timeout = absl::GetFlag(FLAGS_join_timeout);

@@ -30,6 +30,12 @@ void FillRank(const RankInfo& info, v1::Rank* rank) {
   rank->set_load_bytes_done(info.load.bytes_done);
   rank->set_load_bytes_total(info.load.bytes_total);
   rank->set_last_step_id(info.last_step.value());
+  rank->set_collective(info.links.collective);
+  for (const std::string& link : info.links.links) rank->add_links(link);
+  for (const LinkReport::AllReduceTime& time : info.links.all_reduce) {
+    rank->add_all_reduce_bytes(time.bytes);
+    rank->add_all_reduce_us(time.us);
+  }
 }
 
 }  // namespace

@@ -81,6 +81,9 @@ void GroupController::LaunchNow(const FormedGroup& group) {
   observer.on_warming = [&] {
     registry_->SetState(group.group, group.group_epoch, GroupState::kWarming);
   };
+  observer.on_links = [&](int32_t rank, const LinkReport& links) {
+    registry_->SetLinks(group.group, group.group_epoch, rank, links);
+  };
   absl::StatusOr<LaunchedGroup> launched =
       launcher_->Launch(group.addresses, registry_->coordinator_epoch(),
                         group.group_epoch, observer);

@@ -148,6 +148,14 @@ void WorkerRegistry::SetLoadProgress(int32_t group, Epoch group_epoch,
   found->members[rank]->load = progress;
 }
 
+void WorkerRegistry::SetLinks(int32_t group, Epoch group_epoch, int32_t rank,
+                              const LinkReport& links) {
+  absl::MutexLock lock(&mutex_);
+  Group* found = FindLiving(group, group_epoch);
+  if (found == nullptr || !found->members[rank].has_value()) return;
+  found->members[rank]->links = links;
+}
+
 void WorkerRegistry::End(Group* group, const absl::Status& cause) {
   group->state = GroupState::kDead;
   group->detail = std::string(cause.message());
@@ -219,7 +227,8 @@ std::vector<GroupInfo> WorkerRegistry::Groups() const {
       if (!member.has_value()) continue;
       info.ranks.push_back({rank, member->offer.address, member->offer.device,
                             member->offer.pid, now - member->last_heartbeat,
-                            member->suspect, member->load, member->last_step});
+                            member->suspect, member->load, member->last_step,
+                            member->links});
     }
     if (group.state == GroupState::kJoining) {
       info.detail =

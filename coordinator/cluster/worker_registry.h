@@ -27,6 +27,7 @@
 #include "absl/time/time.h"
 #include "common/clock.h"
 #include "common/ids.h"
+#include "coordinator/dispatch/link_report.h"
 
 namespace quire {
 
@@ -85,6 +86,7 @@ struct RankInfo {
   bool suspect = false;
   LoadProgress load;
   StepId last_step;
+  LinkReport links;
 };
 
 struct GroupInfo {
@@ -127,6 +129,8 @@ class WorkerRegistry {
   void SetState(int32_t group, Epoch group_epoch, GroupState state);
   void SetLoadProgress(int32_t group, Epoch group_epoch, int32_t rank,
                        const LoadProgress& progress);
+  void SetLinks(int32_t group, Epoch group_epoch, int32_t rank,
+                const LinkReport& links);
 
   // Ends an epoch: members' next heartbeats are refused. Returns whether it
   // was this call that ended it.
@@ -151,6 +155,7 @@ class WorkerRegistry {
     bool suspect = false;
     LoadProgress load;
     StepId last_step;
+    LinkReport links;
   };
   struct Group {
     Epoch epoch{1};

@@ -154,6 +154,19 @@ void OnAllRanks(const Ranks& ranks, const Part& part) {
   for (std::thread& thread : threads) thread.join();
 }
 
+LinkReport LinksOf(const v1::ProfileResponse& profile) {
+  LinkReport links;
+  links.collective = profile.collective();
+  links.links.assign(profile.links().begin(), profile.links().end());
+  const int num_times =
+      std::min(profile.all_reduce_bytes_size(), profile.all_reduce_us_size());
+  for (int i = 0; i < num_times; ++i) {
+    links.all_reduce.push_back(
+        {profile.all_reduce_bytes(i), profile.all_reduce_us(i)});
+  }
+  return links;
+}
+
 }  // namespace
 
 absl::Status GroupLauncher::RunParts(
@@ -168,6 +181,12 @@ absl::Status GroupLauncher::RunParts(
     rank->Profile(options_.memory_utilization);
   });
   QUIRE_RETURN_IF_ERROR(calls->failure());
+  if (observer.on_links != nullptr) {
+    for (size_t rank = 0; rank < ranks.size(); ++rank) {
+      observer.on_links(static_cast<int32_t>(rank),
+                        LinksOf(ranks[rank]->profile()));
+    }
+  }
   uint64_t num_blocks = std::numeric_limits<int32_t>::max();
   uint64_t block_bytes = 0;
   for (const auto& rank : ranks) {

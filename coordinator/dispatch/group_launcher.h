@@ -20,6 +20,7 @@
 #include "common/ids.h"
 #include "coordinator/dispatch/dispatcher.h"
 #include "coordinator/dispatch/grpc_dispatcher.h"
+#include "coordinator/dispatch/link_report.h"
 
 namespace grpc {
 class ClientContext;
@@ -60,6 +61,7 @@ struct LaunchObserver {
                      uint64_t bytes_done, uint64_t bytes_total)>
       on_load;
   std::function<void()> on_warming;  // every rank is loaded
+  std::function<void(int32_t rank, const LinkReport& links)> on_links;
 };
 
 // Thread-safe; one launch at a time.

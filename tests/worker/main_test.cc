@@ -92,7 +92,7 @@ TEST(WorkerMainTest, AWrongCommandLineIsOneLineAndStatusTwo) {
   } cases[] = {
       {{"--colective=gloo"}, "collective"},  // the nearest name
       {{"--device=tpu"}, "--device=tpu"},
-      {{"--collective=mpi"}, "one of auto, gloo, nccl, shm"},
+      {{"--collective=mpi"}, "one of auto, gloo, nccl, peer, shm"},
       {{"--collective=nccl"}, "needs --device=cuda"},
       {{"--num_threads=-3"}, "--num_threads=-3"},
       {{"surplus"}, "unexpected argument \"surplus\""},

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tools/quire/status_text.h"
 
+#include <algorithm>
 #include <vector>
 
 #include "absl/strings/ascii.h"
@@ -67,6 +68,47 @@ std::string RankTable(const v1::StatusResponse& status) {
                      rows);
 }
 
+// "1: NVLink, 2: NVLink".
+std::string Links(const v1::Rank& rank) {
+  std::string text;
+  for (int peer = 0; peer < rank.links_size(); ++peer) {
+    if (rank.links(peer).empty()) continue;
+    absl::StrAppend(&text, text.empty() ? "" : ", ", peer, ": ",
+                    rank.links(peer));
+  }
+  return text.empty() ? "-" : text;
+}
+
+// "8 KB 2.3, 4 MB 14.2".
+std::string Sums(const v1::Rank& rank) {
+  std::string text;
+  const int num_times =
+      std::min(rank.all_reduce_bytes_size(), rank.all_reduce_us_size());
+  for (int i = 0; i < num_times; ++i) {
+    const uint64_t kb = rank.all_reduce_bytes(i) >> 10;
+    absl::StrAppend(&text, text.empty() ? "" : ", ", kb >= 1024 ? kb >> 10 : kb,
+                    kb >= 1024 ? " MB " : " KB ",
+                    absl::StrFormat("%.1f", rank.all_reduce_us(i)));
+  }
+  return text.empty() ? "-" : text;
+}
+
+// Nothing where no group has ranks to connect.
+std::string LinkTable(const v1::StatusResponse& status) {
+  Rows rows;
+  for (const v1::Group& group : status.groups()) {
+    for (const v1::Rank& rank : group.ranks()) {
+      if (rank.collective().empty()) continue;
+      rows.push_back({absl::StrCat(group.group()), absl::StrCat(rank.rank()),
+                      rank.collective(), Links(rank), Sums(rank)});
+    }
+  }
+  if (rows.empty()) return "";
+  return "\n" +
+         FormatTable({"GROUP", "RANK", "COLLECTIVE", "LINKS", "ALL-REDUCE US"},
+                     rows);
+}
+
 }  // namespace
 
 std::string StatusText(const v1::StatusResponse& status) {
@@ -79,7 +121,8 @@ std::string StatusText(const v1::StatusResponse& status) {
                   " running, ", status.num_waiting_requests(), " waiting, ",
                   status.num_finished_requests(), " finished; ",
                   status.num_preemptions(), " preemptions\n\n");
-  return absl::StrCat(text, GroupTable(status), "\n", RankTable(status));
+  return absl::StrCat(text, GroupTable(status), "\n", RankTable(status),
+                      LinkTable(status));
 }
 
 }  // namespace quire

@@ -73,6 +73,10 @@ absl::StatusOr<MemoryProfile> Executor::Profile(double memory_utilization) {
         MeasureSwap(parts_.backend.get(),
                     parts_.model->kv_layout(parts_.block_size), *clock_));
   }
+  QUIRE_ASSIGN_OR_RETURN(
+      profile.links,
+      MeasureLinks(parts_.backend.get(), parts_.collective.get(),
+                   /*is_recorded=*/parts_.records_decodes, *clock_));
   // Every rank has its weights and has met its largest step before any looks,
   // and all look before any goes on to allocate.
   QUIRE_RETURN_IF_ERROR(parts_.collective->Barrier());
@@ -173,7 +177,7 @@ absl::Status Executor::AllocateTokens() {
 absl::Status Executor::PrepareSteps() {
   if (!parts_.records_decodes) return absl::OkStatus();
   const auto enqueue = [this](const BatchInput& batch) {
-    return Enqueue(batch, /*chooses=*/true);
+    return Enqueue(batch, MayChooseOnDevice());
   };
   QUIRE_RETURN_IF_ERROR(WarmUpSteps(parts_.backend.get(), builder_.get(),
                                     parts_.limits.max_num_batched_tokens,
@@ -267,10 +271,10 @@ absl::Status Executor::ScorePrompts(std::vector<PromptLogprobs>* out) {
 }
 
 bool Executor::IsChosenOnDevice(const SlotSampling& sampling) const {
-  return !NeedsCandidates(sampling) && sampling.num_logprobs < 0 &&
-         !TokenCounts::IsNeeded(sampling) && sampling.logit_bias.empty() &&
-         sampling.bad_words.empty() && sampling.allowed_token_ids.empty() &&
-         !sampling.needs_mask &&
+  return MayChooseOnDevice() && !NeedsCandidates(sampling) &&
+         sampling.num_logprobs < 0 && !TokenCounts::IsNeeded(sampling) &&
+         sampling.logit_bias.empty() && sampling.bad_words.empty() &&
+         sampling.allowed_token_ids.empty() && !sampling.needs_mask &&
          (sampling.min_tokens == 0 || sampling.stop_token_ids.empty());
 }
 

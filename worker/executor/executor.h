@@ -20,6 +20,7 @@
 #include "worker/batch/input_builder.h"
 #include "worker/batch/slot_state.h"
 #include "worker/collective/collective.h"
+#include "worker/executor/rank_links.h"
 #include "worker/executor/step_recordings.h"
 #include "worker/kv/kv_store.h"
 #include "worker/kv/row_shape.h"
@@ -44,6 +45,9 @@ struct ExecutorParts {
   // Decodes are recorded when the cache is allocated (Backend::Record) and
   // padded to the sizes that were; steps of all sizes are warmed up.
   bool records_decodes = false;
+  // Whether the devices of a group choose tokens among themselves, so that
+  // steps run ahead; else its hosts do. Not asked of a rank alone.
+  bool chooses_in_group = true;
 };
 
 struct MemoryProfile {
@@ -54,6 +58,7 @@ struct MemoryProfile {
   int64_t activation_bytes = 0;
   absl::Duration largest_step;
   int64_t swap_bytes_per_second = 0;  // see MeasureSwap; 0: unknown
+  RankLinks links;
 };
 
 // Thread-compatible: the executor thread calls everything. All ranks of a group
@@ -142,6 +147,9 @@ class Executor {
   // The log probabilities of the prompt tokens that the last input asks for, as
   // many at a time as the logits have rows. REQUIRES: what sampled is done.
   absl::Status ScorePrompts(std::vector<PromptLogprobs>* out);
+  bool MayChooseOnDevice() const {
+    return parts_.collective->world_size() == 1 || parts_.chooses_in_group;
+  }
   // Whether the device alone chooses tokens as these parameters say.
   bool IsChosenOnDevice(const SlotSampling& sampling) const;
   bool IsChosenOnDevice(const StepPlan& plan) const;

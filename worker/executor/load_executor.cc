@@ -112,21 +112,27 @@ std::optional<int32_t> NamedGpu(const DeviceOptions& options) {
   return gpu;
 }
 
+// Whether a step needs nothing of the host but its input.
+bool RunsAhead(const DeviceOptions& device, int32_t world_size) {
+  return !IsCuda(device) || world_size == 1 || device.record_groups;
+}
+
 absl::StatusOr<std::unique_ptr<Backend>> CreateBackend(
-    const DeviceOptions& device, DType dtype, int32_t gpu,
+    const DeviceOptions& device, DType dtype, int32_t gpu, int32_t world_size,
     int32_t num_local_ranks) {
   if (IsCuda(device)) {
     // Rounded as they are stored, partial sums are half the bytes between ranks
     // and come from the library's faster products. Not where the results of
     // groups of any size are to be alike.
-    return CreateCudaBackend(
-        {.dtype = dtype,
-         .partial_dtype = device.deterministic ? DType::kF32 : dtype,
-         .device = gpu,
-         .is_deterministic = device.deterministic,
-         .gemm_cache_path = device.gemm_cache,
-         .has_stream_gemm = device.stream_gemm,
-         .times_operations = device.times_operations});
+    const bool is_rounded =
+        !device.deterministic && RunsAhead(device, world_size);
+    return CreateCudaBackend({.dtype = dtype,
+                              .partial_dtype = is_rounded ? dtype : DType::kF32,
+                              .device = gpu,
+                              .is_deterministic = device.deterministic,
+                              .gemm_cache_path = device.gemm_cache,
+                              .has_stream_gemm = device.stream_gemm,
+                              .times_operations = device.times_operations});
   }
   CpuBackendOptions options;
   options.dtype = dtype;
@@ -174,9 +180,11 @@ absl::Status CheckDeviceOptions(const DeviceOptions& options) {
     return absl::InvalidArgumentError(
         absl::StrCat("--num_threads=", options.num_threads, " is negative"));
   }
-  if (options.collective == "nccl" && !IsCuda(options)) {
+  if ((options.collective == "nccl" || options.collective == "peer") &&
+      !IsCuda(options)) {
     return absl::InvalidArgumentError(
-        "--collective=nccl joins GPUs; it needs --device=cuda");
+        absl::StrCat("--collective=", options.collective,
+                     " joins GPUs; it needs --device=cuda"));
   }
   const absl::Status name = CheckCollectiveName(options.collective);
   if (name.ok()) return name;
@@ -213,8 +221,9 @@ absl::StatusOr<std::unique_ptr<Executor>> LoadExecutor(
   // A GPU is one rank's alone; the host's memory is shared.
   parts.num_local_ranks = IsCuda(device) ? 1 : seat.num_ranks;
   const int32_t gpu = NamedGpu(device).value_or(seat.index);
-  QUIRE_ASSIGN_OR_RETURN(parts.backend,
-                         CreateBackend(device, dtype, gpu, seat.num_ranks));
+  QUIRE_ASSIGN_OR_RETURN(
+      parts.backend,
+      CreateBackend(device, dtype, gpu, spec.world_size, seat.num_ranks));
   QUIRE_ASSIGN_OR_RETURN(
       parts.collective,
       JoinGroup(device, spec, gpu, seat.num_ranks, parts.backend.get(), board));
@@ -230,8 +239,10 @@ absl::StatusOr<std::unique_ptr<Executor>> LoadExecutor(
   parts.block_size = spec.block_size;
   parts.virtual_page_bytes = spec.virtual_page_bytes;
   parts.vocab_size = config.vocab_size;
-  parts.records_decodes =
-      IsCuda(device) && !device.enforce_eager && !device.times_operations;
+  const bool runs_ahead = RunsAhead(device, spec.world_size);
+  parts.records_decodes = IsCuda(device) && runs_ahead &&
+                          !device.enforce_eager && !device.times_operations;
+  parts.chooses_in_group = runs_ahead;
   return Executor::Create(std::move(parts), clock);
 }
 

@@ -32,6 +32,9 @@ struct DeviceOptions {
   std::string gemm_cache = "";
   // On CUDA: every step is launched kernel by kernel, none is recorded.
   bool enforce_eager = false;
+  // On CUDA: groups record steps and choose tokens on their devices, as a rank
+  // alone always does, and run ahead.
+  bool record_groups = false;
   bool stream_gemm = true;        // on CUDA; see CudaBackendOptions
   bool times_operations = false;  // on CUDA; see Backend::TakeOperationTimes
   std::string collective = "auto";

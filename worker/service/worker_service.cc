@@ -26,6 +26,15 @@ class RefusedRun final
   void OnDone() override { delete this; }
 };
 
+void FillLinks(const RankLinks& links, v1::ProfileResponse* response) {
+  response->set_collective(links.collective);
+  for (const std::string& link : links.links) response->add_links(link);
+  for (const AllReduceTime& time : links.all_reduce) {
+    response->add_all_reduce_bytes(time.bytes);
+    response->add_all_reduce_us(time.us);
+  }
+}
+
 class WorkerServiceImpl final : public v1::Worker::CallbackService {
  public:
   WorkerServiceImpl(WorkerCore* core, std::function<void()> on_ready)
@@ -53,6 +62,7 @@ class WorkerServiceImpl final : public v1::Worker::CallbackService {
             response->set_step_us(
                 absl::ToInt64Microseconds(profile->largest_step));
             response->set_swap_bytes_per_second(profile->swap_bytes_per_second);
+            FillLinks(profile->links, response);
           }
           reactor->Finish(ToGrpcStatus(profile.status()));
         });

@@ -108,6 +108,23 @@ TEST_F(ClusterStatusTest, RanksSayWhereTheyAreAndHowFarTheyAre) {
   EXPECT_EQ(rank.load_bytes_done(), 30u);
   EXPECT_EQ(rank.load_bytes_total(), 90u);
   EXPECT_EQ(rank.last_step_id(), 8u);
+  EXPECT_TRUE(rank.collective().empty());
+}
+
+TEST_F(ClusterStatusTest, RanksSayHowTheyReachEachOther) {
+  Join(1);
+  Join(2);
+  registry_.SetLinks(0, Epoch(1), 1,
+                     {"peer", {"NVLink", ""}, {{8192, 2.5}, {65536, 2.75}}});
+  registry_.SetLinks(0, Epoch(2), 0, {"nccl", {}, {}});  // no such epoch
+  EXPECT_TRUE(Status().groups(0).ranks(0).collective().empty());
+  const v1::Rank rank = Status().groups(0).ranks(1);
+  EXPECT_EQ(rank.collective(), "peer");
+  ASSERT_EQ(rank.links_size(), 2);
+  EXPECT_EQ(rank.links(0), "NVLink");
+  ASSERT_EQ(rank.all_reduce_bytes_size(), 2);
+  EXPECT_EQ(rank.all_reduce_bytes(1), 65536u);
+  EXPECT_EQ(rank.all_reduce_us(1), 2.75);
 }
 
 }  // namespace

@@ -48,6 +48,24 @@ TEST(StatusTextTest, ShowsGroupsBlocksAndRanks) {
       "123\n");
 }
 
+TEST(StatusTextTest, RanksOfAGroupSayHowTheyReachEachOther) {
+  v1::StatusResponse status;
+  v1::Rank* rank = status.add_groups()->add_ranks();
+  rank->set_rank(1);
+  EXPECT_EQ(StatusText(status).find("COLLECTIVE"), std::string::npos);
+  rank->set_collective("peer");
+  rank->add_links("NVLink");
+  rank->add_links("");
+  rank->add_all_reduce_bytes(8 << 10);
+  rank->add_all_reduce_us(2.26);
+  rank->add_all_reduce_bytes(4 << 20);
+  rank->add_all_reduce_us(14.2);
+  const std::string text = StatusText(status);
+  EXPECT_NE(text.find("peer        0: NVLink  8 KB 2.3, 4 MB 14.2"),
+            std::string::npos)
+      << text;
+}
+
 TEST(StatusTextTest, AnEmptyClusterHasEmptyTables) {
   v1::StatusResponse status;
   status.set_draining(true);
