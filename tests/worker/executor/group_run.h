@@ -58,11 +58,12 @@ inline std::string RandomLlama(const GroupRunOptions& options) {
 }
 
 // One rank's part. `run` is filled in by rank 0.
-inline void RunGroupRank(const GroupRunOptions& options, int32_t rank,
+inline void RunGroupRank(const GroupRunOptions& options,
+                         const std::string& folder, int32_t rank,
                          KeyBoard* board, GroupRun* run) {
   constexpr int32_t kBlockSize = 16, kBlocksPerSeq = 8;
   LoadSpec spec;
-  spec.model_path = RandomLlama(options);
+  spec.model_path = folder;
   spec.load_format = "dummy";
   spec.dtype = options.dtype;
   spec.seed = 3;
@@ -141,6 +142,7 @@ inline void RunGroupRank(const GroupRunOptions& options, int32_t rank,
 }
 
 inline GroupRun RunGroup(const GroupRunOptions& options) {
+  const std::string folder = RandomLlama(options);
   MemoryBoard board;
   GroupRun run;
   run.tokens.resize(options.num_prompts);
@@ -148,7 +150,7 @@ inline GroupRun RunGroup(const GroupRunOptions& options) {
   std::vector<std::thread> ranks;
   for (int32_t rank = 0; rank < options.world_size; ++rank) {
     ranks.emplace_back(
-        [&, rank] { RunGroupRank(options, rank, &board, &run); });
+        [&, rank] { RunGroupRank(options, folder, rank, &board, &run); });
   }
   for (std::thread& rank : ranks) rank.join();
   return run;
