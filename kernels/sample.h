@@ -55,6 +55,8 @@ struct SampleRow {
   int32_t is_scored;
   int32_t scored_id;
   float count_above;
+  // If not 0, nobody reads the row's candidates: they need not be written.
+  int32_t skips_candidates;
 };
 
 struct Candidate {

@@ -370,7 +370,7 @@ void SampleOneRow(const SampleShardParams& params, int64_t row_idx,
     if (column >= 0 && column < num_vocab) summary.scored_logit = raw[column];
     summary.num_above = CountAbove(raw, num_vocab, row.count_above);
   }
-  if (params.num_candidates > 0) {
+  if (params.num_candidates > 0 && row.skips_candidates == 0) {
     TopCandidates(raw, params.first_id, num_vocab, params.num_candidates,
                   scratch, candidates);
   }

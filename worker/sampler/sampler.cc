@@ -184,6 +184,7 @@ void Sampler::BuildRows(absl::Span<const SlotId> slots,
                           row.num_biases == 0 && row.allowed == nullptr;
     const bool wants_candidates = NeedsCandidates(slot.sampling) ||
                                   (slot.sampling.num_logprobs >= 0 && is_plain);
+    row.skips_candidates = wants_candidates ? 0 : 1;
     rows_.push_back(
         {&slot, wants_candidates ? num_packed_++ : -1, is_plain, {}});
   }
@@ -250,6 +251,7 @@ absl::Status Sampler::ExchangeMore(const float* logits, bool is_neutral,
   for (size_t i = 0; i < row_idxs.size(); ++i) {
     const int32_t row_idx = row_idxs[i];
     if (is_neutral) rows[row_idx] = NeutralRow();
+    rows[row_idx].skips_candidates = 0;
     SampleShardParams params = {};
     params.logits = logits + int64_t{row_idx} * vocab_.num_ids;
     params.first_id = vocab_.first_id;
