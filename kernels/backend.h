@@ -29,6 +29,7 @@
 #include "kernels/gemm.h"
 #include "kernels/moe.h"
 #include "kernels/sample.h"
+#include "kernels/shaped_choice.h"
 #include "kernels/virtual_memory.h"
 
 namespace quire {
@@ -162,6 +163,12 @@ class Backend {
   virtual absl::Status ChooseTokens(const ChooseTokensParams& params) = 0;
   virtual absl::Status MergeChoices(const MergeChoicesParams& params) = 0;
   virtual absl::Status CopyRuns(const CopyRunsParams& params) = 0;
+  // Whether the device chooses tokens of whatever row, so that a step's tokens
+  // need no host.
+  virtual bool chooses_shaped() const { return false; }
+  virtual absl::Status ChooseShaped(const ShapedChoiceParams& /*params*/) {
+    return absl::UnimplementedError(name() + " chooses plain rows only");
+  }
 
   // Whether operations return before they ran, so that the caller gains by
   // enqueueing a step while the one before runs.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <cstdint>
 
+#include "kernels/cuda/allowed.cuh"
 #include "kernels/cuda/choose_tokens.h"
 #include "kernels/cuda/overlapped_launch.cuh"
 #include "kernels/cuda/sample_piece.cuh"
@@ -37,9 +38,44 @@ int64_t ArrivalBytes(int32_t num_rows) {
   return (num_rows * int64_t{sizeof(int32_t)} + 255) / 256 * 256;
 }
 
+// What a kernel chooses from: the i-th of `rows` is for the i-th row of logits,
+// or for the one that it names.
+template <typename RowT>
+struct Choice {
+  const float* logits;
+  const RowT* rows;
+  const uint32_t* allowed;
+  int32_t* tokens;
+  int32_t* by_slot;
+  ShardChoice* choices;  // null: tokens are written
+  int32_t first_id;
+  int32_t num_vocab;
+};
+
+__device__ __forceinline__ int32_t LogitsRow(const ChoiceRow& /*row*/) {
+  return blockIdx.y;
+}
+__device__ __forceinline__ int32_t LogitsRow(const ShapedRow& row) {
+  return row.row;
+}
+
+__device__ __forceinline__ void Restrict(const ChoiceRow& /*row*/,
+                                         const uint32_t* /*allowed*/,
+                                         int /*piece*/,
+                                         sampling::Columns* /*columns*/) {}
+__device__ __forceinline__ void Restrict(const ShapedRow& row,
+                                         const uint32_t* allowed, int piece,
+                                         sampling::Columns* columns) {
+  if (row.first_allowed < 0) return;
+  cuda::ApplyAllowed(
+      allowed + row.first_allowed, row.num_allowed_words,
+      [&](int quad) { return sampling::ColumnOf(piece, quad); }, columns->raw);
+}
+
 // The first warp of a row's last block turns its pieces into the token.
-__device__ void Combine(const ChooseTokensParams& params, const Workspace& work,
-                        const ChoiceRow& row, int32_t row_idx) {
+template <typename RowT>
+__device__ void Combine(const Choice<RowT>& params, const Workspace& work,
+                        const RowT& row, int32_t row_idx) {
   const int lane = threadIdx.x;
   const ChoicePiece* pieces = work.pieces + int64_t{row_idx} * work.num_pieces;
   Best best = {-INFINITY, -1};
@@ -70,13 +106,14 @@ __device__ void Combine(const ChooseTokensParams& params, const Workspace& work,
   int32_t token = best.id < 0 ? int32_t{kNoToken} : best.id;
   if (max == INFINITY) token = kLogitsOverflow;
   if (is_bad) token = kLogitsNotFinite;
-  params.tokens[row_idx] = token;
+  params.tokens[LogitsRow(row)] = token;
   params.by_slot[row.slot] = token;
 }
 
 // A block a piece and row. Which block comes last varies, the token does not.
+template <typename RowT>
 __global__ void __launch_bounds__(kThreads)
-    ChooseTokensKernel(const __grid_constant__ ChooseTokensParams params,
+    ChooseTokensKernel(const __grid_constant__ Choice<RowT> params,
                        const __grid_constant__ Workspace work) {
   static_assert(sizeof(ChoicePiece) == sizeof(int4));
   __shared__ sampling::PieceShared shared;
@@ -85,16 +122,18 @@ __global__ void __launch_bounds__(kThreads)
   WaitForEarlierKernels();
   const int piece = blockIdx.x;
   const int32_t row_idx = blockIdx.y;
-  const ChoiceRow choice = params.rows[row_idx];
+  const RowT choice = params.rows[row_idx];
   if (choice.slot < 0) return;
   CudaSampleRow row = {};
   row.seed = choice.seed;
   row.position = choice.position;
   row.is_greedy = choice.temperature < kGreedyTemperature;
   row.divisor = row.is_greedy ? 1.0f : choice.temperature;
-  const float* logits = params.logits + int64_t{row_idx} * params.num_vocab;
-  const sampling::Columns columns =
+  const float* logits =
+      params.logits + int64_t{LogitsRow(choice)} * params.num_vocab;
+  sampling::Columns columns =
       sampling::LoadColumns(logits, piece, params.num_vocab, nullptr);
+  Restrict(choice, params.allowed, piece, &columns);
   ChoicePiece mine = {{-INFINITY, -1}, -INFINITY, 0};
   mine.is_bad = __syncthreads_or(columns.is_bad);
   if (!mine.is_bad) {
@@ -131,6 +170,20 @@ __global__ void __launch_bounds__(kThreads)
   params.by_slot[slot] = token;
 }
 
+template <typename RowT>
+cudaError_t Launch(const Choice<RowT>& choice, int32_t num_rows,
+                   void* workspace, int32_t max_rows, cudaStream_t stream) {
+  if (num_rows <= 0) return cudaSuccess;
+  char* base = static_cast<char*>(workspace);
+  const Workspace work = {
+      reinterpret_cast<int32_t*>(base),
+      reinterpret_cast<ChoicePiece*>(base + ArrivalBytes(max_rows)),
+      NumPieces(choice.num_vocab)};
+  const dim3 grid(work.num_pieces, num_rows);
+  return LaunchOverlapped(ChooseTokensKernel<RowT>, grid, dim3(kThreads), 0,
+                          stream, choice, work);
+}
+
 }  // namespace
 
 int64_t ChooseTokensWorkspaceBytes(int32_t num_rows, int32_t num_vocab) {
@@ -141,15 +194,28 @@ int64_t ChooseTokensWorkspaceBytes(int32_t num_rows, int32_t num_vocab) {
 cudaError_t LaunchChooseTokensCuda(const ChooseTokensParams& params,
                                    void* workspace, int32_t max_rows,
                                    cudaStream_t stream) {
-  if (params.num_rows <= 0) return cudaSuccess;
-  char* base = static_cast<char*>(workspace);
-  const Workspace work = {
-      reinterpret_cast<int32_t*>(base),
-      reinterpret_cast<ChoicePiece*>(base + ArrivalBytes(max_rows)),
-      NumPieces(params.num_vocab)};
-  const dim3 grid(work.num_pieces, params.num_rows);
-  return LaunchOverlapped(ChooseTokensKernel, grid, dim3(kThreads), 0, stream,
-                          params, work);
+  Choice<ChoiceRow> choice = {};
+  choice.logits = params.logits;
+  choice.rows = params.rows;
+  choice.tokens = params.tokens;
+  choice.by_slot = params.by_slot;
+  choice.choices = params.choices;
+  choice.first_id = params.first_id;
+  choice.num_vocab = params.num_vocab;
+  return Launch(choice, params.num_rows, workspace, max_rows, stream);
+}
+
+cudaError_t LaunchChooseUnfilteredCuda(const ShapedChoiceParams& params,
+                                       void* workspace, int32_t max_rows,
+                                       cudaStream_t stream) {
+  Choice<ShapedRow> choice = {};
+  choice.logits = params.logits;
+  choice.rows = params.rows;
+  choice.allowed = params.allowed;
+  choice.tokens = params.tokens;
+  choice.by_slot = params.by_slot;
+  choice.num_vocab = params.num_vocab;
+  return Launch(choice, params.num_unfiltered, workspace, max_rows, stream);
 }
 
 cudaError_t LaunchMergeChoicesCuda(const MergeChoicesParams& params,

@@ -10,6 +10,7 @@
 
 #include "cuda_runtime.h"
 #include "kernels/sample.h"
+#include "kernels/shaped_choice.h"
 
 namespace quire {
 
@@ -21,6 +22,12 @@ int64_t ChooseTokensWorkspaceBytes(int32_t num_rows, int32_t num_vocab);
 cudaError_t LaunchChooseTokensCuda(const ChooseTokensParams& params,
                                    void* workspace, int32_t max_rows,
                                    cudaStream_t stream);
+
+// The same of the unfiltered rows of `params`.
+// REQUIRES: num_unfiltered <= max_rows.
+cudaError_t LaunchChooseUnfilteredCuda(const ShapedChoiceParams& params,
+                                       void* workspace, int32_t max_rows,
+                                       cudaStream_t stream);
 
 // One thread a row.
 cudaError_t LaunchMergeChoicesCuda(const MergeChoicesParams& params,

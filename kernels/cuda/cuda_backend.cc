@@ -27,6 +27,7 @@
 #include "kernels/cuda/norm.h"
 #include "kernels/cuda/operation_timer.h"
 #include "kernels/cuda/rope_kv.h"
+#include "kernels/cuda/shaped_choice.h"
 #include "kernels/cuda/stream_gemm.h"
 #include "kernels/cuda/swap_blocks.h"
 #include "kernels/cuda/weight_upload.h"
@@ -153,6 +154,10 @@ class CudaBackend final : public Backend {
     return Launch("merging choices", LaunchMergeChoicesCuda, params);
   }
   absl::Status CopyRuns(const CopyRunsParams& params) override;
+  bool chooses_shaped() const override { return true; }
+  absl::Status ChooseShaped(const ShapedChoiceParams& params) override {
+    return Timed("choosing tokens", [&] { return shaped_->Run(params); });
+  }
 
   bool is_asynchronous() const override { return true; }
   absl::StatusOr<std::unique_ptr<Recording>> Record(
@@ -212,6 +217,7 @@ class CudaBackend final : public Backend {
   std::unique_ptr<LtGemm> gemm_;
   std::unique_ptr<StreamGemm> stream_gemm_;  // null: all are the library's
   std::unique_ptr<CudaSampler> sampler_;
+  std::unique_ptr<CudaShapedChoice> shaped_;
   std::unique_ptr<WeightUpload> upload_;
   std::unique_ptr<OperationTimer> timer_;
   cudaEvent_t marks_[kNumMarks] = {};
@@ -233,6 +239,7 @@ CudaBackend::~CudaBackend() {
   timer_.reset();
   upload_.reset();
   sampler_.reset();
+  shaped_.reset();
   gemm_.reset();
   stream_gemm_.reset();
   attention_workspace_.reset();
@@ -293,6 +300,7 @@ absl::Status CudaBackend::Init() {
     QUIRE_ASSIGN_OR_RETURN(stream_gemm_, StreamGemm::Create(stream_));
   }
   sampler_ = std::make_unique<CudaSampler>(stream_);
+  shaped_ = std::make_unique<CudaShapedChoice>(stream_, num_sms_);
   const int threads = static_cast<int>(std::thread::hardware_concurrency());
   upload_ = std::make_unique<WeightUpload>(
       stream_, std::clamp(threads, 1, kUploadThreads));

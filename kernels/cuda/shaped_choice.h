@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The kernels of a shaped choice (kernels/shaped_choice.h) in their order, and
+// their working memory.
+#ifndef KERNELS_CUDA_SHAPED_CHOICE_H_
+#define KERNELS_CUDA_SHAPED_CHOICE_H_
+
+#include <cstdint>
+#include <memory>
+
+#include "absl/status/status.h"
+#include "cuda_runtime_api.h"
+#include "kernels/backend.h"
+#include "kernels/shaped_choice.h"
+
+namespace quire {
+
+// Buffers grow to the largest call. Thread-compatible.
+class CudaShapedChoice {
+ public:
+  CudaShapedChoice(cudaStream_t stream, int32_t num_sms)
+      : stream_(stream), num_sms_(num_sms) {}
+
+  // Enqueues what the rows ask for, and nothing else.
+  absl::Status Run(const ShapedChoiceParams& params);
+
+ private:
+  absl::Status Reserve(const ShapedChoiceParams& params);
+  absl::Status ReserveZeros(int64_t bytes,
+                            std::unique_ptr<DeviceBuffer>* buffer);
+
+  const cudaStream_t stream_;
+  const int32_t num_sms_;
+  std::unique_ptr<DeviceBuffer> unfiltered_;  // zeros between calls
+  int32_t unfiltered_rows_ = 0;               // that it has room for
+  std::unique_ptr<DeviceBuffer> counters_;    // zeros between kernels
+  std::unique_ptr<DeviceBuffer> workspace_;
+};
+
+}  // namespace quire
+
+#endif  // KERNELS_CUDA_SHAPED_CHOICE_H_

@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Tokens that a device chooses alone from rows that ChooseTokens (sample.h)
+// does not serve: lists and penalties change their logits, masks or filters
+// leave some out, or their log probabilities are wanted. The token is what
+// worker/sampler chooses from the same logits: the order of changes is that of
+// sample.h, filters apply as ChooseToken of worker/sampler/merge.h says.
+//
+// How often a sequence has seen a token is counted on the device, so that the
+// next step may be enqueued before this one's token is known.
+#ifndef KERNELS_SHAPED_CHOICE_H_
+#define KERNELS_SHAPED_CHOICE_H_
+
+#include <cstdint>
+
+#include "kernels/sample.h"
+
+namespace quire {
+
+// Likeliest tokens besides the chosen one.
+inline constexpr int32_t kMaxTopLogprobs = 32;
+
+// Changes to one row's logits.
+struct EditRow {
+  int32_t row;                       // of the logits
+  int32_t slot;                      // of the sequence
+  int32_t first_bias, num_biases;    // of ShapedChoiceParams::biases
+  // Of ShapedChoiceParams::masked. Passed over if nothing else could be chosen.
+  int32_t first_masked, num_masked;
+  int32_t first_allowed, num_allowed_words;  // as the row's ShapedRow has them
+  // Where the raw logits of what changes are kept, in `saved`: num_biases +
+  // num_masked + as many as the slot may have seen. -1: they are not wanted.
+  int32_t first_saved;
+  int32_t is_penalised;  // else the slot's seen tokens are not looked at
+  float presence_penalty;
+  float frequency_penalty;
+  float repetition_penalty;
+};
+
+// A row to be chosen from, after its changes.
+struct ShapedRow {
+  uint64_t seed;
+  int32_t position;   // absolute index of the token being chosen
+  float temperature;  // < 1e-5: greedy
+  int32_t row;        // of the logits and of `tokens`
+  int32_t slot;       // of the sequence
+  // First word of its bits in ShapedChoiceParams::allowed; -1: all ids are.
+  // Bit id % 32 of word id / 32; ids beyond the last word are not allowed.
+  int32_t first_allowed;
+  int32_t num_allowed_words;
+  int32_t top_k;  // 0: off
+  float top_p;    // 1: off
+  float min_p;    // 0: off
+  int32_t unused;
+};
+
+struct LogprobRow {
+  int32_t row;      // of the logits and of `tokens`
+  int32_t num_top;  // [0, kMaxTopLogprobs]
+};
+
+// Natural logarithms of the model's own probabilities, before any change.
+struct TokenLogprobs {
+  float logprob;  // of the chosen token
+  int32_t rank;   // 1: the likeliest
+  // By (logprob descending, id ascending); -1: there are no more.
+  int32_t top_ids[kMaxTopLogprobs];
+  float top_logprobs[kMaxTopLogprobs];
+};
+
+// Of one slot: `count` entries follow, each id once.
+struct SeenHeader {
+  int32_t count;
+  int32_t unused;
+};
+static_assert(sizeof(SeenHeader) == sizeof(SeenToken));
+
+// All arrays are device memory. A row may be edited, is chosen from once at
+// most, and may have its log probabilities taken whoever chose its token.
+struct ShapedChoiceParams {
+  float* logits;  // [any, num_vocab]; edited rows hold anything afterwards
+  int32_t num_vocab;
+  int32_t num_edits;
+  const EditRow* edits;
+  const TokenBias* biases;  // of a row: each id once
+  const int32_t* masked;
+  // [slots, seen_stride], a SeenHeader first. The chosen token of a penalised
+  // row is counted. REQUIRES: room for one more.
+  SeenToken* seen;
+  int64_t seen_stride;
+  float* saved;
+  // Rows without filters first: greedy, or top_k, top_p and min_p off.
+  const ShapedRow* rows;
+  int32_t num_unfiltered;
+  int32_t num_filtered;
+  const uint32_t* allowed;
+  const LogprobRow* logprob_rows;  // [num_logprobs]
+  TokenLogprobs* logprobs;         // [num_logprobs] out
+  int32_t num_logprobs;
+  int32_t* tokens;   // [any] by row: out, or a ChoiceError; in for log
+                     // probabilities of rows chosen before
+  int32_t* by_slot;  // [slots] out: the token again
+};
+
+}  // namespace quire
+
+#endif  // KERNELS_SHAPED_CHOICE_H_

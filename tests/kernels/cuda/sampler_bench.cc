@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// From logits to tokens on a GPU, beside what reading the logits once takes and
+// beside PyTorch's sort, if its times are given.
+//
+//   python3 tools/bench/peers/sampling_bench.py FILE; sampler_bench [FILE]
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <fstream>
+#include <functional>
+#include <map>
+#include <memory>
+#include <random>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "cuda_runtime_api.h"
+#include "glog/logging.h"
+#include "kernels/cuda/choose_tokens.h"
+#include "kernels/cuda/cuda_memory.h"
+#include "kernels/cuda/shaped_choice.h"
+
+namespace quire {
+namespace {
+
+#define CHECK_CUDA(expression) CHECK_EQ(expression, cudaSuccess)
+
+constexpr int32_t kVocab = 128256;
+constexpr int kBuffers = 3;  // in turns, so that none stays in the cache
+constexpr int64_t kStride = 1024;
+
+cudaStream_t stream;
+double bandwidth;  // bytes a microsecond, of a copy
+std::map<std::string, double> peers;
+
+template <typename T>
+std::unique_ptr<DeviceBuffer> ToDevice(const std::vector<T>& host) {
+  auto buffer = AllocateCuda(host.size() * sizeof(T));
+  CHECK(buffer.ok()) << buffer.status();
+  CHECK_CUDA(cudaMemcpy((*buffer)->data(), host.data(), host.size() * sizeof(T),
+                        cudaMemcpyHostToDevice));
+  return *std::move(buffer);
+}
+
+// Microseconds of one call of many in a row.
+double Time(const std::function<void(int)>& enqueue) {
+  constexpr int kCalls = 12;
+  cudaEvent_t begin, end;
+  CHECK_CUDA(cudaEventCreate(&begin));
+  CHECK_CUDA(cudaEventCreate(&end));
+  std::vector<double> times;
+  for (int run = 0; run < 6; ++run) {
+    CHECK_CUDA(cudaEventRecord(begin, stream));
+    for (int i = 0; i < kCalls; ++i) enqueue(i);
+    CHECK_CUDA(cudaEventRecord(end, stream));
+    CHECK_CUDA(cudaEventSynchronize(end));
+    float ms = 0;
+    CHECK_CUDA(cudaEventElapsedTime(&ms, begin, end));
+    if (run > 0) times.push_back(ms * 1000 / kCalls);
+  }
+  cudaEventDestroy(begin);
+  cudaEventDestroy(end);
+  std::sort(times.begin(), times.end());
+  return times[times.size() / 2];
+}
+
+void MeasureBandwidth() {
+  const int64_t bytes = int64_t{1} << 30;
+  const auto from = AllocateCuda(bytes), to = AllocateCuda(bytes);
+  CHECK(from.ok() && to.ok());
+  CHECK_CUDA(cudaMemset((*from)->data(), 0x3c, bytes));
+  const double us = Time([&](int) {
+    CHECK_CUDA(cudaMemcpyAsync((*to)->data(), (*from)->data(), bytes,
+                               cudaMemcpyDeviceToDevice, stream));
+  });
+  bandwidth = 2.0 * bytes / us;
+  std::printf("copy of 1 GiB: %.0f GB/s\n", bandwidth / 1e3);
+}
+
+// `zipf`: as a trained model's fall with their rank; else normal, which no
+// nucleus is small in.
+std::unique_ptr<DeviceBuffer> Logits(int rows, bool zipf, int seed) {
+  constexpr int kKinds = 16;
+  std::mt19937 random(seed);
+  std::vector<std::vector<float>> kinds(kKinds, std::vector<float>(kVocab));
+  for (std::vector<float>& row : kinds) {
+    std::normal_distribution<float> normal;
+    for (int i = 0; i < kVocab; ++i) {
+      row[i] = zipf ? -1.4f * std::log(i + 1.0f) : normal(random);
+    }
+    std::shuffle(row.begin(), row.end(), random);
+  }
+  std::vector<float> all;
+  all.reserve(int64_t{rows} * kVocab);
+  for (int row = 0; row < rows; ++row) {
+    const std::vector<float>& kind = kinds[row % kKinds];
+    all.insert(all.end(), kind.begin(), kind.end());
+  }
+  return ToDevice(all);
+}
+
+struct Case {
+  std::string name;
+  std::string peer;  // of sampling_bench.py
+  ShapedRow row;
+  bool is_penalised = false;
+  int num_logprobs = -1;
+  int every = 1;  // one row of so many is such; the others plain
+};
+
+ShapedRow Row(int32_t top_k, float top_p, float min_p) {
+  ShapedRow row = {};
+  row.temperature = 0.8f;
+  row.top_k = top_k;
+  row.top_p = top_p;
+  row.min_p = min_p;
+  row.first_allowed = -1;
+  return row;
+}
+
+void Bench(const Case& c, int rows, bool zipf,
+           const std::vector<std::unique_ptr<DeviceBuffer>>& logits) {
+  std::vector<ShapedRow> shaped;
+  std::vector<EditRow> edits;
+  std::vector<LogprobRow> logprob_rows;
+  std::vector<SeenToken> seen(rows * kStride);
+  std::mt19937 random(1);
+  for (int i = 0; i < rows; i += c.every) {
+    ShapedRow row = c.row;
+    row.seed = i;
+    row.position = 100;
+    row.row = row.slot = i;
+    shaped.push_back(row);
+    if (c.num_logprobs >= 0) logprob_rows.push_back({i, c.num_logprobs});
+    if (!c.is_penalised) continue;
+    EditRow edit = {};
+    edit.row = edit.slot = i;
+    edit.first_saved = -1;
+    edit.is_penalised = 1;
+    edit.repetition_penalty = 1.1f;
+    edits.push_back(edit);
+    SeenToken* const list = &seen[i * kStride];
+    list[0] = {500, 0};
+    for (int j = 1; j <= 500; ++j) {
+      list[j] = {static_cast<int32_t>(j * 250 + random() % 250), 0};
+    }
+  }
+  const bool is_filtered =
+      c.row.top_k > 0 || c.row.top_p < 1 || c.row.min_p > 0;
+  const auto device_rows = ToDevice(shaped), device_edits = ToDevice(edits),
+             device_seen = ToDevice(seen),
+             device_wishes = ToDevice(logprob_rows),
+             logprobs = ToDevice(std::vector<TokenLogprobs>(rows)),
+             tokens = ToDevice(std::vector<int32_t>(2 * rows));
+  ShapedChoiceParams p = {};
+  p.num_vocab = kVocab;
+  p.num_edits = static_cast<int32_t>(edits.size());
+  p.edits = device_edits->as<EditRow>();
+  p.seen = device_seen->as<SeenToken>();
+  p.seen_stride = kStride;
+  p.rows = device_rows->as<ShapedRow>();
+  (is_filtered ? p.num_filtered : p.num_unfiltered) =
+      static_cast<int32_t>(shaped.size());
+  p.logprob_rows = device_wishes->as<LogprobRow>();
+  p.logprobs = logprobs->as<TokenLogprobs>();
+  p.num_logprobs = static_cast<int32_t>(logprob_rows.size());
+  p.tokens = tokens->as<int32_t>();
+  p.by_slot = p.tokens + rows;
+  CudaShapedChoice choice(stream, 132);
+  const double us = Time([&](int i) {
+    p.logits = logits[i % kBuffers]->as<float>();
+    const absl::Status status = choice.Run(p);
+    CHECK(status.ok()) << status;
+  });
+  const double floor = shaped.size() * 4.0 * kVocab / bandwidth;
+  std::printf(
+      "%4d rows, %-6s %-26s %8.2f us, floor %7.2f, measured / floor "
+      "%5.2f",
+      rows, zipf ? "peaked" : "flat", c.name.c_str(), us, floor, us / floor);
+  const auto peer = peers.find(std::to_string(rows) + " " + c.peer);
+  if (peer != peers.end()) {
+    std::printf(", torch sort %9.1f us, %5.1fx", peer->second,
+                peer->second / us);
+  }
+  std::printf("\n");
+  std::fflush(stdout);
+}
+
+void ReadPeers(const char* path) {
+  std::ifstream file(path);
+  CHECK(file) << path;
+  int rows, vocab;
+  std::string filters;
+  double us;
+  while (file >> rows >> vocab >> filters >> us) {
+    if (vocab == kVocab) peers[std::to_string(rows) + " " + filters] = us;
+  }
+}
+
+int Main(int argc, char** argv) {
+  if (argc > 1 && argv[1][0] != '-') ReadPeers(argv[1]);
+  CHECK_CUDA(cudaSetDevice(0));
+  CHECK_CUDA(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+  MeasureBandwidth();
+  const std::vector<Case> cases = {
+      {"temperature", "none", Row(0, 1, 0)},
+      {"top_k 50", "top_k", Row(50, 1, 0)},
+      {"top_p 0.9", "top_p", Row(0, 0.9f, 0)},
+      {"top_k 50, top_p 0.9", "top_k+top_p", Row(50, 0.9f, 0)},
+      {"min_p 0.05", "", Row(0, 1, 0.05f)},
+      {"penalties of 500 tokens", "", Row(0, 1, 0), true},
+      {"20 logprobs", "", Row(0, 1, 0), false, 20},
+      {"top_p, penalties, 5 logprobs", "", Row(0, 0.9f, 0), true, 5},
+      {"top_p, one row of 16", "", Row(0, 0.9f, 0), false, -1, 16},
+  };
+  for (int rows : {1, 32, 256}) {
+    for (bool zipf : {true, false}) {
+      std::vector<std::unique_ptr<DeviceBuffer>> logits;
+      for (int i = 0; i < kBuffers; ++i)
+        logits.push_back(Logits(rows, zipf, i));
+      for (const Case& c : cases) {
+        if (!zipf && &c - cases.data() > 4) continue;
+        Bench(c, rows, zipf, logits);
+      }
+    }
+  }
+  return 0;
+}
+
+}  // namespace
+}  // namespace quire
+
+int main(int argc, char** argv) { return quire::Main(argc, argv); }

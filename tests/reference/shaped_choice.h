@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What a shaped choice (kernels/shaped_choice.h) should yield, over host
+// memory: sorted whole, summed in double precision.
+#ifndef TESTS_REFERENCE_SHAPED_CHOICE_H_
+#define TESTS_REFERENCE_SHAPED_CHOICE_H_
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <numeric>
+#include <vector>
+
+#include "kernels/philox.h"
+#include "kernels/shaped_choice.h"
+
+namespace quire::reference {
+
+inline constexpr float kInfinity = std::numeric_limits<float>::infinity();
+
+struct ChosenToken {
+  int32_t token;
+  // By how much, of the noisy logits and of the mass that top_p keeps, other
+  // sums would have to differ for another token to be chosen.
+  double margin = std::numeric_limits<double>::infinity();
+};
+
+inline double Noise(uint64_t seed, int64_t position, int32_t token_id) {
+  const double u =
+      ((TokenRandomWord(seed, position, token_id) >> 1) + 0.5) * 0x1p-31;
+  return -std::log(-std::log1p(-u));
+}
+
+template <typename Row>
+bool IsAllowed(const Row& row, const uint32_t* allowed, int32_t id) {
+  if (row.first_allowed < 0) return true;
+  return id / 32 < row.num_allowed_words &&
+         (allowed[row.first_allowed + id / 32] >> (id % 32) & 1);
+}
+
+// How many of the tokens in `order` filters keep.
+inline size_t CountKept(const ShapedRow& row, const std::vector<float>& logits,
+                        const std::vector<int32_t>& order, double* margin) {
+  const double max = logits[order[0]];
+  const auto share = [&](int32_t id) { return std::exp(logits[id] - max); };
+  size_t kept = order.size();
+  if (row.min_p > 0) {
+    const double least = max + std::log(static_cast<double>(row.min_p));
+    while (kept > 1 && logits[order[kept - 1]] < least) --kept;
+  }
+  if (row.top_k > 0) kept = std::min<size_t>(kept, row.top_k);
+  if (row.top_p >= 1) return kept;
+  double sum = 0;
+  for (size_t i = 0; i < kept; ++i) sum += share(order[i]);
+  const double target = row.top_p * sum;
+  double before = 0;
+  size_t num = 0;
+  while (num < kept && (num == 0 || before < target)) {
+    if (num > 0) *margin = std::min(*margin, (target - before) / sum);
+    before += share(order[num++]);
+  }
+  *margin = std::min(*margin, std::abs(before - target) / sum);
+  return num;
+}
+
+// REQUIRES: the logits have been edited.
+inline ChosenToken Choose(const float* raw, int32_t num_vocab,
+                          const ShapedRow& row, const uint32_t* allowed) {
+  const bool is_greedy = row.temperature < 1e-5f;
+  std::vector<float> logits(num_vocab);
+  std::vector<int32_t> order;
+  for (int32_t id = 0; id < num_vocab; ++id) {
+    if (!(raw[id] < kInfinity)) return {kLogitsNotFinite};
+    const bool is_allowed = IsAllowed(row, allowed, id);
+    logits[id] = !is_allowed ? -kInfinity
+                 : is_greedy ? raw[id]
+                             : raw[id] / row.temperature;
+    if (logits[id] > -kInfinity) order.push_back(id);
+  }
+  if (order.empty()) return {kNoToken};
+  std::sort(order.begin(), order.end(), [&](int32_t a, int32_t b) {
+    return logits[a] > logits[b] || (logits[a] == logits[b] && a < b);
+  });
+  if (logits[order[0]] == kInfinity) return {kLogitsOverflow};
+  if (is_greedy) return {order[0]};
+  ChosenToken chosen = {-1};
+  const size_t kept = CountKept(row, logits, order, &chosen.margin);
+  double best = -kInfinity, second = -kInfinity;
+  for (size_t i = 0; i < kept; ++i) {
+    const double noisy =
+        logits[order[i]] + Noise(row.seed, row.position, order[i]);
+    if (noisy > best) {
+      second = best;
+      best = noisy;
+      chosen.token = order[i];
+    } else {
+      second = std::max(second, noisy);
+    }
+  }
+  chosen.margin = std::min(chosen.margin, best - second);
+  return chosen;
+}
+
+inline void Edit(const ShapedChoiceParams& p, const EditRow& edit) {
+  float* logits = p.logits + int64_t{edit.row} * p.num_vocab;
+  const auto each = [&](int32_t id, auto change) {
+    if (id >= 0 && id < p.num_vocab && logits[id] < kInfinity) {
+      change(&logits[id]);
+    }
+  };
+  for (int32_t i = 0; i < edit.num_biases; ++i) {
+    const TokenBias& bias = p.biases[edit.first_bias + i];
+    each(bias.token_id, [&](float* x) { *x += bias.bias; });
+  }
+  if (edit.is_penalised) {
+    const SeenToken* seen = p.seen + edit.slot * p.seen_stride;
+    const int32_t count = reinterpret_cast<const SeenHeader*>(seen)->count;
+    for (int32_t i = 1; i <= count; ++i) {
+      each(seen[i].token_id, [&](float* x) {
+        *x = *x > 0 ? *x / edit.repetition_penalty
+                    : *x * edit.repetition_penalty;
+        // Each operation rounds.
+        volatile float by = edit.frequency_penalty * seen[i].output_count;
+        *x -= by;
+        if (seen[i].output_count > 0) *x -= edit.presence_penalty;
+      });
+    }
+  }
+  const int32_t* masked = p.masked + edit.first_masked;
+  bool has_other = false;
+  for (int32_t id = 0; id < p.num_vocab; ++id) {
+    has_other |= logits[id] != -kInfinity && IsAllowed(edit, p.allowed, id) &&
+                 std::find(masked, masked + edit.num_masked, id) ==
+                     masked + edit.num_masked;
+  }
+  if (!has_other) return;
+  for (int32_t i = 0; i < edit.num_masked; ++i) {
+    each(p.masked[edit.first_masked + i], [](float* x) { *x = -kInfinity; });
+  }
+}
+
+inline void Count(const ShapedChoiceParams& p, const EditRow& edit) {
+  const int32_t token = p.tokens[edit.row];
+  if (!edit.is_penalised || token < 0) return;
+  SeenToken* seen = p.seen + edit.slot * p.seen_stride;
+  int32_t& count = reinterpret_cast<SeenHeader*>(seen)->count;
+  for (int32_t i = 1; i <= count; ++i) {
+    if (seen[i].token_id == token) {
+      ++seen[i].output_count;
+      return;
+    }
+  }
+  seen[++count] = {token, 1};
+}
+
+// `logits` are the model's own.
+inline TokenLogprobs Logprobs(const float* logits, int32_t num_vocab,
+                              int32_t token, int32_t num_top) {
+  double max = -kInfinity, sum = 0;
+  for (int32_t i = 0; i < num_vocab; ++i)
+    max = std::max<double>(max, logits[i]);
+  for (int32_t i = 0; i < num_vocab; ++i) sum += std::exp(logits[i] - max);
+  const double log_sum = max + std::log(sum);
+  TokenLogprobs out;
+  out.logprob = static_cast<float>(logits[token] - log_sum);
+  out.rank = 1;
+  std::vector<int32_t> order;
+  for (int32_t i = 0; i < num_vocab; ++i) {
+    if (logits[i] > logits[token]) ++out.rank;
+    if (logits[i] > -kInfinity) order.push_back(i);
+  }
+  const size_t count = std::min<size_t>(order.size(), num_top);
+  std::partial_sort(order.begin(), order.begin() + count, order.end(),
+                    [&](int32_t a, int32_t b) {
+                      return logits[a] > logits[b] ||
+                             (logits[a] == logits[b] && a < b);
+                    });
+  for (size_t i = 0; i < kMaxTopLogprobs; ++i) {
+    out.top_ids[i] = i < count ? order[i] : -1;
+    out.top_logprobs[i] =
+        i < count ? static_cast<float>(logits[order[i]] - log_sum) : -kInfinity;
+  }
+  return out;
+}
+
+// All of it, over host memory. `margins`, if given, are those of p.rows.
+inline void ShapedChoice(const ShapedChoiceParams& p,
+                         std::vector<double>* margins = nullptr) {
+  std::vector<std::vector<float>> raw;
+  for (int32_t i = 0; i < p.num_logprobs; ++i) {
+    const float* row = p.logits + int64_t{p.logprob_rows[i].row} * p.num_vocab;
+    raw.emplace_back(row, row + p.num_vocab);
+  }
+  for (int32_t i = 0; i < p.num_edits; ++i) Edit(p, p.edits[i]);
+  for (int32_t i = 0; i < p.num_unfiltered + p.num_filtered; ++i) {
+    const ShapedRow& row = p.rows[i];
+    const ChosenToken chosen = Choose(p.logits + int64_t{row.row} * p.num_vocab,
+                                      p.num_vocab, row, p.allowed);
+    p.tokens[row.row] = chosen.token;
+    p.by_slot[row.slot] = chosen.token;
+    if (margins != nullptr) margins->push_back(chosen.margin);
+  }
+  for (int32_t i = 0; i < p.num_edits; ++i) Count(p, p.edits[i]);
+  for (int32_t i = 0; i < p.num_logprobs; ++i) {
+    const LogprobRow& wish = p.logprob_rows[i];
+    if (p.tokens[wish.row] < 0) continue;
+    p.logprobs[i] =
+        Logprobs(raw[i].data(), p.num_vocab, p.tokens[wish.row], wish.num_top);
+  }
+}
+
+}  // namespace quire::reference
+
+#endif  // TESTS_REFERENCE_SHAPED_CHOICE_H_
