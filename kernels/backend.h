@@ -183,6 +183,14 @@ class Backend {
       std::function<absl::Status()> enqueue);
   virtual absl::Status Replay(Recording* recording);
 
+  // Marks where a step's own work begins: the device's idleness before it is
+  // from the end of the step before until here.
+  virtual absl::Status MarkBegin(int32_t /*index*/) { return absl::OkStatus(); }
+  // From Mark(before) to MarkBegin(index), in seconds, or 0 if it is not
+  // measured. REQUIRES: both have been reached.
+  virtual double IdleSeconds(int32_t /*before*/, int32_t /*index*/) {
+    return 0;
+  }
   // Marks the end of what has been enqueued; `index` is in [0, kNumMarks).
   static constexpr int32_t kNumMarks = 4;
   virtual absl::Status Mark(int32_t /*index*/) { return absl::OkStatus(); }

@@ -53,6 +53,11 @@ ABSL_FLAG(std::string, gemm_cache, "",
 ABSL_FLAG(
     bool, enforce_eager, false,
     "On cuda: launch decodes kernel by kernel instead of as CUDA graphs.");
+ABSL_FLAG(bool, device_sampling, false,
+          "On cuda, with one rank: choose tokens of requests with penalties, "
+          "filters or log probabilities on the GPU, and run ahead of them.");
+ABSL_FLAG(bool, measure_idleness, false,
+          "On cuda: log how long the GPU had nothing to do between steps.");
 ABSL_FLAG(
     bool, record_groups, false,
     "On cuda: groups launch decodes as CUDA graphs and choose tokens on their "
@@ -153,6 +158,8 @@ DeviceOptions DeviceFromFlags() {
   device.deterministic = absl::GetFlag(FLAGS_deterministic);
   device.gemm_cache = absl::GetFlag(FLAGS_gemm_cache);
   device.enforce_eager = absl::GetFlag(FLAGS_enforce_eager);
+  device.device_sampling = absl::GetFlag(FLAGS_device_sampling);
+  device.measures_idleness = absl::GetFlag(FLAGS_measure_idleness);
   device.record_groups = absl::GetFlag(FLAGS_record_groups);
   device.collective = absl::GetFlag(FLAGS_collective);
   device.host = absl::GetFlag(FLAGS_host);

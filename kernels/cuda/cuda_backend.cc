@@ -163,6 +163,8 @@ class CudaBackend final : public Backend {
   absl::StatusOr<std::unique_ptr<Recording>> Record(
       std::function<absl::Status()> enqueue) override;
   absl::Status Replay(Recording* recording) override;
+  absl::Status MarkBegin(int32_t index) override;
+  double IdleSeconds(int32_t before, int32_t index) override;
   absl::Status Mark(int32_t index) override;
   absl::Status WaitForMark(int32_t index) override;
   std::vector<OperationTime> TakeOperationTimes() override {
@@ -221,6 +223,7 @@ class CudaBackend final : public Backend {
   std::unique_ptr<WeightUpload> upload_;
   std::unique_ptr<OperationTimer> timer_;
   cudaEvent_t marks_[kNumMarks] = {};
+  cudaEvent_t begins_[kNumMarks] = {};  // null: idleness is not measured
   bool has_recordings_ = false;
   std::vector<std::unique_ptr<DeviceBuffer>> outgrown_;  // of recordings
   std::unique_ptr<DeviceBuffer> attention_workspace_;
@@ -245,6 +248,9 @@ CudaBackend::~CudaBackend() {
   attention_workspace_.reset();
   choice_workspace_.reset();
   outgrown_.clear();
+  for (cudaEvent_t begin : begins_) {
+    if (begin != nullptr) cudaEventDestroy(begin);
+  }
   for (cudaEvent_t mark : marks_) {
     if (mark != nullptr) cudaEventDestroy(mark);
   }
@@ -282,11 +288,16 @@ absl::Status CudaBackend::Init() {
     QUIRE_RETURN_IF_CUDA_ERROR(
         cudaEventCreateWithFlags(event, cudaEventDisableTiming), "event");
   }
+  const unsigned timing =
+      options_.measures_idleness ? 0 : cudaEventDisableTiming;
   for (cudaEvent_t& mark : marks_) {
     QUIRE_RETURN_IF_CUDA_ERROR(
-        cudaEventCreateWithFlags(
-            &mark, cudaEventDisableTiming | cudaEventBlockingSync),
+        cudaEventCreateWithFlags(&mark, timing | cudaEventBlockingSync),
         "event");
+  }
+  for (cudaEvent_t& begin : begins_) {
+    if (!options_.measures_idleness) break;
+    QUIRE_RETURN_IF_CUDA_ERROR(cudaEventCreate(&begin), "event");
   }
   if (options_.times_operations) {
     timer_ = std::make_unique<OperationTimer>(stream_);
@@ -606,6 +617,23 @@ absl::Status CudaBackend::Replay(Recording* recording) {
   QUIRE_RETURN_IF_ERROR(WaitForSwaps());
   has_plan_ = false;  // the workspace holds the recorded step's
   return Keep(static_cast<CudaRecording*>(recording)->Launch(stream_));
+}
+
+absl::Status CudaBackend::MarkBegin(int32_t index) {
+  if (begins_[index] == nullptr) return absl::OkStatus();
+  QUIRE_RETURN_IF_ERROR(Begin());
+  return Keep(CudaStatus(cudaEventRecord(begins_[index], stream_), "a mark"));
+}
+
+double CudaBackend::IdleSeconds(int32_t before, int32_t index) {
+  if (begins_[index] == nullptr) return 0;
+  float ms = 0;
+  if (cudaEventElapsedTime(&ms, marks_[before], begins_[index]) !=
+      cudaSuccess) {
+    cudaGetLastError();  // one was never recorded
+    return 0;
+  }
+  return std::max(ms, 0.0f) / 1e3;
 }
 
 absl::Status CudaBackend::Mark(int32_t index) {

@@ -30,6 +30,7 @@ struct CudaBackendOptions {
   bool has_stream_gemm = true;
   // For TakeOperationTimes(): slows every step down.
   bool times_operations = false;
+  bool measures_idleness = false;  // for IdleSeconds()
 };
 
 // Whether this build has the CUDA backend: --config=cuda.

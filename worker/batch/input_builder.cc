@@ -8,6 +8,7 @@
 #include "common/sparse_attention.h"
 #include "common/status_macros.h"
 #include "glog/logging.h"
+#include "worker/sampler/plain_row.h"
 
 namespace quire {
 namespace {
@@ -184,9 +185,10 @@ void InputBuilder::AddSlice(const Slice& slice, const SlotStates& slots) {
   if (slice.sample) {
     const size_t sample_idx = sampled_slots_.size();
     out[sections_.sample_rows + sample_idx] = num_tokens_ - 1;
+    // What is not plain is chosen elsewhere.
     reinterpret_cast<ChoiceRow*>(out + sections_.choices)[sample_idx] = {
         slot.sampling.seed, slot.num_tokens(), slot.sampling.temperature,
-        slice.slot.value(), 0};
+        IsPlainRow(slot) ? slice.slot.value() : -1, 0};
     sampled_slots_.push_back(slice.slot);
   }
 }

@@ -164,10 +164,7 @@ absl::Status SlotStates::Fork(const SlotFork& fork) {
   child.sampling.seed = fork.child_seed;
   child.allowed = parent.allowed;
   child.masked_position = -1;
-  child.counts.Clear();
-  if (TokenCounts::IsNeeded(child.sampling)) {
-    child.counts.Reset(child.tokens, child.num_prompt);
-  }
+  ResetCounts(&child);
   child.num_blocks = 0;
   for (int32_t i = 0; i < num_shared; ++i) {
     QUIRE_RETURN_IF_ERROR(Append(fork.child, block_table(fork.parent)[i]));
@@ -187,9 +184,7 @@ absl::Status SlotStates::SetNextToken(const NextToken& next) {
   }
   state.tokens.back() = next.token;
   // The replaced token must not count as seen, nor as the first of its kind.
-  if (TokenCounts::IsNeeded(state.sampling)) {
-    state.counts.Reset(state.tokens, state.num_prompt);
-  }
+  ResetCounts(&state);
   return absl::OkStatus();
 }
 
@@ -223,10 +218,7 @@ absl::Status SlotStates::Admit(const AdmittedSlot& admitted) {
   }
   state.allowed = WordsOf(admitted.sampling.allowed_token_ids);
   state.masked_position = -1;
-  state.counts.Clear();
-  if (TokenCounts::IsNeeded(state.sampling)) {
-    state.counts.Reset(state.tokens, state.num_prompt);
-  }
+  ResetCounts(&state);
   state.num_blocks = 0;
   if (const auto* row = std::get_if<CacheRowId>(&admitted.cache)) {
     return Append(slot, row->value());
@@ -291,6 +283,13 @@ void SlotStates::SetEntry(SlotId slot, int32_t logical_idx, int32_t block) {
 void SlotStates::ClearChanges() {
   for (const ChangedRow& row : changed_) changed_idx_[row.slot] = -1;
   changed_.clear();
+}
+
+void SlotStates::ResetCounts(Slot* slot) {
+  slot->counts.Clear();
+  slot->counts_version = ++last_counts_;
+  if (!TokenCounts::IsNeeded(slot->sampling)) return;
+  slot->counts.Reset(slot->tokens, slot->num_prompt);
 }
 
 void SlotStates::AdvanceComputed(Slot* slot, int32_t num_tokens) {

@@ -48,6 +48,9 @@ struct Slot {
   int32_t num_blocks = 0;    // entries of the slot's table row
   SlotSampling sampling;
   TokenCounts counts;  // kept only if a penalty is set
+  // Of all counts that any slot began with, which these go on from; sampled
+  // tokens do not change it.
+  uint64_t counts_version = 0;
   // What may be sampled, as a SlotMask's words; empty: all. If sampling
   // needs_mask, it holds for the token at masked_position alone.
   std::vector<uint32_t> allowed;
@@ -129,6 +132,8 @@ class SlotStates {
 
   // Writes one entry and notes the change. REQUIRES: in range.
   void SetEntry(SlotId slot, int32_t logical_idx, int32_t block);
+  // Counts the slot's tokens anew, if they are wanted.
+  void ResetCounts(Slot* slot);
   void AdvanceComputed(Slot* slot, int32_t num_tokens);
 
   const SlotLimits limits_;
@@ -139,6 +144,7 @@ class SlotStates {
   std::vector<ChangedRow> changed_;
   std::vector<int32_t> changed_idx_;  // [max_num_seqs] in changed_, or -1
   uint64_t last_tenancy_ = 0;
+  uint64_t last_counts_ = 0;
   std::vector<UnknownToken> unknown_;  // Commit's own
 };
 

@@ -58,6 +58,14 @@ absl::StatusOr<std::unique_ptr<Executor>> Executor::Create(ExecutorParts parts,
       executor->scorer_,
       PromptScorer::Create(own.backend.get(), own.collective.get(),
                            own.model->vocab_shard(), own.limits.max_num_seqs));
+  if (own.device_sampling && own.backend->chooses_shaped() &&
+      own.collective->world_size() == 1) {
+    QUIRE_ASSIGN_OR_RETURN(
+        executor->chooser_,
+        DeviceChooser::Create(
+            own.backend.get(), own.model->vocab_shard().num_ids,
+            own.limits.max_num_seqs, own.limits.max_model_len));
+  }
   return executor;
 }
 
@@ -234,6 +242,7 @@ absl::StatusOr<const float*> Executor::EnqueueSlices(const StepPlan& plan,
   QUIRE_ASSIGN_OR_RETURN(const BatchInput batch,
                          builder_->Build(plan, slots_.get(), size));
   prompt_rows_ = batch.prompt_rows;
+  QUIRE_RETURN_IF_ERROR(parts_.backend->MarkBegin(next_mark_));
   return size > 0 ? recordings_->Replay(size) : Enqueue(batch, chooses);
 }
 
@@ -271,6 +280,7 @@ absl::Status Executor::ScorePrompts(std::vector<PromptLogprobs>* out) {
 }
 
 bool Executor::IsChosenOnDevice(const SlotSampling& sampling) const {
+  if (chooser_ != nullptr) return DeviceChooser::CanChoose(sampling);
   return MayChooseOnDevice() && !NeedsCandidates(sampling) &&
          sampling.num_logprobs < 0 && !TokenCounts::IsNeeded(sampling) &&
          sampling.logit_bias.empty() && sampling.bad_words.empty() &&
@@ -321,6 +331,8 @@ absl::Status Executor::Begin(const StepPlan& plan) {
   flight.identity = plan.identity;
   flight.table_digest = slots_->table_digest();
   flight.mark = next_mark_;
+  flight.has_begun_mark =
+      has_marks_ && !(plan.decodes.empty() && plan.chunks.empty());
   flight.unknown.clear();
   flight.sampled.tokens.clear();
   flight.sampled.logprobs.clear();
@@ -331,10 +343,7 @@ absl::Status Executor::Begin(const StepPlan& plan) {
                            EnqueueSlices(plan, is_chosen_on_device));
     const auto sampled_slots = builder_->sampled_slots();
     if (is_chosen_on_device) {
-      QUIRE_RETURN_IF_ERROR(parts_.backend->CopyToHost(
-          device_tokens_->data(),
-          host_tokens_[flight.mark % kMaxFlights]->data(),
-          sampled_slots.size() * sizeof(int32_t)));
+      QUIRE_RETURN_IF_ERROR(EnqueueResults(logits, flight));
       slots_->Advance(plan, &flight.unknown);
     } else {
       QUIRE_RETURN_IF_ERROR(
@@ -342,13 +351,30 @@ absl::Status Executor::Begin(const StepPlan& plan) {
       if (!builder_->prompt_runs().empty()) {
         QUIRE_RETURN_IF_ERROR(ScorePrompts(&flight.prompt_logprobs));
       }
+      if (chooser_ != nullptr) chooser_->Forget(sampled_slots);
       slots_->Commit(plan, flight.sampled.tokens);
     }
   }
   QUIRE_RETURN_IF_ERROR(parts_.backend->Mark(flight.mark));
   next_mark_ = (next_mark_ + 1) % Backend::kNumMarks;
+  has_marks_ = true;
   flights_.push_back(std::move(flight));
   return absl::OkStatus();
+}
+
+absl::Status Executor::EnqueueResults(const float* logits,
+                                      const Flight& flight) {
+  const absl::Span<const SlotId> slots = builder_->sampled_slots();
+  const int32_t idx = flight.mark % kMaxFlights;
+  if (chooser_ != nullptr) {
+    // The model's own buffer, which its next step writes anew.
+    QUIRE_RETURN_IF_ERROR(chooser_->Enqueue(
+        const_cast<float*>(logits), slots, *slots_, idx,
+        device_tokens_->as<int32_t>(), builder_->sampled_by_slot()));
+  }
+  return parts_.backend->CopyToHost(device_tokens_->data(),
+                                    host_tokens_[idx]->data(),
+                                    slots.size() * sizeof(int32_t));
 }
 
 std::function<absl::Status()> Executor::Waiter() const {
@@ -369,7 +395,25 @@ absl::Status Executor::ReadTokens(Flight* flight) {
     flight->sampled.tokens.push_back(tokens[i]);
   }
   slots_->Fill(flight->unknown, flight->sampled.tokens);
+  if (chooser_ != nullptr) {
+    chooser_->ReadLogprobs(flight->mark % kMaxFlights,
+                           &flight->sampled.logprobs);
+  }
   return absl::OkStatus();
+}
+
+void Executor::NoteIdleness(int32_t mark) {
+  const int32_t before = (mark + Backend::kNumMarks - 1) % Backend::kNumMarks;
+  const double seconds = parts_.backend->IdleSeconds(before, mark);
+  if (seconds > 0 && idle_times_.Add(seconds)) {
+    LOG(INFO) << "device " << idle_times_.ToString();
+  }
+}
+
+Executor::~Executor() {
+  if (idle_times_.count() > 0) {
+    LOG(INFO) << "device " << idle_times_.ToString();
+  }
 }
 
 absl::Status Executor::Finish(StepResult* result) {
@@ -377,6 +421,7 @@ absl::Status Executor::Finish(StepResult* result) {
   Flight flight = std::move(flights_.front());
   flights_.pop_front();
   QUIRE_RETURN_IF_ERROR(parts_.backend->WaitForMark(flight.mark));
+  if (flight.has_begun_mark && is_asynchronous()) NoteIdleness(flight.mark);
   // Of a group that is over, the device's work ends and means nothing.
   QUIRE_RETURN_IF_ERROR(parts_.collective->status());
   // Also what ends with the device's idleness, as of times.

@@ -20,11 +20,13 @@
 #include "worker/batch/input_builder.h"
 #include "worker/batch/slot_state.h"
 #include "worker/collective/collective.h"
+#include "worker/executor/idle_times.h"
 #include "worker/executor/rank_links.h"
 #include "worker/executor/step_recordings.h"
 #include "worker/kv/kv_store.h"
 #include "worker/kv/row_shape.h"
 #include "worker/model/model.h"
+#include "worker/sampler/device_chooser.h"
 #include "worker/sampler/prompt_scorer.h"
 #include "worker/sampler/sampler.h"
 
@@ -48,6 +50,9 @@ struct ExecutorParts {
   // Whether the devices of a group choose tokens among themselves, so that
   // steps run ahead; else its hosts do. Not asked of a rank alone.
   bool chooses_in_group = true;
+  // The device chooses tokens of rows that are not plain, too, where it can
+  // (Backend::chooses_shaped) and one rank has the whole vocabulary.
+  bool device_sampling = false;
 };
 
 struct MemoryProfile {
@@ -68,6 +73,7 @@ class Executor {
   // `clock` must live longer.
   static absl::StatusOr<std::unique_ptr<Executor>> Create(ExecutorParts parts,
                                                           const Clock* clock);
+  ~Executor();
 
   // Runs the largest step and says what memory is left for the cache.
   // ResourceExhausted if none is.
@@ -106,6 +112,8 @@ class Executor {
   // After a failure: OK, or why the device can do nothing any more.
   absl::Status CheckDevice() { return parts_.backend->Synchronize(); }
 
+  // Between steps, where the backend measures it.
+  const IdleTimes& idle_times() const { return idle_times_; }
   // See Backend.
   std::vector<OperationTime> TakeOperationTimes() {
     return parts_.backend->TakeOperationTimes();
@@ -121,6 +129,7 @@ class Executor {
     StepIdentity identity;
     uint64_t table_digest = 0;
     int32_t mark = 0;
+    bool has_begun_mark = false;  // it has slices, and the step before a mark
     // Of its tokens: where those go that the device chooses. Else the host
     // chose, and they are known.
     std::vector<UnknownToken> unknown;
@@ -130,6 +139,7 @@ class Executor {
   // Inputs and tokens that may be on their way at once.
   static constexpr int32_t kMaxFlights = InputBuilder::kMaxInFlight;
   static_assert(kMaxFlights < Backend::kNumMarks);
+  static_assert(kMaxFlights <= DeviceChooser::kMaxFlights);
 
   Executor(ExecutorParts parts, const Clock* clock);
 
@@ -153,6 +163,11 @@ class Executor {
   // Whether the device alone chooses tokens as these parameters say.
   bool IsChosenOnDevice(const SlotSampling& sampling) const;
   bool IsChosenOnDevice(const StepPlan& plan) const;
+  // Before the step of that mark, which has run.
+  void NoteIdleness(int32_t mark);
+  // Enqueues the choice of what Enqueue() did not choose, and the way back of
+  // the step's tokens.
+  absl::Status EnqueueResults(const float* logits, const Flight& flight);
   // The tokens of a step that has run, from where the device put them.
   absl::Status ReadTokens(Flight* flight);
 
@@ -165,7 +180,8 @@ class Executor {
   const Clock* const clock_;
   std::unique_ptr<Sampler> sampler_;
   std::unique_ptr<PromptScorer> scorer_;
-  const int32_t* prompt_rows_ = nullptr;  // of the last input
+  const int32_t* prompt_rows_ = nullptr;    // of the last input
+  std::unique_ptr<DeviceChooser> chooser_;  // null: the host chooses
   std::unique_ptr<KvStore> kv_;
   std::unique_ptr<SlotStates> slots_;
   std::unique_ptr<InputBuilder> builder_;
@@ -179,6 +195,8 @@ class Executor {
   std::deque<Flight> flights_;  // in the order of their beginning
   std::vector<Flight> landed_;  // to be used again, for their vectors
   int32_t next_mark_ = 0;
+  bool has_marks_ = false;  // a step has run
+  IdleTimes idle_times_;
 };
 
 }  // namespace quire

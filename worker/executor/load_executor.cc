@@ -132,7 +132,8 @@ absl::StatusOr<std::unique_ptr<Backend>> CreateBackend(
                               .is_deterministic = device.deterministic,
                               .gemm_cache_path = device.gemm_cache,
                               .has_stream_gemm = device.stream_gemm,
-                              .times_operations = device.times_operations});
+                              .times_operations = device.times_operations,
+                              .measures_idleness = device.measures_idleness});
   }
   CpuBackendOptions options;
   options.dtype = dtype;
@@ -239,6 +240,7 @@ absl::StatusOr<std::unique_ptr<Executor>> LoadExecutor(
   parts.block_size = spec.block_size;
   parts.virtual_page_bytes = spec.virtual_page_bytes;
   parts.vocab_size = config.vocab_size;
+  parts.device_sampling = device.device_sampling;
   const bool runs_ahead = RunsAhead(device, spec.world_size);
   parts.records_decodes = IsCuda(device) && runs_ahead &&
                           !device.enforce_eager && !device.times_operations;

@@ -35,8 +35,10 @@ struct DeviceOptions {
   // On CUDA: groups record steps and choose tokens on their devices, as a rank
   // alone always does, and run ahead.
   bool record_groups = false;
-  bool stream_gemm = true;        // on CUDA; see CudaBackendOptions
-  bool times_operations = false;  // on CUDA; see Backend::TakeOperationTimes
+  bool stream_gemm = true;         // on CUDA; see CudaBackendOptions
+  bool times_operations = false;   // on CUDA; see Backend::TakeOperationTimes
+  bool measures_idleness = false;  // on CUDA; see Executor::idle_times
+  bool device_sampling = false;    // see ExecutorParts
   std::string collective = "auto";
   std::string host = "127.0.0.1";  // where the peers reach this process
   absl::Duration connect_timeout = absl::Seconds(60);

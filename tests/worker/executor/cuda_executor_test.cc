@@ -53,8 +53,10 @@ constexpr int64_t kPageBytes = 2 << 20;
 // `is_virtual`: rows of virtual memory, in place of blocks.
 std::unique_ptr<Executor> Load(const DeviceOptions& device,
                                const RealClock* clock, MemoryBoard* board,
-                               bool is_virtual = false) {
+                               bool is_virtual = false,
+                               const std::string& dtype = "auto") {
   LoadSpec spec;
+  spec.dtype = dtype;
   spec.virtual_page_bytes = is_virtual ? kPageBytes : 0;
   spec.model_path =
       std::filesystem::path(DataFile("tools/demo_model/model/config.json"))
@@ -190,6 +192,98 @@ TEST(CudaExecutorModelTest, RowsOfVirtualMemoryGiveTheTokensOfBlocks) {
   ASSERT_NE(rows, nullptr);
   EXPECT_EQ(Generate(rows.get(), samples, 32, /*is_virtual=*/true),
             Generate(paged.get(), samples, 32));
+}
+
+// Parameters of every kind, a seat each.
+SlotSampling SamplingOf(int32_t slot) {
+  SlotSampling sampling;
+  sampling.seed = 1000 + slot;
+  sampling.temperature = slot % 5 == 4 ? 0.0f : 0.6f + 0.2f * (slot % 3);
+  if (slot % 2 == 0) sampling.top_p = 0.85f;
+  if (slot % 3 == 0) sampling.top_k = 30;
+  if (slot % 4 == 1) sampling.min_p = 0.02f;
+  if (slot % 3 == 1) sampling.repetition_penalty = 1.2f;
+  if (slot % 3 == 2) sampling.frequency_penalty = 0.4f;
+  if (slot % 4 == 0) sampling.presence_penalty = 0.6f;
+  if (slot % 4 == 3) {
+    sampling.min_tokens = 6;
+    sampling.stop_token_ids = {0, 1, 2};
+  }
+  sampling.num_logprobs = slot % 2 == 1 ? slot : -1;
+  return sampling;
+}
+
+// Every step begun before the one before has ended, where the device can.
+std::vector<StepResult> SampleAll(Executor* executor,
+                                  const std::vector<Sample>& samples,
+                                  int32_t num_steps) {
+  std::vector<StepResult> results;
+  StepPlan plan;
+  for (int32_t slot = 0; slot < 12; ++slot) {
+    AdmittedSlot admitted;
+    admitted.slot = SlotId(slot);
+    admitted.tokens = samples[slot % samples.size()].prompt;
+    admitted.num_prompt_tokens = static_cast<int32_t>(admitted.tokens.size());
+    admitted.sampling = SamplingOf(slot);
+    std::vector<BlockId> blocks;
+    for (int32_t b = 0; b < kBlocksPerSeq; ++b) {
+      blocks.push_back(BlockId(slot * kBlocksPerSeq + b));
+    }
+    admitted.cache = std::move(blocks);
+    plan.chunks.push_back({SlotId(slot), admitted.num_prompt_tokens, true});
+    plan.admitted.push_back(std::move(admitted));
+  }
+  const auto finish = [&] {
+    const absl::Status status = executor->Finish(&results.emplace_back());
+    EXPECT_TRUE(status.ok()) << status;
+  };
+  for (int32_t step = 0; step < num_steps; ++step) {
+    while (executor->num_begun() > 0 && !executor->MayBegin(plan)) finish();
+    const absl::Status status = executor->Begin(plan);
+    EXPECT_TRUE(status.ok()) << status;
+    if (step > 0 && executor->is_asynchronous()) {
+      EXPECT_EQ(executor->num_begun(), 2) << "step " << step;
+    }
+    plan = StepPlan();
+    for (int32_t slot = 0; slot < 12; ++slot) {
+      plan.decodes.push_back(SlotId(slot));
+    }
+  }
+  while (executor->num_begun() > 0) finish();
+  return results;
+}
+
+// In float on both sides, so that logits differ by little more than 1e-5 and
+// hardly ever decide a token.
+TEST(CudaExecutorModelTest, RunsAheadWithAllParametersAndSamplesAsTheCpuDoes) {
+  const std::vector<Sample> samples = GoldenSamples();
+  const RealClock clock;
+  MemoryBoard cpu_board, cuda_board;
+  DeviceOptions cuda;
+  cuda.device = "cuda";
+  cuda.device_sampling = true;
+  const auto on_cpu =
+      Load(DeviceOptions(), &clock, &cpu_board, false, "float32");
+  const auto on_cuda = Load(cuda, &clock, &cuda_board, false, "float32");
+  ASSERT_NE(on_cpu, nullptr);
+  ASSERT_NE(on_cuda, nullptr);
+  const auto cpu = SampleAll(on_cpu.get(), samples, 40);
+  const auto gpu = SampleAll(on_cuda.get(), samples, 40);
+  ASSERT_EQ(gpu.size(), cpu.size());
+  for (size_t step = 0; step < cpu.size(); ++step) {
+    EXPECT_EQ(gpu[step].tokens, cpu[step].tokens) << "step " << step;
+    ASSERT_EQ(gpu[step].logprobs.size(), cpu[step].logprobs.size());
+    for (size_t i = 0; i < cpu[step].logprobs.size(); ++i) {
+      const SampledLogprobs& a = gpu[step].logprobs[i];
+      const SampledLogprobs& b = cpu[step].logprobs[i];
+      EXPECT_EQ(a.sample_idx, b.sample_idx);
+      EXPECT_NEAR(a.logprob, b.logprob, 2e-3) << step << " " << i;
+      ASSERT_EQ(a.top.size(), b.top.size());
+      for (size_t j = 0; j < a.top.size(); ++j) {
+        EXPECT_NEAR(a.top[j].logprob, b.top[j].logprob, 2e-3);
+      }
+    }
+  }
 }
 
 TEST(CudaExecutorModelTest, ProfilesItsLargestStep) {

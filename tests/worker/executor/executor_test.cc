@@ -47,10 +47,13 @@ class Borrowed final : public Collective {
 
 std::unique_ptr<Executor> MakeExecutor(std::unique_ptr<Collective> collective,
                                        const Clock* clock, bool spoil = false,
-                                       bool records_decodes = false) {
+                                       bool records_decodes = false,
+                                       bool chooses_shaped = false) {
   ExecutorParts parts;
   auto backend = std::make_unique<FakeBackend>();
   backend->set_asynchronous();
+  if (chooses_shaped) backend->set_chooses_shaped();
+  parts.device_sampling = chooses_shaped;
   parts.backend = std::move(backend);
   parts.records_decodes = records_decodes;
   parts.collective = std::move(collective);
@@ -265,6 +268,76 @@ TEST(ExecutorTest, WhatTheHostChoosesWaitsForTheTokensBefore) {
   StepResult result;
   ASSERT_TRUE(executor->Finish(&result).ok());
   EXPECT_TRUE(executor->MayBegin(second));
+}
+
+// Sequences of every kind of sampling, decoded side by side; one leaves, and
+// its slot goes to another.
+std::vector<StepPlan> SampledScript() {
+  std::vector<StepPlan> plans(9);
+  for (int32_t slot = 0; slot < 4; ++slot) {
+    plans[0].admitted.push_back(Admit(slot, {1 + slot, 2, 3, 2},
+                                      {3 * slot, 3 * slot + 1, 3 * slot + 2}));
+    SlotSampling& sampling = plans[0].admitted[slot].sampling;
+    sampling.temperature = 0.9f;
+    sampling.seed = 100 + slot;
+    plans[0].chunks.push_back({SlotId(slot), 4, true});
+  }
+  plans[0].admitted[0].sampling.repetition_penalty = 2;
+  plans[0].admitted[0].sampling.num_logprobs = 3;
+  plans[0].admitted[1].sampling.top_p = 0.7f;
+  plans[0].admitted[1].sampling.frequency_penalty = 0.5f;
+  plans[0].admitted[2].sampling.top_k = 7;
+  plans[0].admitted[2].sampling.num_logprobs = 0;
+  plans[0].admitted[2].sampling.min_tokens = 4;
+  for (TokenId id = 0; id < kVocab; id += 2) {
+    plans[0].admitted[2].sampling.stop_token_ids.push_back(id);
+  }
+  for (size_t step = 1; step < plans.size(); ++step) {
+    for (int32_t slot = 0; slot < 4; ++slot) {
+      if (step == 5 && slot == 0) continue;
+      plans[step].decodes.push_back(SlotId(slot));
+    }
+  }
+  plans[5].released = {SlotId(0)};
+  plans[5].admitted = {Admit(0, {60, 61, 60}, {0, 1, 2})};
+  plans[5].admitted[0].sampling.temperature = 1.2f;
+  plans[5].admitted[0].sampling.presence_penalty = 1.5f;
+  plans[5].admitted[0].sampling.min_p = 0.01f;
+  plans[5].chunks = {{SlotId(0), 3, true}};
+  return plans;
+}
+
+TEST(ExecutorTest, WhatTheDeviceChoosesNeedsNoTokensOfTheHost) {
+  const SimulatedClock clock;
+  std::vector<StepResult> by_host, by_device;
+  const auto host = MakeExecutor(std::make_unique<SoloCollective>(), &clock);
+  ASSERT_TRUE(host->AllocateKv(16, 0).ok());
+  EXPECT_EQ(RunAhead(host.get(), SampledScript(), &by_host), 0);
+  for (const bool records_decodes : {false, true}) {
+    const auto device = MakeExecutor(std::make_unique<SoloCollective>(), &clock,
+                                     /*spoil=*/false, records_decodes,
+                                     /*chooses_shaped=*/true);
+    ASSERT_TRUE(device->AllocateKv(16, 0).ok());
+    by_device.clear();
+    EXPECT_EQ(RunAhead(device.get(), SampledScript(), &by_device), 8);
+    ASSERT_EQ(by_device.size(), by_host.size());
+    for (size_t step = 0; step < by_host.size(); ++step) {
+      EXPECT_EQ(by_device[step].tokens, by_host[step].tokens) << step;
+      ASSERT_EQ(by_device[step].logprobs.size(), by_host[step].logprobs.size());
+      for (size_t i = 0; i < by_host[step].logprobs.size(); ++i) {
+        const SampledLogprobs& a = by_device[step].logprobs[i];
+        const SampledLogprobs& b = by_host[step].logprobs[i];
+        EXPECT_EQ(a.sample_idx, b.sample_idx);
+        EXPECT_EQ(a.rank, b.rank);
+        // Sums of 97 floats, and of as many doubles.
+        EXPECT_NEAR(a.logprob, b.logprob, 1e-5);
+        ASSERT_EQ(a.top.size(), b.top.size());
+        for (size_t j = 0; j < a.top.size(); ++j) {
+          EXPECT_EQ(a.top[j].token_id, b.top[j].token_id);
+        }
+      }
+    }
+  }
 }
 
 TEST(ExecutorTest, AWrongCopyWouldShow) {

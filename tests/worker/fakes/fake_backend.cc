@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "kernels/cpu/sample.h"
+#include "tests/reference/shaped_choice.h"
 
 namespace quire {
 namespace {
@@ -84,6 +85,11 @@ absl::Status FakeBackend::ChooseTokens(const ChooseTokensParams& params) {
 absl::Status FakeBackend::MergeChoices(const MergeChoicesParams& params) {
   MergeChoicesCpu(params);
   return absl::OkStatus();
+}
+
+absl::Status FakeBackend::ChooseShaped(const ShapedChoiceParams& params) {
+  reference::ShapedChoice(params);
+  return device_;
 }
 
 absl::Status FakeBackend::CopyRuns(const CopyRunsParams& params) {

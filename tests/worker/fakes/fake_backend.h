@@ -66,10 +66,15 @@ class FakeBackend final : public Backend {
   absl::Status MergeChoices(const MergeChoicesParams& params) override;
   absl::Status CopyRuns(const CopyRunsParams& params) override;
 
+  bool chooses_shaped() const override { return chooses_shaped_; }
+  absl::Status ChooseShaped(const ShapedChoiceParams& params) override;
+
   bool is_asynchronous() const override { return is_asynchronous_; }
 
   // Says that it is, and runs everything at once all the same.
   void set_asynchronous() { is_asynchronous_ = true; }
+  // Chooses from all rows, as the reference does.
+  void set_chooses_shaped() { chooses_shaped_ = true; }
   // From now on the device is lost.
   void Break(const absl::Status& cause) { device_ = cause; }
   void set_name(const std::string& name) { name_ = name; }
@@ -83,6 +88,7 @@ class FakeBackend final : public Backend {
 
   std::string name_ = "fake";
   bool is_asynchronous_ = false;
+  bool chooses_shaped_ = false;
   absl::Status device_;
   const MemoryInfo memory_;
   int32_t num_copies_to_device_ = 0;
