@@ -5,9 +5,13 @@
 # and prints one table last. Needs nothing but the bundle, a driver, cuBLAS and,
 # for two GPUs or more, NCCL.
 #
-# Usage: gpu_check.sh BUNDLE [LOG_FOLDER] [--quick] [--sanitize]
+# Usage: gpu_check.sh BUNDLE [LOG_FOLDER] [--quick] [--sanitize] [--fa3=FOLDER]
 #   --quick     benches on fewer sizes
 #   --sanitize  tests again under compute-sanitizer, memcheck and racecheck
+#   --fa3       see kernel_bench.py
+#
+# A bundle for all of it holds as data tests/golden, tools/demo_model and
+# tools/bench, and beside the tests and benches tools/bench:engine_bench.
 # Exit 1 if a test failed.
 set -uo pipefail
 
@@ -37,11 +41,13 @@ sanitizer() {
     /opt/nvidia/*/compute-sanitizer 2>/dev/null | head -1
 }
 
-bundle='' logs='' quick='' sanitize=''
+bundle='' logs='' quick='' sanitize='' fa3=''
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 for arg in "$@"; do
   case $arg in
     --quick) quick=--quick ;;
     --sanitize) sanitize=1 ;;
+    --fa3=*) fa3=$arg ;;
     -*) die "unknown option $arg" ;;
     *) if [[ -z $bundle ]]; then bundle=$arg; else logs=$arg; fi ;;
   esac
@@ -87,13 +93,29 @@ for program in "$bundle"/bin/*_test; do
     done
   fi
 done
+# Kernels beside their limits and peers, then whole steps.
+if compgen -G "$bundle/bin/*_bench" >/dev/null; then
+  # shellcheck disable=SC2086
+  run kernel_bench timeout 900 python3 "$here/kernel_bench.py" "$bundle" \
+    "$logs" $quick $fa3
+  cat "$logs/kernel_bench.log"
+fi
 for program in "$bundle"/bin/*_bench; do
   [[ -e $program ]] || continue
   name=$(basename "$program")
+  case $name in attention_bench | op_bench | sampler_bench | engine_bench) continue ;; esac
   # shellcheck disable=SC2086
   run "$name" timeout 600 "$program" $quick
   cat "$logs/$name.log"
 done
+engine=$bundle/bin/engine_bench model=$TEST_SRCDIR/quire/tools/bench/llama_3_1_8b
+if [[ -e $engine && -d $model ]]; then
+  few=()
+  [[ -z $quick ]] || few=(--decodes=1x512,32x512,256x512 --mixes= --prefills=1920)
+  run engine_bench timeout 600 "$engine" --model="$model" \
+    --gemm_cache="$logs/gemm" "${few[@]}"
+  cat "$logs/engine_bench.log"
+fi
 echo
 printf '%s\n' "${table[@]}"
 exit "$failed"

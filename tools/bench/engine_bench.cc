@@ -48,6 +48,11 @@ ABSL_FLAG(std::vector<std::string>, mixes,
           std::vector<std::string>({"256x512+256", "256x512+1024",
                                     "512x330+256", "512x330+512"}),
           "sequences x context + tokens of a prompt");
+ABSL_FLAG(
+    bool, layouts, false,
+    "only the decodes and prefills, each with keys and values in blocks "
+    "of 16 tokens, in whole rows head by head, and in whole rows token by "
+    "token over all layers on pages of 2 MiB (vAttention)");
 ABSL_FLAG(int, steps, 40, "decodes timed of each kind");
 ABSL_FLAG(int, max_num_seqs, 512, "slots");
 ABSL_FLAG(int, max_num_batched_tokens, 2048, "tokens of a step");
@@ -65,6 +70,25 @@ constexpr int32_t kBlockSize = 16;
 constexpr int32_t kMaxModelLen = 2048;
 // Sequences whose contents are computed; the other blocks are copies of theirs.
 constexpr int32_t kFilledTokens = 2048;
+
+// Where keys and values lie.
+enum class Layout {
+  kBlocks,     // of kBlockSize tokens
+  kRows,       // one block a sequence: each head's tokens in one run
+  kTokenRows,  // rows of virtual memory, token by token over all layers
+};
+
+const char* NameOf(Layout layout) {
+  switch (layout) {
+    case Layout::kBlocks:
+      return "blocks of 16";
+    case Layout::kRows:
+      return "rows by heads";
+    case Layout::kTokenRows:
+      return "rows by tokens";
+  }
+  return "";
+}
 
 struct Batch {
   int num_seqs = 0;
@@ -113,7 +137,9 @@ double FloorSeconds(const Shape& shape, double num_tokens, double kv_tokens) {
 
 class Worker {
  public:
-  Worker(int rank, KeyBoard* board, const Clock* clock) : rank_(rank) {
+  Worker(int rank, KeyBoard* board, const Clock* clock,
+         Layout layout = Layout::kBlocks)
+      : rank_(rank), layout_(layout) {
     DeviceOptions device;
     device.collective = absl::GetFlag(FLAGS_collective);
     device.record_groups = absl::GetFlag(FLAGS_record_groups);
@@ -123,13 +149,15 @@ class Worker {
     device.enforce_eager = absl::GetFlag(FLAGS_enforce_eager);
     device.stream_gemm = absl::GetFlag(FLAGS_stream_gemm);
     device.times_operations = absl::GetFlag(FLAGS_parts);
+    device.measures_idleness = !device.times_operations;
     LoadSpec spec;
     spec.rank = rank;
     spec.world_size = absl::GetFlag(FLAGS_tensor_parallel_size);
     spec.model_path = absl::GetFlag(FLAGS_model);
     spec.dtype = "bfloat16";
     spec.load_format = "dummy";
-    spec.block_size = kBlockSize;
+    spec.block_size = layout == Layout::kRows ? kMaxModelLen : kBlockSize;
+    spec.virtual_page_bytes = layout == Layout::kTokenRows ? 2 << 20 : 0;
     spec.limits.max_num_batched_tokens =
         absl::GetFlag(FLAGS_max_num_batched_tokens);
     spec.limits.max_num_seqs = absl::GetFlag(FLAGS_max_num_seqs);
@@ -143,8 +171,10 @@ class Worker {
     const auto profile = executor_->Profile(0.9);
     CHECK(profile.ok()) << profile.status();
     const absl::Time profiled = absl::Now();
-    const absl::Status allocated =
-        executor_->AllocateKv(absl::GetFlag(FLAGS_num_blocks), 0);
+    const absl::Status allocated = executor_->AllocateKv(
+        layout == Layout::kRows ? absl::GetFlag(FLAGS_max_num_seqs)
+                                : absl::GetFlag(FLAGS_num_blocks),
+        0);
     CHECK(allocated.ok()) << allocated;
     if (!is_first()) {
       FillCache();
@@ -154,7 +184,7 @@ class Worker {
                 absl::ToDoubleSeconds(loaded - start),
                 absl::ToDoubleSeconds(profiled - loaded),
                 absl::ToDoubleSeconds(absl::Now() - profiled));
-    FillCache();
+    if (layout == Layout::kBlocks) FillCache();
   }
 
   // Whether it speaks for its group.
@@ -177,6 +207,7 @@ class Worker {
   std::vector<OperationTime> TakeTimes() {
     return executor_->TakeOperationTimes();
   }
+  const IdleTimes& idle_times() const { return executor_->idle_times(); }
 
   // Seats a sequence of `num_tokens`, all computed but the last `num_new`.
   void Admit(int32_t slot, int32_t num_tokens, int32_t num_new, int32_t room,
@@ -191,13 +222,26 @@ class Worker {
     }
     admitted.sampling.temperature = 1;
     admitted.sampling.seed = sequence_;
-    std::vector<BlockId> blocks;
-    for (int32_t i = 0; i * kBlockSize < num_tokens + room; ++i) {
-      blocks.push_back(BlockId(next_block_++));
-    }
-    CHECK_LE(next_block_, absl::GetFlag(FLAGS_num_blocks));
-    admitted.cache = blocks;
+    Place(slot, num_tokens + room, &admitted, plan);
     plan->admitted.push_back(admitted);
+  }
+  // Computes `num_tokens` of each of so many slots, so that all that decodes
+  // read is what a model wrote. Blocks are filled once and for all.
+  void Prefill(int num_slots, int32_t num_tokens, int32_t room) {
+    if (layout_ == Layout::kBlocks) return;
+    const int32_t most = absl::GetFlag(FLAGS_max_num_batched_tokens);
+    const int32_t at_once = std::max(1, most / num_tokens);
+    for (int first = 0; first < num_slots; first += at_once) {
+      StepPlan plan;
+      for (int slot = first; slot < std::min(first + at_once, num_slots);
+           ++slot) {
+        Admit(slot, num_tokens, num_tokens, room, &plan);
+        plan.chunks.push_back(
+            {SlotId(slot), std::min(num_tokens, most), /*sample=*/false});
+      }
+      Run(&plan);
+    }
+    ReleaseAll(num_slots);
   }
   void ReleaseAll(int num_slots) {
     Drain();
@@ -211,6 +255,26 @@ class Worker {
   }
 
  private:
+  // Room for so many tokens.
+  void Place(int32_t slot, int32_t num_tokens, AdmittedSlot* admitted,
+             StepPlan* plan) {
+    if (layout_ == Layout::kTokenRows) {
+      admitted->cache = CacheRowId(slot);
+      plan->mappings.push_back(
+          {CacheRowId(slot), (num_tokens - 1) / executor_->block_tokens() + 1});
+      return;
+    }
+    if (layout_ == Layout::kRows) {
+      admitted->cache = std::vector<BlockId>{BlockId(slot)};
+      return;
+    }
+    std::vector<BlockId> blocks;
+    for (int32_t i = 0; i * kBlockSize < num_tokens; ++i) {
+      blocks.push_back(BlockId(next_block_++));
+    }
+    CHECK_LE(next_block_, absl::GetFlag(FLAGS_num_blocks));
+    admitted->cache = blocks;
+  }
   // Every block holds keys and values that a model computed.
   void FillCache() {
     const int32_t chunk = absl::GetFlag(FLAGS_max_num_batched_tokens);
@@ -230,6 +294,7 @@ class Worker {
   }
 
   const int rank_;
+  const Layout layout_;
   std::unique_ptr<Executor> executor_;
   std::mt19937 random_;
   StepResult result_;
@@ -255,10 +320,14 @@ void Report(const std::string& name, double seconds, double floor, int steps,
 }
 
 // Decodes of a batch, each with a chunk of a prompt beside it if it has one.
-void BenchDecodes(const std::string& name, const Shape& shape, Worker* worker) {
+// Yields a step's seconds.
+double BenchDecodes(const std::string& name, const Shape& shape,
+                    Worker* worker) {
   const Batch batch = ParseBatch(name);
   const int steps = absl::GetFlag(FLAGS_parts) ? 5 : absl::GetFlag(FLAGS_steps);
   constexpr int kWarmSteps = 6;
+  worker->Prefill(batch.num_seqs - (batch.prompt > 0), batch.context - 1,
+                  kWarmSteps + steps + 1);
   StepPlan first;
   for (int slot = 0; slot < batch.num_seqs - (batch.prompt > 0); ++slot) {
     worker->Admit(slot, batch.context, 1, kWarmSteps + steps, &first);
@@ -296,10 +365,12 @@ void BenchDecodes(const std::string& name, const Shape& shape, Worker* worker) {
          FloorSeconds(shape, tokens, first.decodes.size() * context), steps,
          worker);
   worker->ReleaseAll(batch.num_seqs);
+  return seconds;
 }
 
-// A prompt alone, from plan to token.
-void BenchPrefill(const std::string& name, const Shape& shape, Worker* worker) {
+// A prompt alone, from plan to token; yields its seconds.
+double BenchPrefill(const std::string& name, const Shape& shape,
+                    Worker* worker) {
   int num_tokens = 0;
   CHECK(absl::SimpleAtoi(name, &num_tokens)) << name;
   const int repeats = absl::GetFlag(FLAGS_parts) ? 2 : 8;
@@ -318,6 +389,41 @@ void BenchPrefill(const std::string& name, const Shape& shape, Worker* worker) {
   std::sort(times.begin(), times.end());
   Report(absl::StrCat("prefill ", name), times[times.size() / 2],
          FloorSeconds(shape, num_tokens, 0), repeats, worker);
+  return times[times.size() / 2];
+}
+
+// Every batch with keys and values laid out in every way, and what the others
+// take of what blocks take.
+void BenchLayouts(const Shape& shape, const Clock* clock) {
+  const std::vector<std::string> decodes = absl::GetFlag(FLAGS_decodes);
+  const std::vector<std::string> prefills = absl::GetFlag(FLAGS_prefills);
+  std::vector<std::vector<double>> seconds;
+  const Layout layouts[] = {Layout::kBlocks, Layout::kRows, Layout::kTokenRows};
+  for (const Layout layout : layouts) {
+    std::printf("%s\n", NameOf(layout));
+    MemoryBoard board;
+    Worker worker(/*rank=*/0, &board, clock, layout);
+    std::vector<double>& times = seconds.emplace_back();
+    for (const std::string& name : decodes) {
+      times.push_back(BenchDecodes(name, shape, &worker));
+    }
+    for (const std::string& name : prefills) {
+      times.push_back(BenchPrefill(name, shape, &worker));
+    }
+  }
+  for (size_t i = 0; i < seconds[0].size(); ++i) {
+    const bool is_decode = i < decodes.size();
+    std::printf(
+        "%-22s",
+        is_decode
+            ? decodes[i].c_str()
+            : absl::StrCat("prefill ", prefills[i - decodes.size()]).c_str());
+    for (size_t layout = 0; layout < seconds.size(); ++layout) {
+      std::printf(" %s %.3f ms (%.3f)", NameOf(layouts[layout]),
+                  seconds[layout][i] * 1e3, seconds[layout][i] / seconds[0][i]);
+    }
+    std::printf("\n");
+  }
 }
 
 // What every rank does, at the same time.
@@ -333,6 +439,8 @@ void RunRank(int rank, const Shape& shape, KeyBoard* board,
   for (const std::string& name : absl::GetFlag(FLAGS_mixes)) {
     if (!name.empty()) BenchDecodes(name, shape, &worker);
   }
+  if (!worker.is_first()) return;
+  std::printf("device %s\n", worker.idle_times().ToString().c_str());
 }
 
 void Main() {
@@ -343,6 +451,11 @@ void Main() {
               absl::GetFlag(FLAGS_model).c_str(), shape.weights / 1e9,
               shape.kv_bytes);
   const RealClock clock;
+  if (absl::GetFlag(FLAGS_layouts)) {
+    CHECK_EQ(absl::GetFlag(FLAGS_tensor_parallel_size), 1);
+    BenchLayouts(shape, &clock);
+    return;
+  }
   MemoryBoard board;
   std::vector<std::thread> ranks;
   for (int rank = 0; rank < absl::GetFlag(FLAGS_tensor_parallel_size); ++rank) {
