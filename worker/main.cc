@@ -53,7 +53,7 @@ ABSL_FLAG(std::string, gemm_cache, "",
 ABSL_FLAG(
     bool, enforce_eager, false,
     "On cuda: launch decodes kernel by kernel instead of as CUDA graphs.");
-ABSL_FLAG(bool, device_sampling, false,
+ABSL_FLAG(bool, device_sampling, true,
           "On cuda, with one rank: choose tokens of requests with penalties, "
           "filters or log probabilities on the GPU, and run ahead of them.");
 ABSL_FLAG(bool, measure_idleness, false,

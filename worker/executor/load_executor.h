@@ -38,7 +38,7 @@ struct DeviceOptions {
   bool stream_gemm = true;         // on CUDA; see CudaBackendOptions
   bool times_operations = false;   // on CUDA; see Backend::TakeOperationTimes
   bool measures_idleness = false;  // on CUDA; see Executor::idle_times
-  bool device_sampling = false;    // see ExecutorParts
+  bool device_sampling = true;     // see ExecutorParts
   std::string collective = "auto";
   std::string host = "127.0.0.1";  // where the peers reach this process
   absl::Duration connect_timeout = absl::Seconds(60);

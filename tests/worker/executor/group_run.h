@@ -70,7 +70,7 @@ inline void RunGroupRank(const GroupRunOptions& options,
   spec.rank = rank;
   spec.world_size = options.world_size;
   spec.block_size = kBlockSize;
-  spec.limits.max_num_batched_tokens = 512;
+  spec.limits.max_num_batched_tokens = 1024;
   spec.limits.max_num_seqs = 16;
   spec.limits.max_model_len = kBlockSize * kBlocksPerSeq;
   const RealClock clock;
