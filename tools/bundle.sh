@@ -40,7 +40,12 @@ file_of() {
     echo "$1"
     return
   fi
-  local root path=${1#//}
+  local root path target
+  # An alias has no file of its own.
+  target=$(${BAZEL:-bazel} query "labels(actual, $1)" 2>/dev/null)
+  target=${target:-$1}
+  [[ $target == *:* ]] || target=$target:${target##*/}
+  path=${target#//}
   # shellcheck disable=SC2086
   root=$(${BAZEL:-bazel} info ${BAZEL_FLAGS:-} bazel-bin 2>/dev/null)
   path=$root/${path/:/\/}
