@@ -1,76 +1,35 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/cuda/cuda_backend.h"
 
-#include <algorithm>
-#include <thread>
 #include <utility>
 
-#include "absl/memory/memory.h"
 #include "absl/strings/str_cat.h"
 #include "common/status_macros.h"
 #include "cuda_runtime_api.h"
 #include "glog/logging.h"
 #include "kernels/cuda/activation.h"
-#include "kernels/cuda/attention.h"
+#include "kernels/cuda/attention_runner.h"
+#include "kernels/cuda/block_swapper.h"
 #include "kernels/cuda/choose_tokens.h"
 #include "kernels/cuda/copy_blocks.h"
+#include "kernels/cuda/cuda_device.h"
+#include "kernels/cuda/cuda_marks.h"
 #include "kernels/cuda/cuda_memory.h"
+#include "kernels/cuda/cuda_products.h"
 #include "kernels/cuda/cuda_recording.h"
 #include "kernels/cuda/cuda_sampler.h"
 #include "kernels/cuda/cuda_status.h"
 #include "kernels/cuda/cuda_virtual_memory.h"
+#include "kernels/cuda/cuda_weight.h"
 #include "kernels/cuda/elementwise.h"
-#include "kernels/cuda/gated_rows.h"
-#include "kernels/cuda/lt_gemm.h"
-#include "kernels/cuda/moe_gemm.h"
 #include "kernels/cuda/moe_route.h"
 #include "kernels/cuda/norm.h"
 #include "kernels/cuda/operation_timer.h"
 #include "kernels/cuda/rope_kv.h"
 #include "kernels/cuda/shaped_choice.h"
-#include "kernels/cuda/stream_gemm.h"
-#include "kernels/cuda/swap_blocks.h"
-#include "kernels/cuda/weight_upload.h"
 
 namespace quire {
 namespace {
-
-// Copies of host rows while weights load: enough for a PCIe link.
-constexpr int kUploadThreads = 4;
-
-// Whether the two are layers of one step, given that no array changed.
-bool IsSameStep(const AttentionParams& a, const AttentionParams& b) {
-  const KvLayout& x = a.cache.layout;
-  const KvLayout& y = b.cache.layout;
-  return a.block_tables == b.block_tables && a.seq_slots == b.seq_slots &&
-         a.query_start == b.query_start && a.context_lens == b.context_lens &&
-         a.max_blocks_per_seq == b.max_blocks_per_seq &&
-         a.num_seqs == b.num_seqs && a.num_tokens == b.num_tokens &&
-         a.num_q_heads == b.num_q_heads &&
-         a.sliding_window == b.sliding_window && a.scale == b.scale &&
-         a.q_stride == b.q_stride && a.cache.num_blocks == b.cache.num_blocks &&
-         x.num_layers == y.num_layers && x.num_kv_heads == y.num_kv_heads &&
-         x.head_dim == y.head_dim && x.block_size == y.block_size &&
-         x.dtype == y.dtype && x.order == y.order &&
-         x.block_padding == y.block_padding;
-}
-
-// Dense rows, as they multiply best; gates in turns with what they let through,
-// if their numbers allow.
-class CudaWeight final : public PackedWeight {
- public:
-  CudaWeight(int64_t n, int64_t k, bool is_in_turns,
-             std::unique_ptr<DeviceBuffer> rows)
-      : PackedWeight(n, k, rows->bytes()),
-        is_in_turns_(is_in_turns),
-        rows_(std::move(rows)) {}
-  const void* data() const { return rows_->data(); }
-  bool is_in_turns() const { return is_in_turns_; }
-
- private:
-  const bool is_in_turns_;
-  const std::unique_ptr<DeviceBuffer> rows_;
-};
 
 class CudaBackend final : public Backend {
  public:
@@ -101,14 +60,21 @@ class CudaBackend final : public Backend {
   absl::Status Synchronize() override;
 
   absl::StatusOr<std::unique_ptr<PackedWeight>> PackWeight(
-      absl::Span<const HostMatrix> stacked) override;
-  absl::StatusOr<std::unique_ptr<PackedWeight>> PackExperts(
-      absl::Span<const HostMatrix> stacked, int32_t num_experts) override;
-  absl::StatusOr<std::unique_ptr<DeviceBuffer>> Upload(
-      absl::Span<const HostMatrix> stacked) override;
-
+      absl::Span<const HostMatrix> stacked) override {
+    return Packed([&] { return packer_->PackWeight(stacked); });
+  }
   absl::StatusOr<std::unique_ptr<PackedWeight>> PackGated(
-      const HostMatrix& gate, const HostMatrix& up) override;
+      const HostMatrix& gate, const HostMatrix& up) override {
+    return Packed([&] { return packer_->PackGated(gate, up); });
+  }
+  absl::StatusOr<std::unique_ptr<PackedWeight>> PackExperts(
+      absl::Span<const HostMatrix> stacked, int32_t num_experts) override {
+    return Packed([&] { return packer_->PackExperts(stacked, num_experts); });
+  }
+  absl::StatusOr<std::unique_ptr<DeviceBuffer>> Upload(
+      absl::Span<const HostMatrix> stacked) override {
+    return Packed([&] { return packer_->Upload(stacked); });
+  }
 
   absl::Status Gemm(const GemmParams& params) override;
   bool adds_products() const override { return true; }
@@ -148,7 +114,9 @@ class CudaBackend final : public Backend {
   absl::Status SwapInBlocks(const BlockCopyParams& params) override {
     return Swap(params, cudaMemcpyHostToDevice, "swapping in");
   }
-  absl::Status SampleShard(const SampleShardParams& params) override;
+  absl::Status SampleShard(const SampleShardParams& params) override {
+    return Timed("sampling", [&] { return sampler_->Run(params); });
+  }
   absl::Status ChooseTokens(const ChooseTokensParams& params) override;
   absl::Status MergeChoices(const MergeChoicesParams& params) override {
     return Launch("merging choices", LaunchMergeChoicesCuda, params);
@@ -163,10 +131,21 @@ class CudaBackend final : public Backend {
   absl::StatusOr<std::unique_ptr<Recording>> Record(
       std::function<absl::Status()> enqueue) override;
   absl::Status Replay(Recording* recording) override;
-  absl::Status MarkBegin(int32_t index) override;
-  double IdleSeconds(int32_t before, int32_t index) override;
-  absl::Status Mark(int32_t index) override;
-  absl::Status WaitForMark(int32_t index) override;
+  absl::Status MarkBegin(int32_t index) override {
+    QUIRE_RETURN_IF_ERROR(Begin());
+    return Keep(marks_->Begin(index));
+  }
+  absl::Status Mark(int32_t index) override {
+    QUIRE_RETURN_IF_ERROR(Begin());
+    return Keep(marks_->End(index));
+  }
+  // No member that changes: another thread may be enqueueing.
+  absl::Status WaitForMark(int32_t index) override {
+    return marks_->Wait(index);
+  }
+  double IdleSeconds(int32_t before, int32_t index) override {
+    return marks_->IdleSeconds(before, index);
+  }
   std::vector<OperationTime> TakeOperationTimes() override {
     return timer_ == nullptr ? std::vector<OperationTime>() : timer_->Take();
   }
@@ -193,128 +172,89 @@ class CudaBackend final : public Backend {
     if (timer_ != nullptr) timer_->End();
     return status;
   }
+  // What a function packs or uploads; its error, if it has one, kept.
+  template <typename Function>
+  auto Packed(const Function& pack) -> decltype(pack()) {
+    QUIRE_RETURN_IF_ERROR(Begin());
+    auto packed = pack();
+    if (!packed.ok()) return Keep(packed.status());
+    return packed;
+  }
   // Room for what operations need beside their operands. What a recording may
   // still name stays where it is.
   absl::Status Reserve(int64_t bytes, std::unique_ptr<DeviceBuffer>* buffer);
 
-  absl::StatusOr<std::unique_ptr<DeviceBuffer>> UploadRows(
-      absl::Span<const HostMatrix> stacked);
-  PlainGemmParams ProductOf(const CudaWeight& weight, const void* x, void* y,
-                            int32_t m) const;
-  // By the kernel that suits it. REQUIRES: not gated, or CanStream().
+  // REQUIRES: not gated, or products_->CanGate().
   absl::Status Multiply(const PlainGemmParams& product);
-  bool CanStream(const PlainGemmParams& product) const;
+  // The name that an operation of these sizes is timed under.
+  std::string TimedName(const char* operation, int64_t n, int64_t k) const;
   absl::Status Swap(const BlockCopyParams& params, cudaMemcpyKind direction,
-                    const char* operation);
-  // Lets what follows on the stream wait for swaps that are on their way.
-  absl::Status WaitForSwaps();
+                    const char* operation) {
+    QUIRE_RETURN_IF_ERROR(Begin());
+    return Keep(swapper_->Swap(params, direction, operation));
+  }
+  absl::Status WaitForSwaps() { return Keep(swapper_->Join()); }
 
   CudaBackendOptions options_;
   absl::Status error_;
   cudaStream_t stream_ = nullptr;
-  cudaStream_t swap_stream_ = nullptr;
-  cudaEvent_t computed_ = nullptr, swapped_ = nullptr;
-  bool is_swapping_ = false;
   int num_sms_ = 0;
-  std::unique_ptr<LtGemm> gemm_;
-  std::unique_ptr<StreamGemm> stream_gemm_;  // null: all are the library's
+  std::unique_ptr<BlockSwapper> swapper_;
+  std::unique_ptr<CudaMarks> marks_;
+  std::unique_ptr<CudaWeightPacker> packer_;
+  std::unique_ptr<CudaProducts> products_;
+  std::unique_ptr<AttentionRunner> attention_;
   std::unique_ptr<CudaSampler> sampler_;
   std::unique_ptr<CudaShapedChoice> shaped_;
-  std::unique_ptr<WeightUpload> upload_;
   std::unique_ptr<OperationTimer> timer_;
-  cudaEvent_t marks_[kNumMarks] = {};
-  cudaEvent_t begins_[kNumMarks] = {};  // null: idleness is not measured
   bool has_recordings_ = false;
   std::vector<std::unique_ptr<DeviceBuffer>> outgrown_;  // of recordings
   std::unique_ptr<DeviceBuffer> attention_workspace_;
   std::unique_ptr<DeviceBuffer> choice_workspace_;
   int32_t choice_rows_ = 0;  // that it has room for
-  // The step that the workspace holds a plan of: until something is copied to
-  // the device, its arrays hold what they held.
-  bool has_plan_ = false;
-  AttentionParams planned_ = {};
 };
 
 CudaBackend::~CudaBackend() {
   cudaSetDevice(options_.device);
   if (stream_ != nullptr) cudaStreamSynchronize(stream_);
-  if (swap_stream_ != nullptr) cudaStreamSynchronize(swap_stream_);
+  swapper_.reset();
+  marks_.reset();
   timer_.reset();
-  upload_.reset();
+  packer_.reset();
   sampler_.reset();
   shaped_.reset();
-  gemm_.reset();
-  stream_gemm_.reset();
+  products_.reset();
+  attention_.reset();
   attention_workspace_.reset();
   choice_workspace_.reset();
   outgrown_.clear();
-  for (cudaEvent_t begin : begins_) {
-    if (begin != nullptr) cudaEventDestroy(begin);
-  }
-  for (cudaEvent_t mark : marks_) {
-    if (mark != nullptr) cudaEventDestroy(mark);
-  }
-  if (computed_ != nullptr) cudaEventDestroy(computed_);
-  if (swapped_ != nullptr) cudaEventDestroy(swapped_);
-  if (swap_stream_ != nullptr) cudaStreamDestroy(swap_stream_);
   if (stream_ != nullptr) cudaStreamDestroy(stream_);
 }
 
 absl::Status CudaBackend::Init() {
-  int num_devices = 0;
-  QUIRE_RETURN_IF_CUDA_ERROR(cudaGetDeviceCount(&num_devices), "counting GPUs");
-  if (options_.device >= num_devices) {
-    return absl::UnavailableError(
-        absl::StrCat("GPU ", options_.device, " is wanted and this process ",
-                     "sees ", num_devices, " (CUDA_VISIBLE_DEVICES)"));
-  }
-  QUIRE_RETURN_IF_CUDA_ERROR(cudaSetDevice(options_.device),
-                             "choosing the GPU");
-  cudaDeviceProp properties;
-  QUIRE_RETURN_IF_CUDA_ERROR(
-      cudaGetDeviceProperties(&properties, options_.device), "asking the GPU");
-  if (properties.major < 8) {
-    return absl::UnavailableError(absl::StrCat(
-        properties.name, " has compute capability ", properties.major, ".",
-        properties.minor, "; 8.0 or later is needed"));
-  }
-  num_sms_ = properties.multiProcessorCount;
+  QUIRE_ASSIGN_OR_RETURN(num_sms_, OpenCudaDevice(options_.device));
   QUIRE_RETURN_IF_CUDA_ERROR(
       cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "stream");
-  QUIRE_RETURN_IF_CUDA_ERROR(
-      cudaStreamCreateWithFlags(&swap_stream_, cudaStreamNonBlocking),
-      "stream");
-  for (cudaEvent_t* event : {&computed_, &swapped_}) {
-    QUIRE_RETURN_IF_CUDA_ERROR(
-        cudaEventCreateWithFlags(event, cudaEventDisableTiming), "event");
-  }
-  const unsigned timing =
-      options_.measures_idleness ? 0 : cudaEventDisableTiming;
-  for (cudaEvent_t& mark : marks_) {
-    QUIRE_RETURN_IF_CUDA_ERROR(
-        cudaEventCreateWithFlags(&mark, timing | cudaEventBlockingSync),
-        "event");
-  }
-  for (cudaEvent_t& begin : begins_) {
-    if (!options_.measures_idleness) break;
-    QUIRE_RETURN_IF_CUDA_ERROR(cudaEventCreate(&begin), "event");
-  }
+  swapper_ = std::make_unique<BlockSwapper>(stream_);
+  QUIRE_RETURN_IF_ERROR(swapper_->Init());
+  marks_ = std::make_unique<CudaMarks>(stream_);
+  QUIRE_RETURN_IF_ERROR(marks_->Init(options_.measures_idleness));
   if (options_.times_operations) {
     timer_ = std::make_unique<OperationTimer>(stream_);
   }
-  LtGemmOptions gemm;
-  gemm.is_deterministic = options_.is_deterministic;
-  gemm.is_tuned = options_.is_tuned;
-  gemm.cache_path = options_.gemm_cache_path;
-  QUIRE_ASSIGN_OR_RETURN(gemm_, LtGemm::Create(gemm, stream_));
-  if (options_.has_stream_gemm && !options_.is_deterministic) {
-    QUIRE_ASSIGN_OR_RETURN(stream_gemm_, StreamGemm::Create(stream_));
-  }
+  packer_ = std::make_unique<CudaWeightPacker>(options_.dtype, stream_);
+  CudaProductOptions products;
+  products.library.is_deterministic = options_.is_deterministic;
+  products.library.is_tuned = options_.is_tuned;
+  products.library.cache_path = options_.gemm_cache_path;
+  products.has_stream_gemm =
+      options_.has_stream_gemm && !options_.is_deterministic;
+  QUIRE_ASSIGN_OR_RETURN(
+      products_, CudaProducts::Create(products, options_.dtype, stream_));
+  attention_ = std::make_unique<AttentionRunner>(stream_, num_sms_,
+                                                 options_.is_deterministic);
   sampler_ = std::make_unique<CudaSampler>(stream_);
   shaped_ = std::make_unique<CudaShapedChoice>(stream_, num_sms_);
-  const int threads = static_cast<int>(std::thread::hardware_concurrency());
-  upload_ = std::make_unique<WeightUpload>(
-      stream_, std::clamp(threads, 1, kUploadThreads));
   return absl::OkStatus();
 }
 
@@ -358,7 +298,7 @@ absl::StatusOr<std::unique_ptr<DeviceBuffer>> CudaBackend::AllocateHost(
 absl::Status CudaBackend::CopyToDevice(const void* host, void* device,
                                        int64_t bytes) {
   QUIRE_RETURN_IF_ERROR(Begin());
-  has_plan_ = false;  // it may be the plan's arrays that change
+  attention_->ForgetPlan();  // it may be the plan's arrays that change
   return Keep(CudaStatus(
       cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, stream_),
       "copy to the device"));
@@ -381,155 +321,39 @@ absl::Status CudaBackend::Synchronize() {
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::unique_ptr<DeviceBuffer>> CudaBackend::UploadRows(
-    absl::Span<const HostMatrix> stacked) {
-  CHECK(!stacked.empty());
-  int64_t rows = 0;
-  for (const HostMatrix& matrix : stacked) {
-    CHECK_EQ(matrix.cols, stacked.front().cols);
-    rows += matrix.rows;
-  }
-  QUIRE_RETURN_IF_ERROR(Begin());
-  QUIRE_ASSIGN_OR_RETURN(
-      std::unique_ptr<DeviceBuffer> buffer,
-      AllocateCuda(rows * stacked.front().cols * SizeOf(options_.dtype)));
-  QUIRE_RETURN_IF_ERROR(
-      Keep(upload_->Run(stacked, options_.dtype, buffer->data())));
-  return buffer;
-}
-
-absl::StatusOr<std::unique_ptr<PackedWeight>> CudaBackend::PackWeight(
-    absl::Span<const HostMatrix> stacked) {
-  QUIRE_ASSIGN_OR_RETURN(auto rows, UploadRows(stacked));
-  int64_t n = 0;
-  for (const HostMatrix& matrix : stacked) n += matrix.rows;
-  return std::make_unique<CudaWeight>(n, stacked.front().cols,
-                                      /*is_in_turns=*/false, std::move(rows));
-}
-
-absl::StatusOr<std::unique_ptr<PackedWeight>> CudaBackend::PackGated(
-    const HostMatrix& gate, const HostMatrix& up) {
-  CHECK_EQ(gate.rows, up.rows);
-  QUIRE_ASSIGN_OR_RETURN(auto rows, UploadRows({gate, up}));
-  const int64_t n = 2 * gate.rows;
-  const bool is_in_turns = gate.rows % kGatedRows == 0;
-  if (is_in_turns) {
-    const int64_t half = rows->bytes() / 2;
-    const int64_t turn = kGatedRows * gate.cols * SizeOf(options_.dtype);
-    QUIRE_ASSIGN_OR_RETURN(auto turns, AllocateCuda(rows->bytes()));
-    for (int i : {0, 1}) {
-      QUIRE_RETURN_IF_ERROR(Keep(
-          CudaStatus(cudaMemcpy2DAsync(turns->as<char>() + i * turn, 2 * turn,
-                                       rows->as<char>() + i * half, turn, turn,
-                                       gate.rows / kGatedRows,
-                                       cudaMemcpyDeviceToDevice, stream_),
-                     "dealing out gates")));
-    }
-    // The halves are freed on return.
-    QUIRE_RETURN_IF_ERROR(
-        Keep(CudaStatus(cudaStreamSynchronize(stream_), "dealing out gates")));
-    rows = std::move(turns);
-  }
-  return std::make_unique<CudaWeight>(n, gate.cols, is_in_turns,
-                                      std::move(rows));
-}
-
-absl::StatusOr<std::unique_ptr<PackedWeight>> CudaBackend::PackExperts(
-    absl::Span<const HostMatrix> stacked, int32_t num_experts) {
-  QUIRE_ASSIGN_OR_RETURN(auto rows, UploadRows(stacked));
-  int64_t n = 0;
-  for (const HostMatrix& matrix : stacked) n += matrix.rows;
-  CHECK_EQ(n % num_experts, 0);
-  return std::make_unique<CudaWeight>(n / num_experts, stacked.front().cols,
-                                      /*is_in_turns=*/false, std::move(rows));
-}
-
-absl::StatusOr<std::unique_ptr<DeviceBuffer>> CudaBackend::Upload(
-    absl::Span<const HostMatrix> stacked) {
-  return UploadRows(stacked);
-}
-
-PlainGemmParams CudaBackend::ProductOf(const CudaWeight& weight, const void* x,
-                                       void* y, int32_t m) const {
-  return {.x = x,
-          .x_stride = weight.k(),
-          .w = weight.data(),
-          .bias = nullptr,
-          .y = y,
-          .y_stride = weight.n(),
-          .m = m,
-          .n = weight.n(),
-          .k = weight.k(),
-          .dtype = options_.dtype,
-          .y_dtype = options_.dtype};
-}
-
-bool CudaBackend::CanStream(const PlainGemmParams& product) const {
-  return stream_gemm_ != nullptr && StreamGemm::CanRun(product);
+std::string CudaBackend::TimedName(const char* operation, int64_t n,
+                                   int64_t k) const {
+  return timer_ == nullptr ? std::string()
+                           : absl::StrCat(operation, " ", n, "x", k);
 }
 
 absl::Status CudaBackend::Multiply(const PlainGemmParams& product) {
-  const std::string operation =
-      timer_ == nullptr ? std::string()
-                        : absl::StrCat("product ", product.n, "x", product.k);
-  return Timed(operation, [&] {
-    if (CanStream(product)) return stream_gemm_->Run(product);
-    return LtGemm::CanRun(product)
-               ? gemm_->Run(product)
-               : CudaStatus(LaunchPlainGemmCuda(product, stream_), "product");
-  });
+  return Timed(TimedName("product", product.n, product.k),
+               [&] { return products_->Run(product); });
 }
 
 absl::Status CudaBackend::ExpertGemm(const ExpertGemmParams& params) {
-  const auto& weight = static_cast<const CudaWeight&>(*params.weight);
-  const MoeGemmParams product = {.x = params.x,
-                                 .row_tokens = params.row_tokens,
-                                 .w = weight.data(),
-                                 .expert_start = params.expert_start,
-                                 .y = params.y,
-                                 .n = weight.n(),
-                                 .k = weight.k(),
-                                 .num_experts = params.num_experts,
-                                 .num_rows = params.num_rows,
-                                 .dtype = options_.dtype,
-                                 .y_dtype = params.y_dtype};
-  const std::string operation =
-      timer_ == nullptr ? std::string()
-                        : absl::StrCat("experts ", product.n, "x", product.k);
-  return Timed(operation, [&] {
-    return CudaStatus(LaunchMoeGemmCuda(product, stream_), "experts");
-  });
+  return Timed(TimedName("experts", params.weight->n(), params.weight->k()),
+               [&] { return products_->RunExperts(params); });
 }
 
 absl::Status CudaBackend::Gemm(const GemmParams& params) {
   if (params.m <= 0) return absl::OkStatus();
-  QUIRE_RETURN_IF_ERROR(Begin());
-  PlainGemmParams product =
-      ProductOf(static_cast<const CudaWeight&>(*params.weight), params.x,
-                params.y, params.m);
-  product.x_stride = params.x_stride;
-  product.bias = params.bias;
-  product.y_stride = params.y_stride;
-  product.y_dtype = params.y_dtype;
-  product.adds = params.adds;
-  return Multiply(product);
+  return Multiply(products_->ProductOf(params));
 }
 
 absl::Status CudaBackend::GatedGemm(const GatedGemmParams& params) {
-  const auto& weight = static_cast<const CudaWeight&>(*params.weight);
-  if (!weight.is_in_turns()) return Backend::GatedGemm(params);
+  if (!static_cast<const CudaWeight&>(*params.weight).is_in_turns()) {
+    return Backend::GatedGemm(params);
+  }
   if (params.m <= 0) return absl::OkStatus();
-  QUIRE_RETURN_IF_ERROR(Begin());
-  PlainGemmParams product = ProductOf(weight, params.x, params.y, params.m);
-  product.y_stride = weight.n() / 2;
-  product.is_gated = true;
-  if (CanStream(product)) return Multiply(product);
-  QUIRE_RETURN_IF_ERROR(
-      Multiply(ProductOf(weight, params.x, params.products, params.m)));
+  const PlainGemmParams gated = products_->ProductOf(params);
+  if (products_->CanGate(gated)) return Multiply(gated);
+  QUIRE_RETURN_IF_ERROR(Multiply(products_->UngatedProductOf(params)));
   const ActivationParams gates = {.kind = ActivationKind::kSiluMul,
                                   .x = params.products,
                                   .out = params.y,
-                                  .width = static_cast<int32_t>(weight.n() / 2),
+                                  .width = static_cast<int32_t>(gated.y_stride),
                                   .num_tokens = params.m};
   return Launch("activation", LaunchSiluMulInTurnsCuda, gates, options_.dtype);
 }
@@ -545,28 +369,15 @@ absl::Status CudaBackend::Attention(const AttentionParams& params) {
   if (params.num_tokens <= 0) return absl::OkStatus();
   QUIRE_RETURN_IF_ERROR(Begin());
   QUIRE_RETURN_IF_ERROR(WaitForSwaps());
-  const int64_t bytes =
-      AttentionCudaWorkspaceBytes(params.num_tokens, params.num_q_heads,
-                                  params.cache.layout.head_dim, num_sms_);
+  const int64_t bytes = attention_->WorkspaceBytes(params);
   if (attention_workspace_ == nullptr ||
       attention_workspace_->bytes() < bytes) {
     QUIRE_RETURN_IF_ERROR(Reserve(bytes, &attention_workspace_));
-    has_plan_ = false;
+    attention_->ForgetPlan();
   }
-  AttentionCudaOptions options = {};
-  options.workspace = attention_workspace_->data();
-  options.workspace_bytes = attention_workspace_->bytes();
-  options.num_sms = num_sms_;
-  options.max_context = 0;
-  // Every sequence has a new token at least.
-  options.max_query = params.num_tokens - params.num_seqs + 1;
-  options.is_deterministic = options_.is_deterministic;
-  options.reuse_plan = has_plan_ && IsSameStep(params, planned_);
-  planned_ = params;
-  has_plan_ = true;
   return Timed("attention", [&] {
-    return CudaStatus(LaunchAttentionCuda(params, options, stream_),
-                      "attention");
+    return attention_->Run(params, attention_workspace_->data(),
+                           attention_workspace_->bytes());
   });
 }
 
@@ -597,17 +408,17 @@ absl::Status CudaBackend::ChooseTokens(const ChooseTokensParams& params) {
 }
 
 absl::Status CudaBackend::CopyRuns(const CopyRunsParams& params) {
-  has_plan_ = false;  // it may be the block tables that change
+  attention_->ForgetPlan();  // it may be the block tables that change
   return Launch("copying runs", LaunchCopyRunsCuda, params);
 }
 
 absl::StatusOr<std::unique_ptr<Recording>> CudaBackend::Record(
     std::function<absl::Status()> enqueue) {
   QUIRE_RETURN_IF_ERROR(Synchronize());
-  has_plan_ = false;
+  attention_->ForgetPlan();
   has_recordings_ = true;
   auto recording = CudaRecording::Capture(enqueue, stream_);
-  has_plan_ = false;
+  attention_->ForgetPlan();
   if (!recording.ok()) return Keep(recording.status());
   return *std::move(recording);
 }
@@ -615,68 +426,13 @@ absl::StatusOr<std::unique_ptr<Recording>> CudaBackend::Record(
 absl::Status CudaBackend::Replay(Recording* recording) {
   QUIRE_RETURN_IF_ERROR(Begin());
   QUIRE_RETURN_IF_ERROR(WaitForSwaps());
-  has_plan_ = false;  // the workspace holds the recorded step's
+  attention_->ForgetPlan();  // the workspace holds the recorded step's
   return Keep(static_cast<CudaRecording*>(recording)->Launch(stream_));
-}
-
-absl::Status CudaBackend::MarkBegin(int32_t index) {
-  if (begins_[index] == nullptr) return absl::OkStatus();
-  QUIRE_RETURN_IF_ERROR(Begin());
-  return Keep(CudaStatus(cudaEventRecord(begins_[index], stream_), "a mark"));
-}
-
-double CudaBackend::IdleSeconds(int32_t before, int32_t index) {
-  if (begins_[index] == nullptr) return 0;
-  float ms = 0;
-  if (cudaEventElapsedTime(&ms, marks_[before], begins_[index]) !=
-      cudaSuccess) {
-    cudaGetLastError();  // one was never recorded
-    return 0;
-  }
-  return std::max(ms, 0.0f) / 1e3;
-}
-
-absl::Status CudaBackend::Mark(int32_t index) {
-  QUIRE_RETURN_IF_ERROR(Begin());
-  return Keep(CudaStatus(cudaEventRecord(marks_[index], stream_), "a mark"));
-}
-
-// No member that changes: another thread may be enqueueing.
-absl::Status CudaBackend::WaitForMark(int32_t index) {
-  return CudaStatus(cudaEventSynchronize(marks_[index]), "a step");
 }
 
 absl::Status CudaBackend::CopyBlocks(const BlockCopyParams& params) {
   QUIRE_RETURN_IF_ERROR(WaitForSwaps());
   return Launch("copying blocks", LaunchCopyBlocksCuda, params);
-}
-
-absl::Status CudaBackend::Swap(const BlockCopyParams& params,
-                               cudaMemcpyKind direction,
-                               const char* operation) {
-  if (params.num_pairs <= 0) return absl::OkStatus();
-  QUIRE_RETURN_IF_ERROR(Begin());
-  // Blocks hold what was enqueued before; what follows waits only where it
-  // reads or writes blocks, so that products go on beside the copies.
-  QUIRE_RETURN_IF_ERROR(
-      Keep(CudaStatus(cudaEventRecord(computed_, stream_), operation)));
-  QUIRE_RETURN_IF_ERROR(Keep(
-      CudaStatus(cudaStreamWaitEvent(swap_stream_, computed_, 0), operation)));
-  QUIRE_RETURN_IF_ERROR(Keep(
-      CudaStatus(SwapBlocksCuda(params, direction, swap_stream_), operation)));
-  is_swapping_ = true;
-  return Keep(CudaStatus(cudaEventRecord(swapped_, swap_stream_), operation));
-}
-
-absl::Status CudaBackend::WaitForSwaps() {
-  if (!is_swapping_) return absl::OkStatus();
-  is_swapping_ = false;
-  return Keep(
-      CudaStatus(cudaStreamWaitEvent(stream_, swapped_, 0), "swapping"));
-}
-
-absl::Status CudaBackend::SampleShard(const SampleShardParams& params) {
-  return Timed("sampling", [&] { return sampler_->Run(params); });
 }
 
 }  // namespace

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kernels/cuda/attention_runner.h"
+
+#include "kernels/cuda/attention.h"
+#include "kernels/cuda/cuda_status.h"
+
+namespace quire {
+namespace {
+
+// Whether the two are layers of one step, given that no array changed.
+bool IsSameStep(const AttentionParams& a, const AttentionParams& b) {
+  const KvLayout& x = a.cache.layout;
+  const KvLayout& y = b.cache.layout;
+  return a.block_tables == b.block_tables && a.seq_slots == b.seq_slots &&
+         a.query_start == b.query_start && a.context_lens == b.context_lens &&
+         a.max_blocks_per_seq == b.max_blocks_per_seq &&
+         a.num_seqs == b.num_seqs && a.num_tokens == b.num_tokens &&
+         a.num_q_heads == b.num_q_heads &&
+         a.sliding_window == b.sliding_window && a.scale == b.scale &&
+         a.q_stride == b.q_stride && a.cache.num_blocks == b.cache.num_blocks &&
+         x.num_layers == y.num_layers && x.num_kv_heads == y.num_kv_heads &&
+         x.head_dim == y.head_dim && x.block_size == y.block_size &&
+         x.dtype == y.dtype && x.order == y.order &&
+         x.block_padding == y.block_padding;
+}
+
+}  // namespace
+
+int64_t AttentionRunner::WorkspaceBytes(const AttentionParams& params) const {
+  return AttentionCudaWorkspaceBytes(params.num_tokens, params.num_q_heads,
+                                     params.cache.layout.head_dim, num_sms_);
+}
+
+absl::Status AttentionRunner::Run(const AttentionParams& params,
+                                  void* workspace, int64_t workspace_bytes) {
+  AttentionCudaOptions options = {};
+  options.workspace = workspace;
+  options.workspace_bytes = workspace_bytes;
+  options.num_sms = num_sms_;
+  options.max_context = 0;
+  // Every sequence has a new token at least.
+  options.max_query = params.num_tokens - params.num_seqs + 1;
+  options.is_deterministic = is_deterministic_;
+  options.reuse_plan = has_plan_ && IsSameStep(params, planned_);
+  planned_ = params;
+  has_plan_ = true;
+  return CudaStatus(LaunchAttentionCuda(params, options, stream_), "attention");
+}
+
+}  // namespace quire

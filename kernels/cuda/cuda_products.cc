@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kernels/cuda/cuda_products.h"
+
+#include "absl/memory/memory.h"
+#include "common/status_macros.h"
+#include "kernels/cuda/cuda_status.h"
+#include "kernels/cuda/moe_gemm.h"
+
+namespace quire {
+namespace {
+
+const CudaWeight& CudaWeightOf(const PackedWeight* weight) {
+  return static_cast<const CudaWeight&>(*weight);
+}
+
+}  // namespace
+
+CudaProducts::CudaProducts(DType dtype, cudaStream_t stream)
+    : dtype_(dtype), stream_(stream) {}
+
+absl::StatusOr<std::unique_ptr<CudaProducts>> CudaProducts::Create(
+    const CudaProductOptions& options, DType dtype, cudaStream_t stream) {
+  auto products = absl::WrapUnique(new CudaProducts(dtype, stream));
+  QUIRE_ASSIGN_OR_RETURN(products->library_,
+                         LtGemm::Create(options.library, stream));
+  if (options.has_stream_gemm) {
+    QUIRE_ASSIGN_OR_RETURN(products->stream_gemm_, StreamGemm::Create(stream));
+  }
+  return products;
+}
+
+PlainGemmParams CudaProducts::ProductOf(const CudaWeight& weight, const void* x,
+                                        void* y, int32_t m) const {
+  return {.x = x,
+          .x_stride = weight.k(),
+          .w = weight.data(),
+          .bias = nullptr,
+          .y = y,
+          .y_stride = weight.n(),
+          .m = m,
+          .n = weight.n(),
+          .k = weight.k(),
+          .dtype = dtype_,
+          .y_dtype = dtype_};
+}
+
+PlainGemmParams CudaProducts::ProductOf(const GemmParams& params) const {
+  PlainGemmParams product =
+      ProductOf(CudaWeightOf(params.weight), params.x, params.y, params.m);
+  product.x_stride = params.x_stride;
+  product.bias = params.bias;
+  product.y_stride = params.y_stride;
+  product.y_dtype = params.y_dtype;
+  product.adds = params.adds;
+  return product;
+}
+
+PlainGemmParams CudaProducts::ProductOf(const GatedGemmParams& params) const {
+  PlainGemmParams product =
+      ProductOf(CudaWeightOf(params.weight), params.x, params.y, params.m);
+  product.y_stride = product.n / 2;
+  product.is_gated = true;
+  return product;
+}
+
+PlainGemmParams CudaProducts::UngatedProductOf(
+    const GatedGemmParams& params) const {
+  return ProductOf(CudaWeightOf(params.weight), params.x, params.products,
+                   params.m);
+}
+
+bool CudaProducts::CanGate(const PlainGemmParams& product) const {
+  return stream_gemm_ != nullptr && StreamGemm::CanRun(product);
+}
+
+absl::Status CudaProducts::Run(const PlainGemmParams& product) {
+  if (stream_gemm_ != nullptr && StreamGemm::CanRun(product)) {
+    return stream_gemm_->Run(product);
+  }
+  return LtGemm::CanRun(product)
+             ? library_->Run(product)
+             : CudaStatus(LaunchPlainGemmCuda(product, stream_), "product");
+}
+
+absl::Status CudaProducts::RunExperts(const ExpertGemmParams& params) {
+  const CudaWeight& weight = CudaWeightOf(params.weight);
+  const MoeGemmParams product = {.x = params.x,
+                                 .row_tokens = params.row_tokens,
+                                 .w = weight.data(),
+                                 .expert_start = params.expert_start,
+                                 .y = params.y,
+                                 .n = weight.n(),
+                                 .k = weight.k(),
+                                 .num_experts = params.num_experts,
+                                 .num_rows = params.num_rows,
+                                 .dtype = dtype_,
+                                 .y_dtype = params.y_dtype};
+  return CudaStatus(LaunchMoeGemmCuda(product, stream_), "experts");
+}
+
+}  // namespace quire

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Products, each by the kernel that suits its sizes.
+#ifndef KERNELS_CUDA_CUDA_PRODUCTS_H_
+#define KERNELS_CUDA_CUDA_PRODUCTS_H_
+
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "cuda_runtime_api.h"
+#include "kernels/backend.h"
+#include "kernels/cuda/cuda_weight.h"
+#include "kernels/cuda/lt_gemm.h"
+#include "kernels/cuda/plain_gemm.h"
+#include "kernels/cuda/stream_gemm.h"
+
+namespace quire {
+
+struct CudaProductOptions {
+  LtGemmOptions library;
+  bool has_stream_gemm = true;  // where the device has our own kernel
+};
+
+// Thread-compatible.
+class CudaProducts {
+ public:
+  // The weights' and inputs' dtype. NotFound without cuBLASLt.
+  static absl::StatusOr<std::unique_ptr<CudaProducts>> Create(
+      const CudaProductOptions& options, DType dtype, cudaStream_t stream);
+
+  // Backend's products as those that kernels compute. A gated one is of a
+  // weight in turns.
+  PlainGemmParams ProductOf(const GemmParams& params) const;
+  PlainGemmParams ProductOf(const GatedGemmParams& params) const;
+  // The same without its gates, into GatedGemmParams::products.
+  PlainGemmParams UngatedProductOf(const GatedGemmParams& params) const;
+
+  // Whether gates can be applied to the product as it is computed.
+  bool CanGate(const PlainGemmParams& product) const;
+  // Enqueues. REQUIRES: not gated, or CanGate().
+  absl::Status Run(const PlainGemmParams& product);
+  absl::Status RunExperts(const ExpertGemmParams& params);
+
+ private:
+  CudaProducts(DType dtype, cudaStream_t stream);
+
+  PlainGemmParams ProductOf(const CudaWeight& weight, const void* x, void* y,
+                            int32_t m) const;
+
+  const DType dtype_;
+  const cudaStream_t stream_;
+  std::unique_ptr<LtGemm> library_;
+  std::unique_ptr<StreamGemm> stream_gemm_;  // null: all are the library's
+};
+
+}  // namespace quire
+
+#endif  // KERNELS_CUDA_CUDA_PRODUCTS_H_
