@@ -16,35 +16,79 @@ def quire_cc_copts():
         "//conditions:default": [],
     })
 
-def quire_cc_library(name, copts = [], **kwargs):
-    """One library per header. Private unless `visibility` says otherwise."""
-    native.cc_library(name = name, copts = quire_cc_copts() + copts, **kwargs)
+_TEST_HEADERS = "//tools/bazel:test_headers"
 
-def quire_cc_binary(name, copts = [], **kwargs):
-    native.cc_binary(name = name, copts = quire_cc_copts() + copts, **kwargs)
+def _precompiled(copts):
+    """What a rule adds to begin with //tools/bazel:test_headers.
+
+    For code under tests/ alone: it reads GoogleTest and Abseil for half of its
+    time. Product code is compiled without, so that a file which forgets an
+    include is found. Flags of a rule's own would not be the header's.
+
+    Args:
+      copts: the rule's own flags.
+
+    Returns:
+      Its flags and its dependencies.
+    """
+    if copts or not native.package_name().startswith("tests/"):
+        return [], []
+    flags = ["-include", "$(BINDIR)/tools/bazel/test_headers.h"]
+    return select({
+        "//tools/bazel:fastbuild": flags,
+        "//conditions:default": [],
+    }), select({
+        "//tools/bazel:fastbuild": [_TEST_HEADERS],
+        "//conditions:default": [],
+    })
+
+def _compiled(rule, copts, deps, **kwargs):
+    flags, headers = _precompiled(copts)
+    rule(
+        copts = quire_cc_copts() + copts + flags,
+        deps = deps + headers,
+        **kwargs
+    )
+
+def quire_cc_library(name, copts = [], deps = [], **kwargs):
+    """One library per header. Private unless `visibility` says otherwise."""
+    _compiled(
+        native.cc_library,
+        copts,
+        deps,
+        name = name,
+        # Programs link archives: no shared library beside each.
+        linkstatic = True,
+        **kwargs
+    )
+
+def quire_cc_binary(name, copts = [], deps = [], **kwargs):
+    _compiled(native.cc_binary, copts, deps, name = name, **kwargs)
 
 def quire_cc_test(name, size = "small", copts = [], data = [], deps = [], **kwargs):
     """A GoogleTest. `size` bounds its time: small 60 s, medium 300 s."""
-    native.cc_test(
+    _compiled(
+        native.cc_test,
+        copts,
+        deps + ["@system//:gtest_main"],
         name = name,
         size = size,
-        copts = quire_cc_copts() + copts,
         data = data + select({
             "//tests/sanitizers:is_tsan": ["//tests/sanitizers:tsan_suppressions"],
             "//conditions:default": [],
         }),
-        deps = deps + ["@system//:gtest_main"],
         **kwargs
     )
 
 def quire_cc_benchmark(name, copts = [], deps = [], tags = [], **kwargs):
     """A Google Benchmark program; built by //..., run by hand."""
-    native.cc_binary(
+    _compiled(
+        native.cc_binary,
+        copts,
+        deps + ["@system//:benchmark_main"],
         name = name,
         testonly = True,
-        copts = quire_cc_copts() + copts,
         tags = tags + ["bench"],
-        deps = deps + ["@system//:benchmark_main"],
         **kwargs
     )
 
@@ -78,6 +122,7 @@ def quire_proto_library(name, src, deps = [], services = False, visibility = Non
         srcs = [out for out in outs if out.endswith(".cc")],
         hdrs = [out for out in outs if out.endswith(".h")],
         copts = ["-w"],
+        linkstatic = True,
         visibility = visibility,
         deps = deps + ["@system//:grpc" if services else "@system//:protobuf"],
     )
