@@ -13,7 +13,6 @@
 #include <memory>
 #include <random>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "absl/flags/flag.h"
@@ -27,6 +26,7 @@
 #include "common/step_plan.h"
 #include "glog/logging.h"
 #include "tests/worker/collective/memory_board.h"
+#include "tests/worker/collective/rank_processes.h"
 #include "worker/collective/nccl.h"
 #include "worker/executor/load_executor.h"
 
@@ -57,7 +57,7 @@ ABSL_FLAG(int, steps, 40, "decodes timed of each kind");
 ABSL_FLAG(int, max_num_seqs, 512, "slots");
 ABSL_FLAG(int, max_num_batched_tokens, 2048, "tokens of a step");
 ABSL_FLAG(int, num_blocks, 32768, "of 16 tokens");
-ABSL_FLAG(int, tensor_parallel_size, 1, "ranks, a thread and a GPU each");
+ABSL_FLAG(int, tensor_parallel_size, 1, "ranks, a process and a GPU each");
 ABSL_FLAG(std::string, collective, "auto", "see quire_worker");
 ABSL_FLAG(bool, record_groups, true, "see quire_worker");
 ABSL_FLAG(double, bandwidth, 4268, "GB/s of the device's memory");
@@ -316,7 +316,6 @@ void Report(const std::string& name, double seconds, double floor, int steps,
   std::printf("%-22s %8.3f ms, floor %7.3f, floor / measured %.3f\n",
               name.c_str(), seconds * 1e3, floor * 1e3, floor / seconds);
   if (absl::GetFlag(FLAGS_parts)) PrintParts(worker, steps);
-  std::fflush(stdout);
 }
 
 // Decodes of a batch, each with a chunk of a prompt beside it if it has one.
@@ -456,12 +455,18 @@ void Main() {
     BenchLayouts(shape, &clock);
     return;
   }
-  MemoryBoard board;
-  std::vector<std::thread> ranks;
-  for (int rank = 0; rank < absl::GetFlag(FLAGS_tensor_parallel_size); ++rank) {
-    ranks.emplace_back([&, rank] { RunRank(rank, shape, &board, &clock); });
+  const int32_t world = absl::GetFlag(FLAGS_tensor_parallel_size);
+  if (world == 1) {
+    MemoryBoard board;
+    RunRank(/*rank=*/0, shape, &board, &clock);
+    return;
   }
-  for (std::thread& rank : ranks) rank.join();
+  const auto said = RunRankProcesses(
+      world, [&](int32_t rank, KeyBoard* board) -> absl::StatusOr<std::string> {
+        RunRank(rank, shape, board, &clock);
+        return std::string();
+      });
+  CHECK(said.ok()) << said.status();
 }
 
 }  // namespace
@@ -470,6 +475,8 @@ void Main() {
 int main(int argc, char** argv) {
   google::InitGoogleLogging(argv[0]);
   absl::ParseCommandLine(argc, argv);
+  // A line is seen when it is printed, also where somebody runs out of time.
+  std::setvbuf(stdout, nullptr, _IOLBF, 0);
   quire::PrepareNcclEnvironment("127.0.0.1");
   quire::Main();
 }

@@ -33,11 +33,25 @@ absl::Status FirstFailure(const std::vector<absl::Status>& statuses) {
   return absl::OkStatus();
 }
 
+// A rank's kernel waits for its peers', which CUDA may not start while another
+// thread of the process allocates, loads or frees: that waits for all GPUs of
+// the process, and so for that very kernel.
+absl::Status CheckGroup(const EmbeddedGroupOptions& options) {
+  if (options.load.world_size <= 1 || DeviceKind(options.device) != "cuda") {
+    return absl::OkStatus();
+  }
+  return absl::UnimplementedError(absl::StrCat(
+      "tensor_parallel_size=", options.load.world_size,
+      " on GPUs needs a process for each; one process drives one GPU: start "
+      "\"quire serve\" and talk to it"));
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<EmbeddedGroup>> EmbeddedGroup::Create(
     const EmbeddedGroupOptions& options, const LoadListener& on_load,
     DispatchListener* listener, const Clock* clock) {
+  QUIRE_RETURN_IF_ERROR(CheckGroup(options));
   QUIRE_RETURN_IF_ERROR(CheckDeviceOptions(options.device));
   if (options.load.world_size < 1) {
     return absl::InvalidArgumentError(

@@ -39,7 +39,8 @@ class EmbeddedGroup final : public Dispatcher {
                          int64_t bytes_total)>;
 
   // Loads, measures and allocates on every rank, as a coordinator would have
-  // it. Errors are LoadExecutor's, or ResourceExhausted if no memory is left.
+  // it. Errors are LoadExecutor's, ResourceExhausted if no memory is left, or
+  // Unimplemented for several ranks on GPUs, which need a process each.
   // `clock` and `listener` outlive the group.
   static absl::StatusOr<std::unique_ptr<EmbeddedGroup>> Create(
       const EmbeddedGroupOptions& options, const LoadListener& on_load,

@@ -104,6 +104,9 @@ TEST_F(EmbeddedGroupTest, WhatIsWrongIsToldBeforeAnythingRuns) {
   EXPECT_THAT(std::string(Create().status().message()), HasSubstr("rank 0: "));
   options_.device.device = "tpu";
   EXPECT_THAT(std::string(Create().status().message()), HasSubstr("tpu"));
+  options_.device.device = "cuda:0";
+  EXPECT_THAT(std::string(Create().status().message()),
+              HasSubstr("a process for each"));
 }
 
 }  // namespace

@@ -1,10 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // A rank that has a GPU, a stream and some device memory, in a thread of its
-// own.
+// own. What allocates while sums are on their way needs processes instead:
+// rank_processes.h.
 #ifndef TESTS_WORKER_COLLECTIVE_GPU_RANK_H_
 #define TESTS_WORKER_COLLECTIVE_GPU_RANK_H_
 
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -26,6 +31,16 @@ namespace quire {
 inline int32_t NumGpus() {
   int count = 0;
   return cudaGetDeviceCount(&count) == cudaSuccess ? count : 0;
+}
+
+// The same, up to 100, as seen by a child: this process may fork on, as CUDA
+// does not survive forking.
+inline int32_t NumGpusOfMachine() {
+  const pid_t child = fork();
+  if (child == 0) _exit(std::min(NumGpus(), 100));
+  int status = 0;
+  waitpid(child, &status, 0);
+  return WIFEXITED(status) ? WEXITSTATUS(status) : 0;
 }
 
 struct GpuRank {

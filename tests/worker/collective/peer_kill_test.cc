@@ -27,15 +27,6 @@ constexpr int kReportMs = 2000;
 constexpr int kExitMs = 10000;
 constexpr char kReady = 'r', kLost = 'l', kWrong = 'w';
 
-// A child of this process asks, as CUDA does not survive forking.
-int NumGpusOfMachine() {
-  const pid_t child = fork();
-  if (child == 0) _exit(std::min(NumGpus(), 100));
-  int status = 0;
-  waitpid(child, &status, 0);
-  return WIFEXITED(status) ? WEXITSTATUS(status) : 0;
-}
-
 // Adds up, eagerly and from a graph, until the group is over. Says kReady once
 // the first sum is there and kLost when it knows of the loss; exits 0 after
 // giving back what it has.
