@@ -30,17 +30,6 @@ bool ScoresPrompt(const Slot& slot) {
          slot.num_computed + 1 < slot.num_prompt;
 }
 
-const char* ExplainChoice(int32_t token) {
-  switch (token) {
-    case kLogitsNotFinite:
-      return "the logits hold NaN or infinity";
-    case kLogitsOverflow:
-      return "the logits overflow at this temperature";
-    default:
-      return "no token may be chosen";
-  }
-}
-
 }  // namespace
 
 Executor::Executor(ExecutorParts parts, const Clock* clock)
@@ -58,15 +47,29 @@ absl::StatusOr<std::unique_ptr<Executor>> Executor::Create(ExecutorParts parts,
       executor->scorer_,
       PromptScorer::Create(own.backend.get(), own.collective.get(),
                            own.model->vocab_shard(), own.limits.max_num_seqs));
-  if (own.device_sampling && own.backend->chooses_shaped() &&
-      own.collective->world_size() == 1) {
-    QUIRE_ASSIGN_OR_RETURN(
-        executor->chooser_,
-        DeviceChooser::Create(
-            own.backend.get(), own.model->vocab_shard().num_ids,
-            own.limits.max_num_seqs, own.limits.max_model_len));
-  }
+  QUIRE_RETURN_IF_ERROR(executor->CreateChooser());
   return executor;
+}
+
+absl::Status Executor::CreateChooser() {
+  Backend* const backend = parts_.backend.get();
+  if (!parts_.device_sampling || !backend->chooses_shaped() ||
+      !MayChooseOnDevice()) {
+    return absl::OkStatus();
+  }
+  int32_t num_vocab = parts_.model->vocab_shard().num_ids;
+  if (parts_.collective->world_size() > 1) {
+    QUIRE_ASSIGN_OR_RETURN(whole_rows_,
+                           WholeRows::Create(backend, parts_.collective.get(),
+                                             parts_.model->vocab_shard(),
+                                             parts_.limits.max_num_seqs));
+    num_vocab = whole_rows_->num_vocab();
+  }
+  QUIRE_ASSIGN_OR_RETURN(
+      chooser_,
+      DeviceChooser::Create(backend, num_vocab, parts_.limits.max_num_seqs,
+                            parts_.limits.max_model_len));
+  return absl::OkStatus();
 }
 
 absl::StatusOr<MemoryProfile> Executor::Profile(double memory_utilization) {
@@ -173,12 +176,12 @@ absl::Status Executor::AllocateTokens() {
   for (auto& tokens : host_tokens_) {
     QUIRE_ASSIGN_OR_RETURN(tokens, parts_.backend->AllocateHost(bytes));
   }
-  const int64_t world_size = parts_.collective->world_size();
-  if (world_size == 1) return absl::OkStatus();
-  const int64_t choices = parts_.limits.max_num_seqs * sizeof(ShardChoice);
-  QUIRE_ASSIGN_OR_RETURN(own_choices_, parts_.backend->Allocate(choices));
-  QUIRE_ASSIGN_OR_RETURN(all_choices_,
-                         parts_.backend->Allocate(world_size * choices));
+  if (parts_.collective->world_size() == 1) return absl::OkStatus();
+  QUIRE_ASSIGN_OR_RETURN(
+      group_choice_,
+      GroupChoice::Create(parts_.backend.get(), parts_.collective.get(),
+                          parts_.model->vocab_shard(),
+                          parts_.limits.max_num_seqs));
   return absl::OkStatus();
 }
 
@@ -209,28 +212,15 @@ absl::StatusOr<const float*> Executor::Enqueue(const BatchInput& batch,
 
 absl::Status Executor::EnqueueChoice(const float* logits,
                                      const BatchInput& batch) {
-  const VocabShard vocab = parts_.model->vocab_shard();
-  const int32_t world_size = parts_.collective->world_size();
-  ChooseTokensParams choose = {.logits = logits,
-                               .rows = batch.choices,
-                               .tokens = device_tokens_->as<int32_t>(),
-                               .by_slot = builder_->sampled_by_slot(),
-                               .num_vocab = vocab.num_ids,
-                               .num_rows = batch.num_samples};
-  if (world_size == 1) return parts_.backend->ChooseTokens(choose);
-  choose.first_id = vocab.first_id;
-  choose.choices = own_choices_->as<ShardChoice>();
-  QUIRE_RETURN_IF_ERROR(parts_.backend->ChooseTokens(choose));
-  QUIRE_RETURN_IF_ERROR(parts_.collective->EnqueueAllGather(
-      own_choices_->data(), all_choices_->data(),
-      batch.num_samples * int64_t{sizeof(ShardChoice)}));
-  return parts_.backend->MergeChoices(
-      {.choices = all_choices_->as<ShardChoice>(),
-       .rows = choose.rows,
-       .tokens = choose.tokens,
-       .by_slot = choose.by_slot,
-       .num_shards = world_size,
-       .num_rows = choose.num_rows});
+  const ChooseTokensParams choose = {
+      .logits = logits,
+      .rows = batch.choices,
+      .tokens = device_tokens_->as<int32_t>(),
+      .by_slot = builder_->sampled_by_slot(),
+      .num_vocab = parts_.model->vocab_shard().num_ids,
+      .num_rows = batch.num_samples};
+  return group_choice_ == nullptr ? parts_.backend->ChooseTokens(choose)
+                                  : group_choice_->Enqueue(choose);
 }
 
 absl::StatusOr<const float*> Executor::EnqueueSlices(const StepPlan& plan,
@@ -368,9 +358,14 @@ absl::Status Executor::EnqueueResults(const float* logits,
   const int32_t idx = flight.mark % kMaxFlights;
   if (chooser_ != nullptr) {
     // The model's own buffer, which its next step writes anew.
-    QUIRE_RETURN_IF_ERROR(chooser_->Enqueue(
-        const_cast<float*>(logits), slots, *slots_, idx,
-        device_tokens_->as<int32_t>(), builder_->sampled_by_slot()));
+    float* rows = const_cast<float*>(logits);
+    if (whole_rows_ != nullptr) {
+      QUIRE_RETURN_IF_ERROR(whole_rows_->Gather(logits, slots, *slots_));
+      rows = whole_rows_->rows();
+    }
+    QUIRE_RETURN_IF_ERROR(chooser_->Enqueue(rows, slots, *slots_, idx,
+                                            device_tokens_->as<int32_t>(),
+                                            builder_->sampled_by_slot()));
   }
   return parts_.backend->CopyToHost(device_tokens_->data(),
                                     host_tokens_[idx]->data(),

@@ -27,8 +27,10 @@
 #include "worker/kv/row_shape.h"
 #include "worker/model/model.h"
 #include "worker/sampler/device_chooser.h"
+#include "worker/sampler/group_choice.h"
 #include "worker/sampler/prompt_scorer.h"
 #include "worker/sampler/sampler.h"
+#include "worker/sampler/whole_rows.h"
 
 namespace quire {
 
@@ -51,7 +53,8 @@ struct ExecutorParts {
   // steps run ahead; else its hosts do. Not asked of a rank alone.
   bool chooses_in_group = true;
   // The device chooses tokens of rows that are not plain, too, where it can
-  // (Backend::chooses_shaped) and one rank has the whole vocabulary.
+  // (Backend::chooses_shaped): in a group each device the same, if it chooses
+  // at all.
   bool device_sampling = false;
 };
 
@@ -143,14 +146,14 @@ class Executor {
 
   Executor(ExecutorParts parts, const Clock* clock);
 
+  absl::Status CreateChooser();
   absl::Status AllocateTokens();
   // Records steps, and warms up those that are not recorded.
   absl::Status PrepareSteps();
   // The model's work and, if `chooses`, the choice of tokens; yields the
   // logits.
   absl::StatusOr<const float*> Enqueue(const BatchInput& batch, bool chooses);
-  // The tokens of the logits' rows, of all ranks' shards: the ranks exchange
-  // their shards' best, on the device.
+  // The tokens of the logits' rows, of all ranks' shards.
   absl::Status EnqueueChoice(const float* logits, const BatchInput& batch);
   absl::StatusOr<const float*> EnqueueSlices(const StepPlan& plan,
                                              bool chooses);
@@ -182,16 +185,14 @@ class Executor {
   std::unique_ptr<PromptScorer> scorer_;
   const int32_t* prompt_rows_ = nullptr;    // of the last input
   std::unique_ptr<DeviceChooser> chooser_;  // null: the host chooses
+  std::unique_ptr<WholeRows> whole_rows_;   // of a group that has a chooser
   std::unique_ptr<KvStore> kv_;
   std::unique_ptr<SlotStates> slots_;
   std::unique_ptr<InputBuilder> builder_;
   std::unique_ptr<StepRecordings> recordings_;   // null: none
   std::unique_ptr<DeviceBuffer> device_tokens_;  // [max_num_seqs]
   std::unique_ptr<DeviceBuffer> host_tokens_[kMaxFlights];
-  // Of groups: what this rank's shard says, [max_num_seqs], and all ranks',
-  // [world_size, rows].
-  std::unique_ptr<DeviceBuffer> own_choices_;
-  std::unique_ptr<DeviceBuffer> all_choices_;
+  std::unique_ptr<GroupChoice> group_choice_;  // of a group
   std::deque<Flight> flights_;  // in the order of their beginning
   std::vector<Flight> landed_;  // to be used again, for their vectors
   int32_t next_mark_ = 0;

@@ -35,6 +35,10 @@ bool DeviceChooser::CanChoose(const SlotSampling& sampling) {
                      [](const auto& word) { return word.size() == 1; });
 }
 
+bool DeviceChooser::Reads(const Slot& slot) {
+  return slot.sampling.num_logprobs >= 0 || !IsPlainRow(slot);
+}
+
 DeviceChooser::DeviceChooser(Backend* backend, int32_t num_vocab,
                              int32_t max_num_seqs, int32_t max_model_len)
     : backend_(backend),

@@ -23,9 +23,9 @@ namespace quire {
 // the largest step; else a step allocates only for log probabilities.
 class DeviceChooser {
  public:
-  // For one rank with the whole vocabulary, `num_vocab` columns. Takes, for
-  // counts, 8 bytes of device memory for every slot and token that it may
-  // hold. `backend` must live longer. REQUIRES: backend->chooses_shaped().
+  // For rows of the whole vocabulary, `num_vocab` columns. Takes, for counts, 8
+  // bytes of device memory for every slot and token that it may hold. `backend`
+  // must live longer. REQUIRES: backend->chooses_shaped().
   static absl::StatusOr<std::unique_ptr<DeviceChooser>> Create(
       Backend* backend, int32_t num_vocab, int32_t max_num_seqs,
       int32_t max_model_len);
@@ -33,14 +33,17 @@ class DeviceChooser {
   // Whether it does, of rows that ask for this.
   static bool CanChoose(const SlotSampling& sampling);
 
+  // Whether it looks at the logits of the slot's row.
+  static bool Reads(const Slot& slot);
+
   // Steps whose results may be on their way at once.
   static constexpr int32_t kMaxFlights = 2;
 
   // Enqueues the choice of all rows that are not plain, and the log
   // probabilities that rows want. Row i of `logits` [slots, num_vocab] is
-  // slots[i]'s, and tokens[i] its token; plain rows have theirs. Of slots that
-  // are penalised, tokens that are not known yet are those that the device
-  // chose here. REQUIRES: the flight's last step has run.
+  // slots[i]'s, if it is read, and tokens[i] its token; plain rows have theirs.
+  // Of slots that are penalised, tokens that are not known yet are those that
+  // the device chose here. REQUIRES: the flight's last step has run.
   absl::Status Enqueue(float* logits, absl::Span<const SlotId> slots,
                        const SlotStates& states, int32_t flight,
                        int32_t* tokens, int32_t* by_slot);

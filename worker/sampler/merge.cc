@@ -235,4 +235,15 @@ SampledLogprobs LogprobsOf(absl::Span<const ShardRow> shards, float raw_logit,
   return result;
 }
 
+const char* ExplainChoice(int32_t error) {
+  switch (error) {
+    case kLogitsNotFinite:
+      return "the logits hold NaN or infinity";
+    case kLogitsOverflow:
+      return "the logits overflow at this temperature";
+    default:
+      return "no token may be chosen";
+  }
+}
+
 }  // namespace quire

@@ -78,6 +78,9 @@ bool FillLogprobs(absl::Span<const ShardRow> shards, const ChosenToken& chosen,
 SampledLogprobs LogprobsOf(absl::Span<const ShardRow> shards, float raw_logit,
                            int32_t num_top);
 
+// What a ChoiceError says, for people.
+const char* ExplainChoice(int32_t error);
+
 }  // namespace quire
 
 #endif  // WORKER_SAMPLER_MERGE_H_

@@ -340,6 +340,38 @@ TEST(ExecutorTest, WhatTheDeviceChoosesNeedsNoTokensOfTheHost) {
   }
 }
 
+TEST(ExecutorTest, DevicesOfAGroupChooseAmongThemselvesWhatOneHostChooses) {
+  const SimulatedClock clock;
+  std::vector<StepResult> by_host;
+  const auto host = MakeExecutor(std::make_unique<SoloCollective>(), &clock);
+  ASSERT_TRUE(host->AllocateKv(16, 0).ok());
+  RunAhead(host.get(), SampledScript(), &by_host);
+  for (const int32_t world : {2, 4}) {
+    LocalGroup group(world);
+    std::vector<std::vector<StepResult>> by_rank(world);
+    std::vector<std::thread> ranks;
+    for (int32_t rank = 0; rank < world; ++rank) {
+      ranks.emplace_back([&, rank] {
+        const auto device = MakeExecutor(
+            std::make_unique<Borrowed>(group.collective(rank)), &clock,
+            /*spoil=*/false, /*records_decodes=*/true, /*chooses_shaped=*/true);
+        ASSERT_TRUE(device->AllocateKv(16, 0).ok());
+        EXPECT_EQ(RunAhead(device.get(), SampledScript(), &by_rank[rank]), 8);
+      });
+    }
+    for (std::thread& rank : ranks) rank.join();
+    ASSERT_EQ(by_rank[0].size(), by_host.size());
+    for (size_t step = 0; step < by_host.size(); ++step) {
+      EXPECT_EQ(by_rank[0][step].tokens, by_host[step].tokens) << step;
+      EXPECT_EQ(by_rank[0][step].logprobs.size(),
+                by_host[step].logprobs.size());
+      for (int32_t rank = 1; rank < world; ++rank) {
+        EXPECT_EQ(by_rank[rank][step].token_digest, by_host[step].token_digest);
+      }
+    }
+  }
+}
+
 TEST(ExecutorTest, AWrongCopyWouldShow) {
   const SimulatedClock clock;
   const auto executor =

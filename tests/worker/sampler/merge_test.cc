@@ -269,5 +269,13 @@ TEST(MergeTest, ALogprobBeyondTheCandidatesAsksForMore) {
   EXPECT_FALSE(FillLogprobs(shards.rows(), {0, 100.f}, 1, 40, &out));
 }
 
+TEST(ExplainChoiceTest, NamesWhatIsWrong) {
+  EXPECT_STREQ(ExplainChoice(kLogitsNotFinite),
+               "the logits hold NaN or infinity");
+  EXPECT_STREQ(ExplainChoice(kLogitsOverflow),
+               "the logits overflow at this temperature");
+  EXPECT_STREQ(ExplainChoice(kNoToken), "no token may be chosen");
+}
+
 }  // namespace
 }  // namespace quire
