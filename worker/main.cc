@@ -20,6 +20,7 @@
 #include "absl/flags/flag.h"
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "common/clock.h"
@@ -54,14 +55,16 @@ ABSL_FLAG(
     bool, enforce_eager, false,
     "On cuda: launch decodes kernel by kernel instead of as CUDA graphs.");
 ABSL_FLAG(bool, device_sampling, true,
-          "On cuda, with one rank: choose tokens of requests with penalties, "
-          "filters or log probabilities on the GPU, and run ahead of them.");
+          "On cuda: choose tokens of requests with penalties, filters or log "
+          "probabilities on the GPU, and run ahead of them; groups with "
+          "--record_groups.");
 ABSL_FLAG(bool, measure_idleness, false,
           "On cuda: log how long the GPU had nothing to do between steps.");
 ABSL_FLAG(
-    bool, record_groups, false,
+    bool, record_groups, true,
     "On cuda: groups launch decodes as CUDA graphs and choose tokens on their "
-    "GPUs, as one rank alone does.");
+    "GPUs, as one rank alone does; without it their hosts choose, step by "
+    "step.");
 ABSL_FLAG(
     int32_t, num_threads, 0,
     "Threads that compute; 0 shares the machine's cores among its ranks.");
@@ -82,6 +85,10 @@ namespace quire {
 namespace {
 
 constexpr char kVersion[] = "0.1.0";
+
+// What may be lost.
+constexpr char kDevice[] = "device";
+constexpr char kCoordinator[] = "coordinator";
 
 // Between being told to go and going, whatever a running step says.
 constexpr absl::Duration kStopTimeout = absl::Seconds(1);
@@ -109,10 +116,15 @@ class LostCause {
     {
       absl::MutexLock lock(&mutex_);
       if (text_.empty()) {
+        what_ = what;
         text_ = absl::StrCat("lost the ", what, ": ", cause.message());
       }
     }
     kill(getpid(), kLostSignal);
+  }
+  bool IsOf(absl::string_view what) const {
+    absl::MutexLock lock(&mutex_);
+    return what_ == what;
   }
   // Empty if nothing is lost.
   std::string text() const {
@@ -122,6 +134,7 @@ class LostCause {
 
  private:
   mutable absl::Mutex mutex_;
+  absl::string_view what_ ABSL_GUARDED_BY(mutex_);
   std::string text_ ABSL_GUARDED_BY(mutex_);
 };
 
@@ -199,6 +212,11 @@ int WaitForEnd(const LostCause& lost) {
   }
 }
 
+[[noreturn]] void ExitNow(int exit_status) {
+  google::FlushLogFiles(google::INFO);
+  _exit(exit_status);
+}
+
 // Runs until told to go or alone. A status is why it could not even begin.
 absl::StatusOr<int> Run() {
   DeviceOptions device = DeviceFromFlags();
@@ -206,9 +224,8 @@ absl::StatusOr<int> Run() {
   GroupEnd group_end;
   device.group_end = &group_end;
   LostCause lost;
-  WorkerCore core(&clock, [&lost](const absl::Status& cause) {
-    lost.Set("device", cause);
-  });
+  WorkerCore core(
+      &clock, [&lost](const absl::Status& cause) { lost.Set(kDevice, cause); });
   std::unique_ptr<WorkerServer> server;
   const std::unique_ptr<grpc::Service> service =
       MakeWorkerService(&core, [&server] { server->SetReady(); });
@@ -221,7 +238,7 @@ absl::StatusOr<int> Run() {
     EndWhileJoining end_while_joining;
     joined = ClusterLink::Join(
         LinkFromFlags(server->port()), [&core] { return core.last_step(); },
-        [&lost](const absl::Status& cause) { lost.Set("coordinator", cause); });
+        [&lost](const absl::Status& cause) { lost.Set(kCoordinator, cause); });
   }
   QUIRE_ASSIGN_OR_RETURN(const std::unique_ptr<ClusterLink> link,
                          std::move(joined));
@@ -236,6 +253,9 @@ absl::StatusOr<int> Run() {
                                   observer);
             });
   const int exit_status = WaitForEnd(lost);
+  // Nobody is left to hear anything, and the system takes back the memory of
+  // GPUs a second sooner than an orderly end does.
+  if (lost.IsOf(kCoordinator)) ExitNow(exit_status);
   // What waits on a device for a peer that is gone would wait for ever.
   group_end.Announce(exit_status == 0
                          ? absl::CancelledError("this rank was told to go")
@@ -243,8 +263,7 @@ absl::StatusOr<int> Run() {
   if (!core.Stop(kStopTimeout)) {
     // The executor is inside a long step, or waits for a peer that is gone.
     LOG(WARNING) << "leaving a running step behind";
-    google::FlushLogFiles(google::INFO);
-    _exit(exit_status);
+    ExitNow(exit_status);
   }
   server->Shutdown(absl::ZeroDuration());
   return exit_status;

@@ -17,6 +17,7 @@ CudaMarks::~CudaMarks() {
 }
 
 absl::Status CudaMarks::Init(bool measures_idleness) {
+  QUIRE_RETURN_IF_CUDA_ERROR(cudaGetDevice(&device_), "current device");
   for (cudaEvent_t& event : begins_) {
     if (!measures_idleness) break;
     QUIRE_RETURN_IF_CUDA_ERROR(cudaEventCreate(&event), "event");
@@ -40,6 +41,8 @@ absl::Status CudaMarks::End(int32_t index) {
 }
 
 absl::Status CudaMarks::Wait(int32_t index) const {
+  // A thread that has no device yet would begin with GPU 0's.
+  QUIRE_RETURN_IF_CUDA_ERROR(cudaSetDevice(device_), "choosing the GPU");
   return CudaStatus(cudaEventSynchronize(ends_[index]), "a step");
 }
 

@@ -22,7 +22,8 @@ class CudaMarks {
   CudaMarks(const CudaMarks&) = delete;
   CudaMarks& operator=(const CudaMarks&) = delete;
 
-  // Without `measures_idleness` beginnings are not marked.
+  // On the stream's device. Without `measures_idleness` beginnings are not
+  // marked.
   absl::Status Init(bool measures_idleness);
   absl::Status Begin(int32_t index);
   absl::Status End(int32_t index);
@@ -33,6 +34,7 @@ class CudaMarks {
 
  private:
   const cudaStream_t stream_;
+  int device_ = 0;  // the stream's
   cudaEvent_t begins_[Backend::kNumMarks] = {};  // null: not measured
   cudaEvent_t ends_[Backend::kNumMarks] = {};
 };

@@ -34,7 +34,7 @@ struct DeviceOptions {
   bool enforce_eager = false;
   // On CUDA: groups record steps and choose tokens on their devices, as a rank
   // alone always does, and run ahead.
-  bool record_groups = false;
+  bool record_groups = true;
   bool stream_gemm = true;         // on CUDA; see CudaBackendOptions
   bool times_operations = false;   // on CUDA; see Backend::TakeOperationTimes
   bool measures_idleness = false;  // on CUDA; see Executor::idle_times
