@@ -119,34 +119,55 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerSm)
   }
 }
 
+// A thread's vectors of a row of X, as many of T's as pieces.
+template <typename X, typename T, int kPieces>
+struct RowVectors {
+  static constexpr int kLanes = cuda::kLanes<T>;
+  static constexpr int kEach = kLanes / cuda::kLanes<X>;  // of a piece
+  static constexpr int kCount = kPieces * kEach;
+
+  // The k-th one's first element, or the width: it has none.
+  static __device__ __forceinline__ int ElementOf(int k, int width) {
+    const int at = (k / kEach * blockDim.x + threadIdx.x) * kLanes;
+    return at < width ? at + k % kEach * cuda::kLanes<X> : width;
+  }
+};
+
 // A block a row, as the norm alone has it.
-template <typename X, typename T, int kPieces, int kRanks>
-__global__ void __launch_bounds__(norm::kMaxThreads)
+template <typename X, typename T, int kPieces, int kRanks, int kMaxThreads>
+__global__ void __launch_bounds__(kMaxThreads)
     OneShotNormKernel(const __grid_constant__ PeerGroup group,
                       const __grid_constant__ NormParams params) {
+  using Vectors = RowVectors<X, T, kPieces>;
   constexpr int kLanes = cuda::kLanes<T>;
-  // Vectors of X that a piece is.
-  constexpr int kVectors = kLanes / cuda::kLanes<X>;
+  constexpr int kMost = kRanks == 2 ? 4 : 2;  // a thread, at a time
+  constexpr int kAtOnce = kMost < Vectors::kCount ? kMost : Vectors::kCount;
   __shared__ float shared[cuda::kWarp];
   LetNextKernelBegin();
+  norm::Weights<T, kPieces> weights;
+  weights.Load(params);
   WaitForEarlierKernels();
   const Inbox<kRanks> inbox(group);
   const peer::Elements<X> elements = {
       static_cast<X*>(const_cast<void*>(params.x)),
       int64_t{params.num_tokens} * params.width};
-  const auto first_vector = [&](int row, int at) {
-    return (int64_t{row} * params.width + at) / cuda::kLanes<X>;
+  const auto vector_of = [&](int row, int k) {
+    const int at = Vectors::ElementOf(k, params.width);
+    return at < params.width
+               ? (int64_t{row} * params.width + at) / cuda::kLanes<X>
+               : int64_t{-1};
   };
   for (int row = blockIdx.x; row < params.num_tokens; row += gridDim.x) {
+    uint4 own[Vectors::kCount];
 #pragma unroll
-    for (int p = 0; p < kPieces; ++p) {
-      const int at = (p * blockDim.x + threadIdx.x) * kLanes;
-      if (at >= params.width) continue;
+    for (int k = 0; k < Vectors::kCount; ++k) {
+      const int64_t i = vector_of(row, k);
+      if (i >= 0) own[k] = elements.LoadWhole(i);
+    }
 #pragma unroll
-      for (int v = 0; v < kVectors; ++v) {
-        const int64_t i = first_vector(row, at) + v;
-        inbox.SendToAll(elements.LoadWhole(i), i);
-      }
+    for (int k = 0; k < Vectors::kCount; ++k) {
+      const int64_t i = vector_of(row, k);
+      if (i >= 0) inbox.SendToAll(own[k], i);
     }
   }
   inbox.EndTurn();
@@ -159,18 +180,30 @@ __global__ void __launch_bounds__(norm::kMaxThreads)
 #pragma unroll
     for (int p = 0; p < kPieces; ++p) {
       const int at = (p * blockDim.x + threadIdx.x) * kLanes;
-      if (at >= params.width) continue;
-      if (residual != nullptr) cuda::Load(residual + at, r[p]);
+      if (at < params.width && residual != nullptr) {
+        cuda::Load(residual + at, r[p]);
+      }
+    }
 #pragma unroll
-      for (int v = 0; v < kVectors; ++v) {
-        const int64_t i = first_vector(row, at) + v;
-        uint4 parts[kRanks];
-        inbox.TakeFromAll(elements.LoadWhole(i), i, parts);
+    for (int k = 0; k < Vectors::kCount; k += kAtOnce) {
+      uint4 parts[kAtOnce][kRanks];
+#pragma unroll
+      for (int b = 0; b < kAtOnce; ++b) {
+        const int64_t i = vector_of(row, k + b);
+        if (i < 0) continue;
+        inbox.StartFromAll(elements.LoadWhole(i), i, parts[b]);
+      }
+#pragma unroll
+      for (int b = 0; b < kAtOnce; ++b) {
+        const int64_t i = vector_of(row, k + b);
+        if (i < 0) continue;
+        inbox.FinishFromAll(i, parts[b]);
         float sum[cuda::kLanes<X>];
-        peer::Unpack<X>(SumOf<X>(parts, kRanks), sum);
+        peer::Unpack<X>(SumOf<X>(parts[b], kRanks), sum);
 #pragma unroll
         for (int j = 0; j < cuda::kLanes<X>; ++j) {
-          x[p][v * cuda::kLanes<X> + j] = sum[j];
+          x[(k + b) / Vectors::kEach]
+           [(k + b) % Vectors::kEach * cuda::kLanes<X> + j] = sum[j];
         }
       }
     }
@@ -180,7 +213,8 @@ __global__ void __launch_bounds__(norm::kMaxThreads)
       if (at >= params.width || residual == nullptr) continue;
       norm::AddResidual(r[p], residual + at, x[p]);
     }
-    norm::NormRow<T>(params, x, static_cast<T*>(params.out) + start, shared);
+    norm::NormRow<T, kLanes, kPieces>(
+        params, x, static_cast<T*>(params.out) + start, shared, &weights);
     __syncthreads();  // `shared` again
   }
 }
@@ -217,15 +251,63 @@ int64_t NumVectors(int64_t n, DType dtype) {
   return (n * SizeOf(dtype) + kVectorBytes - 1) / kVectorBytes;
 }
 
+struct OneShot {
+  template <typename T, int kRanks>
+  static auto Kernel() {
+    return OneShotKernel<T, kRanks>;
+  }
+};
+
+struct TwoShot {
+  template <typename T, int kRanks>
+  static auto Kernel() {
+    return TwoShotKernel<T, kRanks>;
+  }
+};
+
+// `num_vectors`: that threads share.
+template <typename Way>
+cudaError_t LaunchSum(const PeerGroup& group, int64_t num_vectors, void* data,
+                      int64_t n, DType dtype, cudaStream_t stream) {
+  const dim3 grid = GridFor(group, num_vectors);
+  return WithRanks(
+      group.world_size, [&]<int kRanks>(std::integral_constant<int, kRanks>) {
+        const auto launch = [&]<typename T>(T* typed) {
+          return LaunchOverlapped(Way::template Kernel<T, kRanks>(), grid,
+                                  dim3(kThreads), 0, stream, group, typed, n);
+        };
+        return dtype == DType::kF32 ? launch(static_cast<float*>(data))
+                                    : launch(static_cast<Bf16*>(data));
+      });
+}
+
+// As many blocks as run at once, at most one a row.
+template <typename Kernel>
+cudaError_t LaunchRows(Kernel kernel, const PeerGroup& group,
+                       const NormParams& params, int threads,
+                       cudaStream_t stream) {
+  int per_sm = 0;
+  const cudaError_t error = cudaOccupancyMaxActiveBlocksPerMultiprocessor(
+      &per_sm, kernel, threads, /*dynamicSMemSize=*/0);
+  if (error != cudaSuccess) return error;
+  const int most = group.num_sms * per_sm;
+  const dim3 grid(params.num_tokens < most ? params.num_tokens : most);
+  return LaunchOverlapped(kernel, grid, dim3(threads), 0, stream, group,
+                          params);
+}
+
 template <typename X, typename T, int kRanks>
 cudaError_t OneShotNorm(const PeerGroup& group, const NormParams& params,
                         cudaStream_t stream) {
+  constexpr int kFew = norm::kMaxThreads / 2;
   const int threads = norm::ThreadsFor<T>(params.width);
-  const int most = group.num_sms * (norm::kMaxThreads / threads);
-  const dim3 grid(params.num_tokens < most ? params.num_tokens : most);
   const auto launch = [&]<int kPieces>(std::integral_constant<int, kPieces>) {
-    return LaunchOverlapped(OneShotNormKernel<X, T, kPieces, kRanks>, grid,
-                            dim3(threads), 0, stream, group, params);
+    return threads <= kFew
+               ? LaunchRows(OneShotNormKernel<X, T, kPieces, kRanks, kFew>,
+                            group, params, threads, stream)
+               : LaunchRows(OneShotNormKernel<X, T, kPieces, kRanks,
+                                              norm::kMaxThreads>,
+                            group, params, threads, stream);
   };
   switch (norm::PiecesFor<T>(params.width)) {
     case 1:
@@ -246,17 +328,8 @@ cudaError_t LaunchEmptyInboxCuda(void* inbox, cudaStream_t stream) {
 
 cudaError_t LaunchOneShotCuda(const PeerGroup& group, void* data, int64_t n,
                               DType dtype, cudaStream_t stream) {
-  const dim3 grid = GridFor(group, NumVectors(n, dtype));
-  return WithRanks(
-      group.world_size, [&]<int kRanks>(std::integral_constant<int, kRanks>) {
-        return dtype == DType::kF32
-                   ? LaunchOverlapped(OneShotKernel<float, kRanks>, grid,
-                                      dim3(kThreads), 0, stream, group,
-                                      static_cast<float*>(data), n)
-                   : LaunchOverlapped(OneShotKernel<Bf16, kRanks>, grid,
-                                      dim3(kThreads), 0, stream, group,
-                                      static_cast<Bf16*>(data), n);
-      });
+  return LaunchSum<OneShot>(group, NumVectors(n, dtype), data, n, dtype,
+                            stream);
 }
 
 cudaError_t LaunchTwoShotCuda(const PeerGroup& group, void* data, int64_t n,
@@ -265,18 +338,8 @@ cudaError_t LaunchTwoShotCuda(const PeerGroup& group, void* data, int64_t n,
   if (vectors < MinTwoShotVectors(group.world_size)) {
     return LaunchOneShotCuda(group, data, n, dtype, stream);
   }
-  const dim3 grid =
-      GridFor(group, SliceOf(vectors, /*rank=*/0, group.world_size).size());
-  return WithRanks(
-      group.world_size, [&]<int kRanks>(std::integral_constant<int, kRanks>) {
-        return dtype == DType::kF32
-                   ? LaunchOverlapped(TwoShotKernel<float, kRanks>, grid,
-                                      dim3(kThreads), 0, stream, group,
-                                      static_cast<float*>(data), n)
-                   : LaunchOverlapped(TwoShotKernel<Bf16, kRanks>, grid,
-                                      dim3(kThreads), 0, stream, group,
-                                      static_cast<Bf16*>(data), n);
-      });
+  const VectorSlice largest = SliceOf(vectors, /*rank=*/0, group.world_size);
+  return LaunchSum<TwoShot>(group, largest.size(), data, n, dtype, stream);
 }
 
 bool CanReduceAndNorm(int32_t world_size, const NormParams& params,

@@ -39,7 +39,9 @@ __global__ void __launch_bounds__(norm::kMaxThreads)
     if (at >= params.width || residual == nullptr) continue;
     norm::AddResidual(r[p], residual + at, v[p]);
   }
-  norm::NormRow<T>(params, v, static_cast<T*>(params.out) + row, shared);
+  norm::NormRow<T, kLanes, kPieces>(params, v,
+                                    static_cast<T*>(params.out) + row, shared,
+                                    /*weights=*/nullptr);
 }
 
 // Rows of any width and alignment, read as often as it takes.

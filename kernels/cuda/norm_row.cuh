@@ -85,12 +85,32 @@ __device__ __forceinline__ void AddResidual(const float (&r)[kLanes],
   cuda::Store(v, residual);
 }
 
+// A thread's vectors of the norm's weight, in registers.
+template <typename T, int kPieces>
+struct Weights {
+  uint4 raw[kPieces];
+
+  // Weights do not change: a kernel may read them before it waits for others.
+  __device__ __forceinline__ void Load(const NormParams& params) {
+    constexpr int kLanes = cuda::kLanes<T>;
+#pragma unroll
+    for (int p = 0; p < kPieces; ++p) {
+      const int at = (p * blockDim.x + threadIdx.x) * kLanes;
+      if (at >= params.width || params.weight == nullptr) continue;
+      raw[p] = *reinterpret_cast<const uint4*>(
+          static_cast<const T*>(params.weight) + at);
+    }
+  }
+};
+
 // out = norm(v). Thread t holds in v[p] the elements from
-// (p * blockDim.x + t) * kLanes on. `shared` as for BlockSum.
+// (p * blockDim.x + t) * kLanes on. `shared` as for BlockSum; `weights` are
+// loaded, or null: then they are read here.
 template <typename T, int kLanes, int kPieces>
 __device__ __forceinline__ void NormRow(const NormParams& params,
                                         float (&v)[kPieces][kLanes], T* out,
-                                        float* shared) {
+                                        float* shared,
+                                        const Weights<T, kPieces>* weights) {
   float sum = 0.0f;
 #pragma unroll
   for (int p = 0; p < kPieces; ++p) {
@@ -121,10 +141,13 @@ __device__ __forceinline__ void NormRow(const NormParams& params,
 #pragma unroll
   for (int p = 0; p < kPieces; ++p) {
     const int at = (p * blockDim.x + threadIdx.x) * kLanes;
-    if (at < params.width) {
-      Finish(moments, weight == nullptr ? nullptr : weight + at,
-             bias == nullptr ? nullptr : bias + at, v[p], out + at);
+    if (at >= params.width) continue;
+    const T* here = weight == nullptr ? nullptr : weight + at;
+    if (weights != nullptr && weight != nullptr) {
+      here = reinterpret_cast<const T*>(&weights->raw[p]);
     }
+    Finish(moments, here, bias == nullptr ? nullptr : bias + at, v[p],
+           out + at);
   }
 }
 

@@ -170,12 +170,25 @@ class Inbox {
   // parts[r] = rank r's i-th vector of one shot, of this rank `own`.
   __device__ __forceinline__ void TakeFromAll(const uint4& own, int64_t i,
                                               uint4 (&parts)[kRanks]) const {
-    TakeAll(own, i, parts, [](int r) { return OneShotOffset(kRanks, r); });
+    StartFromAll(own, i, parts);
+    FinishFromAll(i, parts);
   }
-  // The same of the first of two shots.
+  // The same in two halves: loads are on their way when the first returns, and
+  // the second waits for what they did not find.
+  __device__ __forceinline__ void StartFromAll(const uint4& own, int64_t i,
+                                               uint4 (&parts)[kRanks]) const {
+    Start(own, i, parts, [](int r) { return OneShotOffset(kRanks, r); });
+  }
+  __device__ __forceinline__ void FinishFromAll(int64_t i,
+                                                uint4 (&parts)[kRanks]) const {
+    Finish(i, parts, [](int r) { return OneShotOffset(kRanks, r); });
+  }
+  // TakeFromAll of the first of two shots.
   __device__ __forceinline__ void TakeParts(const uint4& own, int64_t i,
                                             uint4 (&parts)[kRanks]) const {
-    TakeAll(own, i, parts, [](int r) { return PartOffset(kRanks, r); });
+    const auto offset_of = [](int r) { return PartOffset(kRanks, r); };
+    Start(own, i, parts, offset_of);
+    Finish(i, parts, offset_of);
   }
 
  private:
@@ -190,13 +203,17 @@ class Inbox {
 
   // All loads are on their way before the first is waited for.
   template <typename OffsetOf>
-  __device__ __forceinline__ void TakeAll(const uint4& own, int64_t i,
-                                          uint4 (&parts)[kRanks],
-                                          const OffsetOf& offset_of) const {
+  __device__ __forceinline__ void Start(const uint4& own, int64_t i,
+                                        uint4 (&parts)[kRanks],
+                                        const OffsetOf& offset_of) const {
 #pragma unroll
     for (int r = 0; r < kRanks; ++r) {
       parts[r] = r == group_.rank ? own : LoadVolatile(Place(offset_of(r), i));
     }
+  }
+  template <typename OffsetOf>
+  __device__ __forceinline__ void Finish(int64_t i, uint4 (&parts)[kRanks],
+                                         const OffsetOf& offset_of) const {
 #pragma unroll
     for (int r = 0; r < kRanks; ++r) {
       if (r == group_.rank) continue;
