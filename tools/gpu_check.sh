@@ -11,7 +11,9 @@
 #   --fa3       see kernel_bench.py
 #
 # A bundle for all of it holds as data tests/golden, tools/demo_model and
-# tools/bench, and beside the tests and benches tools/bench:engine_bench.
+# tools/bench, and beside the tests and benches tools/bench:engine_bench and, to
+# kill ranks of a group (group_loss.py), worker:quire_worker,
+# coordinator:quire_coordinator and tools:loadgen.
 # Exit 1 if a test failed.
 set -uo pipefail
 
@@ -123,6 +125,13 @@ done
 if [[ -n $sanitize ]]; then
   [[ -n $(sanitizer) ]] || die "no compute-sanitizer"
   check_all "${tests[@]}"
+fi
+# Ranks killed while they serve.
+if [[ -e $bundle/bin/quire_coordinator && -e $bundle/bin/loadgen ]] &&
+  (($(nvidia-smi -L | wc -l) >= 2)); then
+  run group_loss timeout 200 python3 "$here/group_loss.py" "$bundle" \
+    "$logs/group_loss"
+  cat "$logs/group_loss.log"
 fi
 # Kernels beside their limits and peers, then whole steps.
 if compgen -G "$bundle/bin/*_bench" >/dev/null; then
