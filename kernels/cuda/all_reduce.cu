@@ -299,23 +299,22 @@ cudaError_t LaunchRows(Kernel kernel, const PeerGroup& group,
 template <typename X, typename T, int kRanks>
 cudaError_t OneShotNorm(const PeerGroup& group, const NormParams& params,
                         cudaStream_t stream) {
+  // Fewer threads may have more registers each.
   constexpr int kFew = norm::kMaxThreads / 2;
   const int threads = norm::ThreadsFor<T>(params.width);
-  const auto launch = [&]<int kPieces>(std::integral_constant<int, kPieces>) {
-    return threads <= kFew
-               ? LaunchRows(OneShotNormKernel<X, T, kPieces, kRanks, kFew>,
-                            group, params, threads, stream)
-               : LaunchRows(OneShotNormKernel<X, T, kPieces, kRanks,
-                                              norm::kMaxThreads>,
-                            group, params, threads, stream);
+  const auto launch = [&](auto kernel) {
+    return LaunchRows(kernel, group, params, threads, stream);
   };
   switch (norm::PiecesFor<T>(params.width)) {
     case 1:
-      return launch(std::integral_constant<int, 1>());
+      return launch(OneShotNormKernel<X, T, 1, kRanks, kFew>);
     case 2:
-      return launch(std::integral_constant<int, 2>());
+      return threads <= kFew
+                 ? launch(OneShotNormKernel<X, T, 2, kRanks, kFew>)
+                 : launch(
+                       OneShotNormKernel<X, T, 2, kRanks, norm::kMaxThreads>);
     default:
-      return launch(std::integral_constant<int, 4>());
+      return launch(OneShotNormKernel<X, T, 4, kRanks, norm::kMaxThreads>);
   }
 }
 
