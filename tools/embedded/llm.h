@@ -29,7 +29,7 @@ struct LLMOptions {
   std::string device = "cpu";
   int32_t num_threads =
       0;  // of each rank on the CPU; 0: its share of the cores
-  int32_t tensor_parallel_size = 1;
+  int32_t tensor_parallel_size = 1;  // ranks, a thread each; on GPUs one
   std::string dtype = "auto";
   std::string load_format = "auto";
   int32_t max_model_len = 0;  // 0: what the model was trained for

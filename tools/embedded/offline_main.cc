@@ -76,7 +76,7 @@ void AddFlags(Flags* flags, FlagSet* set) {
   set->Add("num_threads", &flags->num_threads,
            "threads of each rank on the CPU; 0: an equal share of the cores");
   set->Add("tensor_parallel_size", &flags->tensor_parallel_size,
-           "ranks that share the model, a thread each");
+           "ranks that share the model, a thread each; on GPUs one");
   set->Add("dtype", &flags->dtype, "auto (as stored), float32 or bfloat16");
   set->Add("load_format", &flags->load_format,
            "auto or safetensors: read the weights; dummy: random ones");
