@@ -12,12 +12,25 @@ namespace {
 
 using Bf16 = __nv_bfloat16;
 
+// Into the second-level cache.
+__device__ __forceinline__ void PrefetchLine(const void* address) {
+  asm volatile("prefetch.global.L2 [%0];" ::"l"(address));
+}
+
 // Rows that are held in registers: kPieces vectors of kLanes a thread.
 template <typename X, typename T, int kLanes, int kPieces>
 __global__ void __launch_bounds__(norm::kMaxThreads)
     NormKernel(const __grid_constant__ NormParams params) {
   __shared__ float shared[cuda::kWarp];
   LetNextKernelBegin();
+  // Weights do not depend on earlier kernels, and come from far away.
+#pragma unroll
+  for (int p = 0; p < kPieces; ++p) {
+    const int at = (p * blockDim.x + threadIdx.x) * kLanes;
+    if (at < params.width && params.weight != nullptr) {
+      PrefetchLine(static_cast<const T*>(params.weight) + at);
+    }
+  }
   WaitForEarlierKernels();
   const int64_t row = params.RowStart(blockIdx.x);
   const X* x = static_cast<const X*>(params.x) + row;

@@ -87,49 +87,64 @@ __device__ __forceinline__ void StoreFloats(const StreamGemmArgs& args,
   }
 }
 
+// Where a lane's eight rows of y from `first_row` on are, of one token of the
+// pair of groups of eight; null beyond the ends.
+__device__ __forceinline__ uint4* RowsPlace(const StreamGemmArgs& args,
+                                            int32_t first_row, int pair) {
+  const int lane = threadIdx.x % 32;
+  const int32_t row = first_row + lane % 2 * 8;
+  const int32_t token = pair * 16 + lane % 4 / 2 * 8 + lane / 4;
+  if (row >= args.n || token >= args.m) return nullptr;
+  return reinterpret_cast<uint4*>(static_cast<__nv_bfloat16*>(args.y) +
+                                  token * args.y_stride + row);
+}
+
+__device__ __forceinline__ int32_t FirstRowOf(int32_t tile) {
+  return tile * kStreamTileRows + static_cast<int32_t>(threadIdx.x) / 32 * 16;
+}
+
+// What a product is added to: a lane's part, which is on its way while the
+// product is computed.
+template <int kTokens>
+struct OldRows {
+  static constexpr int kPairs = (kTokens + 15) / 16;
+  uint4 rows[kPairs];
+
+  __device__ __forceinline__ void Load(const StreamGemmArgs& args,
+                                       int32_t tile) {
+    if (!args.adds) return;
+#pragma unroll
+    for (int pair = 0; pair < kPairs; ++pair) {
+      const uint4* from = RowsPlace(args, FirstRowOf(tile), pair);
+      rows[pair] = from == nullptr ? make_uint4(0, 0, 0, 0) : *from;
+    }
+  }
+};
+
 // Two groups of eight tokens at a time, by two groups of eight rows.
 template <int kTokens>
 __device__ __forceinline__ void StoreRows(const StreamGemmArgs& args,
                                           int32_t first_row,
-                                          float (&sums)[kTokens / 2]) {
-  constexpr int kPairs = (kTokens + 15) / 16;
-  constexpr int kAtOnce = kPairs < 8 ? kPairs : 8;
-  const int lane = threadIdx.x % 32;
-  const int32_t row = first_row + lane % 2 * 8;
-  const int32_t first_token = lane % 4 / 2 * 8 + lane / 4;
-  __nv_bfloat16* const y = static_cast<__nv_bfloat16*>(args.y);
-  const auto place = [&](int pair) {
-    const int32_t token = first_token + pair * 16;
-    const bool is_there = row < args.n && token < args.m;
-    return is_there ? reinterpret_cast<uint4*>(y + token * args.y_stride + row)
-                    : nullptr;
-  };
-  uint4 before[kAtOnce];
+                                          float (&sums)[kTokens / 2],
+                                          const OldRows<kTokens>& old) {
 #pragma unroll
-  for (int pair = 0; pair < kPairs; ++pair) {
-    if (args.adds && pair % kAtOnce == 0) {
-#pragma unroll
-      for (int i = 0; i < kAtOnce; ++i) {
-        const uint4* from = pair + i < kPairs ? place(pair + i) : nullptr;
-        before[i] = from == nullptr ? make_uint4(0, 0, 0, 0) : *from;
-      }
-    }
+  for (int pair = 0; pair < OldRows<kTokens>::kPairs; ++pair) {
     uint32_t words[4] = {};
-    if (args.adds) FragmentsOf(before[pair % kAtOnce], words);
+    if (args.adds) FragmentsOf(old.rows[pair], words);
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
       const int at = pair * 8 + i * 2;  // sums of group i / 2, rows i % 2
       if (at >= kTokens / 2) continue;
       float2 v = make_float2(sums[at], sums[at + 1]);
       if (args.adds) {
-        const float2 old = Unpack(words[i]);
-        v.x += old.x;
-        v.y += old.y;
+        const float2 before = Unpack(words[i]);
+        v.x += before.x;
+        v.y += before.y;
       }
       words[i] = Pack(v.x, v.y);
     }
     const uint4 rows = RowsOf(words);
-    if (uint4* to = place(pair)) *to = rows;
+    if (uint4* to = RowsPlace(args, first_row, pair)) *to = rows;
   }
 }
 
@@ -179,19 +194,20 @@ __device__ __forceinline__ void AddBias(const StreamGemmArgs& args,
 }
 
 // A tile's sums, as `wgmma` leaves them in a consumer's registers, into y.
+// `old` is loaded.
 template <int kTokens>
 __device__ __forceinline__ void StoreTile(const StreamGemmArgs& args,
                                           int32_t tile,
-                                          float (&sums)[kTokens / 2]) {
-  const int32_t first_row =
-      tile * kStreamTileRows + static_cast<int32_t>(threadIdx.x) / 32 * 16;
+                                          float (&sums)[kTokens / 2],
+                                          const OldRows<kTokens>& old) {
+  const int32_t first_row = FirstRowOf(tile);
   AddBias<kTokens>(args, first_row, sums);
   if (args.y_is_float) {
     StoreFloats<kTokens>(args, first_row, sums);
   } else if (args.is_gated) {
     StoreGated<kTokens>(args, first_row, sums);
   } else {
-    StoreRows<kTokens>(args, first_row, sums);
+    StoreRows<kTokens>(args, first_row, sums, old);
   }
 }
 

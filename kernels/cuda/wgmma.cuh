@@ -79,6 +79,11 @@ __device__ __forceinline__ void CopyBox(const CUtensorMap& map, int col,
       : "memory");
 }
 
+// Lets a map, a kernel's parameter, be there when the first copy needs it.
+__device__ __forceinline__ void PrefetchMap(const CUtensorMap& map) {
+  asm volatile("prefetch.tensormap [%0];" ::"l"(&map) : "memory");
+}
+
 // A matrix in shared memory: rows of 128 bytes, swizzled, k along the row.
 // 16 columns on are 2 more.
 __device__ __forceinline__ uint64_t Descriptor(const void* matrix) {
