@@ -347,6 +347,17 @@ TEST(TokenizerTest, APostProcessorMayInsertOnlyKnownTokens) {
   ExpectInvalid(status, "77777");
 }
 
+TEST(TokenizerTest, ATemplateOfAnUndeclaredTokenIsRefused) {
+  const absl::Status status = LoadStatus(Changed([](json* f) {
+    (*f)["post_processor"] = {
+        {"type", "TemplateProcessing"},
+        {"single", {{{"SpecialToken", {{"id", "<3>"}, {"type_id", 0}}}}}},
+        {"pair", json::array()},
+        {"special_tokens", json::object()}};
+  }));
+  ExpectInvalid(status, "\"<3>\" in a template");
+}
+
 TEST(TokenizerTest, PaddingAndTruncationOfTheFileAreIgnored) {
   const std::string file = Changed([](json* f) {
     (*f)["padding"] = {{"strategy", {{"Fixed", 4'000'000'000'000}}},

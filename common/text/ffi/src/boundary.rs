@@ -141,7 +141,9 @@ pub unsafe fn guarded(error: *mut Buffer, body: impl FnOnce() -> Result<(), Fail
         Ok(Err(failure)) => failure,
         Err(payload) => {
             // A payload whose own destructor panics must not cross either.
-            std::mem::forget(payload);
+            if let Err(another) = panic::catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+                std::mem::forget(another);
+            }
             let message = PANIC
                 .with(|p| p.borrow_mut().take())
                 .unwrap_or_else(|| "panic".to_string());

@@ -24,7 +24,9 @@ use chat_template::ChatTemplate;
 use tokenizer::{SpecialTokens, TextTokenizer};
 
 /// Encoding makes several small objects for each word and frees them together,
-/// which glibc's allocator answers by merging and splitting chunks.
+/// which glibc's allocator answers by merging and splitting chunks. A fuzzer
+/// needs the one that its sanitizers watch.
+#[cfg(not(quire_fuzz))]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

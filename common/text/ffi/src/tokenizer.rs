@@ -5,6 +5,7 @@
 use std::str::FromStr;
 
 use serde::Deserialize;
+use serde_json::Value;
 use tokenizers::tokenizer::{
     AddedToken, Decoder, DecoderWrapper, Encoding, NormalizerWrapper, PostProcessorWrapper,
     TokenizerImpl,
@@ -55,7 +56,9 @@ struct Declared {
     added_tokens: Vec<DeclaredToken>,
     model: Option<DeclaredModel>,
     #[serde(default)]
-    decoder: serde_json::Value,
+    decoder: Value,
+    #[serde(default)]
+    post_processor: Value,
 }
 
 #[derive(Deserialize)]
@@ -74,6 +77,29 @@ struct DeclaredModel {
 #[derive(Deserialize)]
 struct DeclaredDecoder {
     decoder: Option<DecoderWrapper>,
+}
+
+/// The library looks for a template's control tokens when it encodes, and
+/// panics if one is not there.
+fn check_template(processor: &Value) -> Result<(), Failure> {
+    for part in processor["processors"].as_array().into_iter().flatten() {
+        check_template(part)?;
+    }
+    let pieces = ["single", "pair"]
+        .iter()
+        .flat_map(|key| processor[key].as_array());
+    for piece in pieces.flatten() {
+        let Some(id) = piece["SpecialToken"]["id"].as_str() else {
+            continue;
+        };
+        if processor["special_tokens"].get(id).is_none() {
+            return Err(Failure::invalid(format!(
+                "not a usable tokenizer.json: its post-processor has {id:?} in a template, which \
+                 is none of its special_tokens"
+            )));
+        }
+    }
+    Ok(())
 }
 
 pub struct TextTokenizer {
@@ -102,6 +128,7 @@ impl TextTokenizer {
                 declared.added_tokens.len()
             )));
         }
+        check_template(&declared.post_processor)?;
         let mut parsing = Impl::from_str(json)
             .map_err(|e| Failure::invalid(format!("not a usable tokenizer.json: {e}")))?;
         // Padding and truncation belong to training. A padding length in a
