@@ -44,10 +44,11 @@ class Grammar final {
   // Which tokens may come next: bit id % 32 of word id / 32, at least one.
   // End-of-sequence alone once that has come. InvalidArgument where the text
   // has become too costly to follow; then all later calls fail. Takes 20
-  // microseconds mostly, milliseconds at worst.
+  // microseconds mostly, and is given up after 100 ms of processor time.
   absl::StatusOr<std::vector<uint32_t>> NextTokens();
 
-  // The tokens have come. InvalidArgument, for good, if one may not.
+  // The tokens have come. InvalidArgument, for good, if one may not, or takes
+  // more than 100 ms of processor time.
   absl::Status Accept(absl::Span<const TokenId> tokens);
   // The last ones have not come after all.
   absl::Status Rollback(int32_t num_tokens);
@@ -80,8 +81,10 @@ class GrammarVocab final {
   GrammarVocab& operator=(const GrammarVocab&) = delete;
 
   // InvalidArgument, in one line, if the rule is malformed, if no text follows
-  // it, or if it costs more than limits on size, time (some tens of
-  // milliseconds) and memory (some tens of megabytes) allow.
+  // it, or if it costs more than limits on size, counts (ffi/src/rule_cost.rs)
+  // and memory (some tens of megabytes) allow. Takes some tens of milliseconds
+  // at most where those limits foresee the cost, and is given up after a second
+  // of processor time where they do not.
   absl::StatusOr<Grammar> Compile(RuleKind kind, std::string_view rule) const;
 
  private:

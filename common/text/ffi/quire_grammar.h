@@ -39,8 +39,8 @@ typedef enum QtRule {
 } QtRule;
 
 /* Refused: rules that are malformed, that no text follows, or that cost more
- * than limits on size, time (some tens of milliseconds) and memory (some tens
- * of megabytes) allow. */
+ * than limits on size, counts (src/rule_cost.rs), time (a second of the
+ * processor's) and memory (some tens of megabytes) allow. */
 int32_t qt_grammar_compile(const QtGrammarVocab* vocab, int32_t rule_kind,
                            const uint8_t* rule, size_t rule_size,
                            QtGrammar** out, QtBuffer* error);
@@ -53,7 +53,8 @@ int32_t qt_grammar_clone(const QtGrammar* grammar, QtGrammar** out,
 void qt_grammar_free(QtGrammar* grammar);
 
 /* Writes which tokens may come next, bit id % 32 of word id / 32. Fails where
- * the text has become too costly to follow; then all later calls fail. */
+ * the text has become too costly to follow (100 ms of processor time, as
+ * qt_grammar_accept); then all later calls fail. */
 int32_t qt_grammar_mask(QtGrammar* grammar, uint32_t* words, size_t num_words,
                         QtBuffer* error);
 

@@ -3,8 +3,12 @@
 //! Which tokens may come next, so that a text follows a rule: llguidance over
 //! a loaded tokenizer's vocabulary.
 
-use std::sync::Arc;
+use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use llguidance::api::{GrammarInit, ParserLimits, TopLevelGrammar};
 use llguidance::toktrie::{ApproximateTokEnv, SimpleVob, TokEnv, TokRxInfo, TokTrie};
@@ -12,7 +16,9 @@ use llguidance::{Matcher, ParserFactory};
 use serde_json::{json, Value};
 
 use crate::boundary::Failure;
+use crate::budget::{with_budget, ThreadClock};
 use crate::decoder::byte_of;
+use crate::rule_cost::{check_lark, check_schema, MAX_CHOICES};
 use crate::token_bytes::{ByteAlphabet, Spelling};
 use crate::tokenizer::TextTokenizer;
 
@@ -23,7 +29,16 @@ const MAX_TOKEN_BYTES: usize = 1000;
 const MAX_RULE_BYTES: usize = 256 << 10;
 /// A Lark grammar's rules may nest as deep as there are rules.
 const MAX_LARK_BYTES: usize = 64 << 10;
-const MAX_NESTING: usize = 100;
+/// Of processor time for one mask, or for one token that has come. Most take 20
+/// microseconds.
+const STEP_BUDGET: Duration = Duration::from_millis(100);
+/// Of processor time to compile a rule, beside the bounds on what it says.
+const COMPILE_BUDGET: Duration = Duration::from_secs(1);
+/// How often a compiling thread's time is looked at.
+const COMPILE_TICK: Duration = Duration::from_millis(20);
+/// Compilations that are given up go on, at the lowest priority; with so many
+/// of them under way no other rule is compiled.
+const MAX_GIVEN_UP: usize = 2;
 /// Compiling recurses as deep as rules refer to each other. Untouched stack
 /// costs nothing.
 const COMPILER_STACK_BYTES: usize = 512 << 20;
@@ -57,6 +72,7 @@ impl<'a> Rule<'a> {
             Self::JsonSchema(text) => {
                 let schema: Value = serde_json::from_str(text)
                     .map_err(|e| Failure::invalid(format!("it is not JSON: {e}")))?;
+                check_schema(&schema)?;
                 Ok(json_grammar(schema))
             }
             Self::JsonObject => Ok(json_grammar(json!({"type": "object"}))),
@@ -64,6 +80,12 @@ impl<'a> Rule<'a> {
             Self::Choice(text) => {
                 let choices: Vec<String> = serde_json::from_str(text)
                     .map_err(|e| Failure::invalid(format!("it is no list of strings: {e}")))?;
+                if choices.len() > MAX_CHOICES {
+                    return Err(Failure::invalid(format!(
+                        "it has {} choices, at most {MAX_CHOICES} can be followed",
+                        choices.len()
+                    )));
+                }
                 if choices.is_empty() {
                     return Err(Failure::invalid("it has no choice"));
                 }
@@ -71,7 +93,7 @@ impl<'a> Rule<'a> {
                 Ok(TopLevelGrammar::from_regex(&escaped.join("|")))
             }
             Self::Lark(text) => {
-                check_nesting(text)?;
+                check_lark(text)?;
                 Ok(TopLevelGrammar::from_lark(text.to_string()))
             }
         }
@@ -116,24 +138,6 @@ fn escape(text: &str) -> String {
     out
 }
 
-/// The grammar's parser recurses into brackets.
-fn check_nesting(text: &str) -> Result<(), Failure> {
-    let mut depth = 0usize;
-    for byte in text.bytes() {
-        match byte {
-            b'(' | b'[' | b'{' => depth += 1,
-            b')' | b']' | b'}' => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-        if depth > MAX_NESTING {
-            return Err(Failure::invalid(format!(
-                "its brackets nest deeper than {MAX_NESTING}"
-            )));
-        }
-    }
-    Ok(())
-}
-
 /// What one grammar may cost. The states of a lexer take one to two kilobytes
 /// each; fuel and items bound the time, to about 20 ms for a step.
 fn limits() -> ParserLimits {
@@ -147,7 +151,8 @@ fn limits() -> ParserLimits {
 
 /// A tokenizer's vocabulary, arranged for masks. Shared by all grammars.
 pub struct GrammarVocab {
-    factory: ParserFactory,
+    /// Shared with compilations that were given up.
+    factory: Arc<ParserFactory>,
 }
 
 impl GrammarVocab {
@@ -175,37 +180,90 @@ impl GrammarVocab {
         let mut factory = ParserFactory::new_simple(&env).map_err(one_line)?;
         factory.quiet();
         *factory.limits_mut() = limits();
-        Ok(GrammarVocab { factory })
+        Ok(GrammarVocab {
+            factory: Arc::new(factory),
+        })
     }
 
     pub fn compile(&self, rule: &Rule) -> Result<Grammar, Failure> {
         rule.check_size()?;
-        // A thread's panic becomes an error here, as does one of the caller's.
-        thread::scope(|scope| {
-            thread::Builder::new()
-                .stack_size(COMPILER_STACK_BYTES)
-                .spawn_scoped(scope, || self.compile_here(rule))
-                .map_err(|e| Failure::invalid(format!("no thread to compile it: {e}")))?
-                .join()
-                .unwrap_or_else(|_| Err(Failure::invalid("it cannot be compiled")))
-        })
+        let grammar = rule.grammar()?;
+        let factory = self.factory.clone();
+        compile_within_budget(move || compile_here(&factory, grammar))
     }
+}
 
-    fn compile_here(&self, rule: &Rule) -> Result<Grammar, Failure> {
-        let parser = self
-            .factory
-            .create_parser_from_init_default(GrammarInit::Serialized(rule.grammar()?));
-        let matcher = Matcher::new(parser);
-        if let Some(error) = matcher.get_error() {
-            return Err(Failure::invalid(first_line(&error)));
-        }
-        let mut grammar = Grammar {
-            matcher,
-            num_ends: 0,
-        };
-        grammar.allowed()?;
-        Ok(grammar)
+/// On a thread of its own, whose panic becomes an error, as does one of the
+/// caller's. The library cannot be stopped while it compiles: a thread that
+/// takes too long is given up.
+fn compile_within_budget(
+    compile: impl FnOnce() -> Result<Grammar, Failure> + Send + 'static,
+) -> Result<Grammar, Failure> {
+    static NUM_GIVEN_UP: AtomicUsize = AtomicUsize::new(0);
+    if NUM_GIVEN_UP.load(Ordering::Relaxed) >= MAX_GIVEN_UP {
+        return Err(Failure::invalid(
+            "rules that took too long are still being compiled; try again in a minute",
+        ));
     }
+    let (sender, receiver) = mpsc::sync_channel(1);
+    let (identity_sender, identity_receiver) = mpsc::sync_channel(1);
+    let is_given_up = Arc::new(Mutex::new(false));
+    let workers_share = is_given_up.clone();
+    thread::Builder::new()
+        .name("rule-compiler".to_string())
+        .stack_size(COMPILER_STACK_BYTES)
+        .spawn(move || {
+            // SAFETY: it has no condition.
+            let id = unsafe { libc::syscall(libc::SYS_gettid) };
+            let _ = identity_sender.send((ThreadClock::of_this_thread(), id));
+            let compiled = catch_unwind(AssertUnwindSafe(compile))
+                .unwrap_or_else(|_| Err(Failure::invalid("it cannot be compiled")));
+            let given_up = workers_share.lock().unwrap_or_else(PoisonError::into_inner);
+            if *given_up {
+                NUM_GIVEN_UP.fetch_sub(1, Ordering::Relaxed);
+            } else {
+                let _ = sender.send(compiled);
+            }
+        })
+        .map_err(|e| Failure::invalid(format!("no thread to compile it: {e}")))?;
+    let (clock, id) = identity_receiver
+        .recv()
+        .map_err(|_| Failure::invalid("it cannot be compiled"))?;
+    loop {
+        if let Ok(compiled) = receiver.recv_timeout(COMPILE_TICK) {
+            return compiled;
+        }
+        if clock.now().is_none_or(|now| now >= COMPILE_BUDGET) {
+            break;
+        }
+    }
+    let mut given_up = is_given_up.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Ok(compiled) = receiver.try_recv() {
+        return compiled;
+    }
+    *given_up = true;
+    NUM_GIVEN_UP.fetch_add(1, Ordering::Relaxed);
+    // SAFETY: it changes the priority of a thread that waits for the lock above
+    // at the latest.
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, id as libc::id_t, 19) };
+    Err(Failure::invalid(format!(
+        "it takes more than {} ms of processor time to compile",
+        COMPILE_BUDGET.as_millis()
+    )))
+}
+
+fn compile_here(factory: &ParserFactory, grammar: TopLevelGrammar) -> Result<Grammar, Failure> {
+    let parser = factory.create_parser_from_init_default(GrammarInit::Serialized(grammar));
+    let matcher = Matcher::new(parser).into_cancellable();
+    if let Some(error) = matcher.get_error() {
+        return Err(Failure::invalid(first_line(&error)));
+    }
+    let mut grammar = Grammar {
+        matcher,
+        num_ends: 0,
+    };
+    grammar.allowed()?;
+    Ok(grammar)
 }
 
 /// The text of every token below `vocab_size`; none for those that add none.
@@ -245,8 +303,17 @@ fn token_words(tokenizer: &TextTokenizer, vocab_size: usize) -> Result<Vec<Vec<u
         .collect())
 }
 
+/// In one line: the first, but the verdict of an error in a regular expression
+/// comes behind a drawing of it.
 fn first_line(message: &str) -> String {
-    message.lines().next().unwrap_or("unknown").to_string()
+    let first = message.lines().next().unwrap_or("unknown").trim_end();
+    let verdict = message
+        .lines()
+        .find_map(|line| line.strip_prefix("error: "));
+    match verdict {
+        Some(verdict) if first.ends_with(':') => format!("{first} {verdict}"),
+        _ => first.to_string(),
+    }
 }
 
 fn one_line(error: impl std::fmt::Display) -> Failure {
@@ -274,7 +341,7 @@ impl Grammar {
     }
 
     fn allowed(&mut self) -> Result<SimpleVob, Failure> {
-        match self.matcher.compute_mask_or_eos() {
+        match self.within_budget(Matcher::compute_mask_or_eos)? {
             Ok(mask) if !mask.is_zero() => Ok(mask),
             // The matcher says so by this name, and is in error from then on.
             Err(error) if !error.to_string().starts_with("NoExtensionBias") => Err(one_line(error)),
@@ -284,6 +351,21 @@ impl Grammar {
         }
     }
 
+    /// A failure if the budget is spent, which is for good.
+    fn within_budget<T>(&mut self, work: impl FnOnce(&mut Matcher) -> T) -> Result<T, Failure> {
+        let done = match self.matcher.cancellation_handle() {
+            Some(handle) => with_budget(STEP_BUDGET, handle, || work(&mut self.matcher)),
+            None => work(&mut self.matcher),
+        };
+        if self.matcher.is_cancelled() {
+            return Err(Failure::invalid(format!(
+                "to know what may come next takes more than {} ms of processor time",
+                STEP_BUDGET.as_millis()
+            )));
+        }
+        Ok(done)
+    }
+
     pub fn accept(&mut self, ids: &[i32]) -> Result<(), Failure> {
         for &id in ids {
             let id =
@@ -291,7 +373,8 @@ impl Grammar {
             if self.has_stopped() && self.is_end(id)? {
                 self.num_ends += 1;
             } else {
-                self.matcher.consume_token(id).map_err(one_line)?;
+                self.within_budget(|matcher| matcher.consume_token(id))?
+                    .map_err(one_line)?;
             }
         }
         Ok(())

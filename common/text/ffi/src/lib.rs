@@ -7,12 +7,14 @@
 //! turns what comes out (a value, a failure, a panic) into a status code.
 
 mod boundary;
+mod budget;
 mod chat_template;
 mod decoder;
 mod grammar;
 mod grammar_abi;
 mod pre_tokenizer;
 mod python_format;
+mod rule_cost;
 mod shared_model;
 mod special_text;
 mod token_bytes;
