@@ -19,6 +19,8 @@ namespace {
 // Encoding runs at about 5 MB/s: this much takes the calling thread a
 // millisecond, and more is the pool's.
 constexpr size_t kEncodeInlineBytes = 4096;
+// Most masks take 20 microseconds.
+constexpr absl::Duration kSlowMask = absl::Milliseconds(5);
 
 absl::string_view ReasonName(FinishReason reason, const absl::Status& status) {
   if (status.code() == absl::StatusCode::kCancelled) return "cancelled";
@@ -166,8 +168,10 @@ absl::Status GenerateSession::MakeGuides(EngineRequest* request) {
   SlotSampling& slot = request->sampling.slot;
   SequenceGuide guide(std::move(grammar), slot.allowed_token_ids);
   slot.allowed_token_ids.clear();  // the masks' from here on
+  const absl::Time begin = gateway_->clock->Now();
   QUIRE_ASSIGN_OR_RETURN(request->first_mask, guide.Next());
   absl::MutexLock lock(&mutex_);
+  is_slow_ = gateway_->clock->Now() - begin > kSlowMask;
   while (guides_.size() + 1 < streams_.size()) {
     QUIRE_ASSIGN_OR_RETURN(SequenceGuide clone, guide.Clone());
     guides_.push_back(std::move(clone));
@@ -264,10 +268,30 @@ absl::Status GenerateSession::TakeOutput(SequenceOutput output) {
 
 absl::Status GenerateSession::Guide(int32_t index,
                                     absl::Span<const TokenId> tokens) {
-  QUIRE_RETURN_IF_ERROR(guides_[index].Accept(tokens));
-  QUIRE_ASSIGN_OR_RETURN(TokenMask mask, guides_[index].Next());
-  gateway_->engine->SetMask(*key_, index, streams_[index].num_tokens(),
-                            std::move(mask));
+  if (is_slow_ &&
+      gateway_->text_pool->TryRun(
+          [share = shared_from_this(), guide = &guides_[index], key = *key_,
+           index, num = streams_[index].num_tokens(),
+           copy = std::vector<TokenId>(tokens.begin(), tokens.end())] {
+            const absl::Status status =
+                share->SendMask(guide, key, index, num, copy);
+            if (!status.ok()) share->Abort(status);
+          })) {
+    return absl::OkStatus();
+  }
+  const absl::Time begin = gateway_->clock->Now();
+  QUIRE_RETURN_IF_ERROR(SendMask(&guides_[index], *key_, index,
+                                 streams_[index].num_tokens(), tokens));
+  is_slow_ = is_slow_ || gateway_->clock->Now() - begin > kSlowMask;
+  return absl::OkStatus();
+}
+
+absl::Status GenerateSession::SendMask(SequenceGuide* guide, RequestKey key,
+                                       int32_t index, int64_t num_tokens,
+                                       absl::Span<const TokenId> tokens) {
+  QUIRE_RETURN_IF_ERROR(guide->Accept(tokens));
+  QUIRE_ASSIGN_OR_RETURN(TokenMask mask, guide->Next());
+  gateway_->engine->SetMask(key, index, num_tokens, std::move(mask));
   return absl::OkStatus();
 }
 

@@ -111,9 +111,14 @@ class GenerateSession final
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Whether no stream has more to come.
   bool IsFinished() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  // Tells the engine what the sequence may sample after these tokens.
+  // Tells the engine what the sequence may sample after these tokens. A request
+  // whose masks are slow has them made on the text pool: the router's threads
+  // serve others too.
   absl::Status Guide(int32_t index, absl::Span<const TokenId> tokens)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Needs no lock: a sequence whose mask is being made has no other output.
+  absl::Status SendMask(SequenceGuide* guide, RequestKey key, int32_t index,
+                        int64_t num_tokens, absl::Span<const TokenId> tokens);
   // A stop string was found in this sequence.
   void StopSequence(int32_t index) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void NoteTokens(int64_t num_tokens) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -146,8 +151,10 @@ class GenerateSession final
   bool engine_done_ ABSL_GUARDED_BY(mutex_) = false;
   // Of all sequences that the engine tells of.
   std::vector<SequenceStream> streams_ ABSL_GUARDED_BY(mutex_);
-  // By stream; empty unless the request has a structure.
+  // By stream; empty unless the request has a structure. Does not change once
+  // the request is submitted, but for the guides themselves.
   std::vector<SequenceGuide> guides_ ABSL_GUARDED_BY(mutex_);
+  bool is_slow_ ABSL_GUARDED_BY(mutex_) = false;  // a mask took kSlowMask
   // If the client wants to hear of it.
   std::optional<PromptStream> prompt_ ABSL_GUARDED_BY(mutex_);
   // [n], into streams_: those that are written. Empty until it is known which

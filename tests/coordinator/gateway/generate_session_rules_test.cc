@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // A session whose request has rules: for its prompt, its tokens, its text.
+#include <atomic>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "absl/synchronization/mutex.h"
+#include "absl/synchronization/notification.h"
+#include "absl/time/time.h"
 #include "coordinator/gateway/generate_session.h"
 #include "coordinator/gateway/grammar_source.h"
 #include "gmock/gmock.h"
@@ -42,6 +45,11 @@ class Notebook final : public ResponseWriter {
     mutex_.Await(absl::Condition(&is_over_));
     return status_;
   }
+  void AwaitResponses(size_t count) const {
+    absl::MutexLock lock(&mutex_);
+    const auto has_them = [&] { return responses_.size() >= count; };
+    mutex_.Await(absl::Condition(&has_them));
+  }
   std::vector<v1::GenerateResponse> responses() const {
     absl::MutexLock lock(&mutex_);
     return responses_;
@@ -52,6 +60,22 @@ class Notebook final : public ResponseWriter {
   std::vector<v1::GenerateResponse> responses_ ABSL_GUARDED_BY(mutex_);
   bool is_over_ ABSL_GUARDED_BY(mutex_) = false;
   absl::Status status_ ABSL_GUARDED_BY(mutex_);
+};
+
+// By which everything takes long.
+class SlowClock final : public Clock {
+ public:
+  absl::Time Now() const override {
+    return absl::UnixEpoch() + absl::Seconds(++num_looks_);
+  }
+  bool AwaitUntil(absl::Mutex* mu, const absl::Condition& condition,
+                  absl::Time) override {
+    mu->Await(condition);
+    return true;
+  }
+
+ private:
+  mutable std::atomic<int> num_looks_ = 0;
 };
 
 class SessionRulesTest : public testing::Test {
@@ -105,6 +129,7 @@ class SessionRulesTest : public testing::Test {
     return ids;
   }
 
+  SlowClock slow_clock_;
   GatewayParts parts_;
   GrammarSource grammars_;
   v1::GenerateRequest request_;
@@ -149,6 +174,25 @@ TEST_F(SessionRulesTest, SiblingsGoTheirOwnWays) {
   parts_.engine.Emit(End(1, 1));
   parts_.engine.Emit(End(1, 0));
   EXPECT_TRUE(notebook_.AwaitEnd().ok());
+}
+
+TEST_F(SessionRulesTest, ASlowMaskHoldsUpNobody) {
+  parts_.context.clock = &slow_clock_;
+  SetRegex("[ab][xy]|z");
+  request_.mutable_sampling()->set_n(2);
+  Start();
+  parts_.engine.AwaitRequest(1);
+  absl::Notification gate;
+  parts_.text_pool.TryRun([&] { gate.WaitForNotification(); });
+  parts_.engine.Emit(Output(0, "b", 0));
+  parts_.engine.Emit(End(0, 1));  // on the same thread, behind it
+  notebook_.AwaitResponses(1);
+  gate.Notify();
+  EXPECT_THAT(Ids(parts_.engine.AwaitMask(1).words), ElementsAre(24, 25));
+  parts_.engine.Emit(Output(1, "a", 0));
+  EXPECT_THAT(std::string(notebook_.AwaitEnd().message()),
+              HasSubstr("cannot be followed after 1 tokens"));
+  EXPECT_EQ(parts_.engine.AwaitFinish(1), FinishReason::kCancelled);
 }
 
 // The engine would keep the tokens of best_of to itself.
