@@ -248,14 +248,45 @@ TEST(GrammarTest, RulesThatNothingFollowsOrThatAreMalformedAreRefused) {
   }
 }
 
+// Byte-level BPE, SentencePiece's BPE with bytes for what it lacks, Unigram.
+TEST(GrammarTest, EveryKindWhosePiecesAreTextFollowsRules) {
+  std::mt19937_64 random(5);
+  for (const char* name : {"byte_level", "gpt2", "qwen", "byte_fallback",
+                           "gemma", "metaspace_first", "unigram"}) {
+    SCOPED_TRACE(name);
+    const World world = MakeWorld(std::string(name) + ".json");
+    // A text that the vocabulary can spell.
+    const auto ids = world.tokenizer->Encode("hello world, 12 of the", {});
+    ASSERT_TRUE(ids.ok()) << ids.status();
+    const std::string text = *world.tokenizer->Decode(*ids, true);
+    const auto grammar = world.vocab->Compile(
+        RuleKind::kChoice,
+        nlohmann::json(std::vector<std::string>{text}).dump());
+    ASSERT_TRUE(grammar.ok()) << grammar.status() << text;
+    for (int i = 0; i < 10; ++i) {
+      const auto tokens = RandomText(world, *grammar->Clone(), &random);
+      ASSERT_TRUE(tokens.has_value());
+      EXPECT_EQ(*world.tokenizer->Decode(*tokens, true), text);
+    }
+  }
+}
+
+// Whether a space stands before such a token, or behind it, is a matter of the
+// tokens beside it, so no bytes are its own.
 TEST(GrammarTest, TokenizersWhoseTokensHaveNoTextOfTheirOwnAreRefused) {
-  const auto tokenizer = Tokenizer::FromJson(ReadTestData("word_piece.json"));
-  ASSERT_TRUE(tokenizer.ok());
-  const auto vocab =
-      GrammarVocab::Create(**tokenizer, (*tokenizer)->vocab_size(), {1});
-  EXPECT_EQ(vocab.status().message(),
-            "this model's tokenizer cannot be constrained: its decoder is "
-            "WordPiece, by which a token's text depends on its neighbours");
+  for (const auto& [name, decoder] :
+       {std::pair("word_piece", "WordPiece"), std::pair("word_level", "none"),
+        std::pair("bpe_suffix", "BPEDecoder"), std::pair("ctc", "CTC")}) {
+    const auto tokenizer = LoadTestTokenizer(name);
+    const auto vocab =
+        GrammarVocab::Create(*tokenizer, tokenizer->vocab_size(), {1});
+    EXPECT_EQ(vocab.status().message(),
+              absl::StrCat("this model's tokenizer cannot be constrained: its "
+                           "decoder is ",
+                           decoder,
+                           ", by which a token's text depends on its "
+                           "neighbours"));
+  }
 }
 
 TEST(GrammarTest, WithoutATokenThatEndsATextThereIsNoVocabulary) {
