@@ -157,43 +157,4 @@ bool JsonScanner::NumberIsWhole() const {
          number_ == Number::kFraction || number_ == Number::kExp;
 }
 
-std::string_view JsonScanner::Member(std::string_view object,
-                                     std::string_view key) {
-  std::string_view found;
-  size_t depth = 0;
-  size_t key_begin = 0;    // of the last string at depth 1
-  size_t value_begin = 0;  // 0: none is being read
-  bool is_wanted = false;
-  const auto end_value = [&](size_t end) {
-    if (is_wanted && value_begin > 0) {
-      found = object.substr(value_begin, end - value_begin);
-      const size_t last = found.find_last_not_of(" \n\r\t");
-      const size_t first = found.find_first_not_of(" \n\r\t");
-      found = found.substr(first, last + 1 - first);
-    }
-    value_begin = 0;
-    is_wanted = false;
-  };
-  for (size_t i = 0; i < object.size(); ++i) {
-    const char c = object[i];
-    if (c == '"') {
-      const size_t begin = ++i;
-      while (object[i] != '"') i += object[i] == '\\' ? 2 : 1;
-      if (depth == 1 && value_begin == 0) {
-        key_begin = begin;
-        is_wanted = object.substr(key_begin, i - key_begin) == key;
-      }
-    } else if (c == '{' || c == '[') {
-      ++depth;
-    } else if (c == '}' || c == ']') {
-      if (--depth == 0) end_value(i);
-    } else if (depth == 1 && c == ':') {
-      value_begin = i + 1;
-    } else if (depth == 1 && c == ',') {
-      end_value(i);
-    }
-  }
-  return found;
-}
-
 }  // namespace quire

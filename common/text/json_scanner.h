@@ -27,10 +27,14 @@ class JsonScanner {
   // REQUIRES: the last state was kMore.
   State Push(char c);
 
-  // The value that `key` has in the JSON object `object`, as it is spelled
-  // there; the last one if there are several. Empty if there is none.
-  // REQUIRES: a scanner would call `object` done, and nothing follows.
-  static std::string_view Member(std::string_view object, std::string_view key);
+  // Objects and arrays around the next byte.
+  size_t depth() const { return open_.size(); }
+  bool is_in_string() const {
+    return token_ == Token::kString || token_ == Token::kEscape ||
+           token_ == Token::kHex;
+  }
+  // Whether the string that just ended is a key.
+  bool is_after_key() const { return expect_ == Expect::kColon; }
 
  private:
   // What the grammar expects next.

@@ -1,17 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "common/text/tool_call_parser.h"
 
-#include <nlohmann/json.hpp>
 #include <utility>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "common/digest.h"
+#include "common/text/json_scanner.h"
 
 namespace quire {
 namespace {
-
-using Json = nlohmann::json;
 
 constexpr std::string_view kHermesEnd = "</tool_call>";
 constexpr std::string_view kMistralArgs = "[ARGS]";
@@ -37,44 +35,6 @@ std::string_view BeginMark(ToolCallFormat format) {
       return "[TOOL_CALLS]";
   }
   return "";
-}
-
-// Reads one {"name", "arguments"}; `text` is its spelling.
-bool ParseCall(std::string_view text, ParsedToolCall* call) {
-  const Json json = Json::parse(text, nullptr, /*allow_exceptions=*/false);
-  if (!json.is_object()) return false;
-  const auto name = json.find("name");
-  if (name == json.end() || !name->is_string()) return false;
-  call->name = name->get<std::string>();
-  if (call->name.empty()) return false;
-  const auto id = json.find("id");
-  if (id != json.end() && id->is_string()) call->id = id->get<std::string>();
-  const char* key = json.contains("arguments") ? "arguments" : "parameters";
-  const auto arguments = json.find(key);
-  if (arguments == json.end()) return false;
-  if (arguments->is_object()) {
-    call->arguments_json = std::string(JsonScanner::Member(text, key));
-    return !call->arguments_json.empty();
-  }
-  // Some models quote the object.
-  if (!arguments->is_string()) return false;
-  call->arguments_json = arguments->get<std::string>();
-  return Json::parse(call->arguments_json, nullptr, false).is_object();
-}
-
-// The spellings of the objects in an array of them.
-bool SplitArray(std::string_view array, std::vector<std::string_view>* items) {
-  size_t at = 1;
-  while (true) {
-    at = array.find_first_not_of(" \n\r\t,", at);
-    if (at == std::string_view::npos || array[at] == ']') return true;
-    if (array[at] != '{') return false;
-    const size_t begin = at;
-    JsonScanner scanner;
-    while (scanner.Push(array[at++]) != JsonScanner::State::kDone) {
-    }
-    items->push_back(array.substr(begin, at - begin));
-  }
 }
 
 }  // namespace
@@ -144,8 +104,11 @@ ToolCallOutput ToolCallParser::Append(std::string_view text) {
 
 ToolCallOutput ToolCallParser::Finish() {
   ToolCallOutput output;
-  // Models often stop instead of writing the closing tag.
-  if (state_ == State::kEndTag) TakeCalls(&output);
+  // Models often stop instead of writing the closing tag or bracket.
+  if (state_ == State::kEndTag ||
+      (state_ == State::kBody && has_calls_ && !in_call_)) {
+    EndCalls();
+  }
   const bool is_space = held_.find_first_not_of(kSpace) == std::string::npos;
   if (after_call_ && is_space) held_.clear();
   Release(&output);
@@ -168,7 +131,7 @@ void ToolCallParser::Push(char c, ToolCallOutput* output) {
       belongs = PushArgs(c);
       break;
     case State::kEndTag:
-      belongs = PushEndTag(c, output);
+      belongs = PushEndTag(c);
       break;
   }
   if (belongs) return;
@@ -202,36 +165,78 @@ void ToolCallParser::PushText(char c, ToolCallOutput* output) {
 
 void ToolCallParser::BeginBody() {
   state_ = State::kBody;
-  body_begin_ = held_.size();
-  scanner_ = JsonScanner();
+  reader_ = CallReader();
   name_.clear();
+  items_ = Items::kNone;
+  in_call_ = is_sent_ = has_calls_ = false;
   matched_ = 0;
 }
 
 bool ToolCallParser::PushBody(char c, ToolCallOutput* output) {
-  const bool is_mistral = format_ == ToolCallFormat::kMistral;
-  if (held_.size() == body_begin_) {  // nothing but white space yet
-    if (IsSpace(c)) {
-      held_.push_back(c);
-      ++body_begin_;
-      return true;
-    }
-    if (is_mistral && name_.empty() && IsNameByte(c)) {
+  if (in_call_) return PushCall(c, output);
+  if (IsSpace(c)) {
+    held_.push_back(c);
+    return true;
+  }
+  if (items_ != Items::kNone) return PushItems(c, output);
+  if (format_ == ToolCallFormat::kMistral && name_.empty()) {
+    if (IsNameByte(c)) {
       state_ = State::kName;
       return PushName(c);
     }
-    const char open = is_mistral && name_.empty() ? '[' : '{';
-    if (c != open) return false;
+    if (c != '[') return false;
+    items_ = Items::kFirst;
+    held_.push_back(c);
+    return true;
   }
-  const JsonScanner::State state = scanner_.Push(c);
-  if (state == JsonScanner::State::kBad) return false;
+  if (c != '{') return false;
+  if (!name_.empty()) reader_ = CallReader(name_);
+  in_call_ = true;
+  return PushCall(c, output);
+}
+
+bool ToolCallParser::PushItems(char c, ToolCallOutput* output) {
+  if (c == '{' && items_ != Items::kSeparator) {
+    reader_ = CallReader();
+    in_call_ = true;
+    is_sent_ = false;
+    return PushCall(c, output);
+  }
+  if (items_ != Items::kSeparator || (c != ',' && c != ']')) return false;
   held_.push_back(c);
+  items_ = Items::kNext;
+  if (c == ']') EndCalls();
+  return true;
+}
+
+bool ToolCallParser::PushCall(char c, ToolCallOutput* output) {
+  const JsonScanner::State state = reader_.Push(c);
+  if (state == JsonScanner::State::kBad) return false;
+  if (reader_.is_call() && !is_sent_) {
+    is_sent_ = has_calls_ = after_call_ = true;
+    held_.clear();  // with the white space before it
+    const int32_t index = num_calls_++;
+    output->calls.push_back({index,
+                             reader_.id().empty() ? NewId(index) : reader_.id(),
+                             reader_.name(), ""});
+  }
+  if (!is_sent_) {
+    held_.push_back(c);
+  } else if (std::string arguments = reader_.TakeArguments();
+             !arguments.empty()) {
+    if (output->calls.empty() || output->calls.back().index + 1 != num_calls_) {
+      output->calls.push_back({num_calls_ - 1, "", "", ""});
+    }
+    output->calls.back().arguments += arguments;
+  }
   if (state == JsonScanner::State::kMore) return true;
-  body_end_ = held_.size();
+  in_call_ = false;
   if (format_ == ToolCallFormat::kHermes) {
     state_ = State::kEndTag;
+  } else if (items_ != Items::kNone) {
+    items_ = Items::kSeparator;
   } else {
-    TakeCalls(output);
+    EndCalls();
   }
   return true;
 }
@@ -259,21 +264,22 @@ bool ToolCallParser::PushArgs(char c) {
   } else {
     return false;
   }
-  // The arguments begin behind [ARGS], or with this very byte.
+  // The arguments begin behind [ARGS], or with this very byte, with which no
+  // call is known to be one.
   const std::string name = std::move(name_);
   BeginBody();
   name_ = name;
   return c != '{' || PushBody(c, nullptr);
 }
 
-bool ToolCallParser::PushEndTag(char c, ToolCallOutput* output) {
+bool ToolCallParser::PushEndTag(char c) {
   if (matched_ == 0 && IsSpace(c)) {
     held_.push_back(c);
     return true;
   }
   if (c != kHermesEnd[matched_]) return false;
   held_.push_back(c);
-  if (++matched_ == kHermesEnd.size()) TakeCalls(output);
+  if (++matched_ == kHermesEnd.size()) EndCalls();
   return true;
 }
 
@@ -286,18 +292,7 @@ void ToolCallParser::Release(ToolCallOutput* output) {
   state_ = State::kText;
 }
 
-void ToolCallParser::TakeCalls(ToolCallOutput* output) {
-  std::vector<ParsedToolCall> calls;
-  if (!ParseBody(&calls)) {
-    Release(output);
-    return;
-  }
-  for (ParsedToolCall& call : calls) {
-    call.index = num_calls_++;
-    if (call.id.empty()) call.id = NewId(call.index);
-    output->calls.push_back(std::move(call));
-  }
-  // With the white space that was held before it.
+void ToolCallParser::EndCalls() {
   held_.clear();
   matched_ = 0;
   state_ = State::kText;
@@ -318,27 +313,6 @@ std::string ToolCallParser::NewId(int32_t index) const {
     id.push_back(kDigits[bits % kDigits.size()]);
   }
   return id;
-}
-
-bool ToolCallParser::ParseBody(std::vector<ParsedToolCall>* calls) const {
-  const std::string_view body =
-      std::string_view(held_).substr(body_begin_, body_end_ - body_begin_);
-  if (!name_.empty()) {
-    if (Json::parse(body, nullptr, false).is_discarded()) return false;
-    calls->push_back({0, "", name_, std::string(body)});
-    return true;
-  }
-  std::vector<std::string_view> items = {body};
-  if (body.front() == '[') {
-    items.clear();
-    if (!SplitArray(body, &items) || items.empty()) return false;
-  }
-  for (const std::string_view item : items) {
-    ParsedToolCall call;
-    if (!ParseCall(item, &call)) return false;
-    calls->push_back(std::move(call));
-  }
-  return true;
 }
 
 }  // namespace quire

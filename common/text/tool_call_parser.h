@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "common/text/json_scanner.h"
+#include "common/text/call_reader.h"
 
 namespace quire {
 
@@ -38,23 +38,28 @@ ToolCallFormat DetectToolCallFormat(std::string_view chat_template);
 // some vocabularies, and then have to be shown for a call to be seen.
 std::vector<std::string_view> ToolCallMarks(ToolCallFormat format);
 
-struct ParsedToolCall {
-  int32_t index = 0;  // in the answer
-  std::string id;     // the model's, or a new one
-  std::string name;
-  std::string arguments_json;  // an object, as the model spelled it
+// More of a call. All pieces of an index together are the call.
+struct ToolCallPiece {
+  int32_t index = 0;  // of the call, in the answer
+  // In a call's first piece alone: the model's if it came before the arguments,
+  // or a new one.
+  std::string id;
+  std::string name;       // in a call's first piece alone
+  std::string arguments;  // more of an object, as the model spelled it
 };
 
 struct ToolCallOutput {
   std::string text;
-  std::vector<ParsedToolCall> calls;
+  std::vector<ToolCallPiece> calls;  // at most one piece of each
 };
 
-// Parts an answer into text and calls. A call comes when it is whole: what
-// turns out not to be one, because it is no JSON, has no name or arguments that
-// are no object, is text like any other. White space before a call, and
-// after one at the end, is dropped. The output does not depend on where the
-// input is cut, and each byte is looked at a bounded number of times.
+// Parts an answer into text and calls. A call begins to come with its name and
+// the first of its arguments; what turns out before that not to be one, because
+// it is no JSON, has no name or arguments that are no object, is text like any
+// other. A call that breaks later, or is cut off, keeps the arguments that it
+// has got, and what follows is text. White space before a call, and after one
+// at the end, is dropped. The output in sum does not depend on where the input
+// is cut, and each byte is looked at a bounded number of times.
 //
 // Thread-compatible value.
 class ToolCallParser final {
@@ -84,15 +89,16 @@ class ToolCallParser final {
   bool PushBody(char c, ToolCallOutput* output);
   bool PushName(char c);
   bool PushArgs(char c);
-  bool PushEndTag(char c, ToolCallOutput* output);
+  bool PushEndTag(char c);
+  bool PushItems(char c, ToolCallOutput* output);
+  bool PushCall(char c, ToolCallOutput* output);
 
   void BeginBody();
   // What is held is text.
   void Release(ToolCallOutput* output);
-  // What is held is a call, or text.
-  void TakeCalls(ToolCallOutput* output);
+  // What is held belongs to the calls before it.
+  void EndCalls();
   std::string NewId(int32_t index) const;
-  bool ParseBody(std::vector<ParsedToolCall>* calls) const;
 
   ToolCallFormat format_;
   uint64_t id_seed_;
@@ -102,10 +108,14 @@ class ToolCallParser final {
   bool after_call_ = false;  // but for white space, held
   std::string held_;         // not yet known to be text
   size_t matched_ = 0;       // bytes of a mark at the end of `held_`
-  size_t body_begin_ = 0;    // in `held_`
-  size_t body_end_ = 0;
-  JsonScanner scanner_;
-  std::string name_;  // Mistral's, before its arguments
+  std::string name_;         // Mistral's, before its arguments
+  // Mistral's array, between its calls: what may come next.
+  enum class Items { kNone, kFirst, kSeparator, kNext };
+  Items items_ = Items::kNone;
+  bool in_call_ = false;    // bytes are the reader's
+  bool is_sent_ = false;    // the first piece of the reader's call has gone out
+  bool has_calls_ = false;  // of this body
+  CallReader reader_;
 };
 
 }  // namespace quire

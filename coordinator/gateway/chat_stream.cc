@@ -6,12 +6,12 @@ namespace {
 
 void Add(const ToolCallOutput& output, v1::ChatChunk* chunk) {
   chunk->mutable_content()->append(output.text);
-  for (const ParsedToolCall& call : output.calls) {
+  for (const ToolCallPiece& call : output.calls) {
     v1::ToolCallDelta* delta = chunk->add_tool_calls();
     delta->set_index(static_cast<uint32_t>(call.index));
     delta->mutable_call()->set_id(call.id);
     delta->mutable_call()->set_name(call.name);
-    delta->mutable_call()->set_arguments_json(call.arguments_json);
+    delta->mutable_call()->set_arguments_json(call.arguments);
   }
 }
 

@@ -73,7 +73,12 @@ class ChatTest : public testing::Test {
       if (!response.has_chunk()) continue;
       answer.content += response.chunk().content();
       for (const auto& delta : response.chunk().tool_calls()) {
-        answer.calls.push_back(delta.call());
+        if (delta.index() == answer.calls.size()) {
+          answer.calls.push_back(delta.call());
+        } else {
+          answer.calls[delta.index()].mutable_arguments_json()->append(
+              delta.call().arguments_json());
+        }
       }
       if (response.chunk().finish_reason() != answer.reason &&
           response.chunk().finish_reason() != 0) {

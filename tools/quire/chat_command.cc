@@ -89,13 +89,42 @@ class Interrupts final {
   InterruptWatcher watcher_;  // ends first
 };
 
-void Show(const v1::ChatChunk& chunk, const Painter& painter) {
-  std::cout << chunk.content();
-  for (const v1::ToolCallDelta& delta : chunk.tool_calls()) {
-    std::cout << painter.Cyan("[calls " + delta.call().name() + "(" +
-                              delta.call().arguments_json() + ")]");
+// Writes an answer as it comes: its text, its calls in brackets.
+class AnswerPrinter {
+ public:
+  explicit AnswerPrinter(const Painter* painter) : painter_(painter) {}
+
+  void Show(const v1::ChatChunk& chunk) {
+    for (const v1::ToolCallDelta& delta : chunk.tool_calls()) {
+      if (!delta.call().name().empty()) {
+        End();
+        in_call_ = true;
+        std::cout << painter_->Cyan("[calls " + delta.call().name() + "(");
+      }
+      std::cout << painter_->Cyan(delta.call().arguments_json());
+    }
+    if (!chunk.content().empty()) End();
+    std::cout << chunk.content() << std::flush;
   }
-  std::cout << std::flush;
+  // Of the call that is being written.
+  void End() {
+    if (in_call_) std::cout << painter_->Cyan(")]") << std::flush;
+    in_call_ = false;
+  }
+
+ private:
+  const Painter* painter_;
+  bool in_call_ = false;
+};
+
+void AddDelta(const v1::ToolCallDelta& delta, v1::ChatMessage* answer) {
+  if (static_cast<int>(delta.index()) >= answer->tool_calls_size()) {
+    *answer->add_tool_calls() = delta.call();
+    return;
+  }
+  answer->mutable_tool_calls(delta.index())
+      ->mutable_arguments_json()
+      ->append(delta.call().arguments_json());
 }
 
 // Streams one answer to the terminal and returns it, whole or as far as it
@@ -107,18 +136,20 @@ absl::Status Ask(v1::Inference::Stub* stub, const v1::ChatRequest& request,
   grpc::ClientContext context;
   interrupts->SetAnswer(&context);
   const auto reader = stub->Chat(&context, request);
+  AnswerPrinter printer(&painter);
   std::string content;
   bool is_complete = false;
   v1::ChatResponse response;
   while (reader->Read(&response)) {
     is_complete |= response.has_complete();
     if (!response.has_chunk()) continue;
-    Show(response.chunk(), painter);
+    printer.Show(response.chunk());
     content += response.chunk().content();
     for (const v1::ToolCallDelta& delta : response.chunk().tool_calls()) {
-      *answer->add_tool_calls() = delta.call();
+      AddDelta(delta, answer);
     }
   }
+  printer.End();
   const absl::Status status = FromGrpcStatus(reader->Finish());
   interrupts->SetAnswer(nullptr);
   if (!content.empty() || answer->tool_calls_size() == 0) {

@@ -102,18 +102,5 @@ TEST(JsonScannerTest, AgreesWithAParserOnDamagedJson) {
   EXPECT_GT(num_valid, 1000);
 }
 
-TEST(JsonScannerTest, AMemberIsFoundAsItIsSpelled) {
-  const std::string object =
-      R"({"a": {"b": 1} , "b" : [1, {"c":2}],"s":"x\",\"b\":3", "n":1e400})";
-  EXPECT_EQ(JsonScanner::Member(object, "a"), R"({"b": 1})");
-  EXPECT_EQ(JsonScanner::Member(object, "b"), R"([1, {"c":2}])");
-  EXPECT_EQ(JsonScanner::Member(object, "s"), R"("x\",\"b\":3")");
-  EXPECT_EQ(JsonScanner::Member(object, "n"), "1e400");
-  EXPECT_EQ(JsonScanner::Member(object, "c"), "");
-  EXPECT_EQ(JsonScanner::Member(R"({"a":"b","b":2})", "b"), "2");
-  EXPECT_EQ(JsonScanner::Member(R"({"a":1,"a":2})", "a"), "2");
-  EXPECT_EQ(JsonScanner::Member("{}", "a"), "");
-}
-
 }  // namespace
 }  // namespace quire

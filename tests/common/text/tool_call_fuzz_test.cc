@@ -4,10 +4,10 @@
 // text.
 #include <cstddef>
 #include <cstdint>
-#include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
 
+#include "common/text/json_scanner.h"
 #include "common/text/tool_call_parser.h"
 #include "glog/logging.h"
 
@@ -20,13 +20,37 @@ struct Parsed {
 
   void Take(const ToolCallOutput& output) {
     text += output.text;
-    for (const ParsedToolCall& call : output.calls) {
-      CHECK(!call.name.empty());
-      CHECK(nlohmann::json::parse(call.arguments_json, nullptr, false)
-                .is_object());
-      calls += call.id + call.name + call.arguments_json + ";";
+    for (const ToolCallPiece& piece : output.calls) {
+      const bool is_first = piece.index == num_calls;
+      CHECK_EQ(!piece.name.empty(), is_first);
+      CHECK_EQ(!piece.id.empty(), is_first);
+      if (is_first) {
+        EndCall();
+        ++num_calls;
+      }
+      CHECK_EQ(piece.index, num_calls - 1);
+      arguments += piece.arguments;
+      calls += piece.id + piece.name + piece.arguments;
     }
   }
+  // Arguments are an object, or may still become one.
+  void EndCall() {
+    JsonScanner scanner;
+    for (size_t i = 0; i < arguments.size(); ++i) {
+      const JsonScanner::State state = scanner.Push(arguments[i]);
+      CHECK(state != JsonScanner::State::kBad) << arguments;
+      if (state == JsonScanner::State::kDone) {
+        CHECK_EQ(arguments.find_first_not_of(" \n\r\t", i + 1),
+                 std::string::npos)
+            << arguments;
+        break;
+      }
+    }
+    arguments.clear();
+  }
+
+  int num_calls = 0;
+  std::string arguments;  // of the last call
 };
 
 void Check(ToolCallFormat format, size_t step, std::string_view text) {
@@ -34,6 +58,7 @@ void Check(ToolCallFormat format, size_t step, std::string_view text) {
   Parsed whole;
   whole.Take(whole_parser.Append(text));
   whole.Take(whole_parser.Finish());
+  whole.EndCall();
   ToolCallParser parser(format, 1);
   Parsed pieces;
   for (size_t at = 0; at < text.size(); at += step) {

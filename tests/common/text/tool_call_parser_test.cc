@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "common/text/tool_call_parser.h"
 
+#include <random>
 #include <string>
+#include <tuple>
+#include <utility>
 #include <vector>
 
 #include "gtest/gtest.h"
@@ -11,7 +14,7 @@ namespace {
 
 struct Parsed {
   std::string text;
-  // "name(arguments)" of each call, ";" between them.
+  // "name:arguments" of each call, ";" between them.
   std::string calls;
   std::vector<std::string> ids;
 
@@ -20,11 +23,16 @@ struct Parsed {
 
 void Take(const ToolCallOutput& output, Parsed* parsed) {
   parsed->text += output.text;
-  for (const ParsedToolCall& call : output.calls) {
-    EXPECT_EQ(call.index, static_cast<int32_t>(parsed->ids.size()));
-    parsed->calls += (parsed->calls.empty() ? "" : ";") + call.name + "(" +
-                     call.arguments_json + ")";
-    parsed->ids.push_back(call.id);
+  for (const ToolCallPiece& piece : output.calls) {
+    if (piece.index == static_cast<int32_t>(parsed->ids.size())) {
+      EXPECT_FALSE(piece.name.empty());
+      parsed->calls += (parsed->calls.empty() ? "" : ";") + piece.name + ":";
+      parsed->ids.push_back(piece.id);
+    } else {
+      EXPECT_EQ(piece.name + piece.id, "");
+      EXPECT_EQ(piece.index + 1, static_cast<int32_t>(parsed->ids.size()));
+    }
+    parsed->calls += piece.arguments;
   }
 }
 
@@ -76,21 +84,21 @@ TEST(ToolCallParserTest, HermesCallsStandBetweenTags) {
             {R"(<tool_call>
 {"name": "weather", "arguments": {"city": "Zürich", "days": 1e2}}
 </tool_call>)",
-             "", R"(weather({"city": "Zürich", "days": 1e2}))"},
+             "", R"(weather:{"city": "Zürich", "days": 1e2})"},
             {R"(Let me look.
 
 <tool_call>{"name":"a","arguments":{}}</tool_call>
 <tool_call>{"arguments": {"x": "</tool_call>"}, "name": "b"}</tool_call>
 
 Done.)",
-             "Let me look.\n\nDone.", R"(a({});b({"x": "</tool_call>"}))"},
+             "Let me look.\n\nDone.", R"(a:{};b:{"x": "</tool_call>"})"},
             // The model stopped before the tag's end.
             {R"(<tool_call>{"name":"a","arguments":{"k":[1,2]}})", "",
-             R"(a({"k":[1,2]}))"},
-            {R"(<tool_call>{"name":"a","arguments":{}}</tool)", "", "a({})"},
+             R"(a:{"k":[1,2]})"},
+            {R"(<tool_call>{"name":"a","arguments":{}}</tool)", "", "a:{}"},
             // An object in quotes.
             {R"(<tool_call>{"name":"a","arguments":"{\"k\": 1}"}</tool_call>)",
-             "", R"(a({"k": 1}))"},
+             "", R"(a:{"k": 1})"},
         });
 }
 
@@ -106,7 +114,6 @@ TEST(ToolCallParserTest, WhatIsNoHermesCallIsText) {
            R"(<tool_call>{'name': 'a', 'arguments': {}}</tool_call> after)",
            R"(<tool_call>[{"name": "a", "arguments": {}}]</tool_call>)",
            R"(<tool_call>call a</tool_call>)",
-           R"(<tool_call>{"name": "a", "arguments": {}} rest)",
            "<tool_call>",
            "<tool_ca",
            "a < b",
@@ -117,32 +124,123 @@ TEST(ToolCallParserTest, WhatIsNoHermesCallIsText) {
   Check(ToolCallFormat::kHermes, cases);
 }
 
+TEST(ToolCallParserTest, ACallThatBreaksKeepsWhatItHasGot) {
+  Check(ToolCallFormat::kHermes,
+        {
+            {R"(<tool_call>{"name": "a", "arguments": {"k": "v)", "",
+             R"(a:{"k": "v)"},
+            {R"(<tool_call>{"name": "a", "arguments": {"k": nil}} no)",
+             "il}} no", R"(a:{"k": n)"},
+            {R"(<tool_call>{"name": "a", "arguments": {}} rest)", " rest",
+             "a:{}"},
+            {R"(<tool_call>{"name": "a", "arguments": {}, x}</tool_call>)",
+             "x}</tool_call>", "a:{}"},
+            {R"(<tool_call>{"name": "a", "arguments": {"k)"
+             "\n<tool_call>{\"name\":\"b\",\"arguments\":{}}</tool_call>",
+             "", R"(a:{"k;b:{})"},
+        });
+  Check(ToolCallFormat::kLlama3,
+        {{R"({"name": "f", "parameters": {})", "", "f:{}"},
+         {R"({"name": "f", "parameters": {"a": 01}})", "1}}", R"(f:{"a": 0)"}});
+  Check(
+      ToolCallFormat::kMistral,
+      {{R"([TOOL_CALLS] [{"name": "f", "arguments": {}}, 3])", ", 3]", "f:{}"},
+       {R"([TOOL_CALLS] [{"name": "f", "arguments": {}}, )", "", "f:{}"},
+       {R"([TOOL_CALLS]f[ARGS]{"a": [1, 2)", "", R"(f:{"a": [1, 2)"}});
+}
+
+TEST(ToolCallParserTest, ArgumentsComeWhileTheyAreWritten) {
+  for (const auto& [format, begin, end] :
+       {std::tuple(ToolCallFormat::kHermes,
+                   R"(<tool_call>{"name": "a", "arguments": )",
+                   "}</tool_call>"),
+        std::tuple(ToolCallFormat::kLlama3, R"({"name": "a", "parameters": )",
+                   "}"),
+        std::tuple(ToolCallFormat::kMistral,
+                   R"([TOOL_CALLS] [{"name": "a", "arguments": )", "}]"),
+        std::tuple(ToolCallFormat::kMistral, "[TOOL_CALLS]a[ARGS]", "")}) {
+    ToolCallParser parser(format);
+    ASSERT_TRUE(parser.Append(begin).calls.empty());
+    std::string arguments;
+    for (const std::string piece : {R"({"te)", R"(xt": "lo)", R"(ng"})"}) {
+      const ToolCallOutput output = parser.Append(piece);
+      ASSERT_EQ(output.calls.size(), 1u) << piece;
+      EXPECT_EQ(output.calls[0].name, arguments.empty() ? "a" : "");
+      EXPECT_EQ(output.calls[0].id.empty(), !arguments.empty());
+      EXPECT_EQ(output.calls[0].arguments, piece);
+      arguments += output.calls[0].arguments;
+    }
+    EXPECT_TRUE(parser.Append(end).calls.empty());
+    EXPECT_EQ(parser.Finish().text, "");
+  }
+}
+
+// Calls with some bytes changed, taken out or brought in, cut at random.
+TEST(ToolCallParserTest, HoweverAnAnswerIsCutItIsTheSameInSum) {
+  const std::pair<ToolCallFormat, std::string> answers[] = {
+      {ToolCallFormat::kHermes,
+       R"(Hm. <tool_call>{"id": "x", "name": "a", "arguments": {"k": [1, "é"]}})"
+       R"(</tool_call> <tool_call>{"arguments": {}, "name": "b"}</tool_call>)"},
+      {ToolCallFormat::kLlama3,
+       R"({"name": "a", "parameters": {"k": {"l": null}}}; )"
+       R"(<|python_tag|>{"name": "b", "parameters": "{\"q\": 1}"})"},
+      {ToolCallFormat::kMistral,
+       R"([TOOL_CALLS] [{"name": "a", "arguments": {"k": "]}"}}, )"
+       R"({"name": "b", "arguments": {"l": -1.5e3}}])"},
+      {ToolCallFormat::kMistral,
+       R"(Hm.[TOOL_CALLS]a[ARGS]{"k": 1}[TOOL_CALLS]b{"l": {}} end)"}};
+  std::mt19937 random(4);
+  int num_with_calls = 0;
+  for (int round = 0; round < 3000; ++round) {
+    auto [format, text] = answers[round % 4];
+    for (size_t i = random() % 4; i > 0; --i) {
+      const size_t at = random() % text.size();
+      const char byte = "{}[]\",:;\\<a1 "[random() % 13];
+      if (random() % 3 == 0)
+        text.erase(at, 1 + random() % 5);
+      else if (random() % 2 == 0)
+        text.insert(at, 1, byte);
+      else
+        text[at] = byte;
+    }
+    std::vector<std::string> parts;
+    for (size_t at = 0; at < text.size();) {
+      parts.push_back(text.substr(at, 1 + random() % 12));
+      at += parts.back().size();
+    }
+    const Parsed whole = Parse(format, {text});
+    EXPECT_EQ(Parse(format, parts), whole) << text;
+    num_with_calls += !whole.ids.empty();
+  }
+  EXPECT_GT(num_with_calls, 1500);
+}
+
 TEST(ToolCallParserTest, ACallAfterABrokenOneIsFound) {
   Check(ToolCallFormat::kHermes,
         {{R"(<tool_call>
 <tool_call>{"name":"a","arguments":{}}</tool_call>)",
-          "<tool_call>\n", "a({})"},
+          "<tool_call>\n", "a:{}"},
          {R"(<tool_call>{"name":}</tool_call>
 <tool_call>{"name":"a","arguments":{}}</tool_call>)",
-          R"(<tool_call>{"name":}</tool_call>)", "a({})"}});
+          R"(<tool_call>{"name":}</tool_call>)", "a:{}"}});
 }
 
 TEST(ToolCallParserTest, Llama3CallsAreBareOrMarked) {
   Check(ToolCallFormat::kLlama3,
         {
             {R"({"name": "f", "parameters": {"q": "x; y"}})", "",
-             R"(f({"q": "x; y"}))"},
+             R"(f:{"q": "x; y"})"},
             {R"( {"type": "function", "name": "f", "parameters": {}})", "",
-             "f({})"},
+             "f:{}"},
             {R"(<|python_tag|>{"name": "f", "arguments": {"a": 1}})", "",
-             R"(f({"a": 1}))"},
+             R"(f:{"a": 1})"},
             {R"({"name":"f","parameters":{}}; {"name":"g","parameters":{}})",
-             "", "f({});g({})"},
+             "", "f:{};g:{}"},
             {"{\"name\":\"f\",\"parameters\":{}}\n"
              "<|python_tag|>{\"name\":\"g\",\"parameters\":{}}\n",
-             "", "f({});g({})"},
+             "", "f:{};g:{}"},
             {R"(I will. <|python_tag|>{"name":"f","parameters":{}})", "I will.",
-             "f({})"},
+             "f:{}"},
         });
 }
 
@@ -154,13 +252,12 @@ TEST(ToolCallParserTest, WhatIsNoLlama3CallIsText) {
            R"(The call {"name": "f", "parameters": {}} is bare)",
            R"(<|python_tag|>search.call(query="x"))",
            R"(<|python_tag|>print(1))",
-           R"({"name": "f", "parameters": {})",
            R"({"name": "f", "parameters": nul})",
        }) {
     cases.push_back({text, text, ""});
   }
   cases.push_back(
-      {R"({"name":"f","parameters":{}}; and more)", "; and more", "f({})"});
+      {R"({"name":"f","parameters":{}}; and more)", "; and more", "f:{}"});
   Check(ToolCallFormat::kLlama3, cases);
 }
 
@@ -169,11 +266,11 @@ TEST(ToolCallParserTest, MistralCallsFollowTheirMark) {
         {
             {R"([TOOL_CALLS] [{"name": "f", "arguments": {"a": "]"}}, )"
              R"({"name": "g", "arguments": {}, "id": "abcdefghi"}])",
-             "", R"(f({"a": "]"});g({}))"},
+             "", R"(f:{"a": "]"};g:{})"},
             {R"(Wait.[TOOL_CALLS][{"name":"f","arguments":{}}] )", "Wait.",
-             "f({})"},
+             "f:{}"},
             {R"([TOOL_CALLS]f[ARGS]{"a": 1}[TOOL_CALLS]g.h{"b":2})", "",
-             R"(f({"a": 1});g.h({"b":2}))"},
+             R"(f:{"a": 1};g.h:{"b":2})"},
         });
 }
 
@@ -183,9 +280,7 @@ TEST(ToolCallParserTest, WhatIsNoMistralCallIsText) {
            "[TOOL_CALLS]",
            "[TOOL_CALLS] nothing, really",
            "[TOOL_CALLS] []",
-           R"([TOOL_CALLS] [{"name": "f", "arguments": {}}, 3])",
            R"([TOOL_CALLS] [{"name": "f"}])",
-           R"([TOOL_CALLS] [{"name": "f", "arguments": {}}, )",
            "[TOOL_CALLS]f[ARGS]",
            "[TOOL_CALLS]f[ARGS][1]",
            "a [link](x)",
@@ -211,7 +306,7 @@ TEST(ToolCallParserTest, IdsAreTheModelsOrNew) {
   const Parsed hermes = Parse(
       ToolCallFormat::kHermes,
       {R"(<tool_call>{"name":"a","arguments":{}}</tool_call>)"
-       R"(<tool_call>{"name":"a","arguments":{}, "id": "own"}</tool_call>)"});
+       R"(<tool_call>{"id": "own", "name":"a","arguments":{}}</tool_call>)"});
   EXPECT_EQ(hermes.ids,
             (std::vector<std::string>{"call_0000000000000007_0", "own"}));
   // Mistral's own templates take ids of nine letters and digits alone.

@@ -81,26 +81,35 @@ class ChatCallTest : public testing::Test {
     return output;
   }
 
-  Received ReadAll(grpc::ClientReader<v1::ChatResponse>* reader) {
-    Received received;
-    v1::ChatResponse response;
-    while (reader->Read(&response)) {
-      received.request_id = response.request_id();
-      if (response.has_complete()) received.complete = response.complete();
-      if (!response.has_chunk()) continue;
-      const v1::ChatChunk& chunk = response.chunk();
-      EXPECT_EQ(chunk.token_offset(), received.num_tokens);
-      received.num_tokens += chunk.token_ids_size();
-      received.role += chunk.role();
-      received.content += chunk.content();
-      for (const auto& delta : chunk.tool_calls()) {
-        EXPECT_EQ(delta.index(), received.calls.size());
-        received.calls.push_back(delta.call());
+  static void Take(const v1::ChatResponse& response, Received* received) {
+    received->request_id = response.request_id();
+    if (response.has_complete()) received->complete = response.complete();
+    if (!response.has_chunk()) return;
+    const v1::ChatChunk& chunk = response.chunk();
+    EXPECT_EQ(chunk.token_offset(), received->num_tokens);
+    received->num_tokens += chunk.token_ids_size();
+    received->role += chunk.role();
+    received->content += chunk.content();
+    for (const auto& delta : chunk.tool_calls()) {
+      if (delta.index() == received->calls.size()) {
+        received->calls.push_back(delta.call());
+        continue;
       }
-      if (chunk.finish_reason() != v1::CHAT_FINISH_REASON_UNSPECIFIED) {
-        received.reasons.push_back(chunk.finish_reason());
-      }
+      EXPECT_EQ(delta.index() + 1, received->calls.size());
+      EXPECT_EQ(delta.call().name() + delta.call().id(), "");
+      received->calls.back().mutable_arguments_json()->append(
+          delta.call().arguments_json());
     }
+    if (chunk.finish_reason() != v1::CHAT_FINISH_REASON_UNSPECIFIED) {
+      received->reasons.push_back(chunk.finish_reason());
+    }
+  }
+
+  // After what `received` has got.
+  Received ReadAll(grpc::ClientReader<v1::ChatResponse>* reader,
+                   Received received = {}) {
+    v1::ChatResponse response;
+    while (reader->Read(&response)) Take(response, &received);
     received.status = FromGrpcStatus(reader->Finish());
     return received;
   }
@@ -165,13 +174,27 @@ TEST_F(ChatCallTest, ToolCallsComeTyped) {
       "{\"city\": \"Zürich\"}}\n</tool_call>";
   // One token at a time, as a model writes them.
   const SequenceOutput whole = Output(0, answer);
-  for (size_t i = 0; i < whole.tokens.size(); ++i) {
-    SequenceOutput one = Output(i, "");
-    one.tokens.assign(1, whole.tokens[i]);
-    if (i + 1 == whole.tokens.size()) one.finish_reason = FinishReason::kStop;
-    parts_.engine.Emit(one);
+  const size_t half =
+      Output(0, answer.substr(0, answer.find("ich"))).tokens.size();
+  const auto emit = [&](size_t begin, size_t end) {
+    for (size_t i = begin; i < end; ++i) {
+      SequenceOutput one = Output(i, "");
+      one.tokens.assign(1, whole.tokens[i]);
+      if (i + 1 == whole.tokens.size()) one.finish_reason = FinishReason::kStop;
+      parts_.engine.Emit(one);
+    }
+  };
+  emit(0, half);
+  Received begun;
+  v1::ChatResponse response;
+  while ((begun.calls.empty() ||
+          begun.calls[0].arguments_json() != "{\"city\": \"Zür") &&
+         reader->Read(&response)) {
+    Take(response, &begun);
   }
-  const Received received = ReadAll(reader.get());
+  EXPECT_EQ(begun.calls.size(), 1u);  // while its arguments are being written
+  emit(half, whole.tokens.size());
+  const Received received = ReadAll(reader.get(), begun);
   EXPECT_TRUE(received.status.ok()) << received.status;
   EXPECT_EQ(received.content, "Let me see.");
   ASSERT_EQ(received.calls.size(), 1u);
