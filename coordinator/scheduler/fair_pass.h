@@ -10,11 +10,11 @@
 //    Ageing takes a priority to the best one that waits and no further, so
 //    that having waited long does not outweigh having been served much.
 //  * Tenants that were served more than a step's prompts beyond the least
-//  served
-//    one that has groups, waiting or running, share one part of the budget, as
-//    long as their priority is no better. So steps stay short for whoever takes
-//    less than its share: what it waits for is the step at work. Tenants that
-//    are all busy stay within a step of each other, and share all of it.
+//    served one that has groups, waiting or running, share one part of the
+//    budget, as long as their priority is no better. So steps stay short for
+//    whoever takes less than its share: what it waits for is the step at work.
+//    Tenants that are all busy stay within a step of each other, and share all
+//    of it.
 //  * A tenant holds at most its maximum, but for a group that is alone there.
 //  * Blocks beyond its guarantee are borrowed. A head of a tenant within its
 //    guarantee that does not fit takes back the last arrived groups of

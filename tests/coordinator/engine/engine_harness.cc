@@ -140,6 +140,15 @@ void EngineHarness::ExpectClean() {
   EXPECT_EQ(core_->TakeMetrics().counters.num_refused_growths, 0);
 }
 
+EngineOptions SmallEngineOptions() {
+  EngineOptions options;
+  options.max_num_seqs = 8;
+  options.max_num_batched_tokens = 64;
+  options.max_model_len = 256;
+  options.block_size = 4;
+  return options;
+}
+
 std::vector<TokenId> ExpectedStream(const EngineRequest& request,
                                     int32_t index) {
   SamplingParams sampling = request.sampling;

@@ -90,6 +90,9 @@ class EngineHarness {
   std::map<std::pair<RequestKey, int32_t>, HeardStream> streams_;
 };
 
+// 8 sequences of 256 tokens, steps of 64 tokens, blocks of 4.
+EngineOptions SmallEngineOptions();
+
 // What the index-th sequence of the request must generate.
 std::vector<TokenId> ExpectedStream(const EngineRequest& request,
                                     int32_t index = 0);

@@ -48,7 +48,7 @@ int32_t NumHeld(EngineHarness& engine) {
   return stats.num_blocks - stats.num_free_blocks - stats.num_cached_blocks;
 }
 
-TEST(SlidingWindowTest, ALongDecodeHoldsNoMoreThanItsWindow) {
+TEST(EngineWindowTest, ALongDecodeHoldsNoMoreThanItsWindow) {
   for (int32_t window : {2, 3, 4, 5, 17, 20, 21}) {
     EngineHarness engine(Options(window), /*num_blocks=*/512);
     const EngineRequest request = MakeRequest("a", 3, 1000);
@@ -65,7 +65,7 @@ TEST(SlidingWindowTest, ALongDecodeHoldsNoMoreThanItsWindow) {
   }
 }
 
-TEST(SlidingWindowTest, APromptHoldsItsWindowAndAChunk) {
+TEST(EngineWindowTest, APromptHoldsItsWindowAndAChunk) {
   EngineHarness engine(Options(/*window=*/24), /*num_blocks=*/512);
   const EngineRequest request = MakeRequest("a", 1000, 10);
   const RequestKey key = engine.MustSubmit(request);
@@ -79,7 +79,7 @@ TEST(SlidingWindowTest, APromptHoldsItsWindowAndAChunk) {
   engine.ExpectClean();
 }
 
-TEST(SlidingWindowTest, APromptFarLargerThanThePoolRunsIfItsWindowFits) {
+TEST(EngineWindowTest, APromptFarLargerThanThePoolRunsIfItsWindowFits) {
   for (int32_t window : {2, 3, 4, 5, 6, 31, 32, 33}) {
     const int32_t least = (window - 1 + 3) / 4 + 1;
     for (int32_t num_blocks : {least, least + 1, least + 3}) {
@@ -100,7 +100,7 @@ TEST(SlidingWindowTest, APromptFarLargerThanThePoolRunsIfItsWindowFits) {
   }
 }
 
-TEST(SlidingWindowTest, ReservedAndVirtualMemoryStayWhole) {
+TEST(EngineWindowTest, ReservedAndVirtualMemoryStayWhole) {
   for (const char* manager : {"orca_max", "virtual"}) {
     EngineOptions options = Options(/*window=*/8);
     options.kv_manager = manager;
@@ -120,7 +120,7 @@ TEST(SlidingWindowTest, ReservedAndVirtualMemoryStayWhole) {
   }
 }
 
-TEST(SlidingWindowTest, APrefixIsFoundWithoutWhatItsWindowHasLeftBehind) {
+TEST(EngineWindowTest, APrefixIsFoundWithoutWhatItsWindowHasLeftBehind) {
   EngineOptions options = Options(/*window=*/16);
   options.enable_prefix_caching = true;
   // Too small for the prompt: its first blocks are somebody else's by its end.
@@ -137,7 +137,7 @@ TEST(SlidingWindowTest, APrefixIsFoundWithoutWhatItsWindowHasLeftBehind) {
   engine.ExpectClean();
 }
 
-TEST(SlidingWindowTest, APreemptedSequenceGoesOnWhereItsWindowIs) {
+TEST(EngineWindowTest, APreemptedSequenceGoesOnWhereItsWindowIs) {
   EngineOptions options = Options(/*window=*/16);
   options.forced_preemption_period = 7;
   options.preemption_mode = PreemptionMode::kSwap;
@@ -157,7 +157,7 @@ TEST(SlidingWindowTest, APreemptedSequenceGoesOnWhereItsWindowIs) {
 
 // The first sequence decodes before its siblings have their first turn; when
 // the group comes back, it has left behind what they would fork from.
-TEST(SlidingWindowTest, SiblingsDoNotForkFromOneThatHasGoneOn) {
+TEST(EngineWindowTest, SiblingsDoNotForkFromOneThatHasGoneOn) {
   for (int32_t window = 2; window < 14; ++window) {
     for (int32_t num_prompt_tokens = 8; num_prompt_tokens < 17;
          ++num_prompt_tokens) {
@@ -176,7 +176,7 @@ TEST(SlidingWindowTest, SiblingsDoNotForkFromOneThatHasGoneOn) {
 
 // Groups and single requests of a few shared prefixes, cancelled at random
 // times, in pools hardly larger than the largest alone.
-TEST(SlidingWindowTest, WhateverFitsAloneFinishesUnderAnyLoadAndMode) {
+TEST(EngineWindowTest, WhateverFitsAloneFinishesUnderAnyLoadAndMode) {
   int64_t num_preemptions = 0, num_swaps = 0, num_hits = 0;
   for (uint64_t seed = 1; seed <= 80; ++seed) {
     std::mt19937_64 random(seed);

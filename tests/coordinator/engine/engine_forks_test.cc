@@ -17,15 +17,6 @@
 namespace quire {
 namespace {
 
-EngineOptions Options() {
-  EngineOptions options;
-  options.max_num_seqs = 8;
-  options.max_num_batched_tokens = 64;
-  options.max_model_len = 256;
-  options.block_size = 4;
-  return options;
-}
-
 EngineRequest MakeGroup(const std::string& id, int32_t num_prompt_tokens,
                         int32_t max_tokens, int32_t n, uint64_t seed = 1) {
   EngineRequest request = MakeRequest(id, num_prompt_tokens, max_tokens, seed);
@@ -51,11 +42,11 @@ void ExpectAll(EngineHarness& engine, RequestKey key,
   }
 }
 
-TEST(EngineGroupsTest, EachSequenceIsThatOfARequestWithItsSeed) {
+TEST(EngineForksTest, EachSequenceIsThatOfARequestWithItsSeed) {
   for (int depth : {1, 2, 3}) {
     // Around block limits, where what is shared changes.
     for (int32_t num_prompt_tokens : {1, 2, 3, 4, 5, 7, 8, 9, 70}) {
-      EngineOptions options = Options();
+      EngineOptions options = SmallEngineOptions();
       options.run_ahead_depth = depth;
       EngineHarness engine(options, 200);
       EngineRequest request = MakeGroup("a", num_prompt_tokens, 20, 5);
@@ -68,8 +59,8 @@ TEST(EngineGroupsTest, EachSequenceIsThatOfARequestWithItsSeed) {
   }
 }
 
-TEST(EngineGroupsTest, ThePromptIsComputedOnceAndItsBlocksAreShared) {
-  EngineHarness engine(Options(), 64);
+TEST(EngineForksTest, ThePromptIsComputedOnceAndItsBlocksAreShared) {
+  EngineHarness engine(SmallEngineOptions(), 64);
   engine.KeepPlans();
   // Two full blocks and a half.
   engine.MustSubmit(MakeGroup("a", 10, 6, 4));
@@ -97,8 +88,8 @@ TEST(EngineGroupsTest, ThePromptIsComputedOnceAndItsBlocksAreShared) {
   engine.ExpectClean();
 }
 
-TEST(EngineGroupsTest, APromptOfWholeBlocksIsSharedWithoutACopy) {
-  EngineHarness engine(Options(), 64);
+TEST(EngineForksTest, APromptOfWholeBlocksIsSharedWithoutACopy) {
+  EngineHarness engine(SmallEngineOptions(), 64);
   engine.MustSubmit(MakeGroup("a", 8, 6, 4));
   engine.RunUntilIdle(/*max_steps=*/2);
   EXPECT_EQ(engine.core().TakeMetrics().counters.num_copied_blocks, 0);
@@ -108,8 +99,8 @@ TEST(EngineGroupsTest, APromptOfWholeBlocksIsSharedWithoutACopy) {
   engine.ExpectClean();
 }
 
-TEST(EngineGroupsTest, AFinishedSequenceGivesBackItsSlotAndBlocksAtOnce) {
-  EngineOptions options = Options();
+TEST(EngineForksTest, AFinishedSequenceGivesBackItsSlotAndBlocksAtOnce) {
+  EngineOptions options = SmallEngineOptions();
   options.max_num_seqs = 3;
   EngineHarness engine(options, 64);
   EngineRequest request = MakeGroup("a", 8, 60, 3);
@@ -128,9 +119,9 @@ TEST(EngineGroupsTest, AFinishedSequenceGivesBackItsSlotAndBlocksAtOnce) {
   engine.ExpectClean();
 }
 
-TEST(EngineGroupsTest, AFirstSequenceThatEndsBeforeItsSiblingsForkIsNoLoss) {
+TEST(EngineForksTest, AFirstSequenceThatEndsBeforeItsSiblingsForkIsNoLoss) {
   for (int depth : {1, 2}) {
-    EngineOptions options = Options();
+    EngineOptions options = SmallEngineOptions();
     options.run_ahead_depth = depth;
     EngineHarness engine(options, 64);
     engine.KeepPlans();
@@ -151,8 +142,8 @@ TEST(EngineGroupsTest, AFirstSequenceThatEndsBeforeItsSiblingsForkIsNoLoss) {
   }
 }
 
-TEST(EngineGroupsTest, AGroupWaitsForSlotsForAllOfIt) {
-  EngineOptions options = Options();
+TEST(EngineForksTest, AGroupWaitsForSlotsForAllOfIt) {
+  EngineOptions options = SmallEngineOptions();
   options.max_num_seqs = 4;
   EngineHarness engine(options, 64);
   const RequestKey single = engine.MustSubmit(MakeRequest("a", 4, 12));
@@ -167,8 +158,8 @@ TEST(EngineGroupsTest, AGroupWaitsForSlotsForAllOfIt) {
   engine.ExpectClean();
 }
 
-TEST(EngineGroupsTest, MoreSequencesThanSlotsOrBlocksAreRefusedAtOnce) {
-  EngineHarness engine(Options(), 20);
+TEST(EngineForksTest, MoreSequencesThanSlotsOrBlocksAreRefusedAtOnce) {
+  EngineHarness engine(SmallEngineOptions(), 20);
   EXPECT_EQ(engine.Submit(MakeGroup("a", 4, 4, 9)).status().message(),
             "the request runs 9 sequences at once; max_num_seqs is 8: lower n, "
             "best_of or beam_width");
@@ -178,8 +169,8 @@ TEST(EngineGroupsTest, MoreSequencesThanSlotsOrBlocksAreRefusedAtOnce) {
   engine.ExpectClean();
 }
 
-TEST(EngineGroupsTest, OneSequenceMayBeFinishedWithoutTheOthers) {
-  EngineHarness engine(Options(), 64);
+TEST(EngineForksTest, OneSequenceMayBeFinishedWithoutTheOthers) {
+  EngineHarness engine(SmallEngineOptions(), 64);
   const EngineRequest request = MakeGroup("a", 10, 30, 3);
   const RequestKey key = engine.MustSubmit(request);
   engine.RunUntilIdle(/*max_steps=*/6);
@@ -196,8 +187,8 @@ TEST(EngineGroupsTest, OneSequenceMayBeFinishedWithoutTheOthers) {
   engine.ExpectClean();
 }
 
-TEST(EngineGroupsTest, TheLastSequenceFinishedByAClientEndsTheRequest) {
-  EngineHarness engine(Options(), 64);
+TEST(EngineForksTest, TheLastSequenceFinishedByAClientEndsTheRequest) {
+  EngineHarness engine(SmallEngineOptions(), 64);
   const RequestKey key = engine.MustSubmit(MakeGroup("a", 10, 100, 2));
   engine.RunUntilIdle(/*max_steps=*/6);
   engine.core().FinishSequence(key, 0, engine.now());
@@ -212,9 +203,9 @@ double Logprob(const std::vector<TokenId>& tokens) {
   return -std::accumulate(tokens.begin(), tokens.end(), 0.0);
 }
 
-TEST(EngineGroupsTest, BestOfReturnsTheLikeliestBestFirstAtTheEnd) {
+TEST(EngineForksTest, BestOfReturnsTheLikeliestBestFirstAtTheEnd) {
   for (int32_t num_logprobs : {-1, 2}) {
-    EngineHarness engine(Options(), 64);
+    EngineHarness engine(SmallEngineOptions(), 64);
     EngineRequest request = MakeGroup("a", 10, 12, 5);
     request.sampling.n = 2;
     request.sampling.slot.num_logprobs = num_logprobs;
@@ -244,8 +235,8 @@ TEST(EngineGroupsTest, BestOfReturnsTheLikeliestBestFirstAtTheEnd) {
   }
 }
 
-TEST(EngineGroupsTest, AGroupIsPreemptedWholeAndComesBackWhole) {
-  EngineOptions options = Options();
+TEST(EngineForksTest, AGroupIsPreemptedWholeAndComesBackWhole) {
+  EngineOptions options = SmallEngineOptions();
   options.watermark = 0;
   EngineHarness engine(options, /*num_blocks=*/24);
   const EngineRequest a = MakeGroup("a", 8, 20, 3, 1);
@@ -259,8 +250,8 @@ TEST(EngineGroupsTest, AGroupIsPreemptedWholeAndComesBackWhole) {
   engine.ExpectClean();
 }
 
-TEST(EngineGroupsTest, ALostWorkerGroupIsOutlivedBySiblings) {
-  EngineOptions options = Options();
+TEST(EngineForksTest, ALostWorkerGroupIsOutlivedBySiblings) {
+  EngineOptions options = SmallEngineOptions();
   options.on_group_lost = OnGroupLostAction::kRequeue;
   EngineHarness engine(options, 64);
   EngineRequest request = MakeGroup("a", 9, 30, 4);
@@ -277,9 +268,9 @@ TEST(EngineGroupsTest, ALostWorkerGroupIsOutlivedBySiblings) {
   engine.ExpectClean();
 }
 
-TEST(EngineGroupsTest, TablesThatDisagreeAreRestatedForSiblingsToo) {
+TEST(EngineForksTest, TablesThatDisagreeAreRestatedForSiblingsToo) {
   for (int num_steps = 1; num_steps < 8; ++num_steps) {
-    EngineHarness engine(Options(), 64);
+    EngineHarness engine(SmallEngineOptions(), 64);
     const EngineRequest request = MakeGroup("a", 9, 30, 4);
     const RequestKey key = engine.MustSubmit(request);
     for (int times = 0; times < 3; ++times) {
@@ -295,7 +286,7 @@ TEST(EngineGroupsTest, TablesThatDisagreeAreRestatedForSiblingsToo) {
 
 // Groups and single requests, of a few shared prefixes, cancelled and finished
 // at random times, in pools hardly larger than the largest alone.
-TEST(EngineGroupsTest, WhateverFitsAloneFinishesUnderAnyLoadAndMode) {
+TEST(EngineForksTest, WhateverFitsAloneFinishesUnderAnyLoadAndMode) {
   int64_t num_preemptions = 0;
   int64_t num_swaps = 0;
   int64_t num_hits = 0;

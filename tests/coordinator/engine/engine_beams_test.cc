@@ -208,7 +208,7 @@ EngineOptions RequeueingOptions(const Setting& setting) {
   return options;
 }
 
-class BeamEngineTest : public testing::TestWithParam<Setting> {
+class EngineBeamsTest : public testing::TestWithParam<Setting> {
  protected:
   void Expect(const std::vector<EngineRequest>& requests,
               const std::vector<RequestKey>& keys, Driver* driver) {
@@ -229,7 +229,7 @@ class BeamEngineTest : public testing::TestWithParam<Setting> {
   }
 };
 
-TEST_P(BeamEngineTest, EverySearchFindsWhatItFindsAlone) {
+TEST_P(EngineBeamsTest, EverySearchFindsWhatItFindsAlone) {
   Driver driver(RequeueingOptions(GetParam()), GetParam().num_blocks,
                 GetParam().num_host_blocks);
   const std::vector<EngineRequest> requests = Requests();
@@ -244,7 +244,7 @@ TEST_P(BeamEngineTest, EverySearchFindsWhatItFindsAlone) {
   EXPECT_EQ(driver.workers().num_swaps() > 0, GetParam().num_host_blocks > 0);
 }
 
-TEST_P(BeamEngineTest, LossesAndResyncsAndCancelsChangeNothingForOthers) {
+TEST_P(EngineBeamsTest, LossesAndResyncsAndCancelsChangeNothingForOthers) {
   Driver driver(RequeueingOptions(GetParam()), GetParam().num_blocks,
                 GetParam().num_host_blocks);
   const std::vector<EngineRequest> requests = Requests();
@@ -279,7 +279,7 @@ TEST_P(BeamEngineTest, LossesAndResyncsAndCancelsChangeNothingForOthers) {
 
 // The largest search, 16 beams of 130 tokens, fits every pool below.
 INSTANTIATE_TEST_SUITE_P(
-    Schedules, BeamEngineTest,
+    Schedules, EngineBeamsTest,
     testing::Values(
         Setting{16, 512, 16, 4096, 0, 1}, Setting{16, 512, 16, 4096, 0, 2},
         Setting{64, 512, 16, 4096, 0, 2}, Setting{64, 256, 1, 8192, 0, 3},
@@ -303,7 +303,7 @@ INSTANTIATE_TEST_SUITE_P(
         Setting{250, 512, 4, 540, 0, 1, true, 0, 200}),
     Name);
 
-TEST(BeamEngineTest, ThePromptIsComputedOnceAndItsBlocksAreShared) {
+TEST(EngineBeamsTest, ThePromptIsComputedOnceAndItsBlocksAreShared) {
   EngineOptions options;
   options.max_num_seqs = 16;
   options.block_size = 4;
@@ -326,7 +326,7 @@ TEST(BeamEngineTest, ThePromptIsComputedOnceAndItsBlocksAreShared) {
   driver.ExpectClean();
 }
 
-TEST(BeamEngineTest, BeamsSwappedInTheMiddleOfASearchGoOnWhereTheyWere) {
+TEST(EngineBeamsTest, BeamsSwappedInTheMiddleOfASearchGoOnWhereTheyWere) {
   EngineOptions options;
   options.max_num_seqs = 32;
   options.block_size = 4;
@@ -353,7 +353,7 @@ TEST(BeamEngineTest, BeamsSwappedInTheMiddleOfASearchGoOnWhereTheyWere) {
   EXPECT_GT(counters.num_swapped_in_blocks, 0);
 }
 
-TEST(BeamEngineTest, TheLastOfSeveralWritersNeedsNoBlockForACopy) {
+TEST(EngineBeamsTest, TheLastOfSeveralWritersNeedsNoBlockForACopy) {
   EngineOptions options;
   options.max_num_seqs = 8;
   options.watermark = 0;
@@ -370,7 +370,7 @@ TEST(BeamEngineTest, TheLastOfSeveralWritersNeedsNoBlockForACopy) {
   EXPECT_EQ(driver.core().TakeMetrics().counters.num_refused_growths, 0);
 }
 
-TEST(BeamEngineTest, OthersRunAheadWhileASearchWaitsForItsResults) {
+TEST(EngineBeamsTest, OthersRunAheadWhileASearchWaitsForItsResults) {
   EngineOptions options;
   options.max_num_seqs = 16;
   Driver driver(options, /*num_blocks=*/512);
@@ -384,7 +384,7 @@ TEST(BeamEngineTest, OthersRunAheadWhileASearchWaitsForItsResults) {
   EXPECT_EQ(driver.most_in_flight(), 2);
 }
 
-TEST(BeamEngineTest, ACancelledSearchGivesEverythingBackAtOnce) {
+TEST(EngineBeamsTest, ACancelledSearchGivesEverythingBackAtOnce) {
   EngineOptions options;
   options.max_num_seqs = 16;
   options.block_size = 4;
