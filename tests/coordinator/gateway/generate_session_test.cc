@@ -89,6 +89,22 @@ class GenerateSessionTest : public testing::Test {
     return input;
   }
 
+  // A session whose request the engine has.
+  std::shared_ptr<GenerateSession> Start(
+      Notebook* notebook, absl::Time deadline = absl::InfiniteFuture()) {
+    const auto session = Create(notebook, deadline);
+    session->Start(Input());
+    parts_.engine.AwaitRequest(1);
+    return session;
+  }
+  // ... and whose first token, "a", is on its way to a slow `notebook`.
+  std::shared_ptr<GenerateSession> StartWriting(Notebook* notebook) {
+    const auto session = Start(notebook);
+    parts_.engine.Emit(Output(0, "a"));
+    notebook->AwaitTexts(1);
+    return session;
+  }
+
   static SequenceOutput Output(int64_t offset, const std::string& text,
                                FinishReason reason = FinishReason::kNone) {
     SequenceOutput output;
@@ -107,9 +123,7 @@ class GenerateSessionTest : public testing::Test {
 
 TEST_F(GenerateSessionTest, WritesThatEndAtOnceNeedNoSecondCall) {
   Notebook notebook(/*is_slow=*/false);
-  const auto session = Create(&notebook);
-  session->Start(Input());
-  parts_.engine.AwaitRequest(1);
+  const auto session = Start(&notebook);
   parts_.engine.Emit(Output(0, "ab"));
   notebook.AwaitTexts(1);
   parts_.engine.Emit(Output(2, "c", FinishReason::kLength));
@@ -123,11 +137,7 @@ TEST_F(GenerateSessionTest, WritesThatEndAtOnceNeedNoSecondCall) {
 
 TEST_F(GenerateSessionTest, WhatComesDuringAWriteJoinsTheNext) {
   Notebook notebook(/*is_slow=*/true);
-  const auto session = Create(&notebook);
-  session->Start(Input());
-  parts_.engine.AwaitRequest(1);
-  parts_.engine.Emit(Output(0, "a"));
-  notebook.AwaitTexts(1);
+  const auto session = StartWriting(&notebook);
   // Straight to the session: when these return, it has taken them.
   session->OnOutput(Output(1, "b"));
   session->OnOutput(Output(2, "c", FinishReason::kStop));
@@ -142,11 +152,7 @@ TEST_F(GenerateSessionTest, WhatComesDuringAWriteJoinsTheNext) {
 
 TEST_F(GenerateSessionTest, AnEndWaitsForTheWriteUnderWay) {
   Notebook notebook(/*is_slow=*/true);
-  const auto session = Create(&notebook);
-  session->Start(Input());
-  parts_.engine.AwaitRequest(1);
-  parts_.engine.Emit(Output(0, "a"));
-  notebook.AwaitTexts(1);
+  const auto session = StartWriting(&notebook);
   session->Abort(absl::UnavailableError("the workers left"));
   EXPECT_FALSE(notebook.is_over());
   session->OnWriteDone(true);
@@ -157,11 +163,7 @@ TEST_F(GenerateSessionTest, AnEndWaitsForTheWriteUnderWay) {
 
 TEST_F(GenerateSessionTest, AClientThatLeavesStopsTheEngine) {
   Notebook notebook(/*is_slow=*/true);
-  const auto session = Create(&notebook);
-  session->Start(Input());
-  parts_.engine.AwaitRequest(1);
-  parts_.engine.Emit(Output(0, "a"));
-  notebook.AwaitTexts(1);
+  const auto session = StartWriting(&notebook);
   session->OnWriteDone(false);
   EXPECT_EQ(notebook.AwaitEnd().code(), absl::StatusCode::kCancelled);
   EXPECT_EQ(parts_.engine.AwaitFinish(1), FinishReason::kCancelled);
@@ -171,9 +173,7 @@ TEST_F(GenerateSessionTest, AClientThatLeavesStopsTheEngine) {
 
 TEST_F(GenerateSessionTest, ALateCallIsToldItsDeadline) {
   Notebook notebook(/*is_slow=*/false);
-  const auto session = Create(&notebook, parts_.clock.Now());
-  session->Start(Input());
-  parts_.engine.AwaitRequest(1);
+  const auto session = Start(&notebook, parts_.clock.Now());
   session->OnCancel();
   EXPECT_EQ(notebook.AwaitEnd().code(), absl::StatusCode::kDeadlineExceeded);
   session->OnDone();

@@ -1,145 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
-//
-// The public service over real gRPC on a free port, with an engine whose
-// tokens the test writes.
 #include "coordinator/gateway/inference_service.h"
 
-#include <grpcpp/channel.h>
-#include <grpcpp/create_channel.h>
-#include <grpcpp/security/credentials.h>
-#include <grpcpp/support/channel_arguments.h>
-#include <prometheus/registry.h>
-#include <prometheus/text_serializer.h>
-
-#include <chrono>
-#include <memory>
 #include <string>
-#include <thread>
 
 #include "common/wire/error_details.h"
-#include "common/wire/status_wire.h"
-#include "coordinator/grpc_server.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "proto/inference.grpc.pb.h"
-#include "tests/coordinator/gateway/fake_engine.h"
-#include "tests/coordinator/gateway/letters_tokenizer.h"
+#include "tests/coordinator/gateway/served_gateway.h"
 
 namespace quire {
 namespace {
 
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
-
-// Everything that one Generate call received.
-struct Received {
-  std::string text;
-  std::vector<uint32_t> tokens;
-  std::vector<v1::Chunk> chunks;
-  std::optional<v1::Complete> complete;
-  std::string request_id;
-  absl::Status status;
-};
-
-class InferenceServiceTest : public testing::Test {
- protected:
-  InferenceServiceTest()
-      : tokenizer_(MakeLettersTokenizer()),
-        metrics_("letters", &registry_),
-        router_(/*num_threads=*/2),
-        engine_(&router_),
-        text_pool_(/*num_threads=*/1, /*max_queued=*/8) {
-    gateway_.clock = &clock_;
-    gateway_.engine = &engine_;
-    gateway_.tokenizer = tokenizer_.get();
-    gateway_.router = &router_;
-    gateway_.sessions = &sessions_;
-    gateway_.text_pool = &text_pool_;
-    gateway_.metrics = &metrics_;
-    gateway_.seed = 5;
-    gateway_.limits.model_name = "letters";
-    gateway_.limits.vocab_size = kLettersVocabSize;
-    gateway_.limits.max_model_len = 50'000;
-    gateway_.limits.eos_token_ids = {kEosToken};
-    gateway_.limits.max_text_bytes = 100'000;
-    gateway_.facts.tensor_parallel_size = 2;
-    gateway_.facts.flags = {{"block_size", "16"}};
-    service_ = MakeInferenceService(&gateway_);
-    auto server = GrpcServer::Start(GrpcServer::Audience::kPublic, "127.0.0.1",
-                                    /*port=*/0, "port",
-                                    {{"quire.v1.Inference", service_.get()}});
-    EXPECT_TRUE(server.ok()) << server.status();
-    server_ = *std::move(server);
-    stub_ = NewStub({});
-  }
-
-  std::unique_ptr<v1::Inference::Stub> NewStub(
-      const grpc::ChannelArguments& args) {
-    return v1::Inference::NewStub(grpc::CreateCustomChannel(
-        "127.0.0.1:" + std::to_string(server_->port()),
-        grpc::InsecureChannelCredentials(), args));
-  }
-
-  static v1::GenerateRequest Request(const std::string& text) {
-    v1::GenerateRequest request;
-    request.set_text(text);
-    return request;
-  }
-
-  static SequenceOutput Output(uint64_t number, int64_t offset,
-                               const std::string& text,
-                               FinishReason reason = FinishReason::kNone) {
-    SequenceOutput output;
-    output.request = RequestKey(number);
-    output.token_offset = offset;
-    const std::vector<TokenId> tokens = Letters(text);
-    output.tokens.assign(tokens.begin(), tokens.end());
-    output.finish_reason = reason;
-    return output;
-  }
-
-  static Received ReadAll(grpc::ClientReader<v1::GenerateResponse>* reader) {
-    Received received;
-    v1::GenerateResponse response;
-    while (reader->Read(&response)) {
-      received.request_id = response.request_id();
-      if (response.has_complete()) received.complete = response.complete();
-      if (!response.has_chunk()) continue;
-      const v1::Chunk& chunk = response.chunk();
-      EXPECT_EQ(chunk.token_offset(), received.tokens.size());
-      received.text += chunk.text();
-      received.tokens.insert(received.tokens.end(), chunk.token_ids().begin(),
-                             chunk.token_ids().end());
-      received.chunks.push_back(chunk);
-    }
-    received.status = FromGrpcStatus(reader->Finish());
-    return received;
-  }
-
-  // The whole answer to a request that the engine never sees or has answered.
-  Received Generate(const v1::GenerateRequest& request) {
-    grpc::ClientContext rpc;
-    return ReadAll(stub_->Generate(&rpc, request).get());
-  }
-
-  // Sessions leave the table when gRPC is done with them.
-  void AwaitNoSessions() {
-    while (sessions_.size() > 0) std::this_thread::yield();
-  }
-
-  RealClock clock_;
-  prometheus::Registry registry_;
-  const std::unique_ptr<Tokenizer> tokenizer_;
-  RequestMetrics metrics_;
-  OutputRouter router_;
-  FakeEngine engine_;
-  SessionTable sessions_;
-  TextPool text_pool_;
-  GatewayContext gateway_;
-  std::unique_ptr<grpc::Service> service_;
-  std::unique_ptr<GrpcServer> server_;
-  std::unique_ptr<v1::Inference::Stub> stub_;
-};
+using InferenceServiceTest = ServedGateway;
 
 TEST_F(InferenceServiceTest, SiblingsAreStreamedEachUnderItsIndex) {
   grpc::ClientContext rpc;
@@ -222,81 +96,6 @@ TEST_F(InferenceServiceTest, TheBestAreChosenWhereStopStringsEndThem) {
   EXPECT_EQ(engine_.num_finished(), 0u);
 }
 
-TEST_F(InferenceServiceTest, StreamsTokensAsTheyCome) {
-  grpc::ClientContext rpc;
-  auto reader = stub_->Generate(&rpc, Request("hello"));
-  const EngineRequest request = engine_.AwaitRequest(1);
-  EXPECT_EQ(request.prompt, Letters("hello"));
-  EXPECT_EQ(request.deadline, absl::InfiniteFuture());
-  EXPECT_THAT(request.sampling.stop_token_ids, ElementsAre(kEosToken));
-  // Each token is read before the next is written: nothing waits for more.
-  const std::string text = "world";
-  for (size_t i = 0; i < text.size(); ++i) {
-    engine_.Emit(Output(1, static_cast<int64_t>(i), text.substr(i, 1)));
-    v1::GenerateResponse response;
-    ASSERT_TRUE(reader->Read(&response));
-    EXPECT_EQ(response.chunk().text(), text.substr(i, 1));
-    EXPECT_EQ(response.chunk().token_offset(), i);
-    EXPECT_EQ(response.request_id(), request.request_id);
-  }
-  SequenceOutput last = Output(1, 5, "s", FinishReason::kLength);
-  last.num_cached_tokens = 3;
-  engine_.Emit(last);
-  const Received rest = [&] {
-    Received received;
-    v1::GenerateResponse response;
-    EXPECT_TRUE(reader->Read(&response));
-    received.chunks.push_back(response.chunk());
-    EXPECT_TRUE(reader->Read(&response));
-    received.complete = response.complete();
-    EXPECT_FALSE(reader->Read(&response));
-    received.status = FromGrpcStatus(reader->Finish());
-    return received;
-  }();
-  EXPECT_TRUE(rest.status.ok()) << rest.status;
-  EXPECT_EQ(rest.chunks[0].finish_reason(), v1::FINISH_REASON_LENGTH);
-  EXPECT_EQ(rest.complete->usage().prompt_tokens(), 5u);
-  EXPECT_EQ(rest.complete->usage().output_tokens(), 6u);
-  EXPECT_EQ(rest.complete->usage().cached_tokens(), 3u);
-  EXPECT_EQ(static_cast<uint64_t>(rest.complete->seed()),
-            request.sampling.slot.seed);
-  AwaitNoSessions();
-  EXPECT_EQ(engine_.num_finished(), 0u);  // it ended by itself
-  EXPECT_THAT(prometheus::TextSerializer().Serialize(registry_.Collect()),
-              HasSubstr("quire_requests_total{code=\"OK\",finish_reason="
-                        "\"length\",model_name=\"letters\"} 1"));
-}
-
-TEST_F(InferenceServiceTest, OutputBeforeSubmitReturnsIsNotLost) {
-  engine_.AnswerInsideSubmit(Output(1, 0, "early", FinishReason::kLength));
-  const Received received = Generate(Request("x"));
-  EXPECT_TRUE(received.status.ok()) << received.status;
-  EXPECT_EQ(received.text, "early");
-}
-
-TEST_F(InferenceServiceTest, SlowReaderGetsEverythingInFewChunks) {
-  grpc::ChannelArguments args;
-  // The smallest window HTTP/2 keeps, so that writes soon have to wait.
-  args.SetInt(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, 5);
-  args.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 0);
-  const auto slow = NewStub(args);
-  grpc::ClientContext rpc;
-  v1::GenerateRequest request = Request("x");
-  request.mutable_sampling()->set_max_tokens(30'000);
-  auto reader = slow->Generate(&rpc, request);
-  engine_.AwaitRequest(1);
-  constexpr int kTokens = 30'000;
-  for (int i = 0; i < kTokens; ++i) {
-    engine_.Emit(
-        Output(1, i, "a",
-               i + 1 == kTokens ? FinishReason::kLength : FinishReason::kNone));
-  }
-  const Received received = ReadAll(reader.get());
-  EXPECT_TRUE(received.status.ok()) << received.status;
-  EXPECT_EQ(received.text, std::string(kTokens, 'a'));
-  EXPECT_LT(received.chunks.size(), static_cast<size_t>(kTokens));
-}
-
 TEST_F(InferenceServiceTest, StopStringAcrossChunksEndsTheRequest) {
   v1::GenerateRequest request = Request("x");
   request.mutable_sampling()->add_stop("stop");
@@ -313,50 +112,6 @@ TEST_F(InferenceServiceTest, StopStringAcrossChunksEndsTheRequest) {
   EXPECT_EQ(received.chunks.back().stop_string(), "stop");
   EXPECT_EQ(received.complete->usage().output_tokens(), 7u);
   EXPECT_EQ(engine_.AwaitFinish(1), FinishReason::kStop);
-}
-
-TEST_F(InferenceServiceTest, DisconnectFreesTheRequest) {
-  grpc::ClientContext rpc;
-  auto reader = stub_->Generate(&rpc, Request("x"));
-  engine_.AwaitRequest(1);
-  engine_.Emit(Output(1, 0, "a"));
-  v1::GenerateResponse response;
-  ASSERT_TRUE(reader->Read(&response));
-  rpc.TryCancel();
-  EXPECT_EQ(engine_.AwaitFinish(1), FinishReason::kCancelled);
-  EXPECT_EQ(FromGrpcStatus(reader->Finish()).code(),
-            absl::StatusCode::kCancelled);
-  AwaitNoSessions();
-}
-
-TEST_F(InferenceServiceTest, DeadlineReachesTheEngineAndTheClient) {
-  grpc::ClientContext rpc;
-  const absl::Time before = clock_.Now();
-  rpc.set_deadline(std::chrono::system_clock::now() + std::chrono::hours(1));
-  auto reader = stub_->Generate(&rpc, Request("x"));
-  const EngineRequest request = engine_.AwaitRequest(1);
-  EXPECT_GT(request.deadline, before + absl::Minutes(59));
-  EXPECT_LT(request.deadline, clock_.Now() + absl::Minutes(61));
-  SequenceOutput expired = Output(1, 0, "");
-  expired.status = absl::DeadlineExceededError("deadline passed in the queue");
-  engine_.Emit(expired);
-  const Received received = ReadAll(reader.get());
-  EXPECT_EQ(received.status.code(), absl::StatusCode::kDeadlineExceeded);
-  EXPECT_EQ(GetErrorDetails(received.status).reason, "DEADLINE_EXCEEDED");
-  EXPECT_EQ(engine_.num_finished(), 0u);  // the engine ended it
-}
-
-TEST_F(InferenceServiceTest, CallPastItsDeadlineIsFreed) {
-  grpc::ClientContext rpc;
-  rpc.set_deadline(std::chrono::system_clock::now() +
-                   std::chrono::milliseconds(50));
-  auto reader = stub_->Generate(&rpc, Request("x"));
-  const Received received = ReadAll(reader.get());
-  EXPECT_EQ(received.status.code(), absl::StatusCode::kDeadlineExceeded);
-  if (engine_.num_requests() > 0) {  // it got that far in 50 ms
-    EXPECT_EQ(engine_.AwaitFinish(1), FinishReason::kCancelled);
-  }
-  AwaitNoSessions();
 }
 
 TEST_F(InferenceServiceTest, CancelEndsTheNamedRequestOnly) {
@@ -435,37 +190,6 @@ TEST_F(InferenceServiceTest, BadRequestsNeverReachTheEngine) {
   EXPECT_EQ(GetErrorDetails(Generate(long_one).status).reason,
             "CONTEXT_LENGTH_EXCEEDED");
   EXPECT_EQ(engine_.num_requests(), 0u);
-}
-
-TEST_F(InferenceServiceTest, NotReadyIsUnavailableWithARetryHint) {
-  engine_.SetSubmitStatus(absl::UnavailableError("no worker group is ready"));
-  const Received received = Generate(Request("x"));
-  EXPECT_EQ(received.status.code(), absl::StatusCode::kUnavailable);
-  const ErrorDetails details = GetErrorDetails(received.status);
-  EXPECT_EQ(details.reason, "NO_READY_WORKERS");
-  EXPECT_TRUE(details.retry_delay.has_value());
-  AwaitNoSessions();
-}
-
-TEST_F(InferenceServiceTest, FullQueueSaysWhenToComeBack) {
-  engine_.SetSubmitStatus(absl::ResourceExhaustedError("the queue is full"));
-  const ErrorDetails details = GetErrorDetails(Generate(Request("x")).status);
-  EXPECT_EQ(details.reason, "QUEUE_FULL");
-  EXPECT_TRUE(details.retry_delay.has_value());
-}
-
-TEST_F(InferenceServiceTest, LostWorkersEndTheStream) {
-  grpc::ClientContext rpc;
-  auto reader = stub_->Generate(&rpc, Request("x"));
-  engine_.AwaitRequest(1);
-  engine_.Emit(Output(1, 0, "ab"));
-  SequenceOutput lost = Output(1, 2, "");
-  lost.status = absl::UnavailableError("rank 1 is lost");
-  engine_.Emit(lost);
-  const Received received = ReadAll(reader.get());
-  EXPECT_EQ(received.status.code(), absl::StatusCode::kUnavailable);
-  EXPECT_EQ(GetErrorDetails(received.status).reason, "WORKER_LOST");
-  EXPECT_FALSE(received.complete.has_value());
 }
 
 TEST_F(InferenceServiceTest, DrainRefusesNewAndEndsOld) {
