@@ -10,6 +10,7 @@
 #include "common/status_macros.h"
 #include "glog/logging.h"
 #include "kernels/cpu/activation.h"
+#include "kernels/cpu/choose_tokens.h"
 #include "kernels/cpu/copy_blocks.h"
 #include "kernels/cpu/cpu_virtual_memory.h"
 #include "kernels/cpu/elementwise.h"

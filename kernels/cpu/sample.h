@@ -16,13 +16,6 @@ namespace quire {
 void SampleShardCpu(const SampleShardParams& params, const ThreadTeam& team,
                     ThreadScratch* scratch);
 
-// The same of `scratch`.
-void ChooseTokensCpu(const ChooseTokensParams& params, const ThreadTeam& team,
-                     ThreadScratch* scratch);
-
-// Allocates nothing.
-void MergeChoicesCpu(const MergeChoicesParams& params);
-
 }  // namespace quire
 
 #endif  // KERNELS_CPU_SAMPLE_H_

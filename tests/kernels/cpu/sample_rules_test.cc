@@ -4,64 +4,17 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <memory>
 #include <random>
 #include <vector>
 
 #include "gtest/gtest.h"
 #include "kernels/sample.h"
-#include "tests/kernels/test_backend.h"
+#include "tests/kernels/cpu/sampled_rows.h"
 
 namespace quire {
 namespace {
 
 constexpr float kInf = std::numeric_limits<float>::infinity();
-
-struct Output {
-  std::vector<ShardSummary> summaries;
-  std::vector<Candidate> candidates;
-};
-
-Output Sample(const std::vector<float>& logits,
-              const std::vector<SampleRow>& rows, int32_t num_candidates,
-              int32_t first_id = 0) {
-  const int32_t num_rows = static_cast<int32_t>(rows.size());
-  Output out;
-  out.summaries.resize(num_rows);
-  out.candidates.resize(int64_t{num_rows} * num_candidates);
-  SampleShardParams params = {};
-  params.logits = logits.data();
-  params.first_id = first_id;
-  params.num_vocab = static_cast<int32_t>(logits.size() / num_rows);
-  params.num_rows = num_rows;
-  params.rows = rows.data();
-  params.summaries = out.summaries.data();
-  params.candidates = out.candidates.data();
-  params.num_candidates = num_candidates;
-  // Made once: a GPU's takes a while.
-  static Backend* const backend =
-      MakeTestBackend(DType::kF32, /*num_threads=*/1).release();
-  const absl::Status status = backend->SampleShard(params);
-  EXPECT_TRUE(status.ok()) << status;
-  return out;
-}
-
-SampleRow Row(float temperature, uint64_t seed = 1) {
-  SampleRow row = {};
-  row.temperature = temperature;
-  row.seed = seed;
-  row.position = 5;
-  row.repetition_penalty = 1;
-  return row;
-}
-
-std::vector<float> RandomLogits(int64_t n, uint64_t seed) {
-  std::mt19937_64 random(seed);
-  std::normal_distribution<float> normal(0, 4);
-  std::vector<float> logits(n);
-  for (float& logit : logits) logit = normal(random);
-  return logits;
-}
 
 // Row `row_idx`'s logits as its candidates tell them: -infinity elsewhere.
 std::vector<float> Adjusted(const Output& out, int32_t row_idx, int32_t n,

@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "kernels/cpu/choose_tokens.h"
 #include "kernels/cpu/sample.h"
 #include "tests/reference/shaped_choice.h"
 
