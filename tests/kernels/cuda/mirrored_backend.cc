@@ -3,70 +3,13 @@
 
 #include <algorithm>
 #include <cstring>
-#include <map>
 #include <utility>
 
 #include "common/status_macros.h"
+#include "tests/kernels/cuda/mirror.h"
 
 namespace quire {
 namespace {
-
-// The operands of one operation.
-class Mirror {
- public:
-  explicit Mirror(Backend* device) : device_(device) {}
-
-  // The device's copy of host memory that the operation reads.
-  template <typename T>
-  const T* In(const T* host, int64_t bytes) {
-    return static_cast<const T*>(Find(host, bytes).buffer->data());
-  }
-  // ... that it may write.
-  template <typename T>
-  T* Out(T* host, int64_t bytes) {
-    Operand& operand = Find(host, bytes);
-    operand.writable = host;
-    return static_cast<T*>(operand.buffer->data());
-  }
-  // In() of null is null.
-  template <typename T>
-  const T* InIf(const T* host, int64_t bytes) {
-    return host == nullptr ? nullptr : In(host, bytes);
-  }
-
-  absl::Status Finish(const absl::Status& enqueued) {
-    QUIRE_RETURN_IF_ERROR(enqueued);
-    QUIRE_RETURN_IF_ERROR(status_);
-    QUIRE_RETURN_IF_ERROR(device_->Synchronize());
-    for (auto& [host, operand] : operands_) {
-      if (operand.writable == nullptr) continue;
-      QUIRE_RETURN_IF_ERROR(device_->CopyToHost(
-          operand.buffer->data(), operand.writable, operand.buffer->bytes()));
-    }
-    return device_->Synchronize();
-  }
-
- private:
-  struct Operand {
-    std::unique_ptr<DeviceBuffer> buffer;
-    void* writable = nullptr;
-  };
-
-  Operand& Find(const void* host, int64_t bytes) {
-    Operand& operand = operands_[host];
-    if (operand.buffer != nullptr) return operand;
-    operand.buffer = *device_->Allocate(bytes);
-    if (bytes > 0) {
-      status_.Update(
-          device_->CopyToDevice(host, operand.buffer->data(), bytes));
-    }
-    return operand;
-  }
-
-  Backend* device_;
-  std::map<const void*, Operand> operands_;
-  absl::Status status_;
-};
 
 class MirroredBackend final : public Backend {
  public:
@@ -351,33 +294,42 @@ absl::Status MirroredBackend::Attention(const AttentionParams& params) {
   return mirror.Finish(device_->Attention(p));
 }
 
+// One past the last block of either side.
+struct BlockEnds {
+  int64_t src = 0;
+  int64_t dst = 0;
+};
+
+BlockEnds EndsOf(const BlockCopyParams& params) {
+  BlockEnds ends;
+  for (int32_t i = 0; i < params.num_pairs; ++i) {
+    ends.src = std::max<int64_t>(ends.src, params.pairs[i].src + 1);
+    ends.dst = std::max<int64_t>(ends.dst, params.pairs[i].dst + 1);
+  }
+  return ends;
+}
+
 absl::Status MirroredBackend::CopyBlocks(const BlockCopyParams& params) {
   if (params.num_pairs <= 0) return device_->CopyBlocks(params);
   Mirror mirror(device_.get());
   BlockCopyParams p = params;
-  int64_t end = 0;
-  for (int32_t i = 0; i < params.num_pairs; ++i) {
-    end = std::max<int64_t>(
-        {end, params.pairs[i].src + 1, params.pairs[i].dst + 1});
-  }
+  const BlockEnds ends = EndsOf(params);
+  const int64_t end = std::max(ends.src, ends.dst);  // of one pool
   p.src = mirror.In(params.src, end * params.block_bytes);
   p.dst = mirror.Out(params.dst, end * params.block_bytes);
   return mirror.Finish(device_->CopyBlocks(p));
 }
 
+// The host pool is pinned memory, in which a swap begins with what is there.
 absl::Status MirroredBackend::SwapOutBlocks(const BlockCopyParams& params) {
   if (params.num_pairs <= 0) return device_->SwapOutBlocks(params);
   Mirror mirror(device_.get());
-  int64_t src_end = 0, dst_end = 0;
-  for (int32_t i = 0; i < params.num_pairs; ++i) {
-    src_end = std::max<int64_t>(src_end, params.pairs[i].src + 1);
-    dst_end = std::max<int64_t>(dst_end, params.pairs[i].dst + 1);
-  }
-  const int64_t pool_bytes = dst_end * params.block_bytes;
+  const BlockEnds ends = EndsOf(params);
+  const int64_t pool_bytes = ends.dst * params.block_bytes;
   QUIRE_ASSIGN_OR_RETURN(const auto pool, device_->AllocateHost(pool_bytes));
   std::memcpy(pool->data(), params.dst, pool_bytes);
   BlockCopyParams p = params;
-  p.src = mirror.In(params.src, src_end * params.block_bytes);
+  p.src = mirror.In(params.src, ends.src * params.block_bytes);
   p.dst = pool->data();
   QUIRE_RETURN_IF_ERROR(mirror.Finish(device_->SwapOutBlocks(p)));
   std::memcpy(params.dst, pool->data(), pool_bytes);
@@ -387,17 +339,13 @@ absl::Status MirroredBackend::SwapOutBlocks(const BlockCopyParams& params) {
 absl::Status MirroredBackend::SwapInBlocks(const BlockCopyParams& params) {
   if (params.num_pairs <= 0) return device_->SwapInBlocks(params);
   Mirror mirror(device_.get());
-  int64_t src_end = 0, dst_end = 0;
-  for (int32_t i = 0; i < params.num_pairs; ++i) {
-    src_end = std::max<int64_t>(src_end, params.pairs[i].src + 1);
-    dst_end = std::max<int64_t>(dst_end, params.pairs[i].dst + 1);
-  }
-  const int64_t pool_bytes = src_end * params.block_bytes;
+  const BlockEnds ends = EndsOf(params);
+  const int64_t pool_bytes = ends.src * params.block_bytes;
   QUIRE_ASSIGN_OR_RETURN(const auto pool, device_->AllocateHost(pool_bytes));
   std::memcpy(pool->data(), params.src, pool_bytes);
   BlockCopyParams p = params;
   p.src = pool->data();
-  p.dst = mirror.Out(params.dst, dst_end * params.block_bytes);
+  p.dst = mirror.Out(params.dst, ends.dst * params.block_bytes);
   return mirror.Finish(device_->SwapInBlocks(p));
 }
 
