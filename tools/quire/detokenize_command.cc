@@ -89,13 +89,7 @@ int DetokenizeCommand(const std::vector<std::string>& args) {
     }
     return Show(**tokenizer, input, skip_special_tokens);
   }
-  const LineCounts counts =
-      AnswerLines(**tokenizer, DetokenizeLine, &std::cin, &std::cout);
-  if (counts.num_bad == 0) return 0;
-  return Fail(std::to_string(counts.num_bad) + " of " +
-                  std::to_string(counts.num_lines) +
-                  " lines are bad; first: " + counts.first_error,
-              1);
+  return AnswerStandardInput("quire detokenize", **tokenizer, DetokenizeLine);
 }
 
 }  // namespace quire

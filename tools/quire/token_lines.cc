@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tools/quire/token_lines.h"
 
+#include <iostream>
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <vector>
@@ -128,6 +129,16 @@ LineCounts AnswerLines(const Tokenizer& tokenizer, LineFunction answer,
   }
   out->flush();
   return counts;
+}
+
+int AnswerStandardInput(const std::string& command, const Tokenizer& tokenizer,
+                        LineFunction answer) {
+  const LineCounts counts =
+      AnswerLines(tokenizer, answer, &std::cin, &std::cout);
+  if (counts.num_bad == 0) return 0;
+  std::cerr << command << ": " << counts.num_bad << " of " << counts.num_lines
+            << " lines are bad; first: " << counts.first_error << "\n";
+  return 1;
 }
 
 }  // namespace quire

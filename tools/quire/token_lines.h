@@ -39,6 +39,12 @@ using LineFunction = std::string (*)(const Tokenizer&, int64_t,
 LineCounts AnswerLines(const Tokenizer& tokenizer, LineFunction answer,
                        std::istream* in, std::ostream* out);
 
+// Answers standard input on standard output, and says on standard error, in the
+// name of `command`, how many lines were bad. Returns the exit status: 1 if any
+// was.
+int AnswerStandardInput(const std::string& command, const Tokenizer& tokenizer,
+                        LineFunction answer);
+
 }  // namespace quire
 
 #endif  // TOOLS_QUIRE_TOKEN_LINES_H_

@@ -77,13 +77,7 @@ int TokenizeCommand(const std::vector<std::string>& args) {
                  : std::string(std::istreambuf_iterator<char>(std::cin), {});
     return Show(**tokenizer, text, add_special_tokens);
   }
-  const LineCounts counts =
-      AnswerLines(**tokenizer, TokenizeLine, &std::cin, &std::cout);
-  if (counts.num_bad == 0) return 0;
-  return Fail(std::to_string(counts.num_bad) + " of " +
-                  std::to_string(counts.num_lines) +
-                  " lines are bad; first: " + counts.first_error,
-              1);
+  return AnswerStandardInput("quire tokenize", **tokenizer, TokenizeLine);
 }
 
 }  // namespace quire
