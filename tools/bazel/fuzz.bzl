@@ -25,6 +25,9 @@ def quire_cc_fuzz_test(
           -seed_inputs=tests/common/corpus/a.json,tests/common/corpus/b.json
 
     (FOLDER keeps the inputs that reached code which none before had reached.)
+    Long runs of what calls the text library want
+    ASAN_OPTIONS=malloc_context_size=1: Rust's frames have no pointers to walk
+    by, and every stack that is made up of them instead is kept.
 
     Args:
       name: the test's name.
