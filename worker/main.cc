@@ -42,6 +42,8 @@ ABSL_FLAG(std::string, host, "127.0.0.1",
           "Address of this machine that the coordinator and the other ranks "
           "reach; also the one listened on.");
 ABSL_FLAG(int32_t, port, 0, "gRPC port to listen on; 0 takes a free one.");
+ABSL_FLAG(int32_t, group, -1,
+          "The replica group wanted; -1: the first that has room.");
 ABSL_FLAG(int32_t, rank, -1, "The rank wanted; -1: any that is free.");
 ABSL_FLAG(
     std::string, device, "cpu",
@@ -188,6 +190,9 @@ ClusterLinkOptions LinkFromFlags(int32_t port) {
   std::random_device random;
   options.instance_id = uint64_t{random()} << 32 | random();
   options.device = DeviceKind(DeviceFromFlags());
+  if (const int32_t group = absl::GetFlag(FLAGS_group); group >= 0) {
+    options.group = group;
+  }
   if (const int32_t rank = absl::GetFlag(FLAGS_rank); rank >= 0) {
     options.rank = rank;
   }

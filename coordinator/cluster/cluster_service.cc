@@ -124,6 +124,7 @@ WorkerOffer FromProto(const v1::RegisterRequest& request) {
   offer.address = request.address();
   offer.instance_id = request.instance_id();
   offer.device = request.device();
+  if (request.has_group()) offer.group = static_cast<int32_t>(request.group());
   if (request.has_rank()) offer.rank = static_cast<int32_t>(request.rank());
   offer.pid = request.pid();
   offer.version = request.version();

@@ -11,9 +11,6 @@ namespace {
 // A tenth of the shortest limit that it watches for.
 constexpr absl::Duration kLivenessPeriod = absl::Milliseconds(100);
 
-// One engine serves one group.
-constexpr int32_t kGroup = 0;
-
 }  // namespace
 
 GroupController::GroupController(const Options& options, Callbacks callbacks,
@@ -84,11 +81,14 @@ void GroupController::LaunchNow(const FormedGroup& group) {
   observer.on_links = [&](int32_t rank, const LinkReport& links) {
     registry_->SetLinks(group.group, group.group_epoch, rank, links);
   };
+  // Every GPU is one rank's; a machine's memory may be all groups'.
+  const int32_t num_memory_sharers =
+      group.device == "cpu" ? options_.num_groups : 1;
   absl::StatusOr<LaunchedGroup> launched =
       launcher_->Launch(group.addresses, registry_->coordinator_epoch(),
-                        group.group_epoch, observer);
+                        group.group_epoch, observer, num_memory_sharers);
   if (!launched.ok()) {
-    EndEpoch(group.group, group.group_epoch, launched.status());
+    EndEpoch(group.group_epoch, launched.status());
     return;
   }
   if (!registry_->CheckEpoch(group.group, group.group_epoch).ok()) return;
@@ -118,8 +118,8 @@ void GroupController::WatchLiveness(Clock* clock) {
         return;
       }
     }
-    for (const GroupLoss& loss : registry_->Tick()) {
-      EndEpoch(loss.group, loss.group_epoch, loss.cause);
+    if (const auto loss = registry_->Tick(options_.group)) {
+      EndEpoch(loss->group_epoch, loss->cause);
     }
     dispatcher_.CheckWatchdog();
   }
@@ -136,11 +136,11 @@ void GroupController::OnStepResult(StepResult result) {
 void GroupController::OnGroupLost(Epoch group_epoch,
                                   const absl::Status& cause) {
   engine_->OnGroupLost(group_epoch, cause);
-  EndEpoch(kGroup, group_epoch, cause);
+  EndEpoch(group_epoch, cause);
 }
 
-void GroupController::EndEpoch(int32_t group, Epoch group_epoch,
-                               const absl::Status& cause) {
+void GroupController::EndEpoch(Epoch group_epoch, const absl::Status& cause) {
+  const int32_t group = options_.group;
   bool was_ready;
   {
     absl::MutexLock lock(&mutex_);

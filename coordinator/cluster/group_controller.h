@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Leads each group through its epochs: launches it once it is formed, passes
-// the dispatcher's news on to the engine, and ends the epoch in every room when
-// a rank is lost, whoever noticed first.
+// Leads a group through its epochs: launches it once it is formed, passes the
+// dispatcher's news on to its engine, and ends the epoch in every room when a
+// rank is lost, whoever noticed first.
 #ifndef COORDINATOR_CLUSTER_GROUP_CONTROLLER_H_
 #define COORDINATOR_CLUSTER_GROUP_CONTROLLER_H_
 
+#include <cstdint>
 #include <deque>
 #include <functional>
 #include <thread>
@@ -26,6 +27,8 @@ namespace quire {
 class GroupController final : public DispatchListener {
  public:
   struct Options {
+    int32_t group = 0;
+    int32_t num_groups = 1;  // of the cluster
     // Let a lost group be joined again under its next epoch.
     bool reform = false;
     StepWatchdog::Options watchdog;
@@ -54,7 +57,7 @@ class GroupController final : public DispatchListener {
   // Cancels a launch, stops the threads. Streams end in the destructor.
   void Stop();
 
-  // Queues a formed group for launching.
+  // Queues the group, which is formed, for launching.
   void Launch(const FormedGroup& group);
 
   void OnGroupReady(const GroupReady& group) override;
@@ -66,7 +69,7 @@ class GroupController final : public DispatchListener {
   void LaunchNow(const FormedGroup& group);
   void WatchLiveness(Clock* clock);
   // Ends the epoch everywhere, then says so once.
-  void EndEpoch(int32_t group, Epoch group_epoch, const absl::Status& cause);
+  void EndEpoch(Epoch group_epoch, const absl::Status& cause);
 
   const Options options_;
   const Callbacks callbacks_;

@@ -60,8 +60,15 @@ absl::StatusOr<Seat> WorkerRegistry::ChooseSeat(
         absl::StrCat("rank ", *offer.rank, " does not exist: ranks are 0 to ",
                      options_.world_size - 1));
   }
+  if (offer.group.has_value() &&
+      (*offer.group < 0 || *offer.group >= options_.num_groups)) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "group ", *offer.group, " does not exist: groups are 0 to ",
+        options_.num_groups - 1));
+  }
   for (int32_t group_idx = 0; group_idx < options_.num_groups; ++group_idx) {
     const Group& group = groups_[group_idx];
+    if (offer.group.has_value() && *offer.group != group_idx) continue;
     if (group.state != GroupState::kJoining) continue;
     for (int32_t rank = 0; rank < options_.world_size; ++rank) {
       if (offer.rank.has_value() && *offer.rank != rank) continue;
@@ -70,9 +77,16 @@ absl::StatusOr<Seat> WorkerRegistry::ChooseSeat(
                   group.epoch};
     }
   }
+  const std::string where = offer.group.has_value()
+                                ? absl::StrCat("in group ", *offer.group)
+                                : "in every group";
   if (offer.rank.has_value()) {
     return absl::AlreadyExistsError(absl::StrCat(
-        "rank ", *offer.rank, " is taken by a living worker in every group"));
+        "rank ", *offer.rank, " is taken by a living worker ", where));
+  }
+  if (offer.group.has_value()) {
+    return absl::AlreadyExistsError(
+        absl::StrCat("all ranks are taken ", where));
   }
   return absl::ResourceExhaustedError(
       absl::StrCat("every group is complete (", options_.num_groups, " with ",
@@ -179,16 +193,9 @@ void WorkerRegistry::Reform(int32_t group) {
   found.state = GroupState::kJoining;
 }
 
-std::vector<GroupLoss> WorkerRegistry::Tick() {
+std::optional<GroupLoss> WorkerRegistry::Tick(int32_t group_idx) {
   absl::MutexLock lock(&mutex_);
-  std::vector<GroupLoss> losses;
-  for (int32_t i = 0; i < options_.num_groups; ++i) TickGroup(i, &losses);
-  return losses;
-}
-
-void WorkerRegistry::TickGroup(int32_t group_idx,
-                               std::vector<GroupLoss>* losses) {
-  Group& group = groups_[group_idx];
+  Group& group = groups_.at(group_idx);
   const absl::Time now = clock_->Now();
   for (int32_t rank = 0; rank < options_.world_size; ++rank) {
     std::optional<Member>& member = group.members[rank];
@@ -209,10 +216,11 @@ void WorkerRegistry::TickGroup(int32_t group_idx,
       member.reset();
       continue;
     }
-    losses->push_back({group_idx, group.epoch, cause});
+    const GroupLoss loss{group_idx, group.epoch, cause};
     End(&group, cause);
-    return;
+    return loss;
   }
+  return std::nullopt;
 }
 
 std::vector<GroupInfo> WorkerRegistry::Groups() const {

@@ -36,9 +36,10 @@ enum class GroupState { kJoining, kLoading, kWarming, kReady, kDead };
 
 // A worker that wants to join.
 struct WorkerOffer {
-  std::string address;       // "host:port"
-  uint64_t instance_id = 0;  // random at process start
-  std::string device;        // "cpu" or "cuda"
+  std::string address;           // "host:port"
+  uint64_t instance_id = 0;      // random at process start
+  std::string device;            // "cpu" or "cuda"
+  std::optional<int32_t> group;  // wanted; unset: any, and so is the rank
   std::optional<int32_t> rank;
   uint64_t pid = 0;
   std::string version;
@@ -113,9 +114,11 @@ class WorkerRegistry {
                  const Clock* clock);
 
   // Seats a worker; the same instance asking again is told the same seat.
-  // AlreadyExists when the wanted rank is taken, ResourceExhausted when no rank
-  // is free, InvalidArgument when the rank does not exist or the device is not
-  // the cluster's (that of its first worker).
+  // The first free place that is as wanted, by group and then by rank.
+  // AlreadyExists when there is none and a rank or group was wanted,
+  // ResourceExhausted when there is none at all, InvalidArgument when the rank
+  // or group does not exist or the device is not the cluster's (that of its
+  // first worker).
   absl::StatusOr<Registration> Register(const WorkerOffer& offer);
 
   // FailedPrecondition when the instance has no seat in that epoch.
@@ -139,9 +142,9 @@ class WorkerRegistry {
   // Lets a dead group be joined again, under the next epoch.
   void Reform(int32_t group);
 
-  // Removes silent members of joining groups; ends the epochs of complete
-  // groups that have one and returns them.
-  std::vector<GroupLoss> Tick();
+  // Removes silent members of a group that is joining; ends the epoch of a
+  // complete one that has any, and returns it.
+  std::optional<GroupLoss> Tick(int32_t group);
 
   std::vector<GroupInfo> Groups() const;
   // "" until a worker has joined.
@@ -169,8 +172,6 @@ class WorkerRegistry {
   std::optional<Seat> FindSeat(uint64_t instance_id) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::StatusOr<Seat> ChooseSeat(const WorkerOffer& offer) const
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void TickGroup(int32_t group_idx, std::vector<GroupLoss>* losses)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   static void End(Group* group, const absl::Status& cause);
 

@@ -171,7 +171,8 @@ LinkReport LinksOf(const v1::ProfileResponse& profile) {
 
 absl::Status GroupLauncher::RunParts(
     const std::vector<std::unique_ptr<RankLaunch>>& ranks, Calls* calls,
-    const LaunchObserver& observer, LaunchedGroup* group) {
+    const LaunchObserver& observer, int32_t num_memory_sharers,
+    LaunchedGroup* group) {
   OnAllRanks(ranks, [&](RankLaunch* rank) {
     rank->Load(options_, static_cast<int32_t>(ranks.size()), observer);
   });
@@ -191,8 +192,8 @@ absl::Status GroupLauncher::RunParts(
   uint64_t block_bytes = 0;
   for (const auto& rank : ranks) {
     const v1::ProfileResponse& profile = rank->profile();
-    num_blocks =
-        std::min(num_blocks, profile.kv_bytes() / profile.block_bytes());
+    num_blocks = std::min(num_blocks, profile.kv_bytes() / num_memory_sharers /
+                                          profile.block_bytes());
     block_bytes += profile.block_bytes();
     if (options_.virtual_page_bytes > 0) {
       if (rank != ranks.front() &&
@@ -251,7 +252,8 @@ void GroupLauncher::MeasurePreemption(
 
 absl::StatusOr<LaunchedGroup> GroupLauncher::Launch(
     const std::vector<std::string>& addresses, Epoch coordinator_epoch,
-    Epoch group_epoch, const LaunchObserver& observer) {
+    Epoch group_epoch, const LaunchObserver& observer,
+    int32_t num_memory_sharers) {
   Calls calls;
   {
     absl::MutexLock lock(&mutex_);
@@ -268,7 +270,8 @@ absl::StatusOr<LaunchedGroup> GroupLauncher::Launch(
         std::make_unique<RankLaunch>(rank, addresses[rank], epoch, &calls));
   }
   LaunchedGroup group;
-  const absl::Status status = RunParts(ranks, &calls, observer, &group);
+  const absl::Status status =
+      RunParts(ranks, &calls, observer, num_memory_sharers, &group);
   {
     absl::MutexLock lock(&mutex_);
     current_ = nullptr;

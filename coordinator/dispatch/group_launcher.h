@@ -73,9 +73,12 @@ class GroupLauncher {
   // rank to fail ends the launch for all; its status says which it was:
   // InvalidArgument, NotFound, DataLoss, ResourceExhausted, FailedPrecondition
   // or Unavailable, as proto/worker.proto says. Cancelled after Cancel().
+  // `num_memory_sharers`: groups, this one included, that are on the same
+  // devices, each of which gets an equal part of the memory for blocks.
   absl::StatusOr<LaunchedGroup> Launch(
       const std::vector<std::string>& addresses, Epoch coordinator_epoch,
-      Epoch group_epoch, const LaunchObserver& observer);
+      Epoch group_epoch, const LaunchObserver& observer,
+      int32_t num_memory_sharers = 1);
 
   // Ends the launch in progress and every later one.
   void Cancel(const absl::Status& cause);
@@ -88,7 +91,7 @@ class GroupLauncher {
 
   absl::Status RunParts(const std::vector<std::unique_ptr<RankLaunch>>& ranks,
                         Calls* calls, const LaunchObserver& observer,
-                        LaunchedGroup* group);
+                        int32_t num_memory_sharers, LaunchedGroup* group);
   // Host blocks, and how fast ranks swap and compute.
   void MeasurePreemption(const std::vector<std::unique_ptr<RankLaunch>>& ranks,
                          GroupReady* ready);

@@ -171,6 +171,7 @@ absl::StatusOr<std::unique_ptr<ClusterLink>> ClusterLink::Join(
   request.set_address(options.address);
   request.set_instance_id(options.instance_id);
   request.set_device(options.device);
+  if (options.group.has_value()) request.set_group(*options.group);
   if (options.rank.has_value()) request.set_rank(*options.rank);
   request.set_pid(getpid());
   request.set_version(options.version);

@@ -24,7 +24,8 @@ struct ClusterLinkOptions {
   std::string address;          // where the coordinator reaches this worker
   uint64_t instance_id = 0;     // random: tells a restart from a reconnect
   std::string device;           // "cpu" or "cuda"
-  std::optional<int32_t> rank;  // wanted; unset: any
+  std::optional<int32_t> group;  // wanted; unset: any
+  std::optional<int32_t> rank;   // likewise
   std::string version;
   // For the coordinator to be there: workers may start first.
   absl::Duration join_timeout = absl::Seconds(60);

@@ -99,16 +99,16 @@ TEST_F(WorkerRegistryTest, RefusesTakenAndUnknownSeats) {
 TEST_F(WorkerRegistryTest, ThreeSecondsOfSilenceEndTheEpoch) {
   Form(10, 11);
   clock_.Advance(absl::Milliseconds(2999));
-  EXPECT_TRUE(registry_.Tick().empty());
+  EXPECT_FALSE(registry_.Tick(0).has_value());
   ASSERT_TRUE(Beat(10).ok());
   clock_.Advance(absl::Milliseconds(1));
-  const auto losses = registry_.Tick();
-  ASSERT_EQ(losses.size(), 1u);
-  EXPECT_EQ(losses[0].group_epoch, Epoch(1));
-  EXPECT_THAT(std::string(losses[0].cause.message()),
+  const auto loss = registry_.Tick(0);
+  ASSERT_TRUE(loss.has_value());
+  EXPECT_EQ(loss->group_epoch, Epoch(1));
+  EXPECT_THAT(std::string(loss->cause.message()),
               testing::HasSubstr("rank 1 (host:11)"));
   EXPECT_EQ(registry_.Groups()[0].state, GroupState::kDead);
-  EXPECT_TRUE(registry_.Tick().empty());  // said once
+  EXPECT_FALSE(registry_.Tick(0).has_value());  // said once
   // The rank that did beat shares the fate.
   EXPECT_EQ(Beat(10).code(), absl::StatusCode::kFailedPrecondition);
 }
@@ -116,7 +116,7 @@ TEST_F(WorkerRegistryTest, ThreeSecondsOfSilenceEndTheEpoch) {
 TEST_F(WorkerRegistryTest, SuspectsSilenceBeforeItIsDeath) {
   Form(10, 11);
   clock_.Advance(absl::Milliseconds(1500));
-  registry_.Tick();
+  registry_.Tick(0);
   ASSERT_TRUE(Beat(10).ok());
   const auto ranks = registry_.Groups()[0].ranks;
   EXPECT_FALSE(ranks[0].suspect);
@@ -128,11 +128,69 @@ TEST_F(WorkerRegistryTest, SuspectsSilenceBeforeItIsDeath) {
 TEST_F(WorkerRegistryTest, SilentMemberOfJoiningGroupOnlyLeaves) {
   ASSERT_TRUE(registry_.Register(Offer(10)).ok());
   clock_.Advance(absl::Seconds(3));
-  EXPECT_TRUE(registry_.Tick().empty());
+  EXPECT_FALSE(registry_.Tick(0).has_value());
   EXPECT_EQ(registry_.Groups()[0].state, GroupState::kJoining);
   EXPECT_TRUE(registry_.Groups()[0].ranks.empty());
   EXPECT_EQ(Beat(10).code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_EQ(Form(11, 12).group_epoch, Epoch(1));
+}
+
+TEST_F(WorkerRegistryTest, WorkersFillTheGroupsInOrderOrTakeThePlaceTheyWant) {
+  WorkerRegistry::Options options = TwoRanks();
+  options.num_groups = 3;
+  WorkerRegistry registry(options, kCoordinator, &clock_);
+  const auto join = [&](uint64_t instance_id, std::optional<int32_t> group,
+                        std::optional<int32_t> rank) {
+    WorkerOffer offer = Offer(instance_id, rank);
+    offer.group = group;
+    return registry.Register(offer);
+  };
+  const auto wanted = join(20, /*group=*/2, /*rank=*/1);
+  ASSERT_TRUE(wanted.ok()) << wanted.status();
+  EXPECT_EQ(wanted->seat.group, 2);
+  EXPECT_EQ(wanted->seat.rank, 1);
+  for (int32_t i = 0; i < 4; ++i) {
+    const auto any = join(10 + i, std::nullopt, std::nullopt);
+    ASSERT_TRUE(any.ok()) << any.status();
+    EXPECT_EQ(any->seat.group, i / 2);
+    EXPECT_EQ(any->seat.rank, i % 2);
+    EXPECT_EQ(any->formed.has_value(), i % 2 == 1);
+  }
+  EXPECT_EQ(join(30, 3, 0).status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(join(30, 1, std::nullopt).status().code(),
+            absl::StatusCode::kAlreadyExists);
+  const auto taken = join(30, 2, 1);
+  EXPECT_EQ(taken.status().code(), absl::StatusCode::kAlreadyExists);
+  EXPECT_THAT(std::string(taken.status().message()),
+              testing::HasSubstr("in group 2"));
+  const auto last = join(30, 2, std::nullopt);
+  ASSERT_TRUE(last.ok() && last->formed.has_value());
+  EXPECT_EQ(last->formed->group, 2);
+  EXPECT_EQ(last->seat.rank, 0);
+}
+
+TEST_F(WorkerRegistryTest, AReplacementTakesTheLostGroupsPlaceAlone) {
+  WorkerRegistry::Options options = TwoRanks();
+  options.num_groups = 2;
+  WorkerRegistry registry(options, kCoordinator, &clock_);
+  for (uint64_t i = 10; i < 14; ++i) {
+    ASSERT_TRUE(registry.Register(Offer(i)).ok());
+  }
+  clock_.Advance(absl::Seconds(3));
+  for (uint64_t i : {10, 11}) {
+    ASSERT_TRUE(registry.Heartbeat(i, kCoordinator, Epoch(1), StepId(1)).ok());
+  }
+  EXPECT_FALSE(registry.Tick(0).has_value());
+  const auto loss = registry.Tick(1);
+  ASSERT_TRUE(loss.has_value());
+  EXPECT_EQ(loss->group, 1);
+  registry.Reform(1);
+  const auto replacement = registry.Register(Offer(20));
+  ASSERT_TRUE(replacement.ok()) << replacement.status();
+  EXPECT_EQ(replacement->seat.group, 1);
+  EXPECT_EQ(replacement->seat.group_epoch, Epoch(2));
+  // The other group knows nothing of it.
+  EXPECT_TRUE(registry.CheckEpoch(0, Epoch(1)).ok());
 }
 
 TEST_F(WorkerRegistryTest, ZombieOfAnOldEpochIsRefused) {
