@@ -63,7 +63,7 @@ BlockStore::BlockStore(const KvOptions& options)
       pool_(options.num_blocks),
       host_pool_(options.num_host_blocks),
       index_(options.block_size, options.num_blocks + options.num_host_blocks,
-             HashKeyOf(options)),
+             HashKeyOf(options), options.prefix_summary),
       device_(options.num_blocks),
       host_(options.num_host_blocks) {}
 

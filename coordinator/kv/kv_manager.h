@@ -23,6 +23,8 @@
 
 namespace quire {
 
+class PrefixSummary;
+
 struct KvOptions {
   int32_t num_blocks = 0;
   int32_t block_size = 16;  // tokens
@@ -36,6 +38,8 @@ struct KvOptions {
   // Of the hash by which prefixes are found. Zeros: drawn once a process. No
   // decision depends on it.
   std::array<uint64_t, 2> prefix_hash_key = {};
+  // Told which prefixes there are, if not null. Borrowed.
+  PrefixSummary* prefix_summary = nullptr;
 };
 
 // Every block is in exactly one of the three states.

@@ -11,15 +11,17 @@
 namespace quire {
 
 PrefixIndex::PrefixIndex(int32_t block_size, int32_t num_blocks,
-                         const HashKey& hash_key)
+                         const HashKey& hash_key, PrefixSummary* summary)
     : block_size_(block_size),
       hash_key_(hash_key),
+      summary_(summary),
       // At most half full, so that most chains are one long.
       buckets_(std::bit_ceil(static_cast<uint32_t>(2 * num_blocks + 1)),
                kNoNode) {
   CHECK_GT(block_size, 0);
   nodes_.reserve(num_blocks);
   tokens_.reserve(int64_t{num_blocks} * block_size);
+  if (summary != nullptr) summary->Reset(num_blocks);
 }
 
 BlockKey PrefixIndex::KeyOf(CacheScope scope, PrefixNodeId parent,
@@ -129,7 +131,15 @@ void PrefixIndex::Unpin(PrefixNodeId node) {
 
 void PrefixIndex::SetPlace(PrefixNodeId node, BlockPlace place) {
   CHECK(is_alive(node));
+  const bool had_place = !At(node).place.is_nowhere();
   At(node).place = place;
+  if (summary_ != nullptr && had_place == place.is_nowhere()) {
+    if (had_place) {
+      summary_->Remove(At(node).key);
+    } else {
+      summary_->Add(At(node).key);
+    }
+  }
   EraseUnkept(node);
 }
 

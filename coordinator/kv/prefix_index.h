@@ -19,6 +19,7 @@
 #include "coordinator/kv/block_key.h"
 #include "coordinator/kv/block_place.h"
 #include "coordinator/kv/kv_manager.h"
+#include "coordinator/kv/prefix_summary.h"
 
 namespace quire {
 
@@ -33,8 +34,11 @@ class PrefixIndex {
   // The parent of a scope's first blocks, and the answer "not found".
   static constexpr PrefixNodeId kNoNode{-1};
 
-  // REQUIRES: block_size > 0 tokens. `num_blocks`: nodes to expect.
-  PrefixIndex(int32_t block_size, int32_t num_blocks, const HashKey& hash_key);
+  // REQUIRES: block_size > 0 tokens. `num_blocks`: nodes to expect. Tells
+  // `summary`, if there is one, which nodes have a place; borrowed, and emptied
+  // first.
+  PrefixIndex(int32_t block_size, int32_t num_blocks, const HashKey& hash_key,
+              PrefixSummary* summary = nullptr);
 
   // The node of `tokens` after `parent`, or kNoNode.
   // REQUIRES: block_size tokens.
@@ -107,6 +111,7 @@ class PrefixIndex {
 
   const int32_t block_size_;
   const HashKey hash_key_;
+  PrefixSummary* const summary_;  // may be null
   std::vector<Node> nodes_;
   std::vector<TokenId> tokens_;  // [nodes_.size(), block_size]
   // Heads of the chains of nodes by key; a power of two of them.
