@@ -238,6 +238,9 @@ bool EngineCore::Admit(SequenceGroup* group, int32_t budget, InFlightStep* step,
   LeaveQueue(group);
   group->state = SequenceGroup::State::kRunning;
   if (!group->was_scheduled()) group->first_scheduled_time = now;
+  if (std::exchange(group->was_moved, false)) {
+    effects_.begun.push_back(group->key);
+  }
   for (auto seq = group->sequences.begin(); seq < group->sequences.end();
        ++seq) {
     if (seq->finished || seq == first) continue;

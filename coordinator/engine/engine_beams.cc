@@ -24,6 +24,7 @@ void EngineCore::AcceptBeam(Sequence* seq, TokenId sampled,
   ++metrics_.counters.num_generated_tokens;
   if (group->first_token_time == absl::InfinitePast()) {
     group->first_token_time = now;
+    effects_.begun.push_back(group->key);
   }
   group->beams->AddResult(seq->index, sampled, std::move(*logprobs));
   if (group->beams->is_complete()) AdvanceBeams(group, now);

@@ -94,6 +94,12 @@ struct EngineStats {
   int64_t num_finished = 0;
   int64_t num_generated_tokens = 0;
   int64_t num_prompt_tokens = 0;
+  // Accepted and never scheduled, at this very moment.
+  int32_t num_queued = 0;
+  int64_t num_queued_tokens = 0;  // of their prompts
+  // As measured; 0: not yet.
+  double prefill_tokens_per_s = 0;
+  double decode_step_us = 0;  // with few sequences
   StepId last_step;
   bool ready = false;
 };

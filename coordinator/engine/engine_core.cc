@@ -17,7 +17,7 @@ namespace quire {
 namespace {
 
 KvOptions MakeKvOptions(const EngineOptions& options, const GroupReady& group,
-                        const PreemptionRates& rates) {
+                        const PreemptionRates& rates, PrefixSummary* prefixes) {
   const int32_t block_size =
       group.block_size > 0 ? group.block_size : options.block_size;
   // Without the prefix cache only siblings find prefixes, while they last.
@@ -29,13 +29,14 @@ KvOptions MakeKvOptions(const EngineOptions& options, const GroupReady& group,
           .max_num_seqs = options.max_num_seqs,
           .max_model_len = options.max_model_len,
           .num_host_blocks = group.num_host_blocks,
-          .demote_prefixes = demotes};
+          .demote_prefixes = demotes,
+          .prefix_summary = prefixes};
 }
 
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<EngineCore>> EngineCore::Create(
-    const EngineOptions& options) {
+    const EngineOptions& options, PrefixSummary* prefixes) {
   QUIRE_RETURN_IF_ERROR(ValidateEngineOptions(options));
   QUIRE_ASSIGN_OR_RETURN(std::unique_ptr<SchedulingPolicy> policy,
                          MakeSchedulingPolicy(options.scheduling_policy));
@@ -44,7 +45,8 @@ absl::StatusOr<std::unique_ptr<EngineCore>> EngineCore::Create(
   smallest.num_blocks = 1;
   QUIRE_ASSIGN_OR_RETURN(
       const std::unique_ptr<KvManager> manager,
-      MakeKvManager(options.kv_manager, MakeKvOptions(options, smallest, {})));
+      MakeKvManager(options.kv_manager,
+                    MakeKvOptions(options, smallest, {}, nullptr)));
   if (!policy->preempts() && !manager->reserves()) {
     return absl::InvalidArgumentError(absl::StrCat(
         "--scheduling_policy=", options.scheduling_policy,
@@ -53,13 +55,15 @@ absl::StatusOr<std::unique_ptr<EngineCore>> EngineCore::Create(
         "orca_pow2 and orca_oracle"));
   }
   return std::unique_ptr<EngineCore>(
-      new EngineCore(options, std::move(policy)));
+      new EngineCore(options, std::move(policy), prefixes));
 }
 
 EngineCore::EngineCore(const EngineOptions& options,
-                       std::unique_ptr<SchedulingPolicy> policy)
+                       std::unique_ptr<SchedulingPolicy> policy,
+                       PrefixSummary* prefixes)
     : options_(options),
       policy_(std::move(policy)),
+      prefixes_(prefixes),
       waiting_(options.tenants, options.priority_ageing,
                policy_->shares_by_tenant()) {}
 
@@ -169,8 +173,8 @@ absl::Status EngineCore::OnGroupReady(const GroupReady& group, absl::Time now) {
   const PreemptionRates rates = {
       .swap_blocks = group.swap_blocks_per_second,
       .prefill_tokens = group.prefill_tokens_per_second};
-  absl::StatusOr<std::unique_ptr<KvManager>> kv =
-      MakeKvManager(options_.kv_manager, MakeKvOptions(options_, group, rates));
+  absl::StatusOr<std::unique_ptr<KvManager>> kv = MakeKvManager(
+      options_.kv_manager, MakeKvOptions(options_, group, rates, prefixes_));
   if (!kv.ok()) return absl::InternalError(std::string(kv.status().message()));
   kv_ = *std::move(kv);
   SetWindow(group.num_blocks);
@@ -216,7 +220,10 @@ void EngineCore::OnGroupLost(Epoch group_epoch, const absl::Status& cause,
     SequenceGroup* group = slots_[entry.slot.value()]->group;
     if (running.empty() || running.back() != group) running.push_back(group);
   }
-  for (SequenceGroup* group : running) Requeue(group);
+  for (SequenceGroup* group : running) {
+    ++group->num_lost_groups;
+    Requeue(group);
+  }
   waiting_.AllWait(WaitReason::kNoWorkerGroup, now);
   running_.clear();
   running_has_gaps_ = false;
@@ -327,16 +334,21 @@ void EngineCore::EndGroup(SequenceGroup* group, FinishReason reason,
     output.token_offset = group->sequences[0].num_output_tokens();
     output.status = status;
   }
-  effects_.ended_request_ids.push_back(group->request_id);
+  int32_t num_output_tokens = 0;
+  for (const Sequence& each : group->sequences) {
+    num_output_tokens += each.num_output_tokens();
+  }
+  effects_.ended.push_back({group->key, group->request_id, num_output_tokens});
   deadlines_.erase({group->deadline, group->key});
-  RecordEnd(*group, reason, status, now);
+  RecordEnd(*group, reason, status, num_output_tokens, now);
   const auto it = groups_.find(group->key);
   ended_.push_back(std::move(it->second));
   groups_.erase(it);
 }
 
 void EngineCore::RecordEnd(const SequenceGroup& group, FinishReason reason,
-                           const absl::Status& status, absl::Time now) {
+                           const absl::Status& status,
+                           int32_t num_output_tokens, absl::Time now) {
   EngineCounters& counters = metrics_.counters;
   if (status.code() == absl::StatusCode::kDeadlineExceeded) {
     ++counters.num_deadline_exceeded;
@@ -354,10 +366,6 @@ void EngineCore::RecordEnd(const SequenceGroup& group, FinishReason reason,
     return;
   }
   const Sequence& seq = group.sequences[0];
-  int32_t num_output_tokens = 0;
-  for (const Sequence& each : group.sequences) {
-    num_output_tokens += each.num_output_tokens();
-  }
   metrics_.requests.push_back({.key = group.key,
                                .arrival = group.arrival_time,
                                .first_scheduled = group.first_scheduled_time,
@@ -404,6 +412,10 @@ EngineStats EngineCore::Stats() const {
       counters.num_finished_stop + counters.num_finished_length;
   stats.num_generated_tokens = counters.num_generated_tokens;
   stats.num_prompt_tokens = counters.num_prompt_tokens;
+  stats.prefill_tokens_per_s = estimator_.prefill_tokens_per_s() > 0
+                                   ? estimator_.prefill_tokens_per_s()
+                                   : rates_.prefill_tokens;
+  stats.decode_step_us = estimator_.decode_step_us();
   stats.last_step = last_step_.step_id;
   stats.ready = is_ready();
   return stats;

@@ -36,19 +36,30 @@
 #include "coordinator/engine/engine_client.h"
 #include "coordinator/engine/engine_metrics.h"
 #include "coordinator/engine/engine_options.h"
+#include "coordinator/engine/moved_group.h"
 #include "coordinator/engine/preemption_mode.h"
 #include "coordinator/engine/sequence_group.h"
 #include "coordinator/engine/step_estimator.h"
 #include "coordinator/engine/waiting_room.h"
 #include "coordinator/kv/kv_manager.h"
+#include "coordinator/kv/prefix_summary.h"
 #include "coordinator/scheduler/policy.h"
 
 namespace quire {
 
+// A request that has ended.
+struct RequestEnd {
+  RequestKey key;
+  std::string request_id;
+  int32_t num_output_tokens = 0;  // of all its sequences
+};
+
 // What has happened since it was last taken.
 struct EngineEffects {
   std::vector<SequenceOutput> outputs;
-  std::vector<std::string> ended_request_ids;
+  // Requests whose first token has come, or that run after they have moved.
+  std::vector<RequestKey> begun;
+  std::vector<RequestEnd> ended;
   // Requests, and tokens of their prompts, that no longer count as queued.
   int32_t num_left_queue = 0;
   int64_t num_tokens_left_queue = 0;
@@ -58,8 +69,9 @@ struct EngineEffects {
 class EngineCore {
  public:
   // InvalidArgument if an option is out of range or a name unknown.
+  // `prefixes`, borrowed and perhaps null, is told which prefixes there are.
   static absl::StatusOr<std::unique_ptr<EngineCore>> Create(
-      const EngineOptions& options);
+      const EngineOptions& options, PrefixSummary* prefixes = nullptr);
   ~EngineCore();
 
   // `request` was accepted by an Intake under `key`.
@@ -77,6 +89,15 @@ class EngineCore {
 
   // Ends every request with `status`.
   void EndAll(const absl::Status& status, absl::Time now);
+
+  // All requests, for another engine, oldest first; those that have seen too
+  // many worker groups go end here. REQUIRES: not is_ready().
+  std::vector<MovedGroup> TakeAll(absl::Time now);
+  // Takes one in, before all that wait here and are no more urgent: it has
+  // waited elsewhere.
+  void Adopt(MovedGroup moved, absl::Time now);
+  bool Has(RequestKey key) const { return groups_.contains(key); }
+  bool has_requests() const { return !groups_.empty(); }
 
   // Internal if the group has a pool that no manager can work with.
   absl::Status OnGroupReady(const GroupReady& group, absl::Time now);
@@ -133,13 +154,14 @@ class EngineCore {
   };
 
   EngineCore(const EngineOptions& options,
-             std::unique_ptr<SchedulingPolicy> policy);
+             std::unique_ptr<SchedulingPolicy> policy, PrefixSummary* prefixes);
 
   // engine_core.cc: lives of groups.
   void EndGroup(SequenceGroup* group, FinishReason reason,
                 const absl::Status& status, absl::Time now);
   void RecordEnd(const SequenceGroup& group, FinishReason reason,
-                 const absl::Status& status, absl::Time now);
+                 const absl::Status& status, int32_t num_output_tokens,
+                 absl::Time now);
   void LeaveQueue(SequenceGroup* group);
   // DeadlineExceeded, with numbers, if a new one would be late even alone.
   absl::Status CheckDeadline(const SequenceGroup& group, absl::Time now);
@@ -245,6 +267,7 @@ class EngineCore {
 
   const EngineOptions options_;
   const std::unique_ptr<SchedulingPolicy> policy_;
+  PrefixSummary* const prefixes_;
 
   // The group epoch. kv_ is null while there is none.
   std::unique_ptr<KvManager> kv_;
@@ -281,6 +304,7 @@ class EngineCore {
   std::vector<std::unique_ptr<SequenceGroup>> ended_;
   std::set<std::pair<absl::Time, RequestKey>> deadlines_;  // finite ones
   int64_t last_arrival_ = 0;
+  int64_t first_arrival_ = 0;  // of those that were adopted: -1, -2 ...
   uint64_t last_sequence_id_ = 0;
   uint64_t last_forced_step_ = 0;
 

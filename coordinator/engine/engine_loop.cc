@@ -30,21 +30,29 @@ void AppendSamples(std::vector<Sample> from, std::vector<Sample>* to,
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<EngineLoop>> EngineLoop::Create(
-    const EngineOptions& options, OutputListener* listener, Clock* clock) {
+    const EngineOptions& options, OutputListener* listener, Clock* clock,
+    const EngineSeat& seat) {
+  EngineOptions whole = options;
+  // They go elsewhere, so the engine is not to end them.
+  if (seat.watcher != nullptr) {
+    whole.on_group_lost = OnGroupLostAction::kRequeue;
+  }
   QUIRE_ASSIGN_OR_RETURN(std::unique_ptr<EngineCore> core,
-                         EngineCore::Create(options));
+                         EngineCore::Create(whole, seat.prefixes));
   return std::unique_ptr<EngineLoop>(
-      new EngineLoop(options, std::move(core), listener, clock));
+      new EngineLoop(whole, std::move(core), listener, clock, seat));
 }
 
 EngineLoop::EngineLoop(const EngineOptions& options,
                        std::unique_ptr<EngineCore> core,
-                       OutputListener* listener, Clock* clock)
+                       OutputListener* listener, Clock* clock,
+                       const EngineSeat& seat)
     : options_(options),
       listener_(listener),
       clock_(clock),
+      seat_(seat),
       core_(std::move(core)),
-      intake_(options) {}
+      intake_(options, seat.engine_idx, seat.num_engines) {}
 
 EngineLoop::~EngineLoop() { Stop(); }
 
@@ -67,7 +75,10 @@ void EngineLoop::Stop() {
   if (thread_.joinable()) thread_.join();
 }
 
-bool EngineLoop::IsReadyOrOver() const { return stats_.ready || stopping_; }
+bool EngineLoop::IsReadyOrOver() const {
+  return (stats_.ready && (seat_.watcher == nullptr || watcher_knows_ready_)) ||
+         stopping_;
+}
 
 bool EngineLoop::AwaitReady(absl::Time deadline) {
   absl::MutexLock lock(&mutex_);
@@ -116,6 +127,16 @@ void EngineLoop::SetMask(RequestKey request, int32_t index, int64_t num_outputs,
   Post(Masking{request, index, num_outputs, std::move(mask)});
 }
 
+void EngineLoop::Adopt(std::vector<MovedGroup> groups, bool stay) {
+  absl::MutexLock lock(&mutex_);
+  for (const MovedGroup& moved : groups) {
+    const SequenceGroup& group = *moved.group;
+    intake_.Adopt(group.request_id, group.key, !group.was_scheduled(),
+                  group.sequences[0].num_prompt_tokens);
+  }
+  inbox_.push_back(Adoption{std::move(groups), stay});
+}
+
 absl::StatusOr<RequestKey> EngineLoop::Find(const std::string& request_id) {
   absl::MutexLock lock(&mutex_);
   return intake_.Find(request_id);
@@ -153,7 +174,10 @@ EngineInfo EngineLoop::Info() const {
 
 EngineStats EngineLoop::Stats() const {
   absl::MutexLock lock(&mutex_);
-  return stats_;
+  EngineStats stats = stats_;
+  stats.num_queued = intake_.num_queued();
+  stats.num_queued_tokens = intake_.num_queued_tokens();
+  return stats;
 }
 
 EngineMetrics EngineLoop::TakeMetrics() {
@@ -187,6 +211,7 @@ void EngineLoop::Run() {
     SendPlans();
     AnswerQuestions();
     Publish();
+    if (seat_.watcher != nullptr) TellReadiness();
   }
   Handle(Abort{absl::UnavailableError("the coordinator stops; retry")});
   Publish();
@@ -208,7 +233,10 @@ bool EngineLoop::TakeMessages(std::vector<Message>* messages) {
   if (!stopping_) return true;
   // Those in the inbox were promised an answer.
   for (Message& message : *messages) {
-    if (std::holds_alternative<Arrival>(message)) Handle(std::move(message));
+    if (std::holds_alternative<Arrival>(message) ||
+        std::holds_alternative<Adoption>(message)) {
+      Handle(std::move(message));
+    }
   }
   return false;
 }
@@ -216,36 +244,102 @@ bool EngineLoop::TakeMessages(std::vector<Message>* messages) {
 void EngineLoop::Handle(Message message) {
   const absl::Time now = clock_->Now();
   if (observer_ != nullptr) ShowObserver(message, now);
-  std::visit(Overloaded{
-                 [&](Arrival& arrival) {
-                   core_->AddRequest(arrival.key, std::move(arrival.request),
-                                     arrival.time);
-                 },
-                 [&](Ending& ending) {
-                   if (ending.index >= 0) {
-                     core_->FinishSequence(ending.key, ending.index, now);
-                   } else {
-                     core_->FinishRequest(ending.key, ending.reason, now);
-                   }
-                 },
-                 [&](Masking& masking) {
-                   core_->SetMask(masking.key, masking.index,
-                                  masking.num_outputs, std::move(masking.mask));
-                 },
-                 [&](GroupReady& group) {
-                   const absl::Status status = core_->OnGroupReady(group, now);
-                   if (!status.ok())
-                     LOG(ERROR) << "worker group refused: " << status;
-                 },
-                 [&](StepResult& result) {
-                   core_->OnStepResult(std::move(result), now);
-                 },
-                 [&](Loss& loss) {
-                   core_->OnGroupLost(loss.group_epoch, loss.cause, now);
-                 },
-                 [&](Abort& abort) { core_->EndAll(abort.status, now); },
-             },
-             message);
+  std::visit(
+      Overloaded{
+          [&](Arrival& arrival) {
+            core_->AddRequest(arrival.key, std::move(arrival.request),
+                              arrival.time);
+          },
+          [&](Ending& ending) { HandleEnding(ending, now); },
+          [&](Masking& masking) { HandleMasking(std::move(masking)); },
+          [&](GroupReady& group) {
+            const absl::Status status = core_->OnGroupReady(group, now);
+            if (!status.ok()) LOG(ERROR) << "worker group refused: " << status;
+          },
+          [&](StepResult& result) {
+            core_->OnStepResult(std::move(result), now);
+          },
+          [&](Loss& loss) {
+            core_->OnGroupLost(loss.group_epoch, loss.cause, now);
+            loss_ = loss.cause;
+          },
+          [&](Abort& abort) { core_->EndAll(abort.status, now); },
+          [&](Adoption& adoption) { HandleAdoption(std::move(adoption), now); },
+          [&](Depart&) { keeps_ = false; },
+      },
+      message);
+}
+
+void EngineLoop::HandleEnding(const Ending& ending, absl::Time now) {
+  if (seat_.watcher != nullptr && !core_->Has(ending.key)) {
+    seat_.watcher->OnStray(seat_.engine_idx, ending.key,
+                           [&](EngineClient* engine) {
+                             if (ending.index >= 0) {
+                               engine->FinishSequence(ending.key, ending.index);
+                             } else {
+                               engine->Finish(ending.key, ending.reason);
+                             }
+                           });
+  } else if (ending.index >= 0) {
+    core_->FinishSequence(ending.key, ending.index, now);
+  } else {
+    core_->FinishRequest(ending.key, ending.reason, now);
+  }
+}
+
+void EngineLoop::HandleMasking(Masking masking) {
+  if (seat_.watcher != nullptr && !core_->Has(masking.key)) {
+    seat_.watcher->OnStray(
+        seat_.engine_idx, masking.key, [&](EngineClient* engine) {
+          engine->SetMask(masking.key, masking.index, masking.num_outputs,
+                          std::move(masking.mask));
+        });
+    return;
+  }
+  core_->SetMask(masking.key, masking.index, masking.num_outputs,
+                 std::move(masking.mask));
+}
+
+void EngineLoop::HandleAdoption(Adoption adoption, absl::Time now) {
+  keeps_ = adoption.stay;
+  // Each goes before those that wait: the oldest comes last.
+  std::vector<MovedGroup>& groups = adoption.groups;
+  for (auto moved = groups.rbegin(); moved != groups.rend(); ++moved) {
+    core_->Adopt(std::move(*moved), now);
+  }
+}
+
+void EngineLoop::TellReadiness() {
+  const bool is_ready = core_->is_ready();
+  if (is_ready != told_ready_) {
+    told_ready_ = is_ready;
+    keeps_ = false;
+    {
+      absl::MutexLock lock(&mutex_);
+      PublishState();
+    }
+    seat_.watcher->OnReadiness(seat_.engine_idx, is_ready);
+    absl::MutexLock lock(&mutex_);
+    watcher_knows_ready_ = is_ready;
+  }
+  if (!is_ready && !keeps_ && core_->has_requests()) GiveStranded();
+}
+
+void EngineLoop::GiveStranded() {
+  const absl::Time now = clock_->Now();
+  if (observer_ != nullptr) observer_->OnMove(now);
+  std::vector<MovedGroup> groups = core_->TakeAll(now);
+  {
+    absl::MutexLock lock(&mutex_);
+    for (const MovedGroup& moved : groups) {
+      intake_.Ended(moved.group->request_id);
+    }
+  }
+  Publish();
+  if (groups.empty()) return;
+  LOG(INFO) << groups.size() << " requests leave engine " << seat_.engine_idx
+            << ", which has no workers";
+  seat_.watcher->OnStranded(seat_.engine_idx, loss_, std::move(groups));
 }
 
 void EngineLoop::ShowObserver(const Message& message, absl::Time now) {
@@ -273,6 +367,8 @@ void EngineLoop::ShowObserver(const Message& message, absl::Time now) {
             observer_->OnGroupLost(loss.group_epoch, loss.cause, now);
           },
           [&](const Abort& abort) { observer_->OnEndAll(abort.status, now); },
+          [&](const Adoption&) { observer_->OnMove(now); },
+          [&](const Depart&) {},
       },
       message);
 }
@@ -291,11 +387,15 @@ void EngineLoop::SendPlans() {
 // intake knows first.
 void EngineLoop::Publish() {
   EngineEffects effects = core_->TakeEffects();
-  if (effects.num_left_queue > 0 || !effects.ended_request_ids.empty()) {
+  if (effects.num_left_queue > 0 || !effects.ended.empty()) {
     absl::MutexLock lock(&mutex_);
     intake_.Left(effects.num_left_queue, effects.num_tokens_left_queue);
-    for (const std::string& id : effects.ended_request_ids) intake_.Ended(id);
+    for (const RequestEnd& end : effects.ended) intake_.Ended(end.request_id);
     PublishState();
+  }
+  if (seat_.watcher != nullptr &&
+      (!effects.begun.empty() || !effects.ended.empty())) {
+    seat_.watcher->OnProgress(seat_.engine_idx, effects.begun, effects.ended);
   }
   if (!effects.outputs.empty()) {
     listener_->OnOutputs(std::move(effects.outputs));

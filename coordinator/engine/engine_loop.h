@@ -24,7 +24,9 @@
 #include "coordinator/engine/engine_metrics.h"
 #include "coordinator/engine/engine_observer.h"
 #include "coordinator/engine/engine_options.h"
+#include "coordinator/engine/engine_watcher.h"
 #include "coordinator/engine/intake.h"
+#include "coordinator/engine/moved_group.h"
 
 namespace quire {
 
@@ -33,10 +35,12 @@ namespace quire {
 // without it.
 class EngineLoop final : public EngineClient, public DispatchListener {
  public:
-  // InvalidArgument as EngineCore::Create. `listener` and `clock` are borrowed
-  // and outlive the loop.
+  // InvalidArgument as EngineCore::Create. `listener`, `clock` and what `seat`
+  // names are borrowed and outlive the loop. With a watcher, requests that are
+  // left without workers go to it, whatever options.on_group_lost says.
   static absl::StatusOr<std::unique_ptr<EngineLoop>> Create(
-      const EngineOptions& options, OutputListener* listener, Clock* clock);
+      const EngineOptions& options, OutputListener* listener, Clock* clock,
+      const EngineSeat& seat = {});
 
   // Stops.
   ~EngineLoop() override;
@@ -61,6 +65,17 @@ class EngineLoop final : public EngineClient, public DispatchListener {
   // Ends the thread; requests that still run end Unavailable first. May be
   // called again.
   void Stop() ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // Of the watcher: takes requests that another loop gave it, oldest first,
+  // before all that wait here. `stay`: no loop has workers, so they wait here
+  // for the next epoch, or for HandOver().
+  void Adopt(std::vector<MovedGroup> groups, bool stay)
+      ABSL_LOCKS_EXCLUDED(mutex_);
+  // Of the watcher: another loop has workers, so what stays here without any
+  // goes to it.
+  void HandOver() { Post(Depart{}); }
+  // Ends every request that runs or waits with `status`.
+  void EndAll(const absl::Status& status) { Post(Abort{status}); }
 
   absl::StatusOr<RequestKey> Submit(EngineRequest request) override
       ABSL_LOCKS_EXCLUDED(mutex_);
@@ -117,18 +132,30 @@ class EngineLoop final : public EngineClient, public DispatchListener {
   struct Abort {
     absl::Status status;
   };
+  struct Adoption {
+    std::vector<MovedGroup> groups;
+    bool stay = false;
+  };
+  struct Depart {};
   using Message = std::variant<Arrival, Ending, Masking, GroupReady, StepResult,
-                               Loss, Abort>;
+                               Loss, Abort, Adoption, Depart>;
 
   EngineLoop(const EngineOptions& options, std::unique_ptr<EngineCore> core,
-             OutputListener* listener, Clock* clock);
+             OutputListener* listener, Clock* clock, const EngineSeat& seat);
 
   void Run() ABSL_LOCKS_EXCLUDED(mutex_);
   // Waits for messages or a deadline. False: the loop is over.
   bool TakeMessages(std::vector<Message>* messages) ABSL_LOCKS_EXCLUDED(mutex_);
   void Handle(Message message);
+  void HandleEnding(const Ending& ending, absl::Time now);
+  void HandleMasking(Masking masking);
+  void HandleAdoption(Adoption adoption, absl::Time now);
   void ShowObserver(const Message& message, absl::Time now);
   void SendPlans();
+  // Tells the watcher whether there are workers, and gives it what waits in
+  // vain.
+  void TellReadiness() ABSL_LOCKS_EXCLUDED(mutex_);
+  void GiveStranded() ABSL_LOCKS_EXCLUDED(mutex_);
   void AnswerQuestions() ABSL_LOCKS_EXCLUDED(mutex_);
   void Publish() ABSL_LOCKS_EXCLUDED(mutex_);
   void PublishState() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -140,9 +167,13 @@ class EngineLoop final : public EngineClient, public DispatchListener {
   const EngineOptions options_;
   OutputListener* const listener_;
   Clock* const clock_;
+  const EngineSeat seat_;
 
   // The thread's own.
   const std::unique_ptr<EngineCore> core_;
+  bool told_ready_ = false;  // the watcher
+  absl::Status loss_;        // why there are no workers any more
+  bool keeps_ = false;       // requests without workers stay
   Dispatcher* dispatcher_ = nullptr;
   EngineObserver* observer_ = nullptr;
   std::vector<Question*> asked_;  // before the messages in hand
@@ -154,6 +185,7 @@ class EngineLoop final : public EngineClient, public DispatchListener {
   bool answers_ ABSL_GUARDED_BY(mutex_) = false;  // the thread runs
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   bool idle_ ABSL_GUARDED_BY(mutex_) = true;
+  bool watcher_knows_ready_ ABSL_GUARDED_BY(mutex_) = false;
   Intake intake_ ABSL_GUARDED_BY(mutex_);
   EngineStats stats_ ABSL_GUARDED_BY(mutex_);
   EngineMetrics metrics_ ABSL_GUARDED_BY(mutex_);

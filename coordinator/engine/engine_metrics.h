@@ -36,6 +36,7 @@ struct EngineCounters {
   int64_t num_resyncs = 0;        // tables disagreed
   int64_t num_groups_lost = 0;
   int64_t num_requeued = 0;         // requests that outlived their group
+  int64_t num_adopted = 0;          // of other engines, whose group was lost
   int64_t num_refused_growths = 0;  // the manager had less than it showed
   // Summed over steps: blocks held by somebody, and entries of block tables,
   // which is what would be held if nobody shared. 1 - held / tables is the

@@ -32,6 +32,9 @@ class EngineObserver {
   virtual void OnStepResult(const StepResult& result, absl::Time now) = 0;
   virtual void OnGroupLost(Epoch group_epoch, const absl::Status& cause,
                            absl::Time now) = 0;
+  // Requests leave for another engine or come from one, and what they bring is
+  // not shown: nobody can follow from here.
+  virtual void OnMove(absl::Time /*now*/) {}
   // After EngineCore::Plan(now) gave `plan`; null if it gave none.
   virtual void OnPlan(const StepPlan* plan, absl::Time now) = 0;
 };

@@ -141,6 +141,7 @@ void EngineCore::AcceptTokens(const InFlightStep& step, StepResult* result,
       outputs->back().num_cached_tokens = seq->group->num_cached_tokens;
       if (seq->group->first_token_time == absl::InfinitePast()) {
         seq->group->first_token_time = now;
+        effects_.begun.push_back(seq->group->key);
       }
     }
     if (seq->withheld) {

@@ -39,15 +39,23 @@ absl::StatusOr<RequestKey> Intake::Accept(const EngineRequest& request) {
                      " tokens wait and this one has ", num_tokens,
                      ", the limit is ", options_.max_queued_tokens));
   }
-  const RequestKey key(last_key_ + 1);
+  const RequestKey key(num_keys_ * num_engines_ + engine_idx_ + 1);
   if (!keys_.emplace(request.request_id, key).second) {
     return absl::AlreadyExistsError(
         absl::StrCat("request ", request.request_id, " is running"));
   }
-  ++last_key_;
+  ++num_keys_;
   ++num_queued_;
   num_queued_tokens_ += num_tokens;
   return key;
+}
+
+void Intake::Adopt(const std::string& request_id, RequestKey key,
+                   bool is_queued, int64_t num_prompt_tokens) {
+  CHECK(keys_.emplace(request_id, key).second) << request_id;
+  if (!is_queued) return;
+  ++num_queued_;
+  num_queued_tokens_ += num_prompt_tokens;
 }
 
 absl::StatusOr<RequestKey> Intake::Find(const std::string& request_id) const {

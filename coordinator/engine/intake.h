@@ -20,11 +20,20 @@ namespace quire {
 // Thread-compatible: the engine loop guards it with its inbox.
 class Intake {
  public:
-  explicit Intake(const EngineOptions& options) : options_(options) {}
+  // Of engine `engine_idx` of `num_engines`, whose keys are apart: engine i of
+  // N gives i + 1, i + 1 + N, i + 1 + 2 N ...
+  explicit Intake(const EngineOptions& options, int32_t engine_idx = 0,
+                  int32_t num_engines = 1)
+      : options_(options), engine_idx_(engine_idx), num_engines_(num_engines) {}
 
   // Accepts the request and gives it its key, or says why not (the codes of
   // EngineClient::Submit). An accepted one counts as queued until Left().
   absl::StatusOr<RequestKey> Accept(const EngineRequest& request);
+
+  // A request that another engine accepted is this one's from now on; it counts
+  // as queued if it was never scheduled.
+  void Adopt(const std::string& request_id, RequestKey key, bool is_queued,
+             int64_t num_prompt_tokens);
 
   // NotFound if no such request is accepted and not ended.
   absl::StatusOr<RequestKey> Find(const std::string& request_id) const;
@@ -40,12 +49,15 @@ class Intake {
   void BeginDrain() { draining_ = true; }
 
   int32_t num_queued() const { return num_queued_; }
+  int64_t num_queued_tokens() const { return num_queued_tokens_; }
   int32_t num_accepted() const { return static_cast<int32_t>(keys_.size()); }
   bool is_open() const { return closed_.ok() && !draining_; }
   int32_t num_blocks() const { return num_blocks_; }
 
  private:
   const EngineOptions options_;
+  const int32_t engine_idx_;
+  const int32_t num_engines_;
   absl::Status closed_ =
       absl::UnavailableError("no worker group is ready yet; retry in a moment");
   bool draining_ = false;
@@ -53,7 +65,7 @@ class Intake {
   int32_t block_size_ = 0;
   int32_t num_queued_ = 0;
   int64_t num_queued_tokens_ = 0;
-  uint64_t last_key_ = 0;
+  uint64_t num_keys_ = 0;
   absl::flat_hash_map<std::string, RequestKey> keys_;
 };
 

@@ -15,18 +15,25 @@ namespace {
 // find each other.
 CacheScope ScopeOf(const EngineOptions& options, const EngineRequest& request,
                    RequestKey key) {
-  // Prompt tokens that are found computed have no logits to be scored by.
-  const bool scores_prompt = request.sampling.slot.num_prompt_logprobs >= 0;
-  if (options.enable_prefix_caching && request.use_prefix_cache &&
-      !scores_prompt) {
-    return SharedScope(options.cache_salt_key, request.cache_salt.empty()
-                                                   ? request.tenant
-                                                   : request.cache_salt);
-  }
+  const CacheScope shared = SharedScopeOf(options, request);
+  if (shared != 0) return shared;
   return NumSequences(request.sampling) > 1 ? PrivateScope(key) : 0;
 }
 
 }  // namespace
+
+CacheScope SharedScopeOf(const EngineOptions& options,
+                         const EngineRequest& request) {
+  // Prompt tokens that are found computed have no logits to be scored by.
+  const bool scores_prompt = request.sampling.slot.num_prompt_logprobs >= 0;
+  if (!options.enable_prefix_caching || !request.use_prefix_cache ||
+      scores_prompt) {
+    return 0;
+  }
+  return SharedScope(options.cache_salt_key, request.cache_salt.empty()
+                                                 ? request.tenant
+                                                 : request.cache_salt);
+}
 
 std::unique_ptr<SequenceGroup> NewGroup(const EngineOptions& options,
                                         RequestKey key, EngineRequest request) {
@@ -35,6 +42,7 @@ std::unique_ptr<SequenceGroup> NewGroup(const EngineOptions& options,
   group->key = key;
   group->request_id = std::move(request.request_id);
   group->priority = request.priority;
+  group->tenant = std::move(request.tenant);
   group->sampling = std::move(request.sampling);
   group->deadline = request.deadline;
   group->cache_scope = scope;

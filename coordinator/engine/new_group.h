@@ -11,8 +11,13 @@
 #include "coordinator/engine/engine_client.h"
 #include "coordinator/engine/engine_options.h"
 #include "coordinator/engine/sequence_group.h"
+#include "coordinator/kv/kv_manager.h"
 
 namespace quire {
+
+// Of requests that find prefixes of others: whose. 0: nobody's.
+CacheScope SharedScopeOf(const EngineOptions& options,
+                         const EngineRequest& request);
 
 // The group of `request`, accepted under `key`. Whoever takes it in sets its
 // arrival, its tenant and rank, and the ids of its sequences.

@@ -159,6 +159,28 @@ void RequestTimelines::End(int64_t arrival, absl::Time now) {
   live_.erase(it);
 }
 
+Timeline RequestTimelines::Take(int64_t arrival, absl::Time now) {
+  const auto it = live_.find(arrival);
+  CHECK(it != live_.end() && it->second.is_waiting);
+  Life& life = it->second;
+  Close(&life, now);
+  Timeline timeline = std::move(life.timeline);
+  timeline.end = now;
+  arrivals_.erase(timeline.request_id);
+  live_.erase(it);
+  return timeline;
+}
+
+void RequestTimelines::Resume(int64_t arrival, Timeline timeline,
+                              int32_t tenant_idx, WaitReason reason) {
+  Life& life = live_[arrival];
+  life.timeline = std::move(timeline);
+  life.tenant_idx = tenant_idx;
+  arrivals_[life.timeline.request_id] = arrival;
+  Open(&life, {.reason = reason}, life.timeline.end);
+  unexplained_.push_back(arrival);
+}
+
 void RequestTimelines::AllWait(WaitReason reason, absl::Time now) {
   unexplained_.clear();
   for (auto& [arrival, life] : live_) {

@@ -45,6 +45,11 @@ class RequestTimelines {
   void Run(int64_t arrival, absl::Time now);
   // Kept as long as it is among the last kMaxEndedTimelines.
   void End(int64_t arrival, absl::Time now);
+  // It goes on elsewhere: forgets it. REQUIRES: it waits.
+  Timeline Take(int64_t arrival, absl::Time now);
+  // Goes on with what was taken elsewhere; it waits for `reason` since then.
+  void Resume(int64_t arrival, Timeline timeline, int32_t tenant_idx,
+              WaitReason reason);
   // Everyone who waits does so for this reason.
   void AllWait(WaitReason reason, absl::Time now);
 

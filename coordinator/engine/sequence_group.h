@@ -34,6 +34,7 @@ struct SequenceGroup {
   int64_t rank = 0;        // the lower goes first; see service_order.h
   int32_t priority = 0;    // asked for by it and its tenant
   int32_t tenant_idx = 0;  // see waiting_room.h
+  std::string tenant;
   State state = State::kWaiting;
   SamplingParams sampling;
   std::vector<Sequence> sequences;   // does not grow while one has a slot
@@ -50,6 +51,8 @@ struct SequenceGroup {
   absl::Time deadline = absl::InfiniteFuture();
 
   int32_t num_preemptions = 0;
+  int32_t num_lost_groups = 0;  // worker groups, while they ran it
+  bool was_moved = false;       // from another engine, and not admitted since
   absl::Time arrival_time;
   absl::Time first_scheduled_time = absl::InfinitePast();  // so: not yet
   absl::Time first_token_time = absl::InfinitePast();

@@ -125,6 +125,17 @@ int32_t TenantLimits::MaxBlocks(int32_t num_blocks) const {
                      : static_cast<int32_t>(std::ceil(max_kv * num_blocks));
 }
 
+void TenantConfig::DivideBlocks(int32_t num_groups) {
+  const auto divide = [num_groups](TenantLimits* limits) {
+    if (limits->guaranteed_blocks > 0) limits->guaranteed_blocks /= num_groups;
+    if (limits->max_blocks > 0) {
+      limits->max_blocks = (limits->max_blocks + num_groups - 1) / num_groups;
+    }
+  };
+  for (auto& [name, limits] : tenants) divide(&limits);
+  divide(&unlisted);
+}
+
 const TenantLimits& TenantConfig::Of(const std::string& name) const {
   const auto it = tenants.find(name);
   return it == tenants.end() ? unlisted : it->second;

@@ -60,6 +60,11 @@ struct TenantConfig {
   // gets ahead of everyone. VTC has 0.
   int32_t burst_tokens = 8192;
 
+  // Makes them those of one of `num_groups` groups: limits in blocks become
+  // that part of themselves, guarantees rounded down and limits up. Fractions
+  // stay: they are of every group's pool, and so of all.
+  void DivideBlocks(int32_t num_groups);
+
   // The entry of `name`, or the default one.
   const TenantLimits& Of(const std::string& name) const;
 };

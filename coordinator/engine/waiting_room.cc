@@ -43,6 +43,31 @@ void WaitingRoom::Unregister(const SequenceGroup& group, absl::Time now) {
   queues_.Leave(group.tenant_idx, now);
 }
 
+int32_t WaitingRoom::Depart(const SequenceGroup& group, absl::Time now,
+                            Timeline* timeline) {
+  const auto place = places_.find(group.arrival);
+  const int32_t num_charged_tokens = place->second.num_charged_tokens;
+  places_.erase(place);
+  queues_.Leave(group.tenant_idx, now);
+  *timeline = timelines_.Take(group.arrival, now);
+  return num_charged_tokens;
+}
+
+void WaitingRoom::Arrive(SequenceGroup* group, Timeline timeline,
+                         int32_t num_charged_tokens, bool has_workers,
+                         absl::Time now) {
+  group->tenant_idx = queues_.Enter(group->tenant, now);
+  const int32_t queue_idx = queues_.QueueOf(group->tenant_idx);
+  places_[group->arrival] = {
+      .tenant_idx = queue_idx,
+      .rank = group->rank,
+      .num_prompt_tokens = group->sequences.front().num_prompt_tokens,
+      .num_charged_tokens = num_charged_tokens};
+  timelines_.Resume(
+      group->arrival, std::move(timeline), queue_idx,
+      has_workers ? WaitReason::kNextStep : WaitReason::kNoWorkerGroup);
+}
+
 void WaitingRoom::Insert(const SequenceGroup& group, WaitingGroup waiting) {
   waiting.arrival = group.arrival;
   waiting.rank = group.rank;

@@ -35,6 +35,14 @@ class WaitingRoom {
                 bool has_workers, absl::Time now);
   void Unregister(const SequenceGroup& group, absl::Time now);
 
+  // The same for a group that goes to another engine, with `timeline`. Returns
+  // the tokens that its tenant has paid for.
+  int32_t Depart(const SequenceGroup& group, absl::Time now,
+                 Timeline* timeline);
+  // And for one that comes from one, where it has got its priority and rank.
+  void Arrive(SequenceGroup* group, Timeline timeline,
+              int32_t num_charged_tokens, bool has_workers, absl::Time now);
+
   // `waiting` without arrival, rank, priority and key: they are the group's.
   void Insert(const SequenceGroup& group, WaitingGroup waiting);
   void Erase(const SequenceGroup& group);

@@ -93,10 +93,9 @@ absl::Status Recorder::Close() {
   if (thread_.joinable()) thread_.join();
   absl::MutexLock lock(&mutex_);
   if (!status_.ok()) return status_;
-  if (truncated_) {
+  if (!truncated_by_.empty()) {
     return absl::ResourceExhaustedError(
-        absl::StrCat("the recording ends early: more than ",
-                     max_buffered_bytes_, " bytes waited to be written"));
+        absl::StrCat("the recording ends early: ", truncated_by_));
   }
   return absl::OkStatus();
 }
@@ -125,12 +124,25 @@ void Recorder::Write() {
 void Recorder::Append(absl::Time now) {
   record_->set_time_ns(absl::ToUnixNanos(now));
   absl::MutexLock lock(&mutex_);
-  if (truncated_ || closing_ || !status_.ok()) return;
+  if (!truncated_by_.empty() || closing_ || !status_.ok()) return;
   if (static_cast<int64_t>(buffer_.size()) > max_buffered_bytes_) {
-    truncated_ = true;
-    record_->set_truncated(true);
-    LOG(WARNING) << "recording ends: the disk is slower than the engine";
+    EndEarly(absl::StrCat("more than ", max_buffered_bytes_,
+                          " bytes waited to be written"));
   }
+  AppendDelimited(*record_, &buffer_);
+}
+
+void Recorder::EndEarly(const std::string& why) {
+  truncated_by_ = why;
+  record_->set_truncated(true);
+  LOG(WARNING) << "recording ends: " << why;
+}
+
+void Recorder::OnMove(absl::Time now) {
+  absl::MutexLock lock(&mutex_);
+  if (!truncated_by_.empty() || closing_ || !status_.ok()) return;
+  record_->set_time_ns(absl::ToUnixNanos(now));
+  EndEarly("a worker group was lost, and requests moved between groups");
   AppendDelimited(*record_, &buffer_);
 }
 

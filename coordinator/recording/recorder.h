@@ -6,7 +6,7 @@
 // The engine thread encodes a record and leaves its bytes for a thread that
 // writes. It never waits for the disk: when more than
 // max_buffered_bytes wait to be written, recording ends there and the file says
-// so.
+// so. It ends likewise when requests move between engines.
 #ifndef COORDINATOR_RECORDING_RECORDER_H_
 #define COORDINATOR_RECORDING_RECORDER_H_
 
@@ -56,11 +56,15 @@ class Recorder final : public EngineObserver {
   void OnStepResult(const StepResult& result, absl::Time now) override;
   void OnGroupLost(Epoch group_epoch, const absl::Status& cause,
                    absl::Time now) override;
+  // Ends the recording.
+  void OnMove(absl::Time now) override;
   void OnPlan(const StepPlan* plan, absl::Time now) override;
 
  private:
   Recorder(int fd, int64_t max_buffered_bytes);
 
+  // Lets the record that follows be the last. The file says so.
+  void EndEarly(const std::string& why) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Encodes record_ and hands it over.
   void Append(absl::Time now) ABSL_LOCKS_EXCLUDED(mutex_);
   void Write() ABSL_LOCKS_EXCLUDED(mutex_);
@@ -73,7 +77,7 @@ class Recorder final : public EngineObserver {
   absl::Mutex mutex_;
   std::string buffer_ ABSL_GUARDED_BY(mutex_);  // whole records
   bool closing_ ABSL_GUARDED_BY(mutex_) = false;
-  bool truncated_ ABSL_GUARDED_BY(mutex_) = false;
+  std::string truncated_by_ ABSL_GUARDED_BY(mutex_);  // "": by nothing
   absl::Status status_ ABSL_GUARDED_BY(mutex_);
 
   std::thread thread_;  // last: it uses all of the above

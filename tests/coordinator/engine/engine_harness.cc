@@ -108,7 +108,7 @@ int64_t EngineHarness::RunUntilIdle(int64_t max_steps) {
 void EngineHarness::TakeEffects() {
   EngineEffects effects = core_->TakeEffects();
   intake_.Left(effects.num_left_queue, effects.num_tokens_left_queue);
-  for (const std::string& id : effects.ended_request_ids) intake_.Ended(id);
+  for (const RequestEnd& end : effects.ended) intake_.Ended(end.request_id);
   for (SequenceOutput& output : effects.outputs) {
     if (listener_ != nullptr) listener_(output);
     HeardStream& stream = streams_[{output.request, output.index}];
@@ -124,6 +124,12 @@ void EngineHarness::TakeEffects() {
       stream.stop_token_id = output.stop_token_id;
       stream.status = output.status;
     }
+  }
+}
+
+void EngineHarness::HearOn(const EngineHarness& other, RequestKey key) {
+  for (const auto& [stream_key, stream] : other.streams_) {
+    if (stream_key.first == key) streams_[stream_key] = stream;
   }
 }
 

@@ -64,6 +64,8 @@ class EngineHarness {
   const HeardStream& Heard(RequestKey key, int32_t index = 0) {
     return streams_[{key, index}];
   }
+  // This engine goes on with a request that the other one had.
+  void HearOn(const EngineHarness& other, RequestKey key);
   absl::Time now() const { return now_; }
   void Advance(absl::Duration duration) { now_ += duration; }
   const std::vector<StepPlan>& plans() const { return plans_; }

@@ -67,6 +67,23 @@ TEST(TenantConfigTest, ErrorsNameFileFieldAndExpectation) {
             "\"max_kv\"");
 }
 
+TEST(TenantConfigTest, BlocksAreDividedAmongGroupsAndSharesAreNot) {
+  TenantConfig config;
+  config.tenants["a"].guaranteed_blocks = 10;
+  config.tenants["a"].max_blocks = 10;
+  config.tenants["b"].guaranteed_kv = 0.25;
+  config.tenants["b"].max_kv = 0.5;
+  config.unlisted.max_blocks = 1;
+  config.DivideBlocks(4);
+  EXPECT_EQ(config.tenants["a"].guaranteed_blocks, 2);
+  EXPECT_EQ(config.tenants["a"].max_blocks, 3);
+  EXPECT_EQ(config.tenants["b"].guaranteed_blocks, -1);
+  EXPECT_EQ(config.tenants["b"].max_blocks, -1);
+  EXPECT_EQ(config.tenants["b"].guaranteed_kv, 0.25);
+  EXPECT_EQ(config.tenants["b"].max_kv, 0.5);
+  EXPECT_EQ(config.unlisted.max_blocks, 1);
+}
+
 TEST(TenantConfigTest, AFileThatIsNotThereIsNamed) {
   const auto config = ReadTenantConfig("/no/such/file");
   EXPECT_EQ(config.status().code(), absl::StatusCode::kNotFound);
