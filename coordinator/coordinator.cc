@@ -8,22 +8,26 @@
 #include <random>
 #include <thread>
 #include <utility>
+#include <vector>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/strings/str_cat.h"
+#include "absl/synchronization/mutex.h"
 #include "common/metrics/metrics_server.h"
 #include "common/metrics/request_metrics.h"
 #include "common/metrics/step_metrics.h"
 #include "common/status_macros.h"
 #include "coordinator/cluster/cluster_context.h"
 #include "coordinator/cluster/cluster_service.h"
-#include "coordinator/cluster/group_controller.h"
 #include "coordinator/cluster/rendezvous_board.h"
+#include "coordinator/cluster/worker_registry.h"
 #include "coordinator/engine/engine_loop.h"
 #include "coordinator/gateway/engine_collector.h"
 #include "coordinator/gateway/gateway_context.h"
 #include "coordinator/gateway/inference_service.h"
 #include "coordinator/grpc_server.h"
-#include "coordinator/recording/recorder.h"
+#include "coordinator/replica_group.h"
+#include "coordinator/routing/group_router.h"
 #include "coordinator/served_model.h"
 #include "glog/logging.h"
 
@@ -71,17 +75,15 @@ class Coordinator::Impl {
   // Shared with the metrics server, which holds weak shares only.
   std::shared_ptr<prometheus::Registry> metrics_registry_;
   std::unique_ptr<RequestMetrics> request_metrics_;
-  std::unique_ptr<StepMetrics> step_metrics_;
+  std::vector<std::unique_ptr<StepMetrics>> step_metrics_;  // by group
 
   OutputRouter router_;
   SessionTable sessions_;
-  std::unique_ptr<Recorder> recorder_;  // outlives the engine
-  std::unique_ptr<EngineLoop> engine_;
-  std::shared_ptr<EngineCollector> engine_collector_;  // see above
   std::unique_ptr<WorkerRegistry> registry_;
   RendezvousBoard board_;
-  std::unique_ptr<GroupLauncher> launcher_;
-  std::unique_ptr<GroupController> controller_;
+  std::unique_ptr<GroupRouter> group_router_;  // null for one group
+  std::vector<std::unique_ptr<ReplicaGroup>> groups_;
+  std::shared_ptr<EngineCollector> engine_collector_;  // see above
   std::unique_ptr<TextPool> text_pool_;
   GatewayContext gateway_;
   ClusterContext cluster_;
@@ -93,17 +95,33 @@ class Coordinator::Impl {
 
  private:
   absl::Status InitModel();
-  absl::Status InitEngine();
-  void InitController();
+  absl::Status InitGroups();
+  absl::Status AddGroup(const EngineOptions& engine, int32_t group_idx);
   void FillContexts();
   absl::Status Listen();
-  void OnReady(const LaunchedGroup& group);
+  void OnReady(int32_t group_idx, const LaunchedGroup& group);
+  void OnLost(int32_t group_idx, const absl::Status& cause, bool was_ready);
+  // What requests are given to.
+  EngineClient* engine();
+
+  // Held while the callbacks run, so that they come one at a time.
+  absl::Mutex lives_mutex_;
+  struct Life {
+    bool is_ready = false;
+    bool is_lost = false;  // and not back
+    int32_t num_blocks = 0;
+  };
+  std::vector<Life> lives_ ABSL_GUARDED_BY(lives_mutex_);  // by group
 };
+
+EngineClient* Coordinator::Impl::engine() {
+  if (group_router_ != nullptr) return group_router_.get();
+  return groups_.front()->engine();
+}
 
 absl::Status Coordinator::Impl::Init() {
   QUIRE_RETURN_IF_ERROR(InitModel());
-  QUIRE_RETURN_IF_ERROR(InitEngine());
-  InitController();
+  QUIRE_RETURN_IF_ERROR(InitGroups());
   FillContexts();
   QUIRE_RETURN_IF_ERROR(Listen());
   return absl::OkStatus();
@@ -123,12 +141,18 @@ absl::Status Coordinator::Impl::InitModel() {
   return absl::OkStatus();
 }
 
-absl::Status Coordinator::Impl::InitEngine() {
+absl::Status Coordinator::Impl::InitGroups() {
   metrics_registry_ = std::make_shared<prometheus::Registry>();
   request_metrics_ =
       std::make_unique<RequestMetrics>(model_.name, metrics_registry_.get());
-  step_metrics_ =
-      std::make_unique<StepMetrics>(model_.name, metrics_registry_.get());
+  WorkerRegistry::Options registry;
+  registry.num_groups = options_.data_parallel_size;
+  registry.world_size = options_.tensor_parallel_size;
+  // Ever growing, across restarts too: a worker that has seen a later
+  // coordinator refuses an earlier one.
+  const Epoch epoch(static_cast<uint64_t>(absl::ToUnixMicros(clock_->Now())));
+  registry_ = std::make_unique<WorkerRegistry>(registry, epoch, clock_);
+
   EngineOptions engine = options_.engine;
   FitEngineToModel(model_, &engine);
   engine.on_group_lost = options_.reform_lost_groups
@@ -137,44 +161,71 @@ absl::Status Coordinator::Impl::InitEngine() {
   std::random_device entropy;
   engine.cache_salt_key = uint64_t{entropy()} << 32 | entropy();
   QUIRE_RETURN_IF_ERROR(ValidateEngineOptions(engine));
-  QUIRE_ASSIGN_OR_RETURN(engine_, EngineLoop::Create(engine, &router_, clock_));
-  if (!options_.record.empty()) {
-    QUIRE_ASSIGN_OR_RETURN(recorder_, Recorder::Open(options_.record, engine));
-    engine_->Observe(recorder_.get());
+  engine.tenants.DivideBlocks(options_.data_parallel_size);
+  if (options_.data_parallel_size > 1) {
+    group_router_ = std::make_unique<GroupRouter>(
+        engine, options_.data_parallel_size, options_.routing);
   }
-  engine_collector_ = std::make_shared<EngineCollector>(
-      model_.name, engine_.get(), [this] { return engine_->TakeMetrics(); });
+  {
+    absl::MutexLock lock(&lives_mutex_);
+    lives_.resize(options_.data_parallel_size);
+  }
+  std::vector<EngineLoop*> engines;
+  std::vector<EngineCollector::Source> sources;
+  for (int32_t i = 0; i < options_.data_parallel_size; ++i) {
+    QUIRE_RETURN_IF_ERROR(AddGroup(engine, i));
+    EngineLoop* loop = groups_.back()->engine();
+    engines.push_back(loop);
+    sources.push_back({loop, [loop] { return loop->TakeMetrics(); }});
+  }
+  if (group_router_ != nullptr) group_router_->SetEngines(std::move(engines));
+  engine_collector_ =
+      std::make_shared<EngineCollector>(model_.name, std::move(sources));
   return absl::OkStatus();
 }
 
-void Coordinator::Impl::InitController() {
-  LaunchOptions launch = options_.launch;
-  launch.max_model_len = options_.max_model_len;
-  launcher_ = std::make_unique<GroupLauncher>(launch);
-  WorkerRegistry::Options registry;
-  registry.world_size = options_.tensor_parallel_size;
-  // Ever growing, across restarts too: a worker that has seen a later
-  // coordinator refuses an earlier one.
-  const Epoch epoch(static_cast<uint64_t>(absl::ToUnixMicros(clock_->Now())));
-  registry_ = std::make_unique<WorkerRegistry>(registry, epoch, clock_);
-  GroupController::Options controller;
-  controller.reform = options_.reform_lost_groups;
-  controller.watchdog = options_.watchdog;
+absl::Status Coordinator::Impl::AddGroup(const EngineOptions& engine,
+                                         int32_t group_idx) {
+  ReplicaGroup::Options options;
+  options.engine = engine;
+  if (group_router_ != nullptr) options.seat = group_router_->seat(group_idx);
+  options.launch = options_.launch;
+  options.launch.max_model_len = options_.max_model_len;
+  options.controller.group = group_idx;
+  options.controller.num_groups = options_.data_parallel_size;
+  options.controller.reform = options_.reform_lost_groups;
+  options.controller.watchdog = options_.watchdog;
+  options.record = options_.record;
+  if (!options.record.empty() && group_router_ != nullptr) {
+    absl::StrAppend(&options.record, ".", group_idx);
+  }
+  step_metrics_.push_back(std::make_unique<StepMetrics>(
+      model_.name, group_idx, metrics_registry_.get()));
   GroupController::Callbacks callbacks;
-  callbacks.on_ready = [this](const LaunchedGroup& group) { OnReady(group); };
-  callbacks.on_lost = [this](const absl::Status& cause, bool was_ready) {
-    public_server_->SetReady(false);
-    if (callbacks_.on_lost != nullptr) callbacks_.on_lost(cause, was_ready);
+  callbacks.on_ready = [this, group_idx](const LaunchedGroup& group) {
+    OnReady(group_idx, group);
   };
-  controller_ = std::make_unique<GroupController>(
-      controller, std::move(callbacks), registry_.get(), &board_,
-      launcher_.get(), clock_, step_metrics_.get());
+  callbacks.on_lost = [this, group_idx](const absl::Status& cause,
+                                        bool was_ready) {
+    OnLost(group_idx, cause, was_ready);
+  };
+  QUIRE_ASSIGN_OR_RETURN(
+      std::unique_ptr<ReplicaGroup> group,
+      ReplicaGroup::Create(options,
+                           {.listener = &router_,
+                            .registry = registry_.get(),
+                            .board = &board_,
+                            .metrics = step_metrics_.back().get(),
+                            .clock = clock_},
+                           std::move(callbacks)));
+  groups_.push_back(std::move(group));
+  return absl::OkStatus();
 }
 
 void Coordinator::Impl::FillContexts() {
   text_pool_ = std::make_unique<TextPool>(NumGatewayThreads(), kMaxQueuedTexts);
   gateway_.clock = clock_;
-  gateway_.engine = engine_.get();
+  gateway_.engine = engine();
   gateway_.tokenizer = model_.tokenizer.get();
   gateway_.grammars = model_.grammars.get();
   gateway_.router = &router_;
@@ -189,6 +240,7 @@ void Coordinator::Impl::FillContexts() {
                                                 : options_.launch.dtype;
   facts.device = [this] { return registry_->device(); };
   facts.tensor_parallel_size = options_.tensor_parallel_size;
+  facts.data_parallel_size = options_.data_parallel_size;
   facts.flags = options_.flags;
   std::random_device entropy;
   gateway_.seed = options_.seed != 0 ? options_.seed
@@ -197,12 +249,14 @@ void Coordinator::Impl::FillContexts() {
   cluster_.clock = clock_;
   cluster_.registry = registry_.get();
   cluster_.board = &board_;
-  cluster_.engine = engine_.get();
+  for (const auto& group : groups_) {
+    cluster_.engines.push_back(group->engine());
+  }
   cluster_.version = kVersion;
   cluster_.model = model_.name;
   cluster_.started = clock_->Now();
-  cluster_.on_formed = [this](const FormedGroup& group) {
-    controller_->Launch(group);
+  cluster_.on_formed = [this](const FormedGroup& formed) {
+    groups_[formed.group]->Launch(formed);
   };
   cluster_.is_draining = [this] { return sessions_.is_draining(); };
   cluster_.drain = [this](absl::Time deadline) {
@@ -233,8 +287,7 @@ absl::Status Coordinator::Impl::Listen() {
   metrics_server_->Add(engine_collector_);
   cluster_.public_address = Address(options_.host, public_server_->port());
   // Before workers can join: they are answered by these.
-  engine_->Start(controller_->dispatcher());
-  controller_->Start(engine_.get(), clock_);
+  for (const auto& group : groups_) group->Start();
   cluster_service_ = MakeClusterService(&cluster_);
   QUIRE_ASSIGN_OR_RETURN(
       control_server_,
@@ -245,20 +298,47 @@ absl::Status Coordinator::Impl::Listen() {
   return absl::OkStatus();
 }
 
-void Coordinator::Impl::OnReady(const LaunchedGroup& group) {
+void Coordinator::Impl::OnReady(int32_t group_idx, const LaunchedGroup& group) {
   const int64_t num_tokens =
       int64_t{group.ready.num_blocks} * (group.ready.block_size > 0
                                              ? group.ready.block_size
                                              : options_.engine.block_size);
   const int64_t request_tokens = std::min(4096, options_.max_model_len);
-  LOG(INFO) << group.ready.num_blocks << " blocks, " << num_tokens
-            << " tokens; " << num_tokens / request_tokens << " requests of "
-            << request_tokens << " tokens at once";
+  LOG(INFO) << "group " << group_idx << ": " << group.ready.num_blocks
+            << " blocks, " << num_tokens << " tokens; "
+            << num_tokens / request_tokens << " requests of " << request_tokens
+            << " tokens at once";
   // The engine hears of the group on its own thread; until then it would
   // refuse the first request of whoever is told now.
-  if (!engine_->AwaitReady(clock_->Now() + kEngineReadyTimeout)) return;
+  if (!groups_[group_idx]->engine()->AwaitReady(clock_->Now() +
+                                                kEngineReadyTimeout)) {
+    return;
+  }
+  absl::MutexLock lock(&lives_mutex_);
+  // Lost meanwhile: OnLost has been called.
+  if (!registry_->CheckEpoch(group_idx, group.ready.group_epoch).ok()) return;
+  lives_[group_idx] = {.is_ready = true, .num_blocks = group.ready.num_blocks};
   if (!sessions_.is_draining()) public_server_->SetReady(true);
-  if (callbacks_.on_ready != nullptr) callbacks_.on_ready(group);
+  int32_t num_blocks = 0;
+  for (const Life& life : lives_) {
+    if (!life.is_ready) return;
+    num_blocks += life.num_blocks;
+  }
+  if (callbacks_.on_ready != nullptr) callbacks_.on_ready(num_blocks);
+}
+
+void Coordinator::Impl::OnLost(int32_t group_idx, const absl::Status& cause,
+                               bool was_ready) {
+  absl::MutexLock lock(&lives_mutex_);
+  lives_[group_idx] = {.is_lost = true};
+  LostGroup lost = {.cause = cause, .was_ready = was_ready};
+  bool is_ready = false;
+  for (const Life& life : lives_) {
+    is_ready |= life.is_ready;
+    lost.num_left += life.is_lost ? 0 : 1;
+  }
+  if (!is_ready) public_server_->SetReady(false);
+  if (callbacks_.on_lost != nullptr) callbacks_.on_lost(lost);
 }
 
 void Coordinator::Impl::Drain(absl::Time deadline) {
@@ -270,7 +350,7 @@ void Coordinator::Impl::Drain(absl::Time deadline) {
 
 Coordinator::Impl::~Impl() {
   // First, so that workers that leave now are no loss.
-  if (controller_ != nullptr) controller_->Stop();
+  for (const auto& group : groups_) group->StopController();
   if (public_server_ != nullptr) {
     public_server_->Shutdown(absl::ZeroDuration());
   }
@@ -279,7 +359,7 @@ Coordinator::Impl::~Impl() {
   }
   text_pool_ = nullptr;
   // The last of the engine's callers are gone.
-  if (engine_ != nullptr) engine_->Stop();
+  for (const auto& group : groups_) group->StopEngine();
 }
 
 absl::StatusOr<std::unique_ptr<Coordinator>> Coordinator::Start(

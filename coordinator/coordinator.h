@@ -15,11 +15,11 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "common/clock.h"
-#include "coordinator/cluster/worker_registry.h"
 #include "coordinator/dispatch/group_launcher.h"
 #include "coordinator/dispatch/step_watchdog.h"
 #include "coordinator/engine/engine_options.h"
 #include "coordinator/gateway/load_chat_facts.h"
+#include "coordinator/routing/group_choice.h"
 
 namespace quire {
 
@@ -29,9 +29,13 @@ struct CoordinatorOptions {
   bool skip_tokenizer_init = false;
   ChatOptions chat;
   int32_t tensor_parallel_size = 1;
+  int32_t data_parallel_size = 1;  // groups of so many ranks
+  RoutingPolicy routing = RoutingPolicy::kEarliestStart;
   int32_t max_model_len = 0;  // 0: what the model was trained for
   uint64_t seed = 0;          // of seeds that clients leave to the server
-  std::string record;         // file to record the engine's inputs in; "": none
+  // File to record the engine's inputs in, or with several groups, files: with
+  // ".0", ".1" ... appended. "": none.
+  std::string record;
 
   std::string host = "127.0.0.1";
   int port = 8001;  // 0 takes a free one; likewise below
@@ -45,10 +49,19 @@ struct CoordinatorOptions {
   std::map<std::string, std::string> flags;  // for GetServerInfo
 };
 
+// A group's epoch has ended.
+struct LostGroup {
+  absl::Status cause;
+  bool was_ready = false;  // it had run before
+  // Groups that have not been lost, or are back: ready or on their way.
+  int32_t num_left = 0;
+};
+
+// Called one at a time.
 struct CoordinatorCallbacks {
-  std::function<void(const LaunchedGroup&)> on_ready;
-  // A group's epoch has ended. `was_ready`: it had run before.
-  std::function<void(const absl::Status& cause, bool was_ready)> on_lost;
+  // A group became ready, and now all are. Blocks are those of all.
+  std::function<void(int32_t num_blocks)> on_ready;
+  std::function<void(const LostGroup&)> on_lost;
 };
 
 // Thread-safe.

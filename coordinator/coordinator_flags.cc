@@ -50,6 +50,12 @@ ABSL_FLAG(double, memory_utilization, 0.9,
 ABSL_FLAG(int, num_gpu_blocks_override, 0,
           "KV blocks; 0: as many as the memory holds.");
 ABSL_FLAG(int, tensor_parallel_size, 1, "Workers that share the model.");
+ABSL_FLAG(int, data_parallel_size, 1,
+          "Groups of so many workers, each with the whole model; a request "
+          "goes to the one that will start it earliest.");
+ABSL_FLAG(std::string, routing, "earliest_start",
+          "Which group a request goes to: earliest_start: by its queue and "
+          "what its cache has of the prompt; round_robin: in turns.");
 ABSL_FLAG(uint64_t, seed, 0,
           "Where seeds come from that requests leave to the server, and dummy "
           "weights; 0: requests' seeds differ from run to run.");
@@ -99,7 +105,8 @@ ABSL_FLAG(int, control_port, 9000, "gRPC port for workers; 0: any.");
 ABSL_FLAG(int, metrics_port, 8002, "HTTP port of /metrics; 0: any.");
 ABSL_FLAG(std::string, on_group_lost, "exit",
           "When a worker is lost: exit, or reform: wait for workers to join "
-          "anew and go on.");
+          "anew and go on. Other groups take the requests of a lost one over; "
+          "exit then means when the last group is lost.");
 ABSL_FLAG(double, step_timeout, 0,
           "Seconds after which a step without an answer means a lost worker; "
           "0: from measured steps.");
@@ -107,7 +114,8 @@ ABSL_FLAG(int, forced_preemption_period, 0,
           "For tests: preempt somebody each so many steps; 0: never.");
 ABSL_FLAG(std::string, record, "",
           "Record what the engine hears and plans in this file, for "
-          "//tools:replay.");
+          "//tools:replay; with several groups in a file each, ending in .0, "
+          ".1 ..., until a request moves between them.");
 ABSL_FLAG(bool, exit_with_parent, false,
           "End when the process that started this one ends.");
 
@@ -157,6 +165,10 @@ absl::Status CheckFlags() {
   QUIRE_RETURN_IF_ERROR(CheckRange("tensor_parallel_size",
                                    absl::GetFlag(FLAGS_tensor_parallel_size), 1,
                                    1024));
+  QUIRE_RETURN_IF_ERROR(CheckRange(
+      "data_parallel_size", absl::GetFlag(FLAGS_data_parallel_size), 1, 1024));
+  QUIRE_RETURN_IF_ERROR(CheckChoice("routing", absl::GetFlag(FLAGS_routing),
+                                    {"earliest_start", "round_robin"}));
   const double memory = absl::GetFlag(FLAGS_memory_utilization);
   if (!(memory > 0 && memory <= 1)) {
     return absl::InvalidArgumentError(absl::StrCat(
@@ -248,6 +260,10 @@ absl::StatusOr<CoordinatorOptions> OptionsFromFlags() {
       absl::GetFlag(FLAGS_trust_request_chat_template);
   options.chat.tool_call_parser = absl::GetFlag(FLAGS_tool_call_parser);
   options.tensor_parallel_size = absl::GetFlag(FLAGS_tensor_parallel_size);
+  options.data_parallel_size = absl::GetFlag(FLAGS_data_parallel_size);
+  options.routing = absl::GetFlag(FLAGS_routing) == "round_robin"
+                        ? RoutingPolicy::kRoundRobin
+                        : RoutingPolicy::kEarliestStart;
   options.max_model_len = absl::GetFlag(FLAGS_max_model_len);
   options.seed = absl::GetFlag(FLAGS_seed);
   options.record = absl::GetFlag(FLAGS_record);

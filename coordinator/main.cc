@@ -4,7 +4,7 @@
 //
 // Prints for whoever started it, on stdout:
 //   QUIRE_LISTENING public=host:port control=host:port metrics=host:port
-//   QUIRE_KV blocks=N block_size=N     when a group is ready, and then
+//   QUIRE_KV blocks=N block_size=N     when all groups are ready, and then
 //   QUIRE_READY
 // Exit codes: 0 told to stop, 1 failed, 2 used wrongly.
 #include <poll.h>
@@ -94,17 +94,19 @@ class FatalLoss {
 CoordinatorCallbacks MakeCallbacks(const CoordinatorOptions& options,
                                    FatalLoss* fatal_loss) {
   CoordinatorCallbacks callbacks;
-  callbacks.on_ready =
-      [block_size = options.engine.block_size](const LaunchedGroup& group) {
-        std::printf("QUIRE_KV blocks=%d block_size=%d\nQUIRE_READY\n",
-                    group.ready.num_blocks, block_size);
-        std::fflush(stdout);
-      };
-  callbacks.on_lost = [reform = options.reform_lost_groups, fatal_loss](
-                          const absl::Status& cause, bool was_ready) {
+  callbacks.on_ready = [block_size =
+                            options.engine.block_size](int32_t num_blocks) {
+    std::printf("QUIRE_KV blocks=%d block_size=%d\nQUIRE_READY\n", num_blocks,
+                block_size);
+    std::fflush(stdout);
+  };
+  callbacks.on_lost = [reform = options.reform_lost_groups,
+                       fatal_loss](const LostGroup& lost) {
     // What never ran and failed for a reason of its own would fail again.
-    const bool may_recover = was_ready || absl::IsUnavailable(cause);
-    if (!reform || !may_recover) fatal_loss->Set(cause);
+    const bool may_recover = lost.was_ready || absl::IsUnavailable(lost.cause);
+    // Groups that have run leave the others to go on.
+    const bool may_go_on = reform || (lost.was_ready && lost.num_left > 0);
+    if (!may_go_on || !may_recover) fatal_loss->Set(lost.cause);
   };
   return callbacks;
 }

@@ -20,8 +20,9 @@ namespace quire {
 // Thread-safe.
 class StepMetrics {
  public:
-  // `registry` must outlive this.
-  StepMetrics(const std::string& model_name, prometheus::Registry* registry);
+  // Of worker group `group`. `registry` must outlive this.
+  StepMetrics(const std::string& model_name, int32_t group,
+              prometheus::Registry* registry);
 
   // A step that every rank has finished. `duration` is the slowest rank's.
   void ObserveStep(absl::Duration duration, int64_t num_tokens);

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <functional>
 #include <string>
+#include <vector>
 
 #include "absl/time/time.h"
 #include "common/clock.h"
@@ -27,7 +28,7 @@ struct ClusterContext {
   Clock* clock = nullptr;
   WorkerRegistry* registry = nullptr;
   RendezvousBoard* board = nullptr;
-  const EngineClient* engine = nullptr;
+  std::vector<const EngineClient*> engines;  // by group
   std::string version;
   std::string model;
   std::string public_address;  // set before the first Status

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "coordinator/cluster/cluster_status.h"
 
+#include <vector>
+
 namespace quire {
 namespace {
 
@@ -41,8 +43,15 @@ void FillRank(const RankInfo& info, v1::Rank* rank) {
 }  // namespace
 
 void FillStatus(const ClusterContext& cluster, v1::StatusResponse* response) {
-  const EngineStats stats = cluster.engine->Stats();
-  const EngineInfo engine = cluster.engine->Info();
+  std::vector<EngineStats> stats;  // by group
+  EngineStats sum;
+  for (const EngineClient* engine : cluster.engines) {
+    stats.push_back(engine->Stats());
+    sum.num_running += stats.back().num_running;
+    sum.num_waiting += stats.back().num_waiting;
+    sum.num_finished += stats.back().num_finished;
+    sum.num_preemptions += stats.back().num_preemptions;
+  }
   const bool is_draining = cluster.is_draining();
   response->set_version(cluster.version);
   response->set_model(cluster.model);
@@ -51,10 +60,10 @@ void FillStatus(const ClusterContext& cluster, v1::StatusResponse* response) {
   response->set_draining(is_draining);
   response->set_uptime_s(
       absl::ToDoubleSeconds(cluster.clock->Now() - cluster.started));
-  response->set_num_running_requests(stats.num_running);
-  response->set_num_waiting_requests(stats.num_waiting);
-  response->set_num_finished_requests(stats.num_finished);
-  response->set_num_preemptions(stats.num_preemptions);
+  response->set_num_running_requests(sum.num_running);
+  response->set_num_waiting_requests(sum.num_waiting);
+  response->set_num_finished_requests(sum.num_finished);
+  response->set_num_preemptions(sum.num_preemptions);
   response->set_public_address(cluster.public_address);
   for (const GroupInfo& info : cluster.registry->Groups()) {
     v1::Group* group = response->add_groups();
@@ -63,12 +72,15 @@ void FillStatus(const ClusterContext& cluster, v1::StatusResponse* response) {
     group->set_state(ToProto(info.state, is_draining));
     group->set_detail(info.detail);
     for (const RankInfo& rank : info.ranks) FillRank(rank, group->add_ranks());
+    const EngineStats& engine = stats[info.group];
+    group->set_num_running_requests(engine.num_running);
+    group->set_num_waiting_requests(engine.num_waiting);
     if (info.state != GroupState::kReady) continue;
-    group->set_block_size(engine.block_size);
-    group->set_num_blocks(stats.num_blocks);
-    group->set_num_free_blocks(stats.num_free_blocks);
-    group->set_num_cached_blocks(stats.num_cached_blocks);
-    group->set_last_step_id(stats.last_step.value());
+    group->set_block_size(cluster.engines[info.group]->Info().block_size);
+    group->set_num_blocks(engine.num_blocks);
+    group->set_num_free_blocks(engine.num_free_blocks);
+    group->set_num_cached_blocks(engine.num_cached_blocks);
+    group->set_last_step_id(engine.last_step.value());
   }
 }
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The engine's numbers as Prometheus scrapes them: read when asked, so an idle
-// engine costs nothing.
+// The engines' numbers as Prometheus scrapes them: read when asked, so an idle
+// engine costs nothing. Gauges and counters are by `group`; times that requests
+// take are of all groups together.
 #ifndef COORDINATOR_GATEWAY_ENGINE_COLLECTOR_H_
 #define COORDINATOR_GATEWAY_ENGINE_COLLECTOR_H_
 
@@ -21,25 +22,29 @@ namespace quire {
 // Thread-safe.
 class EngineCollector final : public prometheus::Collectable {
  public:
-  // `engine` is borrowed. `take_metrics` yields counters, and samples since
-  // its last call; nobody else may take them.
-  EngineCollector(const std::string& model_name, const EngineClient* engine,
-                  std::function<EngineMetrics()> take_metrics);
+  struct Source {
+    const EngineClient* engine = nullptr;  // borrowed
+    // Yields counters, and samples since its last call; nobody else may take
+    // them.
+    std::function<EngineMetrics()> take_metrics;
+  };
+
+  // `sources`: by group.
+  EngineCollector(const std::string& model_name, std::vector<Source> sources);
 
   std::vector<prometheus::MetricFamily> Collect() const override;
 
  private:
   void AddGauges(std::vector<prometheus::MetricFamily>* families) const;
-  void AddCounters(const EngineCounters& counters,
+  void AddCounters(const std::vector<EngineMetrics>& groups,
                    std::vector<prometheus::MetricFamily>* families) const;
-  void AddWaits(const EngineMetrics& metrics,
+  void AddWaits(const std::vector<EngineMetrics>& groups,
                 std::vector<prometheus::MetricFamily>* families) const;
-  void AddHistograms(const EngineMetrics& metrics,
+  void AddHistograms(const std::vector<EngineMetrics>& groups,
                      std::vector<prometheus::MetricFamily>* families) const;
 
   const std::string model_name_;
-  const EngineClient* const engine_;
-  const std::function<EngineMetrics()> take_metrics_;
+  const std::vector<Source> sources_;  // by group
   // Grow with each scrape, which is const.
   mutable prometheus::Histogram queue_seconds_;
   mutable prometheus::Histogram prefill_seconds_;

@@ -28,6 +28,7 @@ struct ServerFacts {
   std::string architecture;
   std::string dtype;
   int32_t tensor_parallel_size = 1;
+  int32_t data_parallel_size = 1;
   std::function<std::string()> device;  // known once a worker has joined
   std::map<std::string, std::string> flags;
 };

@@ -174,6 +174,7 @@ class InferenceService final : public v1::Inference::CallbackService {
     response->set_dtype(facts.dtype);
     response->set_device(facts.device != nullptr ? facts.device() : "");
     response->set_tensor_parallel_size(facts.tensor_parallel_size);
+    response->set_data_parallel_size(facts.data_parallel_size);
     for (const auto& [name, value] : facts.flags) {
       (*response->mutable_flags())[name] = value;
     }

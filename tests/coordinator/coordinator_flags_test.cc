@@ -57,7 +57,8 @@ TEST_F(CoordinatorFlagsTest, ValuesReachTheirRooms) {
                         "--step_timeout=1.5", "--dtype=float32",
                         "--forced_preemption_period=5", "--priority_ageing=5s",
                         "--demote_prefixes=always",
-                        "--sparse_attention=top_pages:32"});
+                        "--sparse_attention=top_pages:32",
+                        "--data_parallel_size=4", "--routing=round_robin"});
   ASSERT_TRUE(options.ok()) << options.status();
   EXPECT_EQ(options->max_model_len, 100);
   EXPECT_EQ(options->launch.num_blocks_override, 9);
@@ -69,6 +70,8 @@ TEST_F(CoordinatorFlagsTest, ValuesReachTheirRooms) {
   EXPECT_EQ(options->engine.priority_ageing, absl::Seconds(5));
   EXPECT_EQ(options->engine.sparse_pages, 32);
   EXPECT_EQ(options->engine.demote_prefixes, PrefixDemotion::kAlways);
+  EXPECT_EQ(options->data_parallel_size, 4);
+  EXPECT_EQ(options->routing, RoutingPolicy::kRoundRobin);
 }
 
 TEST_F(CoordinatorFlagsTest, HostMemoryIsTakenIfAnybodyMayMoveBlocksThere) {
@@ -111,6 +114,8 @@ TEST_F(CoordinatorFlagsTest, BadValuesNameTheFlagAndItsRange) {
       {"--block_size=512", "1 to 256"},
       {"--block_size=0", "1 to 256"},
       {"--tensor_parallel_size=0", "1 to 1024"},
+      {"--data_parallel_size=0", "1 to 1024"},
+      {"--routing=random", "earliest_start or round_robin"},
       {"--memory_utilization=0", "above 0"},
       {"--memory_utilization=1.1", "at most 1"},
       {"--memory_utilization=nan", "at most 1"},

@@ -109,14 +109,15 @@ class CoordinatorTest : public testing::Test {
 
   void Start(const CoordinatorOptions& options) {
     CoordinatorCallbacks callbacks;
-    callbacks.on_ready = [this](const LaunchedGroup&) {
+    callbacks.on_ready = [this](int32_t /*num_blocks*/) {
       absl::MutexLock lock(&mutex_);
       ++num_ready_;
     };
-    callbacks.on_lost = [this](const absl::Status& cause, bool was_ready) {
+    callbacks.on_lost = [this](const LostGroup& lost) {
       absl::MutexLock lock(&mutex_);
-      cause_ = cause;
-      was_ready_ = was_ready;
+      cause_ = lost.cause;
+      was_ready_ = lost.was_ready;
+      num_left_ = lost.num_left;
       ++num_lost_;
     };
     auto coordinator = Coordinator::Start(options, callbacks, &clock_);
@@ -128,9 +129,9 @@ class CoordinatorTest : public testing::Test {
         coordinator_->control_address(), grpc::InsecureChannelCredentials()));
   }
 
-  void Join(uint64_t first_instance) {
+  void Join(uint64_t first_instance, uint64_t num_ranks = 2) {
     ranks_.clear();
-    for (uint64_t i = 0; i < 2; ++i) {
+    for (uint64_t i = 0; i < num_ranks; ++i) {
       ranks_.push_back(std::make_unique<FakeRank>(
           coordinator_->control_address(), first_instance + i));
     }
@@ -198,6 +199,7 @@ class CoordinatorTest : public testing::Test {
   int num_lost_ = 0;
   absl::Status cause_;
   bool was_ready_ = false;
+  int num_left_ = -1;
   std::unique_ptr<Coordinator> coordinator_;
   std::vector<std::unique_ptr<FakeRank>> ranks_;
   std::unique_ptr<v1::Inference::Stub> inference_;
@@ -276,6 +278,48 @@ TEST_F(CoordinatorTest, ReformedGroupGoesOnWhereTheLostOneStopped) {
   EXPECT_EQ(ranks_[0]->seat().group_epoch(), 2u);
   EXPECT_TRUE(Read(reader.get(), &tokens).ok());
   EXPECT_EQ(tokens, Expected(100));
+}
+
+TEST_F(CoordinatorTest, AnotherGroupTakesTheRequestsOfALostOne) {
+  CoordinatorOptions options = Options();
+  options.data_parallel_size = 2;
+  Start(options);
+  Join(/*first_instance=*/10, /*num_ranks=*/4);
+  Await(&num_ready_, 1);  // when both are
+  AwaitEngineReady();
+  EXPECT_EQ(Info().num_blocks(), 64u);  // two halves of a machine's memory
+  EXPECT_EQ(Info().data_parallel_size(), 2u);
+  // The second group holds its streams back, the first would end them at once.
+  ranks_[2]->worker()->StopAnswering();
+  constexpr int kRequests = 6;
+  std::vector<std::thread> clients;
+  for (int i = 0; i < kRequests; ++i) {
+    clients.emplace_back([this, i] {
+      grpc::ClientContext rpc;
+      std::vector<TokenId> tokens;
+      const auto reader = inference_->Generate(&rpc, Request(50 + 10 * i));
+      const absl::Status status = Read(reader.get(), &tokens);
+      EXPECT_TRUE(status.ok()) << status;
+      EXPECT_EQ(tokens, Expected(50 + 10 * i));
+    });
+  }
+  ranks_[2]->worker()->AwaitPlans(1);
+  ranks_[2]->worker()->EndRun(absl::UnavailableError("rank 1 is gone"));
+  for (std::thread& client : clients) client.join();
+  Await(&num_lost_, 1);
+  EXPECT_EQ(num_left_, 1);
+  EXPECT_TRUE(Info().ready());
+  v1::StatusResponse status;
+  do {
+    grpc::ClientContext rpc;
+    ASSERT_TRUE(cluster_->Status(&rpc, {}, &status).ok());
+  } while (status.groups(0).num_free_blocks() +
+               status.groups(0).num_cached_blocks() !=
+           32);
+  EXPECT_EQ(status.num_finished_requests(), kRequests);
+  EXPECT_EQ(status.groups(0).ranks_size(), 2);
+  EXPECT_EQ(status.groups(1).state(), v1::GROUP_STATE_DEAD);
+  EXPECT_EQ(status.groups(1).num_running_requests(), 0u);
 }
 
 TEST_F(CoordinatorTest, DrainLetsRunningRequestsEnd) {

@@ -18,19 +18,22 @@ using ::testing::HasSubstr;
 
 TEST(StepMetricsTest, ObservesDurationAndTokens) {
   prometheus::Registry registry;
-  StepMetrics metrics("tiny", &registry);
+  StepMetrics metrics("tiny", /*group=*/3, &registry);
+  StepMetrics others("tiny", /*group=*/4, &registry);
   metrics.ObserveStep(absl::Milliseconds(3), /*num_tokens=*/100);
   metrics.CountGroupLost();
   const std::string text =
       prometheus::TextSerializer().Serialize(registry.Collect());
   EXPECT_THAT(text, HasSubstr("quire_step_seconds_bucket{model_name=\"tiny\","
-                              "le=\"0.005\"} 1"));
+                              "group=\"3\",le=\"0.005\"} 1"));
   EXPECT_THAT(text, HasSubstr("quire_step_seconds_bucket{model_name=\"tiny\","
-                              "le=\"0.002\"} 0"));
-  EXPECT_THAT(text, HasSubstr("quire_step_tokens_sum{model_name=\"tiny\"} "
-                              "100"));
-  EXPECT_THAT(text,
-              HasSubstr("quire_groups_lost_total{model_name=\"tiny\"} 1"));
+                              "group=\"3\",le=\"0.002\"} 0"));
+  EXPECT_THAT(text, HasSubstr("quire_step_tokens_sum{model_name=\"tiny\","
+                              "group=\"3\"} 100"));
+  EXPECT_THAT(text, HasSubstr("quire_groups_lost_total{model_name=\"tiny\","
+                              "group=\"3\"} 1"));
+  EXPECT_THAT(text, HasSubstr("quire_groups_lost_total{model_name=\"tiny\","
+                              "group=\"4\"} 0"));
 }
 
 }  // namespace

@@ -38,7 +38,7 @@ class ClusterServiceTest : public testing::Test {
     cluster_.clock = &clock_;
     cluster_.registry = registry_.get();
     cluster_.board = &board_;
-    cluster_.engine = &engine_;
+    cluster_.engines = {&engine_};
     cluster_.model = "tiny";
     cluster_.started = clock_.Now();
     cluster_.on_formed = [this](const FormedGroup& group) {

@@ -14,7 +14,7 @@ class ClusterStatusTest : public testing::Test {
   ClusterStatusTest() {
     cluster_.clock = &clock_;
     cluster_.registry = &registry_;
-    cluster_.engine = &engine_;
+    cluster_.engines = {&engine_};
     cluster_.version = "1.2";
     cluster_.model = "tiny";
     cluster_.public_address = "here:8001";
@@ -80,6 +80,31 @@ TEST_F(ClusterStatusTest, OnlyAReadyGroupHasBlocks) {
   EXPECT_EQ(group.num_free_blocks(), 60u);
   EXPECT_EQ(group.num_cached_blocks(), 30u);
   EXPECT_EQ(group.last_step_id(), 9u);
+}
+
+TEST_F(ClusterStatusTest, EachGroupHasItsOwnEnginesNumbers) {
+  WorkerRegistry registry({.num_groups = 2, .world_size = 1}, Epoch(7),
+                          &clock_);
+  FakeEngine other;
+  EngineStats stats;
+  stats.num_running = 10;
+  stats.num_waiting = 20;
+  stats.num_finished = 6;
+  stats.num_blocks = 50;
+  other.SetStats(stats);
+  cluster_.registry = &registry;
+  cluster_.engines = {&engine_, &other};
+  registry.SetState(1, Epoch(1), GroupState::kReady);
+  const v1::StatusResponse status = Status();
+  EXPECT_EQ(status.num_running_requests(), 12u);
+  EXPECT_EQ(status.num_waiting_requests(), 23u);
+  EXPECT_EQ(status.num_finished_requests(), 50u);
+  ASSERT_EQ(status.groups_size(), 2);
+  EXPECT_EQ(status.groups(0).num_waiting_requests(), 3u);
+  EXPECT_EQ(status.groups(0).num_blocks(), 0u);  // not ready
+  EXPECT_EQ(status.groups(1).num_running_requests(), 10u);
+  EXPECT_EQ(status.groups(1).num_waiting_requests(), 20u);
+  EXPECT_EQ(status.groups(1).num_blocks(), 50u);
 }
 
 TEST_F(ClusterStatusTest, DrainingIsSaidOfReadyGroupsOnly) {
