@@ -30,6 +30,9 @@ constexpr size_t kReportedLines = 10;
 // After a failure there is nothing to drain.
 constexpr absl::Duration kFailureGrace = absl::Seconds(5);
 constexpr int kUsageExit = 2;
+// A worker that ends more often is not started again: something is wrong that
+// a new process does not cure.
+constexpr int kMaxRestarts = 5;
 constexpr int kKillingInterrupt = 3;
 
 }  // namespace
@@ -48,7 +51,8 @@ int Launcher::Run() {
   while (status.ok() && num_interrupts_ == 0 && !AnyExited()) {
     Poll(stage_ == Stage::kServing ? absl::InfiniteDuration() : kPollInterval);
     if (num_interrupts_ > 0 || AnyExited()) break;
-    status = Advance();
+    status = ReplaceWorkers();
+    if (status.ok()) status = Advance();
   }
   progress_.Finish();
   int result = 0;
@@ -80,15 +84,53 @@ absl::Status Launcher::StartCoordinator() {
 }
 
 absl::Status Launcher::StartWorkers() {
-  for (int64_t rank = 0; rank < options_.num_workers; ++rank) {
-    ChildProcess::Options options;
-    options.name = absl::StrCat("worker ", rank);
-    options.argv = {options_.worker_binary,
-                    absl::StrCat("--coordinator=", listening_.control_address),
-                    absl::StrCat("--rank=", rank)};
-    options.argv.insert(options.argv.end(), options_.worker_flags.begin(),
-                        options_.worker_flags.end());
-    QUIRE_RETURN_IF_ERROR(StartChild(std::move(options)));
+  for (int64_t group = 0; group < options_.num_groups; ++group) {
+    for (int64_t rank = 0; rank < options_.num_workers; ++rank) {
+      QUIRE_RETURN_IF_ERROR(StartWorker(group, rank));
+    }
+  }
+  lives_.resize(options_.num_groups * options_.num_workers);
+  return absl::OkStatus();
+}
+
+absl::Status Launcher::StartWorker(int64_t group, int64_t rank) {
+  ChildProcess::Options options;
+  const int64_t number = group * options_.num_workers + rank;
+  options.name = absl::StrCat("worker ", number);
+  options.argv = {options_.worker_binary,
+                  absl::StrCat("--coordinator=", listening_.control_address),
+                  absl::StrCat("--rank=", rank)};
+  options.argv.insert(options.argv.end(), options_.worker_flags.begin(),
+                      options_.worker_flags.end());
+  if (options_.num_groups > 1) {
+    options.argv.push_back(absl::StrCat("--group=", group));
+    if (options_.numbers_gpus) {
+      options.argv.push_back(absl::StrCat("--device=cuda:", number));
+    }
+  }
+  return StartChild(std::move(options));
+}
+
+absl::Status Launcher::ReplaceWorkers() {
+  if (stage_ != Stage::kServing || options_.num_groups == 1) {
+    return absl::OkStatus();
+  }
+  for (size_t idx = 0; idx < lives_.size(); ++idx) {
+    ChildProcess& child = *children_[1 + idx];
+    WorkerLife& life = lives_[idx];
+    if (!child.has_exited() || life.is_lost) continue;
+    *err_ << "quire serve: the " << child.name() << " " << child.DescribeExit()
+          << "; its log is " << child.log_path() << std::endl;
+    if (!options_.restarts_workers || life.num_restarts == kMaxRestarts) {
+      life.is_lost = true;
+      continue;
+    }
+    ++life.num_restarts;
+    // In place of the last child, where StartChild puts it.
+    QUIRE_RETURN_IF_ERROR(
+        StartWorker(idx / options_.num_workers, idx % options_.num_workers));
+    std::swap(children_[1 + idx], children_.back());
+    children_.pop_back();
   }
   return absl::OkStatus();
 }
@@ -203,7 +245,10 @@ void Launcher::HandleSignals() {
 }
 
 bool Launcher::AnyExited() const {
-  return std::any_of(children_.begin(), children_.end(),
+  const bool needs_all = stage_ != Stage::kServing || options_.num_groups == 1;
+  const auto end =
+      needs_all || children_.empty() ? children_.end() : children_.begin() + 1;
+  return std::any_of(children_.begin(), end,
                      [](const auto& child) { return child->has_exited(); });
 }
 

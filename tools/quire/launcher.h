@@ -33,7 +33,14 @@ struct LauncherOptions {
   // --coordinator and --rank in addition.
   std::vector<std::string> coordinator_flags;
   std::vector<std::string> worker_flags;
-  int64_t num_workers = 1;
+  int64_t num_workers = 1;  // of each group
+  // With several, a worker gets --group too, and one of them may end while the
+  // server goes on: the coordinator knows when none is left.
+  int64_t num_groups = 1;
+  // Of several groups, each worker gets --device=cuda:N, a GPU of its own.
+  bool numbers_gpus = false;
+  // Of several groups: start a worker that ended again.
+  bool restarts_workers = false;
   // Where the children's logs go; an existing folder.
   std::string log_dir;
   // Repeat the children's logs on `err`, each line with its child's name.
@@ -63,6 +70,10 @@ class Launcher {
 
   absl::Status StartCoordinator();
   absl::Status StartWorkers();
+  absl::Status StartWorker(int64_t group, int64_t rank);
+  // Notes workers that others can do without, and starts them again if that is
+  // wanted.
+  absl::Status ReplaceWorkers();
   absl::Status StartChild(ChildProcess::Options options);
   void HandleCoordinatorLine(const std::string& line);
   // Lets the stage follow what the coordinator has said.
@@ -74,6 +85,7 @@ class Launcher {
   // Waits up to `timeout` for signals, output and ended children.
   void Poll(absl::Duration timeout);
   void HandleSignals();
+  // Whether a child is gone that the server cannot do without.
   bool AnyExited() const;
   // Says which children ended by themselves, why, and their last words.
   // Returns Run's result.
@@ -98,8 +110,13 @@ class Launcher {
   std::shared_ptr<grpc::Channel> control_;
   int num_interrupts_ = 0;
   int last_interrupt_ = 0;  // SIGINT or SIGTERM
-  // The coordinator, then the workers by rank.
+  // The coordinator, then the workers by group and rank.
   std::vector<std::unique_ptr<ChildProcess>> children_;
+  struct WorkerLife {
+    bool is_lost = false;  // ended while serving, and not started again
+    int num_restarts = 0;
+  };
+  std::vector<WorkerLife> lives_;  // of the workers, in that order
 };
 
 }  // namespace quire

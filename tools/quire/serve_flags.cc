@@ -22,6 +22,13 @@ absl::Status Check(const ServeFlags& serve) {
         absl::StrCat("--tensor_parallel_size=", serve.tensor_parallel_size,
                      " is outside 1..", kMaxRanks));
   }
+  if (serve.data_parallel_size < 1 ||
+      serve.data_parallel_size * serve.tensor_parallel_size > kMaxRanks) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--data_parallel_size=", serve.data_parallel_size,
+                     " groups of ", serve.tensor_parallel_size,
+                     " ranks are not 1..", kMaxRanks, " workers"));
+  }
   if (serve.device != "cpu" && serve.device != "cuda") {
     return absl::InvalidArgumentError(
         absl::StrCat("--device=", serve.device, " is neither cpu nor cuda"));
@@ -44,6 +51,11 @@ void AddServeFlags(ServeFlags* serve, FlagSet* flags) {
              "a Hugging Face model folder; without it, the demo model");
   flags->Add("tensor_parallel_size", &serve->tensor_parallel_size,
              "ranks that share the model, one worker process each");
+  flags->Add("data_parallel_size", &serve->data_parallel_size,
+             "groups of so many ranks, each with the whole model");
+  flags->Add("on_group_lost", &serve->on_group_lost,
+             "exit, or reform: go on; of several groups, workers that ended "
+             "are started again");
   flags->Add("device", &serve->device, "cpu or cuda");
   flags->Add("num_threads", &serve->num_threads,
              "threads of each CPU worker; 0: an equal share of the cores");
@@ -97,10 +109,21 @@ absl::StatusOr<LauncherOptions> ToLauncherOptions(const ServeFlags& serve,
   if (!error) model = absolute.string();
 
   options.num_workers = serve.tensor_parallel_size;
+  options.num_groups = serve.data_parallel_size;
+  options.numbers_gpus = serve.device == "cuda";
+  options.restarts_workers = serve.on_group_lost == "reform";
   options.coordinator_flags = {
       absl::StrCat("--model=", model),
       absl::StrCat("--tensor_parallel_size=", serve.tensor_parallel_size),
   };
+  if (serve.data_parallel_size > 1) {
+    options.coordinator_flags.push_back(
+        absl::StrCat("--data_parallel_size=", serve.data_parallel_size));
+  }
+  if (serve.on_group_lost != "exit") {
+    options.coordinator_flags.push_back(
+        absl::StrCat("--on_group_lost=", serve.on_group_lost));
+  }
   // Its folder's name would tell nobody anything. A flag of the user's wins.
   if (is_demo) {
     options.coordinator_flags.push_back("--served_model_name=quire-demo");
@@ -110,8 +133,8 @@ absl::StatusOr<LauncherOptions> ToLauncherOptions(const ServeFlags& serve,
                                    serve.coordinator_flags.end());
   options.worker_flags = {absl::StrCat("--device=", serve.device), "--port=0"};
   if (serve.device == "cpu") {
-    const int64_t share =
-        std::max<int64_t>(1, num_cores / serve.tensor_parallel_size);
+    const int64_t share = std::max<int64_t>(
+        1, num_cores / (serve.tensor_parallel_size * serve.data_parallel_size));
     options.worker_flags.push_back(absl::StrCat(
         "--num_threads=", serve.num_threads > 0 ? serve.num_threads : share));
   } else {

@@ -17,6 +17,8 @@ namespace quire {
 struct ServeFlags {
   std::string model;
   int64_t tensor_parallel_size = 1;
+  int64_t data_parallel_size = 1;
+  std::string on_group_lost = "exit";
   std::string device = "cpu";
   int64_t num_threads = 0;  // of each worker; 0: its share of the cores
   // Of workers on cuda; see their own flags.

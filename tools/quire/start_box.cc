@@ -36,6 +36,9 @@ std::string StartBox(const v1::GetServerInfoResponse& info,
       absl::StrCat("model      ", info.model(), " (", info.architecture(), ", ",
                    info.dtype(), ", window ", info.max_model_len(), ")"),
       absl::StrCat("runs on    ", info.device(), ", ",
+                   info.data_parallel_size() > 1
+                       ? absl::StrCat(info.data_parallel_size(), " groups of ")
+                       : "",
                    info.tensor_parallel_size(), " tensor-parallel rank",
                    info.tensor_parallel_size() == 1 ? "" : "s"),
       absl::StrCat("KV cache   ", KvLine(info)),

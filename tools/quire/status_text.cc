@@ -33,13 +33,15 @@ std::string GroupTable(const v1::StatusResponse& status) {
         group.num_blocks() == 0 ? 0 : 100.0 * num_held / group.num_blocks();
     rows.push_back(
         {absl::StrCat(group.group()), absl::StrCat(group.group_epoch()),
-         StateName(group.state()), absl::StrCat(group.num_blocks()),
-         absl::StrCat(num_held), absl::StrCat(group.num_cached_blocks()),
+         StateName(group.state()), absl::StrCat(group.num_running_requests()),
+         absl::StrCat(group.num_waiting_requests()),
+         absl::StrCat(group.num_blocks()), absl::StrCat(num_held),
+         absl::StrCat(group.num_cached_blocks()),
          absl::StrCat(group.num_free_blocks()), absl::StrFormat("%.1f", used),
          absl::StrCat(group.last_step_id()), group.detail()});
   }
-  return FormatTable({"GROUP", "EPOCH", "STATE", "BLOCKS", "HELD", "CACHED",
-                      "FREE", "USED%", "STEP", "DETAIL"},
+  return FormatTable({"GROUP", "EPOCH", "STATE", "RUNNING", "WAITING", "BLOCKS",
+                      "HELD", "CACHED", "FREE", "USED%", "STEP", "DETAIL"},
                      rows);
 }
 

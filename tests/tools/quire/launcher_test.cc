@@ -42,6 +42,45 @@ class ReadySignaller final : public std::stringbuf {
   bool sent_ = false;
 };
 
+// Kills worker 2 when the server is ready, and ends the server once that worker
+// has said `times` that it is there.
+class WorkerKiller final : public std::stringbuf {
+ public:
+  explicit WorkerKiller(int times) : times_(times) {}
+
+ protected:
+  int sync() override {
+    const std::string text = str();
+    int num_seen = 0;
+    int pid = 0;
+    for (size_t at = text.find(kLine); at != std::string::npos;
+         at = text.find(kLine, at + 1)) {
+      const size_t pid_at = text.find(" pid=", at);
+      if (pid_at == std::string::npos) break;
+      ++num_seen;
+      pid = std::stoi(text.substr(pid_at + 5));
+    }
+    if (!killed_ && num_seen == 1 &&
+        text.find("is ready after") != std::string::npos) {
+      killed_ = true;
+      kill(pid, SIGKILL);
+    }
+    const bool is_heard =
+        text.find("the worker 2 was killed") != std::string::npos;
+    if (is_heard && num_seen == times_ && !ended_) {
+      ended_ = true;
+      kill(getpid(), SIGTERM);
+    }
+    return 0;
+  }
+
+ private:
+  static constexpr char kLine[] = "worker 2| flags:";
+  const int times_;
+  bool killed_ = false;
+  bool ended_ = false;
+};
+
 class LauncherTest : public testing::Test {
  protected:
   LauncherTest() {
@@ -54,14 +93,17 @@ class LauncherTest : public testing::Test {
   }
   int Run(int signal = SIGTERM) {
     ReadySignaller buffer(signal);
-    std::ostream err(&buffer);
+    return RunInto(&buffer);
+  }
+  int RunInto(std::stringbuf* buffer) {
+    std::ostream err(buffer);
     SignalEvents events(SignalEvents::Children::kReport);
     int result;
     {
       Launcher launcher(options_, &events, &err, &clock_);
       result = launcher.Run();
     }
-    text_ = buffer.str();
+    text_ = buffer->str();
     // Whatever happened, nobody is left.
     EXPECT_EQ(waitpid(-1, nullptr, WNOHANG), -1);
     EXPECT_EQ(errno, ECHILD);
@@ -88,6 +130,34 @@ TEST_F(LauncherTest, ServesUntilTerminatedAndEndsCleanly) {
   EXPECT_THAT(text_, HasSubstr("coordinator| ending after signal 15"));
   EXPECT_THAT(text_, HasSubstr("worker 0| flags: --coordinator=127.0.0.1:"));
   EXPECT_THAT(text_, HasSubstr("--rank=1"));
+}
+
+TEST_F(LauncherTest, EachWorkerOfSeveralGroupsIsToldItsPlace) {
+  options_.num_groups = 2;
+  options_.numbers_gpus = true;
+  options_.verbose = true;
+  EXPECT_EQ(Run(), 0) << text_;
+  for (const std::string place : {"--rank=0 --group=0 --device=cuda:0 ",
+                                  "--rank=1 --group=0 --device=cuda:1 ",
+                                  "--rank=0 --group=1 --device=cuda:2 ",
+                                  "--rank=1 --group=1 --device=cuda:3 "}) {
+    EXPECT_THAT(text_, HasSubstr(place));
+  }
+}
+
+TEST_F(LauncherTest, OneOfSeveralGroupsMayLoseAWorker) {
+  options_.num_groups = 2;
+  options_.verbose = true;
+  WorkerKiller killer(/*times=*/1);
+  EXPECT_EQ(RunInto(&killer), 0) << text_;
+}
+
+TEST_F(LauncherTest, AWorkerOfSeveralGroupsIsStartedAgainIfThatIsWanted) {
+  options_.num_groups = 2;
+  options_.restarts_workers = true;
+  options_.verbose = true;
+  WorkerKiller killer(/*times=*/2);
+  EXPECT_EQ(RunInto(&killer), 0) << text_;
 }
 
 TEST_F(LauncherTest, PassesCtrlCOnAsItCame) {

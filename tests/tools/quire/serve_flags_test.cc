@@ -76,10 +76,32 @@ TEST(ServeFlagsTest, RelativeModelsAreMadeAbsolute) {
               testing::EndsWith("/some/model"));
 }
 
+TEST(ServeFlagsTest, SeveralGroupsShareTheCoresAndGetGpusOfTheirOwn) {
+  const auto options =
+      Parse({"--model=/m", "--tensor_parallel_size=2", "--data_parallel_size=4",
+             "--on_group_lost=reform"},
+            /*num_cores=*/32);
+  ASSERT_TRUE(options.ok()) << options.status();
+  EXPECT_EQ(options->num_workers, 2);
+  EXPECT_EQ(options->num_groups, 4);
+  EXPECT_TRUE(options->restarts_workers);
+  EXPECT_FALSE(options->numbers_gpus);
+  EXPECT_THAT(options->worker_flags, Contains("--num_threads=4"));
+  EXPECT_THAT(options->coordinator_flags,
+              ElementsAre("--model=/m", "--tensor_parallel_size=2",
+                          "--data_parallel_size=4", "--on_group_lost=reform"));
+  const auto cuda =
+      Parse({"--model=/m", "--device=cuda", "--data_parallel_size=2"});
+  ASSERT_TRUE(cuda.ok()) << cuda.status();
+  EXPECT_TRUE(cuda->numbers_gpus);
+  EXPECT_FALSE(cuda->restarts_workers);
+}
+
 TEST(ServeFlagsTest, BadValuesAreRefused) {
   for (const std::string flag :
        {"--tensor_parallel_size=0", "--tensor_parallel_size=65", "--device=tpu",
-        "--num_threads=-1"}) {
+        "--num_threads=-1", "--data_parallel_size=0",
+        "--data_parallel_size=65"}) {
     EXPECT_EQ(Parse({"--model=/m", flag}).status().code(),
               absl::StatusCode::kInvalidArgument)
         << flag;

@@ -24,6 +24,8 @@ TEST(StatusTextTest, ShowsGroupsBlocksAndRanks) {
   group->set_num_free_blocks(70);
   group->set_num_cached_blocks(5);
   group->set_last_step_id(123);
+  group->set_num_running_requests(3);
+  group->set_num_waiting_requests(1);
   v1::Rank* rank = group->add_ranks();
   rank->set_address("127.0.0.1:40001");
   rank->set_device("cpu");
@@ -39,8 +41,10 @@ TEST(StatusTextTest, ShowsGroupsBlocksAndRanks) {
       "7\n"
       "requests: 3 running, 0 waiting, 40 finished; 0 preemptions\n"
       "\n"
-      "GROUP  EPOCH  STATE  BLOCKS  HELD  CACHED  FREE  USED%  STEP  DETAIL\n"
-      "    0      2  ready     100    25       5    70   25.0   123\n"
+      "GROUP  EPOCH  STATE  RUNNING  WAITING  BLOCKS  HELD  CACHED  FREE  "
+      "USED%  STEP  DETAIL\n"
+      "    0      2  ready        3        1     100    25       5    70   "
+      "25.0   123\n"
       "\n"
       "GROUP  RANK  ADDRESS          DEVICE   PID  HEARTBEAT  LOAD         "
       "STEP\n"
