@@ -22,8 +22,9 @@ constexpr absl::Duration kExitTimeout = absl::Seconds(20);
 
 class FaultTest : public testing::Test {
  protected:
-  void SetUp() override {
-    ProcessClusterOptions options;
+  void SetUp() override { Start({}); }
+
+  void Start(ProcessClusterOptions options) {
     options.model = ModelFolder("tools/demo_model/model");
     auto cluster = ProcessCluster::Start(options);
     ASSERT_TRUE(cluster.ok()) << cluster.status();
@@ -94,6 +95,43 @@ TEST_F(FaultTest, AKilledCoordinatorEndsInUnavailableAndNoWorkerIsLeft) {
     ASSERT_TRUE(worker.ok()) << worker.status();
     EXPECT_EQ(*worker, 1) << cluster_->worker(rank).Stderr();
   }
+}
+
+class GroupFaultTest : public FaultTest {
+ protected:
+  void SetUp() override {
+    ProcessClusterOptions options;
+    options.tensor_parallel_size = 1;
+    options.data_parallel_size = 2;
+    options.coordinator_flags = {"--on_group_lost=reform"};
+    Start(options);
+  }
+};
+
+TEST_F(GroupFaultTest, AKilledGroupsStreamsGoOnInTheOtherAndItComesBack) {
+  const auto undisturbed = StreamsThrough([] {}, /*max_tokens=*/120);
+  const auto disturbed = StreamsThrough(
+      [&] { cluster_->worker(1).Signal(SIGKILL); }, /*max_tokens=*/120);
+  for (int i = 0; i < kNumStreams; ++i) {
+    EXPECT_TRUE(disturbed[i].status.ok())
+        << disturbed[i].status.error_message();
+    EXPECT_TRUE(disturbed[i].complete);
+    EXPECT_TRUE(disturbed[i].contiguous);
+    EXPECT_EQ(disturbed[i].token_ids, undisturbed[i].token_ids) << i;
+  }
+  ASSERT_TRUE(cluster_->worker(1).Wait(kExitTimeout).ok());
+  const absl::Status replaced = cluster_->Replace(/*group=*/1, /*rank=*/0);
+  ASSERT_TRUE(replaced.ok()) << replaced;
+  // Said again when all groups are ready again.
+  const auto ready =
+      cluster_->coordinator().ReadLine("QUIRE_READY", absl::Seconds(120));
+  ASSERT_TRUE(ready.ok()) << ready.status();
+  const auto after = StreamsThrough([] {}, /*max_tokens=*/30);
+  for (const StreamOutcome& outcome : after) EXPECT_TRUE(outcome.complete);
+  const absl::Status whole = cluster_->CheckNoLeakedBlock();
+  EXPECT_TRUE(whole.ok()) << whole;
+  const absl::Status stopped = cluster_->Stop();
+  EXPECT_TRUE(stopped.ok()) << stopped;
 }
 
 TEST_F(FaultTest, SigtermWhileServingEndsEveryProcess) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/integration/in_process.h"
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <set>
@@ -8,8 +9,10 @@
 
 #include "absl/synchronization/mutex.h"
 #include "common/clock.h"
+#include "common/status_macros.h"
 #include "coordinator/engine/engine_loop.h"
 #include "coordinator/recording/recorder.h"
+#include "coordinator/routing/group_router.h"
 #include "gtest/gtest.h"
 #include "tests/integration/local_worker_group.h"
 
@@ -52,7 +55,18 @@ class Collector final : public OutputListener {
         ++num_finished_;
       }
       has_failed_ |= !output.status.ok();
+      num_tokens_ += static_cast<int64_t>(output.tokens.size());
     }
+    if (on_token_ != nullptr && num_tokens_ >= on_token_at_) {
+      std::exchange(on_token_, nullptr)();
+    }
+  }
+
+  // Calls `on_token` once, when so many tokens have been heard.
+  void CallAt(int64_t num_tokens, std::function<void()> on_token) {
+    absl::MutexLock lock(&mutex_);
+    on_token_at_ = num_tokens;
+    on_token_ = std::move(on_token);
   }
 
   void Await(int64_t num_sequences) {
@@ -99,6 +113,9 @@ class Collector final : public OutputListener {
       ABSL_GUARDED_BY(mutex_);
   int64_t num_finished_ ABSL_GUARDED_BY(mutex_) = 0;
   bool has_failed_ ABSL_GUARDED_BY(mutex_) = false;
+  int64_t num_tokens_ ABSL_GUARDED_BY(mutex_) = 0;
+  int64_t on_token_at_ ABSL_GUARDED_BY(mutex_) = 0;
+  std::function<void()> on_token_ ABSL_GUARDED_BY(mutex_);
 };
 
 EngineOptions EngineOptionsOf(const InProcessSetting& setting) {
@@ -135,6 +152,75 @@ LocalWorkerGroupOptions GroupOptionsOf(const InProcessSetting& setting) {
   return options;
 }
 
+// Engines and their workers, and what requests are given to.
+struct Groups {
+  // Stops the engines before anything goes.
+  ~Groups() {
+    for (const auto& engine : engines) engine->Stop();
+  }
+  EngineClient* client() {
+    if (router != nullptr) return router.get();
+    return engines.front().get();
+  }
+
+  std::unique_ptr<GroupRouter> router;  // null for one group
+  std::vector<std::unique_ptr<EngineLoop>> engines;
+  std::vector<std::unique_ptr<LocalWorkerGroup>> workers;
+};
+
+absl::Status Begin(const InProcessSetting& setting, OutputListener* listener,
+                   Clock* clock, Recorder* recorder, Groups* groups) {
+  const EngineOptions options = EngineOptionsOf(setting);
+  if (setting.num_groups > 1) {
+    groups->router = std::make_unique<GroupRouter>(options, setting.num_groups,
+                                                   setting.routing);
+  }
+  std::vector<EngineLoop*> engines;
+  for (int32_t g = 0; g < setting.num_groups; ++g) {
+    EngineSeat seat;
+    if (groups->router != nullptr) seat = groups->router->seat(g);
+    QUIRE_ASSIGN_OR_RETURN(std::unique_ptr<EngineLoop> engine,
+                           EngineLoop::Create(options, listener, clock, seat));
+    engines.push_back(engine.get());
+    groups->engines.push_back(std::move(engine));
+    QUIRE_ASSIGN_OR_RETURN(std::unique_ptr<LocalWorkerGroup> workers,
+                           LocalWorkerGroup::Create(GroupOptionsOf(setting),
+                                                    engines.back(), clock));
+    groups->workers.push_back(std::move(workers));
+  }
+  if (groups->router != nullptr) groups->router->SetEngines(engines);
+  if (recorder != nullptr) engines[0]->Observe(recorder);
+  for (int32_t g = 0; g < setting.num_groups; ++g) {
+    engines[g]->Start(groups->workers[g].get());
+    GroupReady ready = groups->workers[g]->ready();
+    ready.swap_blocks_per_second = setting.swap_blocks_per_second;
+    ready.prefill_tokens_per_second = setting.prefill_tokens_per_second;
+    engines[g]->OnGroupReady(ready);
+    EXPECT_TRUE(engines[g]->AwaitReady(absl::InfiniteFuture()));
+  }
+  return absl::OkStatus();
+}
+
+// Adds up what the engines counted, and looks for blocks that are missing.
+void End(const InProcessSetting& setting, Groups* groups, InProcessRun* run) {
+  for (int32_t g = 0; g < setting.num_groups; ++g) {
+    EngineLoop* engine = groups->engines[g].get();
+    engine->Drain(absl::InfiniteFuture());
+    const EngineStats stats = engine->Stats();
+    EXPECT_EQ(stats.num_free_blocks + stats.num_cached_blocks,
+              g == setting.lost_group ? 0 : setting.num_blocks);
+    EXPECT_EQ(stats.num_running + stats.num_waiting, 0);
+    run->num_finished.push_back(stats.num_finished);
+    run->num_preemptions += stats.num_preemptions;
+    const EngineCounters counters = engine->TakeMetrics().counters;
+    run->num_cache_hit_tokens += counters.num_cache_hit_tokens;
+    run->num_host_hit_tokens += counters.num_host_hit_tokens;
+    run->num_swapped_blocks +=
+        counters.num_swapped_out_blocks + counters.num_swapped_in_blocks;
+    run->num_adopted += counters.num_adopted;
+  }
+}
+
 }  // namespace
 
 InProcessRun RunInProcess(const InProcessSetting& setting,
@@ -143,58 +229,50 @@ InProcessRun RunInProcess(const InProcessSetting& setting,
   InProcessRun run;
   RealClock clock;
   Collector collector;
-  auto engine =
-      EngineLoop::Create(EngineOptionsOf(setting), &collector, &clock);
-  EXPECT_TRUE(engine.ok()) << engine.status();
-  if (!engine.ok()) return run;
-  auto group =
-      LocalWorkerGroup::Create(GroupOptionsOf(setting), engine->get(), &clock);
-  EXPECT_TRUE(group.ok()) << group.status();
-  if (!group.ok()) return run;
   std::unique_ptr<Recorder> recorder;
   if (!setting.record.empty()) {
     auto opened = Recorder::Open(setting.record, EngineOptionsOf(setting));
     EXPECT_TRUE(opened.ok()) << opened.status();
     if (!opened.ok()) return run;
     recorder = *std::move(opened);
-    (*engine)->Observe(recorder.get());
   }
-  (*engine)->Start(group->get());
-  GroupReady ready = (*group)->ready();
-  ready.swap_blocks_per_second = setting.swap_blocks_per_second;
-  ready.prefill_tokens_per_second = setting.prefill_tokens_per_second;
-  (*engine)->OnGroupReady(ready);
-  EXPECT_TRUE((*engine)->AwaitReady(absl::InfiniteFuture()));
+  Groups groups;
+  const absl::Status begun =
+      Begin(setting, &collector, &clock, recorder.get(), &groups);
+  EXPECT_TRUE(begun.ok()) << begun;
+  if (!begun.ok()) return run;
+  EngineClient* client = groups.client();
+  if (setting.lost_group >= 0) {
+    collector.CallAt(setting.lost_at_token, [&] {
+      groups.engines[setting.lost_group]->OnGroupLost(
+          Epoch(1), absl::UnavailableError("lost for the test"));
+    });
+  }
 
   std::set<int32_t> masked;
   for (size_t i = 0; i < requests.size(); ++i) {
     if (requests[i].sampling.slot.needs_mask) {
+      EXPECT_EQ(setting.num_groups, 1) << "keys are told apart by number";
       masked.insert(static_cast<int32_t>(i));
     }
   }
-  collector.AnswerMasks(engine->get(), &mask_of, std::move(masked));
+  collector.AnswerMasks(client, &mask_of, std::move(masked));
+  const int32_t at_once = setting.one_at_a_time ? 1 : setting.requests_at_once;
   std::vector<RequestKey> keys;
   int64_t num_sequences = 0;
   for (EngineRequest& request : requests) {
     num_sequences += request.sampling.n;
-    const auto key = (*engine)->Submit(std::move(request));
+    const auto key = client->Submit(std::move(request));
     EXPECT_TRUE(key.ok()) << key.status();
     if (key.ok()) keys.push_back(*key);
-    if (setting.one_at_a_time) collector.Await(num_sequences);
+    if (at_once > 0 && keys.size() % at_once == 0) {
+      collector.Await(num_sequences);
+    }
   }
   collector.Await(num_sequences);
   collector.Take(keys, &run);
-  (*engine)->Drain(absl::InfiniteFuture());
-  const EngineStats stats = (*engine)->Stats();
-  EXPECT_EQ(stats.num_free_blocks + stats.num_cached_blocks,
-            setting.num_blocks);
-  run.num_preemptions = stats.num_preemptions;
-  const EngineCounters counters = (*engine)->TakeMetrics().counters;
-  run.num_cache_hit_tokens = counters.num_cache_hit_tokens;
-  run.num_host_hit_tokens = counters.num_host_hit_tokens;
-  run.num_swapped_blocks =
-      counters.num_swapped_out_blocks + counters.num_swapped_in_blocks;
-  (*engine)->Stop();
+  End(setting, &groups, &run);
+  for (const auto& engine : groups.engines) engine->Stop();
   if (recorder != nullptr) {
     EXPECT_TRUE(recorder->Close().ok());
   }

@@ -13,6 +13,7 @@
 #include "coordinator/engine/engine_client.h"
 #include "coordinator/engine/preemption_mode.h"
 #include "coordinator/engine/prefix_demotion.h"
+#include "coordinator/routing/group_choice.h"
 #include "kernels/dtype.h"
 
 namespace quire {
@@ -42,6 +43,14 @@ struct InProcessSetting {
   int32_t sparse_pages = 0;        // see EngineOptions
   bool one_at_a_time = false;      // a request comes when the last has ended
   std::string record;              // the file to record in, if any
+  // With several groups, none of which records: behind a router.
+  int32_t num_groups = 1;
+  RoutingPolicy routing = RoutingPolicy::kEarliestStart;
+  // > 0: the next so many requests come when those before them have ended.
+  int32_t requests_at_once = 0;
+  // >= 0: this group is lost for good when so many tokens have been heard.
+  int32_t lost_group = -1;
+  int64_t lost_at_token = 0;
 };
 
 // What a client hears of one sequence.
@@ -66,12 +75,15 @@ struct InProcessRun {
   std::vector<std::vector<SampledLogprobs>> prompt_scores;
   int64_t num_preemptions = 0;
   int64_t num_cache_hit_tokens = 0;
-  int64_t num_host_hit_tokens = 0;  // of them
-  int64_t num_swapped_blocks = 0;   // either way
+  int64_t num_host_hit_tokens = 0;    // of them
+  int64_t num_swapped_blocks = 0;     // either way
+  int64_t num_adopted = 0;            // requests, from a group that was lost
+  std::vector<int64_t> num_finished;  // requests, by group
 };
 
 // Submits all requests and waits for the last sequence. Reports a test
-// failure if one fails, if a stream has a gap, or if a block is not given back.
+// failure if one fails, if a stream has a gap, or if a block of any group that
+// is not lost is not given back.
 InProcessRun RunInProcess(const InProcessSetting& setting,
                           std::vector<EngineRequest> requests,
                           const MaskOf& mask_of = nullptr);

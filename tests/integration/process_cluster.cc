@@ -35,10 +35,12 @@ std::string Field(const std::string& line, const std::string& key) {
 absl::StatusOr<std::unique_ptr<ProcessCluster>> ProcessCluster::Start(
     const ProcessClusterOptions& options) {
   std::unique_ptr<ProcessCluster> cluster(new ProcessCluster);
+  cluster->options_ = options;
   std::vector<std::string> argv = {
       Runfile("coordinator/quire_coordinator"),
       absl::StrCat("--model=", options.model),
       absl::StrCat("--tensor_parallel_size=", options.tensor_parallel_size),
+      absl::StrCat("--data_parallel_size=", options.data_parallel_size),
       "--host=127.0.0.1",
       "--port=0",
       "--control_port=0",
@@ -53,20 +55,33 @@ absl::StatusOr<std::unique_ptr<ProcessCluster>> ProcessCluster::Start(
       cluster->coordinator_->ReadLine("QUIRE_LISTENING", kStartTimeout));
   cluster->public_address_ = Field(listening, "public");
   cluster->control_address_ = Field(listening, "control");
-  for (int rank = 0; rank < options.tensor_parallel_size; ++rank) {
-    QUIRE_ASSIGN_OR_RETURN(
-        std::unique_ptr<Process> worker,
-        Process::Start(
-            {Runfile("worker/quire_worker"),
-             absl::StrCat("--coordinator=", cluster->control_address_),
-             absl::StrCat("--rank=", rank), "--device=cpu", "--num_threads=1",
-             "--port=0"},
-            TempPath(absl::StrCat("worker", rank, ".log"))));
-    cluster->workers_.push_back(std::move(worker));
+  for (int group = 0; group < options.data_parallel_size; ++group) {
+    for (int rank = 0; rank < options.tensor_parallel_size; ++rank) {
+      QUIRE_ASSIGN_OR_RETURN(std::unique_ptr<Process> worker,
+                             cluster->StartWorker(group, rank));
+      cluster->workers_.push_back(std::move(worker));
+    }
   }
   QUIRE_RETURN_IF_ERROR(
       cluster->coordinator_->ReadLine("QUIRE_READY", kStartTimeout).status());
   return cluster;
+}
+
+absl::StatusOr<std::unique_ptr<Process>> ProcessCluster::StartWorker(int group,
+                                                                     int rank) {
+  const int number = group * options_.tensor_parallel_size + rank;
+  return Process::Start(
+      {Runfile("worker/quire_worker"),
+       absl::StrCat("--coordinator=", control_address_),
+       absl::StrCat("--group=", group), absl::StrCat("--rank=", rank),
+       "--device=cpu", "--num_threads=1", "--port=0"},
+      TempPath(absl::StrCat("worker", number, ".log")));
+}
+
+absl::Status ProcessCluster::Replace(int group, int rank) {
+  QUIRE_ASSIGN_OR_RETURN(workers_[group * options_.tensor_parallel_size + rank],
+                         StartWorker(group, rank));
+  return absl::OkStatus();
 }
 
 absl::Status ProcessCluster::CheckNoLeakedBlock() const {

@@ -19,6 +19,7 @@ namespace quire {
 struct ProcessClusterOptions {
   std::string model;  // a Hugging Face folder
   int tensor_parallel_size = 2;
+  int data_parallel_size = 1;
   std::vector<std::string> coordinator_flags;
 };
 
@@ -33,6 +34,8 @@ class ProcessCluster {
   const std::string& control_address() const { return control_address_; }
   Process& coordinator() { return *coordinator_; }
   Process& worker(int rank) { return *workers_[rank]; }
+  // Starts a worker anew, for a place whose worker has ended.
+  absl::Status Replace(int group, int rank);
 
   // Asks the server until no request runs or waits, then checks that every
   // block is free or cached.
@@ -46,7 +49,10 @@ class ProcessCluster {
   ProcessCluster() = default;
 
   std::unique_ptr<Process> coordinator_;
-  std::vector<std::unique_ptr<Process>> workers_;  // by rank
+  absl::StatusOr<std::unique_ptr<Process>> StartWorker(int group, int rank);
+
+  ProcessClusterOptions options_;
+  std::vector<std::unique_ptr<Process>> workers_;  // by group, then rank
   std::string public_address_;
   std::string control_address_;
 };
