@@ -25,6 +25,26 @@ TEST(GroupExecutorTest, RanksOfAnyNumberSayWhatOneSays) {
   }
 }
 
+// Heads as Llama 3.3 70B has them, eight KV heads: four ranks have two of them
+// each, eight have one, and nobody shares.
+TEST(GroupExecutorTest, FourAndEightRanksSplitEightKvHeads) {
+  GroupRunOptions options;
+  options.device.num_threads = 1;
+  options.head_dim = 4;
+  options.num_q_heads = 16;
+  options.num_kv_heads = 8;
+  options.wants_gaps = true;
+  const GroupRun reference = RunGroup(options);
+  options.wants_gaps = false;
+  for (const int32_t world_size : {4, 8}) {
+    options.world_size = world_size;
+    const GroupRun run = RunGroup(options);
+    const int num_compared = ExpectSameTokens(reference, run, kTolerance);
+    EXPECT_GT(num_compared, options.num_prompts * options.num_steps / 2)
+        << world_size << " ranks";
+  }
+}
+
 TEST(GroupExecutorTest, ATokenDoesNotDependOnItsBatchInAGroup) {
   GroupRunOptions options;
   options.device.num_threads = 1;

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Greedy decoding by a whole group of executors: a thread each, or with a GPU
-// each a process. The model is a small one with random weights, eight query
-// heads and two KV heads, so that ranks share a KV head from four on, and a
-// vocabulary that no number of ranks divides; or one in a folder.
+// each a process. The model is a small one with random weights, by default eight
+// query heads and two KV heads, so that ranks share a KV head from four on, and
+// a vocabulary that no number of ranks divides; or one in a folder.
 #ifndef TESTS_WORKER_EXECUTOR_GROUP_RUN_H_
 #define TESTS_WORKER_EXECUTOR_GROUP_RUN_H_
 
@@ -35,6 +35,8 @@ struct GroupRunOptions {
   std::string folder;  // of a model with 256 tokens or more; empty: random
   std::string dtype = "float32";
   int32_t head_dim = 8;
+  int32_t num_q_heads = 8;
+  int32_t num_kv_heads = 2;
   int32_t num_layers = 2;
   int32_t world_size = 1;
   int32_t num_prompts = 6;
@@ -87,14 +89,15 @@ inline std::string RandomLlama(const GroupRunOptions& options) {
   std::filesystem::create_directories(folder);
   std::ofstream(folder + "/config.json") << absl::StrCat(
       R"({"architectures": ["LlamaForCausalLM"], "model_type": "llama",
-      "torch_dtype": "float32", "num_attention_heads": 8,
-      "num_key_value_heads": 2, "vocab_size": 1003,
+      "torch_dtype": "float32", "vocab_size": 1003,
       "max_position_embeddings": 256, "rms_norm_eps": 1e-5,
       "rope_theta": 10000.0, "tie_word_embeddings": false,
       "bos_token_id": 1, "eos_token_id": 2, "hidden_act": "silu",
       "num_hidden_layers": )",
-      options.num_layers, ", \"head_dim\": ", options.head_dim,
-      ", \"hidden_size\": ", 8 * options.head_dim,
+      options.num_layers, ", \"num_attention_heads\": ", options.num_q_heads,
+      ", \"num_key_value_heads\": ", options.num_kv_heads,
+      ", \"head_dim\": ", options.head_dim,
+      ", \"hidden_size\": ", options.num_q_heads * options.head_dim,
       ", \"intermediate_size\": ", 32 * options.head_dim, "}");
   return folder;
 }

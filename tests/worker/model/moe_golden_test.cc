@@ -45,6 +45,10 @@ TEST(MoeGoldenEightRanksTest, ShareKvHeadsAndSplitSmallExperts) {
   ExpectGolden("qwen3_moe_plain", {.world_size = 8}, kF32Tolerance);
 }
 
+TEST(MoeGoldenEightRanksTest, HaveUnevenShardsOfTheVocabularyBehindAWindow) {
+  ExpectGolden("mixtral_window", {.world_size = 8}, kF32Tolerance);
+}
+
 TEST(MoeGoldenBf16WeightsTest, AgreeWhenComputedInFloat) {
   ExpectGolden("qwen3_moe_bf16", {}, kF32Tolerance);
 }
