@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tools/simulator/model_cost.h"
 
+#include <cstdlib>
+#include <string>
+
 #include "gtest/gtest.h"
 
 namespace quire {
@@ -59,6 +62,29 @@ TEST(ModelCostTest, RanksShareWeightsAndHeads) {
   EXPECT_DOUBLE_EQ(two.kv_bytes_per_token, one.kv_bytes_per_token / 2);
   EXPECT_EQ(two.num_ranks, 2);
   EXPECT_GT(two.all_reduce_s, 0);
+}
+
+// Llama 3.3 70B: 70.6e9 parameters. A layer has 8192 x (2 x 8192 + 2 x 1024) +
+// 3 x 8192 x 28672 weights, and there are 80; the head has 8192 x 128256, and so
+// have the embeddings. A token has 2 x 8 x 128 numbers in every layer's cache.
+TEST(ModelCostTest, SeventyBillionParametersGoOnFourOrEightDevices) {
+  const auto config = ModelConfig::FromFolder(
+      std::string(getenv("TEST_SRCDIR")) + "/" + getenv("TEST_WORKSPACE") +
+      "/tools/bench/llama_3_3_70b");
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->max_position, 131072);
+  CostModel cost = Device(141e9);
+  EXPECT_FALSE(PutModel(*config, 1, 0.9, &cost).ok());  // 141 GB of weights
+  for (const int32_t num_ranks : {4, 8}) {
+    ASSERT_TRUE(PutModel(*config, num_ranks, 0.9, &cost).ok());
+    EXPECT_NEAR(cost.weight_bytes, 139.0e9 / num_ranks, 0.05e9);
+    EXPECT_EQ(cost.kv_bytes_per_token, 327680 / num_ranks);
+    const double resident_bytes = 141.1e9 / num_ranks;
+    EXPECT_NEAR(cost.kv_bytes, 0.9 * 141e9 - resident_bytes - 4e9, 0.05e9);
+    // Blocks of 16 tokens: 66,800 on four devices, 160,600 on eight.
+    const double num_blocks = cost.kv_bytes / cost.kv_bytes_per_token / 16;
+    EXPECT_NEAR(num_blocks, num_ranks == 4 ? 66.8e3 : 160.6e3, 200);
+  }
 }
 
 TEST(ModelCostTest, SaysWhenTheWeightsFillTheMemory) {
