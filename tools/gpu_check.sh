@@ -11,9 +11,10 @@
 #   --fa3       see kernel_bench.py
 #
 # A bundle for all of it holds as data tests/golden, tools/demo_model and
-# tools/bench, and beside the tests and benches tools/bench:engine_bench and, to
-# kill ranks of a group (group_loss.py), worker:quire_worker,
-# coordinator:quire_coordinator and tools:loadgen.
+# tools/bench and tools/workloads, and beside the tests and benches
+# tools/bench:engine_bench and, to serve from groups and to kill ranks of one
+# (group_loss.py), tools:quire, coordinator:quire_coordinator,
+# worker:quire_worker and tools:loadgen.
 # Exit 1 if a test failed.
 set -uo pipefail
 
@@ -156,6 +157,72 @@ if [[ -e $engine && -d $model ]]; then
     --gemm_cache="$logs/gemm" "${few[@]}"
   cat "$logs/engine_bench.log"
 fi
+
+# Groups of GPUs: whole steps, then a server with one and with several groups.
+# What needs more GPUs than there are is skipped by name.
+num_gpus=$(nvidia-smi --query-gpu=index --format=csv,noheader | wc -l)
+has_gpus() {
+  ((num_gpus >= $2)) && return
+  table+=("$(printf '%-34s %-5s %6s  %s' "$1" skip '' \
+    "needs $2 GPUs, there are $num_gpus")")
+  return 1
+}
+
+# Steps of the model $1 on $2 ranks.
+step_groups() {
+  local name=$1.tp$2
+  [[ -e $engine ]] && has_gpus "$name" "$2" || return 0
+  run "$name" timeout 300 "$engine" \
+    --model="$TEST_SRCDIR/quire/tools/bench/$1" --tensor_parallel_size="$2" \
+    --gemm_cache="$logs/gemm" --decodes=1x512,32x512,256x512 --mixes= \
+    --prefills=1920
+  cat "$logs/$name.log"
+}
+
+# ShareGPT's lengths at once, against a server of the model $2 on $3 groups of
+# $4 ranks. The server's logs go to a folder named $1.
+serve_lengths() {
+  local ready=$logs/$1.ready server status=0 prompts=2000
+  [[ -z $quick ]] || prompts=500
+  rm -f "$ready"
+  "$bundle/bin/quire" serve --model="$TEST_SRCDIR/quire/tools/bench/$2" \
+    --load_format=dummy --skip_tokenizer_init --device=cuda --port=0 \
+    --control_port=0 --metrics_port=0 --max_model_len=8192 \
+    --max_num_seqs=256 --data_parallel_size="$3" --tensor_parallel_size="$4" \
+    --gemm_cache="$logs/gemm" --ready_file="$ready" --log_dir="$logs/$1" \
+    --coordinator_binary="$bundle/bin/quire_coordinator" \
+    --worker_binary="$bundle/bin/quire_worker" &
+  server=$!
+  until [[ -e $ready ]]; do
+    kill -0 "$server" 2>/dev/null || return 1
+    sleep 0.5
+  done
+  "$bundle/bin/quire" status --target="$(sed -n 's/^control=//p' "$ready")"
+  "$bundle/bin/loadgen" --target="$(sed -n 's/^public=//p' "$ready")" \
+    --dataset_name=lengths --num_prompts="$prompts" --ignore_eos \
+    --dataset_path="$TEST_SRCDIR/quire/tools/workloads/sharegpt_paper.jsonl" \
+    --check_blocks --disable_progress || status=1
+  kill -TERM "$server"
+  wait "$server" || status=1
+  return "$status"
+}
+
+serve_groups() {
+  local name=$1.dp$2.tp$3
+  [[ -e $bundle/bin/loadgen && -e $bundle/bin/quire ]] &&
+    has_gpus "$name" $(($2 * $3)) || return 0
+  run "$name" serve_lengths "$name" "$1" "$2" "$3"
+  cat "$logs/$name.log"
+}
+
+for ranks in 2 4 8; do step_groups llama_3_1_8b "$ranks"; done
+for ranks in 4 8; do step_groups llama_3_3_70b "$ranks"; done
+serve_groups llama_3_1_8b 1 2
+serve_groups llama_3_1_8b 1 4
+serve_groups llama_3_1_8b 1 8
+serve_groups llama_3_1_8b 4 2
+serve_groups llama_3_3_70b 1 4
+serve_groups llama_3_3_70b 1 8
 echo
 printf '%s\n' "${table[@]}"
 exit "$failed"

@@ -189,9 +189,9 @@ absl::StatusOr<Timeline> GroupRouter::Explain(const std::string& request_id) {
 
 EngineInfo GroupRouter::Info() const {
   EngineInfo sum = engines_[0]->Info();
-  for (size_t i = 1; i < engines_.size(); ++i) {
-    sum.num_blocks += engines_[i]->Info().num_blocks;
-  }
+  sum.num_blocks = 0;
+  for (const EngineStats& each : GroupStats())
+    sum.num_blocks += each.num_blocks;
   return sum;
 }
 

@@ -59,7 +59,7 @@ class GroupRouter final : public EngineClient, public EngineWatcher {
       ABSL_LOCKS_EXCLUDED(mutex_);
   absl::StatusOr<Timeline> Explain(const std::string& request_id) override
       ABSL_LOCKS_EXCLUDED(mutex_);
-  // Sums, but for what is the same in every group.
+  // Sums over the groups that are ready, but for what is the same in all.
   EngineInfo Info() const override;
   EngineStats Stats() const override;
 

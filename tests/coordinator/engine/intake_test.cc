@@ -109,6 +109,31 @@ TEST(IntakeStateTest, IsUnavailableUntilWorkersAreReady) {
   EXPECT_TRUE(intake.Accept(Request("b")).ok());
 }
 
+TEST(IntakeStateTest, KeysOfSeveralEnginesAreApart) {
+  Intake second(Options(), /*engine_idx=*/1, /*num_engines=*/3);
+  second.Open(20);
+  EXPECT_EQ(second.Accept(Request("a")).value(), RequestKey(2));
+  EXPECT_EQ(second.Accept(Request("b")).value(), RequestKey(5));
+  EXPECT_EQ(second.Accept(Request("c")).value(), RequestKey(8));
+}
+
+TEST(IntakeStateTest, AnAdoptedRequestCountsAsItsOwn) {
+  Intake intake(Options());
+  intake.Adopt("a", RequestKey(77), /*is_queued=*/true, 30);
+  intake.Adopt("b", RequestKey(78), /*is_queued=*/false, 30);
+  intake.Open(20);
+  EXPECT_EQ(intake.Find("a").value(), RequestKey(77));
+  EXPECT_EQ(intake.num_accepted(), 2);
+  EXPECT_EQ(intake.num_queued(), 1);
+  EXPECT_EQ(intake.num_queued_tokens(), 30);
+  EXPECT_EQ(intake.Accept(Request("b")).status().code(),
+            absl::StatusCode::kAlreadyExists);
+  intake.Left(1, 30);
+  intake.Ended("a");
+  EXPECT_EQ(intake.num_queued(), 0);
+  EXPECT_EQ(intake.num_accepted(), 1);
+}
+
 TEST(IntakeStateTest, DrainingOutlivesReadiness) {
   Intake intake(Options());
   intake.Open(20);

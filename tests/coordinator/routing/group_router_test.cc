@@ -290,6 +290,7 @@ TEST_F(GroupRouterTest, RequestsOfALostGroupGoOnInTheOthersTokenExactly) {
   }
   WaitUntilTidy();
   EXPECT_EQ(engines_[1]->Stats().num_finished, before.num_finished);
+  EXPECT_EQ(router_->Info().num_blocks, 400);
   EXPECT_EQ(engines_[0]->TakeMetrics().counters.num_adopted +
                 engines_[2]->TakeMetrics().counters.num_adopted,
             before.num_running);
