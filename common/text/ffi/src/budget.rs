@@ -11,6 +11,9 @@ use llguidance::CancellationHandle;
 
 /// How often the watch looks.
 const TICK: Duration = Duration::from_millis(10);
+/// After so many looks without new work it sleeps. To wake it takes longer than
+/// most masks.
+const QUIET_TICKS: u32 = 100;
 
 /// The clock of one thread's processor time.
 #[derive(Clone, Copy)]
@@ -77,9 +80,16 @@ impl Watch {
     }
 
     fn run(&self) {
+        let (mut last_ticket, mut num_quiet) = (0, 0);
         loop {
             let mut list = self.lock();
-            while list.watched.is_empty() {
+            num_quiet = if list.next_ticket == last_ticket {
+                num_quiet + 1
+            } else {
+                0
+            };
+            last_ticket = list.next_ticket;
+            while list.watched.is_empty() && num_quiet >= QUIET_TICKS {
                 list.is_idle = true;
                 list = self
                     .begun
