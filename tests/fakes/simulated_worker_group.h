@@ -10,7 +10,6 @@
 #include <algorithm>
 #include <cstdint>
 #include <deque>
-#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -24,10 +23,9 @@
 #include "common/sampling_params.h"
 #include "common/step_plan.h"
 #include "coordinator/dispatch/dispatcher.h"
+#include "tests/fakes/simulated_model.h"
 
 namespace quire {
-
-inline constexpr int32_t kSimulatedVocabSize = 1000;
 
 struct SimulatedGroupOptions {
   int32_t num_blocks = 64;
@@ -42,22 +40,6 @@ struct SimulatedGroupOptions {
   // Rows of virtual memory, whose page groups are what num_blocks counts.
   bool has_rows = false;
 };
-
-// What may follow so many outputs, as a SlotMask's words.
-using MaskRule =
-    std::function<std::vector<uint32_t>(const std::vector<TokenId>& outputs)>;
-
-// What a group must generate for this request: outputs up to and including the
-// token that stops it. Undisturbed by construction.
-std::vector<TokenId> SimulatedStream(const std::vector<TokenId>& prompt,
-                                     const SamplingParams& sampling,
-                                     const MaskRule& rule = nullptr);
-
-// What a group reports as the `num_top` likeliest tokens after `tokens`, by
-// (log probability descending, id ascending). Neither seed nor the group's
-// past enters.
-std::vector<TopLogprob> SimulatedTop(const std::vector<TokenId>& tokens,
-                                     int32_t num_top);
 
 // Thread-safe. Plans run inside Send(); their results wait until they are taken
 // or delivered, so a test chooses how far the engine runs ahead.
