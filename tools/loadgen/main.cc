@@ -1,17 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // loadgen: many requests to one server, and what became of them.
-#include <glog/logging.h>
 #include <unistd.h>
 
 #include <atomic>
-#include <cstdlib>
 #include <iostream>
 #include <string>
 #include <vector>
 
 #include "common/clock.h"
 #include "tools/cli/flag_set.h"
+#include "tools/cli/program.h"
 #include "tools/cli/progress.h"
 #include "tools/cli/rpc.h"
 #include "tools/cli/signals.h"
@@ -75,11 +74,6 @@ int Main(const std::vector<std::string>& args) {
 }  // namespace quire
 
 int main(int argc, char** argv) {
-  google::InitGoogleLogging(argv[0]);
-  FLAGS_logtostderr = true;
-  // `bazel run` starts programs elsewhere than where the user stands.
-  if (const char* dir = std::getenv("BUILD_WORKING_DIRECTORY")) {
-    PLOG_IF(WARNING, chdir(dir) != 0) << dir;
-  }
+  quire::BeginProgram(argv[0]);
   return quire::Main({argv + 1, argv + argc});
 }

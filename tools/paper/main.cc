@@ -2,11 +2,8 @@
 //
 // paper: the tables and figures of the PagedAttention paper, by simulation or
 // on this machine's workers.
-#include <glog/logging.h>
-#include <unistd.h>
 
 #include <chrono>
-#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <iostream>
@@ -18,6 +15,7 @@
 #include "absl/strings/str_format.h"
 #include "common/status_macros.h"
 #include "tools/cli/flag_set.h"
+#include "tools/cli/program.h"
 #include "tools/paper/figures.h"
 #include "tools/quire/binaries.h"
 #include "tools/simulator/data_file.h"
@@ -233,11 +231,6 @@ int Main(const std::vector<std::string>& args) {
 }  // namespace quire
 
 int main(int argc, char** argv) {
-  google::InitGoogleLogging(argv[0]);
-  FLAGS_logtostderr = true;
-  // `bazel run` starts programs elsewhere than where the user stands.
-  if (const char* dir = std::getenv("BUILD_WORKING_DIRECTORY")) {
-    PLOG_IF(WARNING, chdir(dir) != 0) << dir;
-  }
+  quire::BeginProgram(argv[0]);
   return quire::Main({argv + 1, argv + argc});
 }

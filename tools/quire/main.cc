@@ -1,15 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // quire: serve a model on this machine, ask it, look at it.
-#include <glog/logging.h>
-#include <unistd.h>
 
-#include <cstdlib>
 #include <iostream>
 #include <string>
 #include <vector>
 
 #include "common/flags/parse_flags.h"
+#include "tools/cli/program.h"
 #include "tools/quire/commands.h"
 
 namespace {
@@ -48,12 +46,7 @@ struct Command {
 
 int main(int argc, char** argv) {
   std::ios::sync_with_stdio(false);  // nothing here uses stdio
-  google::InitGoogleLogging(argv[0]);
-  FLAGS_logtostderr = true;
-  // `bazel run` starts programs elsewhere than where the user stands.
-  if (const char* dir = std::getenv("BUILD_WORKING_DIRECTORY")) {
-    PLOG_IF(WARNING, chdir(dir) != 0) << dir;
-  }
+  quire::BeginProgram(argv[0]);
   const std::vector<Command> commands = {
       {"serve", quire::ServeCommand},
       {"generate", quire::GenerateCommand},

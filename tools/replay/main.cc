@@ -1,14 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // replay: decides a recording again and says whether every step is the same.
-#include <glog/logging.h>
-#include <unistd.h>
 
 #include <cstdio>
-#include <cstdlib>
 #include <iostream>
 #include <string>
 
+#include "tools/cli/program.h"
 #include "tools/replay/replayer.h"
 
 namespace quire {
@@ -52,11 +50,6 @@ int Main(int argc, char** argv) {
 }  // namespace quire
 
 int main(int argc, char** argv) {
-  google::InitGoogleLogging(argv[0]);
-  FLAGS_logtostderr = true;
-  // `bazel run` starts programs elsewhere than where the user stands.
-  if (const char* dir = std::getenv("BUILD_WORKING_DIRECTORY")) {
-    PLOG_IF(WARNING, chdir(dir) != 0) << dir;
-  }
+  quire::BeginProgram(argv[0]);
   return quire::Main(argc, argv);
 }

@@ -1,10 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // advise: which flags to serve a model on a machine with, for a load.
-#include <glog/logging.h>
-#include <unistd.h>
 
-#include <cstdlib>
 #include <fstream>
 #include <iostream>
 #include <sstream>
@@ -16,6 +13,7 @@
 #include "common/model_config.h"
 #include "common/status_macros.h"
 #include "tools/cli/flag_set.h"
+#include "tools/cli/program.h"
 #include "tools/cli/text_table.h"
 #include "tools/simulator/advice.h"
 #include "tools/simulator/data_file.h"
@@ -152,11 +150,6 @@ int Main(const std::vector<std::string>& args) {
 }  // namespace quire
 
 int main(int argc, char** argv) {
-  google::InitGoogleLogging(argv[0]);
-  FLAGS_logtostderr = true;
-  // `bazel run` starts programs elsewhere than where the user stands.
-  if (const char* dir = std::getenv("BUILD_WORKING_DIRECTORY")) {
-    PLOG_IF(WARNING, chdir(dir) != 0) << dir;
-  }
+  quire::BeginProgram(argv[0]);
   return quire::Main({argv + 1, argv + argc});
 }

@@ -1,10 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // simulate: one load on one modelled machine, with the engine that serves.
-#include <glog/logging.h>
-#include <unistd.h>
 
-#include <cstdlib>
 #include <fstream>
 #include <iostream>
 #include <string>
@@ -14,6 +11,7 @@
 #include "absl/strings/str_join.h"
 #include "common/status_macros.h"
 #include "tools/cli/flag_set.h"
+#include "tools/cli/program.h"
 #include "tools/simulator/data_file.h"
 #include "tools/simulator/engine_flags.h"
 #include "tools/simulator/report.h"
@@ -129,11 +127,6 @@ int Main(const std::vector<std::string>& args) {
 }  // namespace quire
 
 int main(int argc, char** argv) {
-  google::InitGoogleLogging(argv[0]);
-  FLAGS_logtostderr = true;
-  // `bazel run` starts programs elsewhere than where the user stands.
-  if (const char* dir = std::getenv("BUILD_WORKING_DIRECTORY")) {
-    PLOG_IF(WARNING, chdir(dir) != 0) << dir;
-  }
+  quire::BeginProgram(argv[0]);
   return quire::Main({argv + 1, argv + argc});
 }

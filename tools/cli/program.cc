@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tools/cli/program.h"
+
+#include <glog/logging.h>
+#include <unistd.h>
+
+#include <cstdlib>
+
+namespace quire {
+
+void BeginProgram(const char* program) {
+  google::InitGoogleLogging(program);
+  FLAGS_logtostderr = true;
+  // `bazel run` starts programs elsewhere than where the user stands.
+  if (const char* dir = std::getenv("BUILD_WORKING_DIRECTORY")) {
+    PLOG_IF(WARNING, chdir(dir) != 0) << dir;
+  }
+}
+
+}  // namespace quire
