@@ -10,8 +10,6 @@
 //       --model=tools/bench/llama_3_1_8b --gemm_cache=/tmp/gemm
 #include <algorithm>
 #include <cstdio>
-#include <memory>
-#include <random>
 #include <string>
 #include <vector>
 
@@ -27,8 +25,8 @@
 #include "glog/logging.h"
 #include "tests/worker/collective/memory_board.h"
 #include "tests/worker/collective/rank_processes.h"
+#include "tools/bench/bench_worker.h"
 #include "worker/collective/nccl.h"
-#include "worker/executor/load_executor.h"
 
 ABSL_FLAG(std::string, model, "tools/bench/llama_3_1_8b",
           "folder whose config.json gives the shape");
@@ -65,30 +63,6 @@ ABSL_FLAG(double, tflops, 790, "of matrix products");
 
 namespace quire {
 namespace {
-
-constexpr int32_t kBlockSize = 16;
-constexpr int32_t kMaxModelLen = 2048;
-// Sequences whose contents are computed; the other blocks are copies of theirs.
-constexpr int32_t kFilledTokens = 2048;
-
-// Where keys and values lie.
-enum class Layout {
-  kBlocks,     // of kBlockSize tokens
-  kRows,       // one block a sequence: each head's tokens in one run
-  kTokenRows,  // rows of virtual memory, token by token over all layers
-};
-
-const char* NameOf(Layout layout) {
-  switch (layout) {
-    case Layout::kBlocks:
-      return "blocks of 16";
-    case Layout::kRows:
-      return "rows by heads";
-    case Layout::kTokenRows:
-      return "rows by tokens";
-  }
-  return "";
-}
 
 struct Batch {
   int num_seqs = 0;
@@ -135,175 +109,29 @@ double FloorSeconds(const Shape& shape, double num_tokens, double kv_tokens) {
   return seconds / absl::GetFlag(FLAGS_tensor_parallel_size);
 }
 
-class Worker {
- public:
-  Worker(int rank, KeyBoard* board, const Clock* clock,
-         Layout layout = Layout::kBlocks)
-      : rank_(rank), layout_(layout) {
-    DeviceOptions device;
-    device.collective = absl::GetFlag(FLAGS_collective);
-    device.record_groups = absl::GetFlag(FLAGS_record_groups);
-    device.device = absl::GetFlag(FLAGS_device);
-    device.gemm_cache = absl::GetFlag(FLAGS_gemm_cache);
-    device.deterministic = absl::GetFlag(FLAGS_deterministic);
-    device.enforce_eager = absl::GetFlag(FLAGS_enforce_eager);
-    device.stream_gemm = absl::GetFlag(FLAGS_stream_gemm);
-    device.times_operations = absl::GetFlag(FLAGS_parts);
-    device.measures_idleness = !device.times_operations;
-    LoadSpec spec;
-    spec.rank = rank;
-    spec.world_size = absl::GetFlag(FLAGS_tensor_parallel_size);
-    spec.model_path = absl::GetFlag(FLAGS_model);
-    spec.dtype = "bfloat16";
-    spec.load_format = "dummy";
-    spec.block_size = layout == Layout::kRows ? kMaxModelLen : kBlockSize;
-    spec.virtual_page_bytes = layout == Layout::kTokenRows ? 2 << 20 : 0;
-    spec.limits.max_num_batched_tokens =
-        absl::GetFlag(FLAGS_max_num_batched_tokens);
-    spec.limits.max_num_seqs = absl::GetFlag(FLAGS_max_num_seqs);
-    spec.limits.max_model_len = kMaxModelLen;
-    const absl::Time start = absl::Now();
-    auto executor = LoadExecutor(device, spec, board, clock,
-                                 [](const char*, int64_t, int64_t) {});
-    CHECK(executor.ok()) << executor.status();
-    executor_ = *std::move(executor);
-    const absl::Time loaded = absl::Now();
-    const auto profile = executor_->Profile(0.9);
-    CHECK(profile.ok()) << profile.status();
-    const absl::Time profiled = absl::Now();
-    const absl::Status allocated = executor_->AllocateKv(
-        layout == Layout::kRows ? absl::GetFlag(FLAGS_max_num_seqs)
-                                : absl::GetFlag(FLAGS_num_blocks),
-        0);
-    CHECK(allocated.ok()) << allocated;
-    if (!is_first()) {
-      FillCache();
-      return;
-    }
-    std::printf("weights %.1f s, profile %.1f s, cache and recordings %.1f s\n",
-                absl::ToDoubleSeconds(loaded - start),
-                absl::ToDoubleSeconds(profiled - loaded),
-                absl::ToDoubleSeconds(absl::Now() - profiled));
-    if (layout == Layout::kBlocks) FillCache();
-  }
+BenchWorkerOptions OptionsOf(int rank, CacheLayout layout) {
+  BenchWorkerOptions options;
+  DeviceOptions& device = options.device;
+  device.collective = absl::GetFlag(FLAGS_collective);
+  device.record_groups = absl::GetFlag(FLAGS_record_groups);
+  device.device = absl::GetFlag(FLAGS_device);
+  device.gemm_cache = absl::GetFlag(FLAGS_gemm_cache);
+  device.deterministic = absl::GetFlag(FLAGS_deterministic);
+  device.enforce_eager = absl::GetFlag(FLAGS_enforce_eager);
+  device.stream_gemm = absl::GetFlag(FLAGS_stream_gemm);
+  device.times_operations = absl::GetFlag(FLAGS_parts);
+  device.measures_idleness = !device.times_operations;
+  options.model = absl::GetFlag(FLAGS_model);
+  options.rank = rank;
+  options.world_size = absl::GetFlag(FLAGS_tensor_parallel_size);
+  options.max_num_seqs = absl::GetFlag(FLAGS_max_num_seqs);
+  options.max_num_batched_tokens = absl::GetFlag(FLAGS_max_num_batched_tokens);
+  options.num_blocks = absl::GetFlag(FLAGS_num_blocks);
+  options.layout = layout;
+  return options;
+}
 
-  // Whether it speaks for its group.
-  bool is_first() const { return rank_ == 0; }
-
-  // Enqueues a step, and waits for the one before.
-  void Run(StepPlan* plan) {
-    plan->identity.step_id = StepId(++step_);
-    while (!executor_->MayBegin(*plan)) Finish();
-    const absl::Status status = executor_->Begin(*plan);
-    CHECK(status.ok()) << status;
-  }
-  void Finish() {
-    const absl::Status status = executor_->Finish(&result_);
-    CHECK(status.ok()) << status;
-  }
-  void Drain() {
-    while (executor_->num_begun() > 0) Finish();
-  }
-  std::vector<OperationTime> TakeTimes() {
-    return executor_->TakeOperationTimes();
-  }
-  const IdleTimes& idle_times() const { return executor_->idle_times(); }
-
-  // Seats a sequence of `num_tokens`, all computed but the last `num_new`.
-  void Admit(int32_t slot, int32_t num_tokens, int32_t num_new, int32_t room,
-             StepPlan* plan) {
-    AdmittedSlot admitted;
-    admitted.slot = SlotId(slot);
-    admitted.sequence_id = SequenceId(++sequence_);
-    admitted.num_prompt_tokens = num_tokens;
-    admitted.num_computed_tokens = num_tokens - num_new;
-    for (int32_t i = 0; i < num_tokens; ++i) {
-      admitted.tokens.push_back(10 + static_cast<TokenId>(random_() % 30000));
-    }
-    admitted.sampling.temperature = 1;
-    admitted.sampling.seed = sequence_;
-    Place(slot, num_tokens + room, &admitted, plan);
-    plan->admitted.push_back(admitted);
-  }
-  // Computes `num_tokens` of each of so many slots, so that all that decodes
-  // read is what a model wrote. Blocks are filled once and for all.
-  void Prefill(int num_slots, int32_t num_tokens, int32_t room) {
-    if (layout_ == Layout::kBlocks) return;
-    const int32_t most = absl::GetFlag(FLAGS_max_num_batched_tokens);
-    const int32_t at_once = std::max(1, most / num_tokens);
-    for (int first = 0; first < num_slots; first += at_once) {
-      StepPlan plan;
-      for (int slot = first; slot < std::min(first + at_once, num_slots);
-           ++slot) {
-        Admit(slot, num_tokens, num_tokens, room, &plan);
-        plan.chunks.push_back(
-            {SlotId(slot), std::min(num_tokens, most), /*sample=*/false});
-      }
-      Run(&plan);
-    }
-    ReleaseAll(num_slots);
-  }
-  void ReleaseAll(int num_slots) {
-    Drain();
-    StepPlan plan;
-    for (int slot = 0; slot < num_slots; ++slot) {
-      plan.released.push_back(SlotId(slot));
-    }
-    Run(&plan);
-    Drain();
-    next_block_ = 0;
-  }
-
- private:
-  // Room for so many tokens.
-  void Place(int32_t slot, int32_t num_tokens, AdmittedSlot* admitted,
-             StepPlan* plan) {
-    if (layout_ == Layout::kTokenRows) {
-      admitted->cache = CacheRowId(slot);
-      plan->mappings.push_back(
-          {CacheRowId(slot), (num_tokens - 1) / executor_->block_tokens() + 1});
-      return;
-    }
-    if (layout_ == Layout::kRows) {
-      admitted->cache = std::vector<BlockId>{BlockId(slot)};
-      return;
-    }
-    std::vector<BlockId> blocks;
-    for (int32_t i = 0; i * kBlockSize < num_tokens; ++i) {
-      blocks.push_back(BlockId(next_block_++));
-    }
-    CHECK_LE(next_block_, absl::GetFlag(FLAGS_num_blocks));
-    admitted->cache = blocks;
-  }
-  // Every block holds keys and values that a model computed.
-  void FillCache() {
-    const int32_t chunk = absl::GetFlag(FLAGS_max_num_batched_tokens);
-    StepPlan plan;
-    Admit(0, kFilledTokens, kFilledTokens, 0, &plan);
-    for (int32_t done = 0; done < kFilledTokens; done += chunk) {
-      plan.chunks = {{SlotId(0), std::min(chunk, kFilledTokens - done), false}};
-      Run(&plan);
-      plan = StepPlan();
-    }
-    const int32_t filled = kFilledTokens / kBlockSize;
-    for (int32_t i = filled; i < absl::GetFlag(FLAGS_num_blocks); ++i) {
-      plan.copies.push_back({BlockId(i % filled), BlockId(i)});
-    }
-    Run(&plan);
-    ReleaseAll(1);
-  }
-
-  const int rank_;
-  const Layout layout_;
-  std::unique_ptr<Executor> executor_;
-  std::mt19937 random_;
-  StepResult result_;
-  uint64_t step_ = 0;
-  uint64_t sequence_ = 0;
-  int32_t next_block_ = 0;
-};
-
-void PrintParts(Worker* worker, int steps) {
+void PrintParts(BenchWorker* worker, int steps) {
   for (const OperationTime& time : worker->TakeTimes()) {
     std::printf("    %-24s %9.1f us a step, %6.2f each\n", time.name.c_str(),
                 time.seconds * 1e6 / steps, time.seconds * 1e6 / time.count);
@@ -311,7 +139,7 @@ void PrintParts(Worker* worker, int steps) {
 }
 
 void Report(const std::string& name, double seconds, double floor, int steps,
-            Worker* worker) {
+            BenchWorker* worker) {
   if (!worker->is_first()) return;
   std::printf("%-22s %8.3f ms, floor %7.3f, floor / measured %.3f\n",
               name.c_str(), seconds * 1e3, floor * 1e3, floor / seconds);
@@ -321,7 +149,7 @@ void Report(const std::string& name, double seconds, double floor, int steps,
 // Decodes of a batch, each with a chunk of a prompt beside it if it has one.
 // Yields a step's seconds.
 double BenchDecodes(const std::string& name, const Shape& shape,
-                    Worker* worker) {
+                    BenchWorker* worker) {
   const Batch batch = ParseBatch(name);
   const int steps = absl::GetFlag(FLAGS_parts) ? 5 : absl::GetFlag(FLAGS_steps);
   constexpr int kWarmSteps = 6;
@@ -369,7 +197,7 @@ double BenchDecodes(const std::string& name, const Shape& shape,
 
 // A prompt alone, from plan to token; yields its seconds.
 double BenchPrefill(const std::string& name, const Shape& shape,
-                    Worker* worker) {
+                    BenchWorker* worker) {
   int num_tokens = 0;
   CHECK(absl::SimpleAtoi(name, &num_tokens)) << name;
   const int repeats = absl::GetFlag(FLAGS_parts) ? 2 : 8;
@@ -397,11 +225,12 @@ void BenchLayouts(const Shape& shape, const Clock* clock) {
   const std::vector<std::string> decodes = absl::GetFlag(FLAGS_decodes);
   const std::vector<std::string> prefills = absl::GetFlag(FLAGS_prefills);
   std::vector<std::vector<double>> seconds;
-  const Layout layouts[] = {Layout::kBlocks, Layout::kRows, Layout::kTokenRows};
-  for (const Layout layout : layouts) {
+  const CacheLayout layouts[] = {CacheLayout::kBlocks, CacheLayout::kRows,
+                                 CacheLayout::kTokenRows};
+  for (const CacheLayout layout : layouts) {
     std::printf("%s\n", NameOf(layout));
     MemoryBoard board;
-    Worker worker(/*rank=*/0, &board, clock, layout);
+    BenchWorker worker(OptionsOf(/*rank=*/0, layout), &board, clock);
     std::vector<double>& times = seconds.emplace_back();
     for (const std::string& name : decodes) {
       times.push_back(BenchDecodes(name, shape, &worker));
@@ -428,7 +257,7 @@ void BenchLayouts(const Shape& shape, const Clock* clock) {
 // What every rank does, at the same time.
 void RunRank(int rank, const Shape& shape, KeyBoard* board,
              const Clock* clock) {
-  Worker worker(rank, board, clock);
+  BenchWorker worker(OptionsOf(rank, CacheLayout::kBlocks), board, clock);
   for (const std::string& name : absl::GetFlag(FLAGS_decodes)) {
     if (!name.empty()) BenchDecodes(name, shape, &worker);
   }
