@@ -30,9 +30,10 @@ constexpr size_t kReportedLines = 10;
 // After a failure there is nothing to drain.
 constexpr absl::Duration kFailureGrace = absl::Seconds(5);
 constexpr int kUsageExit = 2;
-// A worker that ends more often is not started again: something is wrong that
-// a new process does not cure.
+// A worker that ends more often, never having lived long, is not started again:
+// something is wrong that a new process does not cure.
 constexpr int kMaxRestarts = 5;
+constexpr absl::Duration kLongLife = absl::Minutes(10);
 constexpr int kKillingInterrupt = 3;
 
 }  // namespace
@@ -112,20 +113,20 @@ absl::Status Launcher::StartWorker(int64_t group, int64_t rank) {
 }
 
 absl::Status Launcher::ReplaceWorkers() {
-  if (stage_ != Stage::kServing || options_.num_groups == 1) {
-    return absl::OkStatus();
-  }
+  if (NeedsAllWorkers()) return absl::OkStatus();
   for (size_t idx = 0; idx < lives_.size(); ++idx) {
     ChildProcess& child = *children_[1 + idx];
     WorkerLife& life = lives_[idx];
     if (!child.has_exited() || life.is_lost) continue;
     *err_ << "quire serve: the " << child.name() << " " << child.DescribeExit()
           << "; its log is " << child.log_path() << std::endl;
+    if (clock_->Now() - life.restarted >= kLongLife) life.num_restarts = 0;
     if (!options_.restarts_workers || life.num_restarts == kMaxRestarts) {
       life.is_lost = true;
       continue;
     }
     ++life.num_restarts;
+    life.restarted = clock_->Now();
     // In place of the last child, where StartChild puts it.
     QUIRE_RETURN_IF_ERROR(
         StartWorker(idx / options_.num_workers, idx % options_.num_workers));
@@ -244,10 +245,20 @@ void Launcher::HandleSignals() {
   }
 }
 
+bool Launcher::NeedsAllWorkers() const {
+  return stage_ != Stage::kServing ||
+         (options_.num_groups == 1 && !options_.restarts_workers);
+}
+
 bool Launcher::AnyExited() const {
-  const bool needs_all = stage_ != Stage::kServing || options_.num_groups == 1;
-  const auto end =
-      needs_all || children_.empty() ? children_.end() : children_.begin() + 1;
+  if (options_.num_groups == 1 &&
+      std::any_of(lives_.begin(), lives_.end(),
+                  [](const WorkerLife& life) { return life.is_lost; })) {
+    return true;
+  }
+  const auto end = NeedsAllWorkers() || children_.empty()
+                       ? children_.end()
+                       : children_.begin() + 1;
   return std::any_of(children_.begin(), end,
                      [](const auto& child) { return child->has_exited(); });
 }

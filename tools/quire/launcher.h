@@ -39,7 +39,7 @@ struct LauncherOptions {
   int64_t num_groups = 1;
   // Of several groups, each worker gets --device=cuda:N, a GPU of its own.
   bool numbers_gpus = false;
-  // Of several groups: start a worker that ended again.
+  // Start a worker that ended again, once the server is ready.
   bool restarts_workers = false;
   // Where the children's logs go; an existing folder.
   std::string log_dir;
@@ -85,6 +85,8 @@ class Launcher {
   // Waits up to `timeout` for signals, output and ended children.
   void Poll(absl::Duration timeout);
   void HandleSignals();
+  // Whether the server ends with any of its workers.
+  bool NeedsAllWorkers() const;
   // Whether a child is gone that the server cannot do without.
   bool AnyExited() const;
   // Says which children ended by themselves, why, and their last words.
@@ -114,7 +116,8 @@ class Launcher {
   std::vector<std::unique_ptr<ChildProcess>> children_;
   struct WorkerLife {
     bool is_lost = false;  // ended while serving, and not started again
-    int num_restarts = 0;
+    int num_restarts = 0;  // since it last lived long
+    absl::Time restarted = absl::InfinitePast();
   };
   std::vector<WorkerLife> lives_;  // of the workers, in that order
 };

@@ -54,8 +54,7 @@ void AddServeFlags(ServeFlags* serve, FlagSet* flags) {
   flags->Add("data_parallel_size", &serve->data_parallel_size,
              "groups of so many ranks, each with the whole model");
   flags->Add("on_group_lost", &serve->on_group_lost,
-             "exit, or reform: go on; of several groups, workers that ended "
-             "are started again");
+             "exit, or reform: start workers that ended again and go on");
   flags->Add("device", &serve->device, "cpu or cuda");
   flags->Add("num_threads", &serve->num_threads,
              "threads of each CPU worker; 0: an equal share of the cores");

@@ -160,6 +160,22 @@ TEST_F(LauncherTest, AWorkerOfSeveralGroupsIsStartedAgainIfThatIsWanted) {
   EXPECT_EQ(RunInto(&killer), 0) << text_;
 }
 
+TEST_F(LauncherTest, AWorkerOfOneGroupIsStartedAgainIfThatIsWanted) {
+  options_.num_workers = 3;
+  options_.restarts_workers = true;
+  options_.verbose = true;
+  WorkerKiller killer(/*times=*/2);
+  EXPECT_EQ(RunInto(&killer), 0) << text_;
+}
+
+TEST_F(LauncherTest, AServerEndsWithAWorkerOfItsOnlyGroup) {
+  options_.num_workers = 3;
+  options_.verbose = true;
+  WorkerKiller killer(/*times=*/2);
+  EXPECT_EQ(RunInto(&killer), 1) << text_;
+  EXPECT_THAT(text_, HasSubstr("the worker 2 was killed"));
+}
+
 TEST_F(LauncherTest, PassesCtrlCOnAsItCame) {
   options_.verbose = true;
   EXPECT_EQ(Run(SIGINT), 0) << text_;
