@@ -91,9 +91,10 @@ SimulationResult RunWatcher::Measure() {
   absl::Duration busy;
   for (const Step& step : steps_) {
     if (step.end <= end) busy += step.end - step.begin;
-    if (step.begin < window_begin || step.begin > last_arrival_) continue;
-    means.Add(absl::ToDoubleSeconds(step.end - step.begin), step.stats,
-              step.totals, step.work);
+    const bool counts =
+        step.begin >= window_begin && step.begin <= last_arrival_;
+    means.Add(counts ? absl::ToDoubleSeconds(step.end - step.begin) : 0,
+              step.stats, step.totals, step.work);
   }
   int64_t num_output_tokens = 0;
   for (const RequestSample& sample : samples_) {

@@ -87,6 +87,7 @@ void RunMeans::Fill(SimulationResult* result) {
                                .num_finished = num_finished,
                                .ttft = Summarize(&ttft)});
   }
+  result->max_token_share = max_token_share_;
   if (seconds_ == 0) return;
   result->num_batched_requests = batched_requests_ / seconds_;
   result->num_batched_sequences = batched_sequences_ / seconds_;
@@ -99,7 +100,6 @@ void RunMeans::Fill(SimulationResult* result) {
   if (held_share_ > 0) {
     result->token_share_of_held = kv_.token_states / held_share_;
   }
-  result->max_token_share = max_token_share_;
   if (logical_blocks_ > 0) {
     result->saved_share = saved_blocks_ / logical_blocks_;
   }

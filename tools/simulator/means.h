@@ -23,7 +23,8 @@ class RunMeans {
  public:
   explicit RunMeans(int32_t block_size) : block_size_(block_size) {}
 
-  // A step of `seconds`: what the engine and the slots hold during it.
+  // A step of `seconds`: what the engine and the slots hold during it. 0 for one
+  // outside the window, which counts among the largest alone.
   void Add(double seconds, const EngineStats& stats, const SlotTotals& totals,
            const StepWork& work);
 

@@ -157,9 +157,10 @@ void Simulation::Observe(const StepPlan& plan, const StepWork& work,
                          int64_t begin_ns, int64_t end_ns) {
   busy_ns_ += end_ns - begin_ns;
   CountWork(plan, &result_);
-  if (begin_ns < window_begin_ns_ || begin_ns > last_arrival_ns_) return;
-  means_.Add((end_ns - begin_ns) / 1e9, core_->Stats(), workers_.totals(),
-             work);
+  const bool counts =
+      begin_ns >= window_begin_ns_ && begin_ns <= last_arrival_ns_;
+  means_.Add(counts ? (end_ns - begin_ns) / 1e9 : 0, core_->Stats(),
+             workers_.totals(), work);
 }
 
 void Simulation::Harvest() {

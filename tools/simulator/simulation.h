@@ -88,7 +88,7 @@ struct SimulationResult {
   double num_waiting = 0;
   KvShares kv;
   double token_share_of_held = 0;  // token states / blocks that are held
-  double max_token_share = 0;      // of the pool, at any step
+  double max_token_share = 0;      // of the pool, at any step of the run
   // Blocks that sharing saves / blocks that sequences would hold without.
   double saved_share = 0;
 

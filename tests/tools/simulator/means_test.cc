@@ -33,6 +33,20 @@ TEST(MeansTest, StepsCountByTheirDuration) {
   EXPECT_DOUBLE_EQ(result.kv.free, 1);
 }
 
+TEST(MeansTest, StepsOutsideTheWindowCountAmongTheLargestAlone) {
+  RunMeans means(kBlockSize);
+  EngineStats stats;
+  stats.num_blocks = 10;
+  stats.num_free_blocks = 8;
+  means.Add(1, stats, {.num_computed_tokens = 32, .num_blocks = 2}, {});
+  stats.num_free_blocks = 5;
+  means.Add(0, stats, {.num_computed_tokens = 80, .num_blocks = 5}, {});
+  SimulationResult result;
+  means.Fill(&result);
+  EXPECT_DOUBLE_EQ(result.kv.token_states, 0.2);
+  EXPECT_DOUBLE_EQ(result.max_token_share, 0.5);
+}
+
 TEST(MeansTest, WhatTablesNameBeyondWhatIsHeldIsSaved) {
   RunMeans means(kBlockSize);
   EngineStats stats;
