@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "coordinator/dispatch/run_stream.h"
 
+#include <grpcpp/channel.h>
+
 #include <memory>
-#include <string>
 #include <utility>
 #include <vector>
 
@@ -11,6 +12,7 @@
 #include "coordinator/dispatch/worker_channel.h"
 #include "gtest/gtest.h"
 #include "tests/coordinator/dispatch/fake_worker.h"
+#include "tests/fakes/closed_port.h"
 
 namespace quire {
 namespace {
@@ -64,15 +66,23 @@ std::shared_ptr<const v1::StepPlan> Plan(uint64_t step) {
   return message;
 }
 
-std::shared_ptr<RunStream> Open(const FakeWorker& worker, Listener* listener) {
-  return RunStream::Open(MakeWorkerChannel(worker.address()), Listener::kRank,
-                         listener);
-}
+// A rank and the way to it. The stream gives its share of the channel up before
+// its last word; by this one it is not the last, which no thread of gRPC's may
+// give up.
+struct Rank {
+  FakeWorker worker;
+  const std::shared_ptr<grpc::Channel> channel =
+      MakeWorkerChannel(worker.address());
+
+  std::shared_ptr<RunStream> Open(Listener* listener) {
+    return RunStream::Open(channel, Listener::kRank, listener);
+  }
+};
 
 TEST(RunStreamTest, PlansSentAtOnceAreAnsweredInOrder) {
-  FakeWorker worker;
+  Rank rank;
   Listener listener;
-  const auto stream = Open(worker, &listener);
+  const auto stream = rank.Open(&listener);
   std::vector<uint64_t> expected;
   for (uint64_t step = 1; step <= 50; ++step) {
     stream->Send(Plan(step));
@@ -84,9 +94,9 @@ TEST(RunStreamTest, PlansSentAtOnceAreAnsweredInOrder) {
 }
 
 TEST(RunStreamTest, TheWorkersLastWordIsToldAfterTheResultsBeforeIt) {
-  FakeWorker worker;
+  Rank rank;
   Listener listener;
-  const auto stream = Open(worker, &listener);
+  const auto stream = rank.Open(&listener);
   stream->Send(Plan(1));
   stream->Send(Plan(2));
   stream->Send(Plan(4));  // the simulated worker refuses a gap
@@ -97,34 +107,30 @@ TEST(RunStreamTest, TheWorkersLastWordIsToldAfterTheResultsBeforeIt) {
 }
 
 TEST(RunStreamTest, WhatIsSentOrCancelledAfterTheEndIsNothing) {
-  FakeWorker worker;
+  Rank rank;
   Listener listener;
-  const auto stream = Open(worker, &listener);
+  const auto stream = rank.Open(&listener);
   stream->Cancel();
   EXPECT_FALSE(listener.AwaitEnd().ok());
   for (uint64_t step = 1; step <= 3; ++step) stream->Send(Plan(step));
   stream->Cancel();
-  EXPECT_EQ(worker.num_answers(), 0);
+  EXPECT_EQ(rank.worker.num_answers(), 0);
 }
 
 TEST(RunStreamTest, WhoeverOpenedItNeedNotKeepIt) {
-  FakeWorker worker;
+  Rank rank;
   Listener listener;
-  Open(worker, &listener)->Send(Plan(1));
+  rank.Open(&listener)->Send(Plan(1));
   EXPECT_EQ(listener.AwaitSteps(1), (std::vector<uint64_t>{1}));
-  worker.EndRun(absl::UnavailableError("shutting down"));
+  rank.worker.EndRun(absl::UnavailableError("shutting down"));
   EXPECT_FALSE(listener.AwaitEnd().ok());
 }
 
 TEST(RunStreamTest, AWorkerThatIsNotThereIsUnavailable) {
-  std::string address;
-  {
-    FakeWorker gone;
-    address = gone.address();
-  }
+  const ClosedPort nobody;
+  const auto channel = MakeWorkerChannel(nobody.address());
   Listener listener;
-  const auto stream =
-      RunStream::Open(MakeWorkerChannel(address), Listener::kRank, &listener);
+  const auto stream = RunStream::Open(channel, Listener::kRank, &listener);
   stream->Send(Plan(1));
   EXPECT_EQ(listener.AwaitEnd().code(), absl::StatusCode::kUnavailable);
 }

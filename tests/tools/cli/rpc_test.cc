@@ -5,7 +5,7 @@
 #include <grpcpp/channel.h>
 #include <gtest/gtest.h>
 
-#include "tests/tools/fakes/fake_server.h"
+#include "tests/fakes/closed_port.h"
 
 namespace quire {
 namespace {
@@ -13,11 +13,8 @@ namespace {
 using ::testing::HasSubstr;
 
 TEST(RpcTest, NobodyThereIsOneLineWithTheRemedy) {
-  std::string address;
-  {
-    FakeServer gone;
-    address = gone.address();
-  }
+  const ClosedPort nobody;
+  const std::string address = nobody.address();
   const auto channel = MakeChannel(address);
   const absl::Status status =
       WaitForServer(channel.get(), address, absl::Milliseconds(200));
