@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The whole coordinator, over gRPC on free ports, with simulated workers: from
-// joining to tokens, and what becomes of requests when workers are lost.
+// joining to tokens, and what becomes of requests when workers are lost. The
+// clock stands still, so nobody is lost for being slow.
 #include "coordinator/coordinator.h"
 
 #include <grpcpp/channel.h>
@@ -193,7 +194,7 @@ class CoordinatorTest : public testing::Test {
     return FromGrpcStatus(reader->Finish());
   }
 
-  RealClock clock_;
+  SimulatedClock clock_;
   absl::Mutex mutex_;
   int num_ready_ = 0;
   int num_lost_ = 0;
@@ -267,11 +268,11 @@ TEST_F(CoordinatorTest, ReformedGroupGoesOnWhereTheLostOneStopped) {
   CoordinatorOptions options = Options();
   options.reform_lost_groups = true;
   StartReady(options);
+  ranks_[1]->worker()->StopAnsweringAfter(5);
   grpc::ClientContext rpc;
   std::vector<TokenId> tokens;
   const auto reader = inference_->Generate(&rpc, Request(100));
-  ranks_[1]->worker()->AwaitPlans(5);
-  ranks_[1]->worker()->StopAnswering();
+  ranks_[1]->worker()->AwaitPlans(6);
   ranks_[1]->worker()->EndRun(absl::UnavailableError("hardware"));
   Await(&num_lost_, 1);
   Join(/*first_instance=*/20);
@@ -289,7 +290,9 @@ TEST_F(CoordinatorTest, AnotherGroupTakesTheRequestsOfALostOne) {
   AwaitEngineReady();
   EXPECT_EQ(Info().num_blocks(), 64u);  // two halves of a machine's memory
   EXPECT_EQ(Info().data_parallel_size(), 2u);
-  // The second group holds its streams back, the first would end them at once.
+  // Nobody's first token comes before there are requests in both groups, so
+  // none ends and leaves the first group free for the next.
+  ranks_[0]->worker()->HoldAnswers();
   ranks_[2]->worker()->StopAnswering();
   constexpr int kRequests = 6;
   std::vector<std::thread> clients;
@@ -305,8 +308,9 @@ TEST_F(CoordinatorTest, AnotherGroupTakesTheRequestsOfALostOne) {
   }
   ranks_[2]->worker()->AwaitPlans(1);
   ranks_[2]->worker()->EndRun(absl::UnavailableError("rank 1 is gone"));
-  for (std::thread& client : clients) client.join();
   Await(&num_lost_, 1);
+  ranks_[0]->worker()->ReleaseAnswers();
+  for (std::thread& client : clients) client.join();
   EXPECT_EQ(num_left_, 1);
   EXPECT_TRUE(Info().ready());
   v1::StatusResponse status;

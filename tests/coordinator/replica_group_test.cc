@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The composition alone: a group that forms over fake workers drives its
-// engine, and what it cannot be made of is said.
+// engine, and what it cannot be made of is said. The clock stands still: the
+// workers send no heartbeats, and nobody misses them.
 #include "coordinator/replica_group.h"
 
 #include <memory>
@@ -36,7 +37,7 @@ class ReplicaGroupTest : public testing::Test {
                                 {});
   }
 
-  RealClock clock_;
+  SimulatedClock clock_;
   NoListener listener_;
   WorkerRegistry registry_{
       {.num_groups = 2, .world_size = 1}, Epoch(7), &clock_};

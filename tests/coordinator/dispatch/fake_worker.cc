@@ -7,6 +7,7 @@
 #include <grpcpp/server_context.h>
 
 #include <algorithm>
+#include <limits>
 #include <optional>
 
 #include "absl/base/thread_annotations.h"
@@ -125,7 +126,10 @@ class FakeWorker::Service final : public v1::Worker::Service {
   bool corrupt_tokens ABSL_GUARDED_BY(mutex_) = false;
   bool corrupt_tables ABSL_GUARDED_BY(mutex_) = false;
   bool old_epoch ABSL_GUARDED_BY(mutex_) = false;
-  bool silent ABSL_GUARDED_BY(mutex_) = false;
+  // Answers after which it is silent.
+  int64_t max_answers ABSL_GUARDED_BY(mutex_) =
+      std::numeric_limits<int64_t>::max();
+  bool holding ABSL_GUARDED_BY(mutex_) = false;
   bool ending ABSL_GUARDED_BY(mutex_) = false;
   bool stopping ABSL_GUARDED_BY(mutex_) = false;
   bool load_called_ ABSL_GUARDED_BY(mutex_) = false;
@@ -144,8 +148,12 @@ class FakeWorker::Service final : public v1::Worker::Service {
     {
       absl::MutexLock lock(&mutex_);
       ++num_plans;
-      if (ending) return false;
-      if (silent) return true;
+      const auto may_go_on = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+        return !holding || ending || stopping;
+      };
+      mutex_.Await(absl::Condition(&may_go_on));
+      if (ending || stopping) return false;
+      if (num_answers >= max_answers) return true;
       ++num_answers;
       if (corrupt_tokens) ++result.token_digest;
       if (corrupt_tables) ++result.table_digest;
@@ -207,9 +215,19 @@ void FakeWorker::AnswerForOldEpoch() {
   service_->old_epoch = true;
 }
 
-void FakeWorker::StopAnswering() {
+void FakeWorker::StopAnsweringAfter(int64_t num_answers) {
   absl::MutexLock lock(&service_->mutex_);
-  service_->silent = true;
+  service_->max_answers = num_answers;
+}
+
+void FakeWorker::HoldAnswers() {
+  absl::MutexLock lock(&service_->mutex_);
+  service_->holding = true;
+}
+
+void FakeWorker::ReleaseAnswers() {
+  absl::MutexLock lock(&service_->mutex_);
+  service_->holding = false;
 }
 
 void FakeWorker::EndRun(const absl::Status& status) {

@@ -36,8 +36,12 @@ class FakeWorker {
   void CorruptTableDigest();
   // Results come with a lower group epoch.
   void AnswerForOldEpoch();
-  // Plans are taken, but no result comes any more.
-  void StopAnswering();
+  // Plans are taken, but no result comes any more, or not after so many.
+  void StopAnswering() { StopAnsweringAfter(0); }
+  void StopAnsweringAfter(int64_t num_answers);
+  // Keeps the next result, and all after it, until the release.
+  void HoldAnswers();
+  void ReleaseAnswers();
   // Ends the Run stream.
   void EndRun(const absl::Status& status);
 
