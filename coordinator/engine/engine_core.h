@@ -183,6 +183,9 @@ class EngineCore {
   void AcceptPrompts(const InFlightStep& step, StepResult* result);
   // One of its group is done; the last one ends the group.
   void EndSequence(Sequence* seq, FinishReason reason, absl::Time now);
+  // One that has ended gives back its slot; its group, which has others that
+  // have not, goes back to the queue if none of them has one.
+  void LeaveSlot(Sequence* seq, absl::Time now);
   bool TakeStep(const StepResult& result, InFlightStep* step);
   void NotePrefillRate(const InFlightStep& step, const StepResult& result);
 

@@ -275,8 +275,7 @@ void EngineCore::Seal(InFlightStep step, absl::Time now) {
   for (SlotId slot : std::exchange(late_released_, {})) {
     Sequence* seq = slots_[slot.value()];
     if (seq == nullptr || !seq->finished) continue;  // it has gone already
-    ReleaseSlot(seq);
-    shrunk_.push_back(seq->request);
+    LeaveSlot(seq, now);
   }
   for (Sequence* seq : prefilled_) ForkSiblings(seq);
 }

@@ -228,9 +228,24 @@ void EngineCore::EndSequence(Sequence* seq, FinishReason reason,
     EntryOf(*seq)->awaits_result = true;
     late_released_.push_back(seq->slot);
   } else {
-    ReleaseSlot(seq);
-    shrunk_.push_back(group->key);
+    LeaveSlot(seq, now);
   }
+}
+
+// The others may have no slot: it was to compute the prompt that they fork
+// from, or there was no room for them. Then they wait as if they were new.
+void EngineCore::LeaveSlot(Sequence* seq, absl::Time now) {
+  SequenceGroup* group = seq->group;
+  ReleaseSlot(seq);
+  if (std::any_of(group->sequences.begin(), group->sequences.end(),
+                  [](const Sequence& each) { return each.has_slot; })) {
+    shrunk_.push_back(group->key);
+    return;
+  }
+  RunningSequence left;
+  left.arrival = group->arrival;
+  waiting_.Interrupt({&left, 1}, WaitReason::kNextStep, now);
+  Requeue(group);
 }
 
 void EngineCore::DropTokens(const InFlightStep& step) {

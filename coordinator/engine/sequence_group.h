@@ -22,6 +22,7 @@ namespace quire {
 
 // Plain data of the engine thread. Does not move: its sequences point to it.
 struct SequenceGroup {
+  // Running: one of its sequences has a slot.
   enum class State { kWaiting, kRunning, kEnded };
 
   SequenceGroup() = default;

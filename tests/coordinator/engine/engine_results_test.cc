@@ -231,5 +231,84 @@ TEST(EngineResultsTest, SamplesBeyondTheMostAreCountedAndNotKept) {
   EXPECT_EQ(engine.core().TakeMetrics().steps.size(), 2);
 }
 
+// A pool of which one range of 8 blocks and two of 4 are free, so that two
+// sequences of 8 blocks each pass a policy, and only one finds its range. The
+// first of them has a slot and has ended, the other has none yet.
+class LastSlotTest : public testing::Test {
+ protected:
+  static EngineOptions Options() {
+    EngineOptions options = SmallEngineOptions();
+    options.kv_manager = "orca_oracle";
+    options.scheduling_policy = "orca";
+    options.on_group_lost = OnGroupLostAction::kRequeue;
+    return options;
+  }
+
+  void SetUp() override {
+    std::vector<RequestKey> keys;
+    for (int i = 0; i < 6; ++i) {
+      keys.push_back(engine_.MustSubmit(
+          MakeRequest(absl::StrCat("r", i), 8, /*max_tokens=*/8, i)));
+    }
+    engine_.Plan();
+    for (int i : {0, 1, 2, 4}) engine_.Finish(keys[i], FinishReason::kStop);
+    request_ = MakeRequest("two", 20, /*max_tokens=*/10, 7);
+    request_.sampling.n = request_.sampling.best_of = 2;
+    key_ = engine_.MustSubmit(request_);
+    engine_.Deliver();
+    engine_.Plan();
+    ASSERT_EQ(engine_.core().Stats().num_waiting, 0);
+    engine_.core().FinishSequence(key_, 0, engine_.now());
+  }
+
+  void ExpectTheOther() {
+    engine_.RunUntilIdle();
+    EXPECT_EQ(engine_.Heard(key_, 1).tokens, ExpectedStream(request_, 1));
+    engine_.ExpectClean();
+  }
+
+  EngineHarness engine_{Options(), /*num_blocks=*/24};
+  EngineRequest request_;
+  RequestKey key_;
+};
+
+TEST_F(LastSlotTest, TheOtherWaitsForItsRange) {
+  EXPECT_EQ(engine_.core().Stats().num_waiting, 1);
+  ExpectTheOther();
+}
+
+TEST_F(LastSlotTest, TheOtherOutlivesALostGroup) {
+  engine_.LoseGroup("gone");
+  EXPECT_EQ(engine_.core().Stats().num_waiting, 3);
+  engine_.BeginGroup();
+  ExpectTheOther();
+}
+
+TEST_F(LastSlotTest, TheOtherOutlivesARestatement) {
+  engine_.workers().CorruptNextDigest();
+  ExpectTheOther();
+  EXPECT_EQ(engine_.workers().num_resyncs(), 1);
+}
+
+TEST_F(LastSlotTest, TheOtherGoesToAnotherEngine) {
+  engine_.LoseGroup("gone");
+  EXPECT_EQ(engine_.core().TakeAll(engine_.now()).size(), 3u);
+}
+
+TEST(EngineResultsTest, ASiblingComputesThePromptThatTheFirstOneLeft) {
+  EngineHarness engine(SmallEngineOptions(), 200);
+  EngineRequest request = MakeRequest("a", /*num_prompt_tokens=*/150, 10);
+  request.sampling.n = request.sampling.best_of = 3;
+  const RequestKey key = engine.MustSubmit(request);
+  engine.Plan();
+  engine.Deliver();  // 64 tokens
+  engine.core().FinishSequence(key, 0, engine.now());
+  engine.RunUntilIdle();
+  for (int32_t index : {1, 2}) {
+    EXPECT_EQ(engine.Heard(key, index).tokens, ExpectedStream(request, index));
+  }
+  engine.ExpectClean();
+}
+
 }  // namespace
 }  // namespace quire
