@@ -332,12 +332,11 @@ void Coordinator::Impl::OnLost(int32_t group_idx, const absl::Status& cause,
   absl::MutexLock lock(&lives_mutex_);
   lives_[group_idx] = {.is_lost = true};
   LostGroup lost = {.cause = cause, .was_ready = was_ready};
-  bool is_ready = false;
   for (const Life& life : lives_) {
-    is_ready |= life.is_ready;
+    lost.num_ready += life.is_ready ? 1 : 0;
     lost.num_left += life.is_lost ? 0 : 1;
   }
-  if (!is_ready) public_server_->SetReady(false);
+  if (lost.num_ready == 0) public_server_->SetReady(false);
   if (callbacks_.on_lost != nullptr) callbacks_.on_lost(lost);
 }
 

@@ -19,6 +19,7 @@
 #include "coordinator/dispatch/step_watchdog.h"
 #include "coordinator/engine/engine_options.h"
 #include "coordinator/gateway/load_chat_facts.h"
+#include "coordinator/lost_group.h"
 #include "coordinator/routing/group_choice.h"
 
 namespace quire {
@@ -47,14 +48,6 @@ struct CoordinatorOptions {
   EngineOptions engine;  // max_model_len is taken from the above
   LaunchOptions launch;  // and so is what it shares with `engine`
   std::map<std::string, std::string> flags;  // for GetServerInfo
-};
-
-// A group's epoch has ended.
-struct LostGroup {
-  absl::Status cause;
-  bool was_ready = false;  // it had run before
-  // Groups that have not been lost, or are back: ready or on their way.
-  int32_t num_left = 0;
 };
 
 // Called one at a time.

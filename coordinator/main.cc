@@ -27,6 +27,7 @@
 #include "common/flags/parse_flags.h"
 #include "coordinator/coordinator.h"
 #include "coordinator/coordinator_flags.h"
+#include "coordinator/lost_group.h"
 #include "glog/logging.h"
 
 namespace quire {
@@ -102,11 +103,7 @@ CoordinatorCallbacks MakeCallbacks(const CoordinatorOptions& options,
   };
   callbacks.on_lost = [reform = options.reform_lost_groups,
                        fatal_loss](const LostGroup& lost) {
-    // What never ran and failed for a reason of its own would fail again.
-    const bool may_recover = lost.was_ready || absl::IsUnavailable(lost.cause);
-    // Groups that have run leave the others to go on.
-    const bool may_go_on = reform || (lost.was_ready && lost.num_left > 0);
-    if (!may_go_on || !may_recover) fatal_loss->Set(lost.cause);
+    if (EndsService(lost, reform)) fatal_loss->Set(lost.cause);
   };
   return callbacks;
 }

@@ -53,8 +53,10 @@ std::string WriteModelFolder() {
 // A rank that has joined and says so twice a second.
 class FakeRank {
  public:
-  FakeRank(const std::string& control_address, uint64_t instance_id)
-      : stub_(v1::Cluster::NewStub(grpc::CreateChannel(
+  FakeRank(const std::string& control_address, uint64_t instance_id,
+           const FakeWorkerOptions& worker = {})
+      : worker_(worker),
+        stub_(v1::Cluster::NewStub(grpc::CreateChannel(
             control_address, grpc::InsecureChannelCredentials()))) {
     v1::RegisterRequest request;
     request.set_address(worker_.address());
@@ -119,6 +121,7 @@ class CoordinatorTest : public testing::Test {
       cause_ = lost.cause;
       was_ready_ = lost.was_ready;
       num_left_ = lost.num_left;
+      num_others_ready_ = lost.num_ready;
       ++num_lost_;
     };
     auto coordinator = Coordinator::Start(options, callbacks, &clock_);
@@ -201,6 +204,7 @@ class CoordinatorTest : public testing::Test {
   absl::Status cause_;
   bool was_ready_ = false;
   int num_left_ = -1;
+  int num_others_ready_ = -1;
   std::unique_ptr<Coordinator> coordinator_;
   std::vector<std::unique_ptr<FakeRank>> ranks_;
   std::unique_ptr<v1::Inference::Stub> inference_;
@@ -384,6 +388,31 @@ TEST_F(CoordinatorTest, StartsOnlyWithWhatCanWork) {
   options.metrics_port =
       std::atoi(metrics.substr(metrics.rfind(':') + 1).c_str());
   EXPECT_THAT(std::string(start().message()), HasSubstr("--metrics_port"));
+}
+
+TEST_F(CoordinatorTest, AGroupThatCannotFormAgainLeavesTheOtherServing) {
+  CoordinatorOptions options = Options();
+  options.tensor_parallel_size = 1;
+  options.data_parallel_size = 2;
+  options.reform_lost_groups = true;
+  Start(options);
+  Join(/*first_instance=*/10, /*num_ranks=*/2);
+  Await(&num_ready_, 1);
+  ranks_[1]->worker()->EndRun(absl::UnavailableError("hardware"));
+  Await(&num_lost_, 1);
+  FakeWorkerOptions corrupt;
+  corrupt.load_status = absl::DataLossError("a shard is truncated");
+  ranks_.push_back(std::make_unique<FakeRank>(coordinator_->control_address(),
+                                              /*instance_id=*/20, corrupt));
+  Await(&num_lost_, 2);
+  EXPECT_EQ(cause_.code(), absl::StatusCode::kDataLoss);
+  EXPECT_FALSE(was_ready_);
+  EXPECT_EQ(num_others_ready_, 1);
+  grpc::ClientContext rpc;
+  std::vector<TokenId> tokens;
+  EXPECT_TRUE(
+      Read(inference_->Generate(&rpc, Request(30)).get(), &tokens).ok());
+  EXPECT_EQ(tokens, Expected(30));
 }
 
 }  // namespace
