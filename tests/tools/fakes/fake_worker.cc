@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // A program that behaves to its launcher like a worker: it repeats its flags,
-// and who it is, on standard error and waits for SIGTERM. With --fake=fail, rank 1 complains and
-// exits with 1.
+// and who it is, on standard error and waits for SIGTERM. With --fake=fail,
+// rank 1 complains and exits with 1.
 #include <signal.h>
 #include <unistd.h>
 

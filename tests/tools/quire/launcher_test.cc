@@ -22,15 +22,24 @@ std::string Runfile(const std::string& path) {
          "/" + path;
 }
 
-// Keeps what is written and sends this process a signal when the server is
-// ready, as a user would.
+// Keeps what is written and sends this process a signal, as a user would, when
+// the server is ready and so many workers have repeated their flags: the
+// coordinator may be ready before they have.
 class ReadySignaller final : public std::stringbuf {
  public:
-  explicit ReadySignaller(int signal) : signal_(signal) {}
+  ReadySignaller(int signal, int64_t num_workers)
+      : signal_(signal), num_workers_(num_workers) {}
 
  protected:
   int sync() override {
-    if (!sent_ && str().find("is ready after") != std::string::npos) {
+    const std::string text = str();
+    int64_t num_heard = 0;
+    for (size_t at = text.find(kFlags); at != std::string::npos;
+         at = text.find(kFlags, at + 1)) {
+      ++num_heard;
+    }
+    if (!sent_ && num_heard >= num_workers_ &&
+        text.find("is ready after") != std::string::npos) {
       sent_ = true;
       kill(getpid(), signal_);
     }
@@ -38,7 +47,9 @@ class ReadySignaller final : public std::stringbuf {
   }
 
  private:
+  static constexpr char kFlags[] = "| flags:";
   const int signal_;
+  const int64_t num_workers_;
   bool sent_ = false;
 };
 
@@ -92,7 +103,10 @@ class LauncherTest : public testing::Test {
     unlink(options_.ready_file.c_str());
   }
   int Run(int signal = SIGTERM) {
-    ReadySignaller buffer(signal);
+    // They are only heard if the server repeats what they say.
+    ReadySignaller buffer(
+        signal,
+        options_.verbose ? options_.num_groups * options_.num_workers : 0);
     return RunInto(&buffer);
   }
   int RunInto(std::stringbuf* buffer) {
