@@ -135,6 +135,10 @@ class FakeEngine final : public EngineClient {
     mutex_.Await(absl::Condition(&there));
     return masks_[number - 1];
   }
+  size_t num_masks() const {
+    absl::MutexLock lock(&mutex_);
+    return masks_.size();
+  }
   size_t num_requests() const {
     absl::MutexLock lock(&mutex_);
     return requests_.size();
