@@ -10,6 +10,7 @@
 #include "absl/synchronization/blocking_counter.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "proto/cluster.grpc.pb.h"
 #include "tests/integration/process_cluster.h"
 #include "tests/integration/runfiles.h"
 #include "tests/integration/stream.h"
@@ -18,7 +19,7 @@ namespace quire {
 namespace {
 
 constexpr int kNumStreams = 8;
-constexpr absl::Duration kExitTimeout = absl::Seconds(20);
+constexpr absl::Duration kExitTimeout = absl::Seconds(120);
 
 class FaultTest : public testing::Test {
  protected:
@@ -106,12 +107,27 @@ class GroupFaultTest : public FaultTest {
     options.coordinator_flags = {"--on_group_lost=reform"};
     Start(options);
   }
+
+  uint32_t NumRunning(int group) const {
+    const auto stub = v1::Cluster::NewStub(grpc::CreateChannel(
+        cluster_->control_address(), grpc::InsecureChannelCredentials()));
+    grpc::ClientContext context;
+    v1::StatusResponse status;
+    EXPECT_TRUE(stub->Status(&context, {}, &status).ok());
+    return status.groups(group).num_running_requests();
+  }
 };
 
 TEST_F(GroupFaultTest, AKilledGroupsStreamsGoOnInTheOtherAndItComesBack) {
-  const auto undisturbed = StreamsThrough([] {}, /*max_tokens=*/120);
+  // Seconds of work: the group is lost long before its streams could end.
+  constexpr int kMaxTokens = 600;
+  const auto undisturbed = StreamsThrough([] {}, kMaxTokens);
   const auto disturbed = StreamsThrough(
-      [&] { cluster_->worker(1).Signal(SIGKILL); }, /*max_tokens=*/120);
+      [&] {
+        EXPECT_GT(NumRunning(/*group=*/1), 0u);
+        cluster_->worker(1).Signal(SIGKILL);
+      },
+      kMaxTokens);
   for (int i = 0; i < kNumStreams; ++i) {
     EXPECT_TRUE(disturbed[i].status.ok())
         << disturbed[i].status.error_message();

@@ -50,7 +50,7 @@ TEST(ReplayTest, AClusterUnderMixedLoadDecidesTheSameAgain) {
        "--disable_progress"},
       TempPath("loadgen.log"));
   ASSERT_TRUE(loadgen.ok()) << loadgen.status();
-  const auto code = (*loadgen)->Wait(absl::Minutes(4));
+  const auto code = (*loadgen)->Wait(absl::Minutes(12));
   ASSERT_TRUE(code.ok()) << code.status();
   EXPECT_EQ(*code, 0) << (*loadgen)->Stderr();
   EXPECT_TRUE((*cluster)->CheckNoLeakedBlock().ok());
