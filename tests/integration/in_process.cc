@@ -55,17 +55,22 @@ class Collector final : public OutputListener {
         ++num_finished_;
       }
       has_failed_ |= !output.status.ok();
-      num_tokens_ += static_cast<int64_t>(output.tokens.size());
+      if (counted_ != nullptr && counted_(output.request)) {
+        num_tokens_ += static_cast<int64_t>(output.tokens.size());
+      }
     }
     if (on_token_ != nullptr && num_tokens_ >= on_token_at_) {
       std::exchange(on_token_, nullptr)();
     }
   }
 
-  // Calls `on_token` once, when so many tokens have been heard.
-  void CallAt(int64_t num_tokens, std::function<void()> on_token) {
+  // Calls `on_token` once, when so many tokens of the requests that are
+  // `counted` have been heard.
+  void CallAt(int64_t num_tokens, std::function<bool(RequestKey)> counted,
+              std::function<void()> on_token) {
     absl::MutexLock lock(&mutex_);
     on_token_at_ = num_tokens;
+    counted_ = std::move(counted);
     on_token_ = std::move(on_token);
   }
 
@@ -115,6 +120,7 @@ class Collector final : public OutputListener {
   bool has_failed_ ABSL_GUARDED_BY(mutex_) = false;
   int64_t num_tokens_ ABSL_GUARDED_BY(mutex_) = 0;
   int64_t on_token_at_ ABSL_GUARDED_BY(mutex_) = 0;
+  std::function<bool(RequestKey)> counted_ ABSL_GUARDED_BY(mutex_);
   std::function<void()> on_token_ ABSL_GUARDED_BY(mutex_);
 };
 
@@ -152,6 +158,38 @@ LocalWorkerGroupOptions GroupOptionsOf(const InProcessSetting& setting) {
   return options;
 }
 
+// The way to a group's workers, on which plans wait while it is closed.
+// Thread-safe.
+class Gate final : public Dispatcher {
+ public:
+  explicit Gate(Dispatcher* workers) : workers_(workers) {}
+
+  void Close() {
+    absl::MutexLock lock(&mutex_);
+    is_open_ = false;
+  }
+  void Open() {
+    absl::MutexLock lock(&mutex_);
+    is_open_ = true;
+    for (const StepPlan& plan : waiting_) workers_->Send(plan);
+    waiting_.clear();
+  }
+  void Send(const StepPlan& plan) override {
+    absl::MutexLock lock(&mutex_);
+    if (is_open_) {
+      workers_->Send(plan);
+    } else {
+      waiting_.push_back(plan);
+    }
+  }
+
+ private:
+  Dispatcher* const workers_;
+  absl::Mutex mutex_;
+  bool is_open_ ABSL_GUARDED_BY(mutex_) = true;
+  std::vector<StepPlan> waiting_ ABSL_GUARDED_BY(mutex_);
+};
+
 // Engines and their workers, and what requests are given to.
 struct Groups {
   // Stops the engines before anything goes.
@@ -166,6 +204,7 @@ struct Groups {
   std::unique_ptr<GroupRouter> router;  // null for one group
   std::vector<std::unique_ptr<EngineLoop>> engines;
   std::vector<std::unique_ptr<LocalWorkerGroup>> workers;
+  std::vector<std::unique_ptr<Gate>> gates;  // by group
 };
 
 absl::Status Begin(const InProcessSetting& setting, OutputListener* listener,
@@ -187,11 +226,13 @@ absl::Status Begin(const InProcessSetting& setting, OutputListener* listener,
                            LocalWorkerGroup::Create(GroupOptionsOf(setting),
                                                     engines.back(), clock));
     groups->workers.push_back(std::move(workers));
+    groups->gates.push_back(
+        std::make_unique<Gate>(groups->workers.back().get()));
   }
   if (groups->router != nullptr) groups->router->SetEngines(engines);
   if (recorder != nullptr) engines[0]->Observe(recorder);
   for (int32_t g = 0; g < setting.num_groups; ++g) {
-    engines[g]->Start(groups->workers[g].get());
+    engines[g]->Start(groups->gates[g].get());
     GroupReady ready = groups->workers[g]->ready();
     ready.swap_blocks_per_second = setting.swap_blocks_per_second;
     ready.prefill_tokens_per_second = setting.prefill_tokens_per_second;
@@ -243,10 +284,16 @@ InProcessRun RunInProcess(const InProcessSetting& setting,
   if (!begun.ok()) return run;
   EngineClient* client = groups.client();
   if (setting.lost_group >= 0) {
-    collector.CallAt(setting.lost_at_token, [&] {
-      groups.engines[setting.lost_group]->OnGroupLost(
-          Epoch(1), absl::UnavailableError("lost for the test"));
-    });
+    collector.CallAt(
+        setting.lost_at_token,
+        [&](RequestKey key) {  // engines number theirs in turns, from 1
+          return static_cast<int32_t>((key.value() - 1) % setting.num_groups) ==
+                 setting.lost_group;
+        },
+        [&] {
+          groups.engines[setting.lost_group]->OnGroupLost(
+              Epoch(1), absl::UnavailableError("lost for the test"));
+        });
   }
 
   std::set<int32_t> masked;
@@ -258,17 +305,31 @@ InProcessRun RunInProcess(const InProcessSetting& setting,
   }
   collector.AnswerMasks(client, &mask_of, std::move(masked));
   const int32_t at_once = setting.one_at_a_time ? 1 : setting.requests_at_once;
+  const auto let_work = [&](bool may_work) {
+    if (setting.num_groups == 1) return;
+    for (const auto& gate : groups.gates) {
+      if (may_work) {
+        gate->Open();
+      } else {
+        gate->Close();
+      }
+    }
+  };
   std::vector<RequestKey> keys;
   int64_t num_sequences = 0;
+  let_work(false);
   for (EngineRequest& request : requests) {
     num_sequences += request.sampling.n;
     const auto key = client->Submit(std::move(request));
     EXPECT_TRUE(key.ok()) << key.status();
     if (key.ok()) keys.push_back(*key);
     if (at_once > 0 && keys.size() % at_once == 0) {
+      let_work(true);
       collector.Await(num_sequences);
+      let_work(false);
     }
   }
+  let_work(true);
   collector.Await(num_sequences);
   collector.Take(keys, &run);
   End(setting, &groups, &run);

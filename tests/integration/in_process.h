@@ -48,7 +48,8 @@ struct InProcessSetting {
   RoutingPolicy routing = RoutingPolicy::kEarliestStart;
   // > 0: the next so many requests come when those before them have ended.
   int32_t requests_at_once = 0;
-  // >= 0: this group is lost for good when so many tokens have been heard.
+  // >= 0: this group is lost for good when so many tokens of the requests that
+  // were sent to it have been heard.
   int32_t lost_group = -1;
   int64_t lost_at_token = 0;
 };
@@ -81,7 +82,9 @@ struct InProcessRun {
   std::vector<int64_t> num_finished;  // requests, by group
 };
 
-// Submits all requests and waits for the last sequence. Reports a test
+// Submits all requests and waits for the last sequence. With several groups,
+// workers begin when all of those that come at once are there: which group a
+// request goes to depends on nobody's speed. Reports a test
 // failure if one fails, if a stream has a gap, or if a block of any group that
 // is not lost is not given back.
 InProcessRun RunInProcess(const InProcessSetting& setting,
