@@ -10,6 +10,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
+#include "absl/synchronization/notification.h"
 #include "gtest/gtest.h"
 #include "tests/coordinator/engine/engine_harness.h"
 #include "tests/fakes/simulated_worker_group.h"
@@ -282,11 +283,18 @@ TEST_F(EngineLoopTest, DrainEndsWhatIsNotDoneByItsDeadline) {
   const auto key = loop_->Submit(MakeRequest("a", 4, 300));
   ASSERT_TRUE(key.ok());
   WaitFor([this] { return workers_.num_plans() >= 2; });
-  workers_.DeliverTo(loop_.get());
-  std::thread drain([this] { loop_->Drain(clock_.Now()); });
+  absl::Notification drained;
+  std::thread drain([&] {
+    loop_->Drain(clock_.Now());
+    drained.Notify();
+  });
   EXPECT_EQ(ear_.WaitForEnd(*key).status.code(),
             absl::StatusCode::kUnavailable);
-  while (auto result = workers_.TakeResult()) loop_->OnStepResult(*result);
+  // What was in flight comes in, in its order.
+  WaitFor([&] {
+    if (auto result = workers_.TakeResult()) loop_->OnStepResult(*result);
+    return drained.HasBeenNotified();
+  });
   drain.join();
   EXPECT_EQ(NumUnheldBlocks(), kNumBlocks);
 }
