@@ -8,7 +8,6 @@
 #include <map>
 #include <nlohmann/json.hpp>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -55,7 +54,7 @@ std::unique_ptr<Process> StartOffline(const std::string& input,
       "--max_num_seqs=4",
       "--num_gpu_blocks_override=64",
       "--swap_space=0",
-      "--max_tokens=24"};
+      "--max_tokens=60"};
   argv.insert(argv.end(), more.begin(), more.end());
   auto process = Process::Start(argv, output + ".err");
   EXPECT_TRUE(process.ok()) << process.status();
@@ -67,6 +66,13 @@ size_t NumLines(const std::string& path) {
   size_t count = 0;
   for (std::string line; std::getline(file, line);) ++count;
   return count;
+}
+
+// Returns when there are more lines, or there will be none.
+void WaitForMoreLines(const std::string& path, size_t known, Process* process) {
+  while (NumLines(path) <= known) {
+    if (process->Wait(absl::Milliseconds(5)).ok()) return;
+  }
 }
 
 std::map<std::string, Json> TokensById(const std::string& path) {
@@ -91,7 +97,7 @@ TEST(OfflineProcessTest, AKilledRunGoesOnAndGivesTheSameTokens) {
   // Three kills, each when something new is there; then to the end.
   for (size_t known = 0; num_kills < 3; known = NumLines(output)) {
     const auto process = StartOffline(input, output);
-    while (NumLines(output) <= known) std::this_thread::yield();
+    WaitForMoreLines(output, known, process.get());
     process->Signal(SIGKILL);
     if (*process->Wait(kPatience) != 128 + SIGKILL) break;  // it had ended
     ++num_kills;
@@ -107,7 +113,7 @@ TEST(OfflineProcessTest, AnInterruptLeavesWholeLines) {
   const std::string input = WriteInput("interrupt.in");
   const std::string output = TempPath("interrupt.out");
   const auto process = StartOffline(input, output, {"--max_tokens=100"});
-  while (NumLines(output) < 1) std::this_thread::yield();
+  WaitForMoreLines(output, 0, process.get());
   process->Signal(SIGINT);
   const auto code = process->Wait(kPatience);
   ASSERT_TRUE(code.ok()) << code.status();
