@@ -146,7 +146,7 @@ TEST_F(ClusterLinkTest, TheBoardIsTheGroupsOwn) {
   KeyBoard* board = (*link)->board();
   ASSERT_TRUE(board->Put("a", std::string("\0\1", 2)).ok());
   ASSERT_TRUE(board->Put("b", "B").ok());
-  const auto values = board->Get({"b", "a"}, absl::Seconds(5));
+  const auto values = board->Get({"b", "a"}, absl::Seconds(60));
   ASSERT_TRUE(values.ok()) << values.status();
   EXPECT_EQ((*values)[0], "B");
   EXPECT_EQ((*values)[1], std::string("\0\1", 2));
