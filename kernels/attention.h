@@ -78,6 +78,10 @@ struct AttentionParams {
   int32_t sliding_window;  // tokens, 0: unlimited
   float scale;             // multiplies q . k, >= 0
   SparseRows sparse = {};  // REQUIRES: key bounds; the window holds all
+  // No sequence reads what is written for another's new tokens. So a kernel may
+  // read keys and values of tokens that are not new before those of new ones
+  // are written. A prefix that is shared while it is computed forbids it.
+  bool are_contexts_apart = false;
 };
 
 // Block moves of one step, all in one call. Numbers are block indices.

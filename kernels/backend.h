@@ -147,6 +147,11 @@ class Backend {
   virtual absl::Status CombineExperts(const CombineExpertsParams& /*params*/) {
     return NoExperts();
   }
+  // The order that Attention() reads fastest in a cache of blocks otherwise
+  // like `layout`. RopeWriteKv() and Attention() take kHeads and kTokens, too.
+  virtual KvOrder kv_order(const KvLayout& /*layout*/) const {
+    return KvOrder::kHeads;
+  }
   virtual absl::Status RopeWriteKv(const RopeWriteKvParams& params) = 0;
   // Unimplemented where attention cannot choose pages
   // (AttentionParams::sparse).

@@ -8,6 +8,15 @@
 // the rank, so copying or swapping it moves one long run of bytes; within a
 // layer, one head's tokens are contiguous, so attention streams them.
 //
+// Under KvOrder::kTiles a head's tokens lie in parts of 64 elements,
+//
+//   [head_dim / 64][block_size][64]
+//
+// and the eight units of 16 bytes of a token's part are permuted: unit u of
+// token t is at u ^ (t % 8). Matrix instructions read so without bank conflicts
+// what was copied to shared memory as it is. REQUIRES: 2 bytes an element,
+// head_dim a multiple of 64, block_size of 8; no key bounds.
+//
 // With key bounds, a block ends with
 //
 //   [num_layers][num_kv_heads][2][head_dim]
@@ -38,7 +47,14 @@ namespace quire {
 enum class KvOrder : uint8_t {
   kHeads,   // the tokens of one head of one layer
   kTokens,  // the heads and layers of one token
+  kTiles,   // as kHeads, in the order within a head that tensor cores read
 };
+
+// Under kTiles, elements of a part of a token's row and of a unit of those, and
+// tokens whose units are permuted among each other.
+inline constexpr int32_t kTilePart = 64;
+inline constexpr int32_t kTileUnit = 8;
+inline constexpr int32_t kTileTokens = 8;
 
 struct KvLayout {
   int32_t num_layers;
@@ -66,17 +82,26 @@ struct KvLayout {
   constexpr int64_t LayerStride() const { return 2 * HeadsStride(); }
   // Elements from a layer's keys to its values, inside a block.
   constexpr int64_t HeadsStride() const {
-    return num_kv_heads * (order == KvOrder::kHeads ? HeadStride() : head_dim);
+    return num_kv_heads * (order == KvOrder::kTokens ? head_dim : HeadStride());
   }
   // Elements from one head's first token to the next head's, in a layer.
   constexpr int64_t HeadStride() const {
-    return order == KvOrder::kHeads ? int64_t{block_size} * head_dim : head_dim;
+    return order == KvOrder::kTokens ? head_dim
+                                     : int64_t{block_size} * head_dim;
   }
-  // Elements from one token to the next, in a head.
+  // Elements from one token to the next, in a head. REQUIRES: not kTiles.
   constexpr int64_t TokenStride() const {
-    return order == KvOrder::kHeads
-               ? head_dim
-               : int64_t{2} * num_layers * num_kv_heads * head_dim;
+    return order == KvOrder::kTokens
+               ? int64_t{2} * num_layers * num_kv_heads * head_dim
+               : head_dim;
+  }
+  // Elements from a head's first to element `element` of a block's token.
+  constexpr int64_t ElementOffset(int32_t token, int32_t element) const {
+    if (order != KvOrder::kTiles) return token * TokenStride() + element;
+    const int32_t unit =
+        (element % kTilePart / kTileUnit) ^ (token % kTileTokens);
+    return (int64_t{element / kTilePart} * block_size + token) * kTilePart +
+           unit * kTileUnit + element % kTileUnit;
   }
   constexpr int64_t BlockBytes() const { return BlockStride() * SizeOf(dtype); }
 };

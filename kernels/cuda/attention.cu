@@ -85,6 +85,8 @@ AttentionPlan TakeFixed(const StepSize& size, Arena* arena) {
   plan.decode_starts = arena->Take<int32_t>(size.num_seqs + 1);
   plan.prefill_starts = arena->Take<int32_t>(size.num_seqs + 1);
   plan.rows = arena->Take<AttentionUnit>(MaxDecodeTiles(size));
+  plan.fold_capacity = static_cast<int32_t>(MaxDecodeTiles(size));
+  plan.folds = arena->Take<int32_t>(plan.fold_capacity);
   plan.tiles = arena->Take<PrefillTile>(MaxPrefillTiles(size));
   plan.warp_states =
       arena->Take<float>(int64_t{plan.num_pairs} * 2 * plan.state_floats);
@@ -99,29 +101,26 @@ int64_t BlockStateBytes(const StepSize& size) {
 // after the other and share it.
 bool TakeStates(const StepSize& size, int32_t num_kv_heads, int64_t bytes,
                 Arena* arena, AttentionPlan* plan) {
-  // A sixteenth of the splits may begin nodes; short runs of splits need more.
-  constexpr int64_t kNodePart = 8;
+  // Long contexts that are not split need as many nodes as short ones that are
+  // need leaves.
+  constexpr int64_t kNodePart = 2;
   const int64_t tiles = MaxDecodeTiles(size);
   const int64_t left = bytes - arena->used() - 8 * kAlignment -
                        tiles * int64_t{sizeof(AttentionUnit)};
   if (left < BlockStateBytes(size)) return false;
-  const int64_t slot_bytes =
-      int64_t{num_kv_heads} * (plan->state_floats + 1) * 4 +
-      int64_t{sizeof(AttentionUnit)};
+  const int64_t slot_bytes = int64_t{num_kv_heads} * plan->state_floats * 4 +
+                             int64_t{sizeof(AttentionUnit)};
   const int64_t slots = std::min<int64_t>(left / slot_bytes, INT32_MAX / 2);
   plan->node_capacity = static_cast<int32_t>(slots / kNodePart);
   plan->leaf_capacity = static_cast<int32_t>(slots) - plan->node_capacity;
   plan->unit_capacity = static_cast<int32_t>(slots + tiles);
   plan->units = arena->Take<AttentionUnit>(plan->unit_capacity);
-  plan->leaf_arrivals =
-      arena->Take<int32_t>(int64_t{plan->leaf_capacity} * num_kv_heads);
-  plan->node_arrivals =
-      arena->Take<int32_t>(int64_t{plan->node_capacity} * num_kv_heads);
   plan->node_states = arena->Take<float>(int64_t{plan->node_capacity} *
                                          num_kv_heads * plan->state_floats);
-  plan->block_states = arena->Take<float>(0);
-  plan->leaf_states = plan->block_states;
-  return true;
+  plan->leaf_states = arena->Take<float>(0);
+  // Blocks of prefills begin when decodes are combined.
+  plan->block_states = plan->node_states;
+  return left - slots * int64_t{sizeof(AttentionUnit)} >= BlockStateBytes(size);
 }
 
 // The cache is counted in rows of head_dim elements, by 32 bits: 1 TiB where
@@ -141,14 +140,25 @@ bool HasTensorCoreKernel(const KvCacheView& cache) {
 
 }  // namespace
 
+KvOrder AttentionCudaOrder(const KvLayout& layout) {
+  const int32_t d = layout.head_dim;
+  const bool has_tiles = layout.dtype == DType::kBf16 &&
+                         (d == 64 || d == 128 || d == 256) &&
+                         layout.block_size % kTileTokens == 0 &&
+                         !layout.has_key_bounds && attention::HasWgmma();
+  return has_tiles ? KvOrder::kTiles : KvOrder::kHeads;
+}
+
 int64_t AttentionCudaWorkspaceBytes(int32_t max_tokens, int32_t num_q_heads,
                                     int32_t head_dim, int32_t num_sms) {
   const StepSize size = {max_tokens, max_tokens, num_q_heads, head_dim,
                          num_sms};
+  // Units of 64 bytes are beside states of 2 KB and more.
+  const int64_t block_bytes = BlockStateBytes(size) / 32 * 33;
   Arena arena(nullptr);
   TakeFixed(size, &arena);
   return arena.used() + MaxDecodeTiles(size) * sizeof(AttentionUnit) +
-         std::max(kStateBytes, BlockStateBytes(size) + 16 * kAlignment);
+         std::max(kStateBytes, block_bytes + 16 * kAlignment);
 }
 
 cudaError_t LaunchAttentionCuda(const AttentionParams& params,
@@ -171,12 +181,15 @@ cudaError_t LaunchAttentionCuda(const AttentionParams& params,
   SetBlockDivision(layout.block_size, &plan);
   plan.block_rows =
       static_cast<uint32_t>(layout.BlockStride() / layout.head_dim);
+  plan.reads_early = options.reuse_plan && params.are_contexts_apart;
   cudaError_t error = cudaSuccess;
   if (!options.reuse_plan) {
     error = attention::LaunchPlan(params, plan, stream);
     if (error != cudaSuccess) return error;
   }
   error = attention::LaunchDecode(params, plan, options.num_sms, stream);
+  if (error != cudaSuccess) return error;
+  error = attention::LaunchCombine(params, plan, options.num_sms, stream);
   if (error != cudaSuccess) return error;
   const bool has_prefills =
       options.max_query <= 0 || options.max_query > kMaxDecodeTokens;

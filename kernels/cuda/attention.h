@@ -37,6 +37,10 @@ struct AttentionCudaOptions {
   bool reuse_plan;
 };
 
+// The order of a cache of blocks that LaunchAttentionCuda() reads fastest on
+// the current device.
+KvOrder AttentionCudaOrder(const KvLayout& layout);
+
 // Bytes of workspace for steps of at most these sizes; head_dim in elements.
 int64_t AttentionCudaWorkspaceBytes(int32_t max_tokens, int32_t num_q_heads,
                                     int32_t head_dim, int32_t num_sms);

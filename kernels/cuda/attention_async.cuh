@@ -43,6 +43,28 @@ __device__ __forceinline__ void CopyAsyncOnce(uint32_t dst, const void* src,
       : "memory");
 }
 
+// By the engine for bulk copies: `bytes`, a multiple of 16, from and to
+// addresses aligned to 16. `barrier` counts them.
+__device__ __forceinline__ void CopyBulk(uint32_t dst, const void* src,
+                                         uint32_t bytes, uint32_t barrier,
+                                         uint64_t policy) {
+#if __CUDA_ARCH__ >= 900
+  asm volatile(
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes"
+      ".L2::cache_hint [%0], [%1], %2, [%3], %4;" ::"r"(dst),
+      "l"(src), "r"(bytes), "r"(barrier), "l"(policy)
+      : "memory");
+#endif
+}
+
+// Orders this thread's accesses to shared memory before bulk copies and matrix
+// products of whom it tells.
+__device__ __forceinline__ void FenceAsyncProxy() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+#endif
+}
+
 __device__ __forceinline__ void CommitCopies() {
   asm volatile("cp.async.commit_group;" ::: "memory");
 }
@@ -64,6 +86,18 @@ __device__ __forceinline__ void Arrive(uint32_t barrier) {
       "{\n.reg .b64 state;\n"
       "mbarrier.arrive.shared.b64 state, [%0];\n}" ::"r"(barrier)
       : "memory");
+}
+
+// Arrives, and lets the phase wait for so many bytes of bulk copies, too.
+__device__ __forceinline__ void ArriveExpecting(uint32_t barrier,
+                                                uint32_t bytes) {
+#if __CUDA_ARCH__ >= 900
+  asm volatile(
+      "{\n.reg .b64 state;\n"
+      "mbarrier.arrive.expect_tx.shared.b64 state, [%0], %1;\n}" ::"r"(barrier),
+      "r"(bytes)
+      : "memory");
+#endif
 }
 
 // Arrives when this thread's copies so far are there.

@@ -6,19 +6,21 @@
 #define KERNELS_CUDA_ATTENTION_COPIER_CUH_
 
 #include <cstdint>
+#include <type_traits>
 
 #include "kernels/cuda/attention_mma.cuh"
 #include "kernels/cuda/attention_plan.h"
+#include "kernels/cuda/overlapped_launch.cuh"
 
 namespace quire::attention {
 
 constexpr int kUnitRing = 8;  // units begun by the copier, not yet finished
 
-template <int kHeadDim, int kSlots>
+template <int kHeadDim, int kSlots, bool kIsTiled>
 struct PairMemory {
-  static constexpr int kRowBytes = (kHeadDim + kRowPadding) * 2;
-  static constexpr int kSlotBytes = kChunk * kRowBytes;
-  alignas(16) uint8_t slots[kSlots][kSlotBytes];
+  using Rows =
+      std::conditional_t<kIsTiled, TiledRows<kHeadDim>, PaddedRows<kHeadDim>>;
+  alignas(kIsTiled ? 128 : 16) uint8_t slots[kSlots][Rows::kChunkBytes];
   AttentionUnit units[kUnitRing];
   uint64_t full[kSlots];      // the copies of a chunk have arrived
   uint64_t empty[kSlots];     // and have been read
@@ -28,21 +30,23 @@ struct PairMemory {
   // By the warp that copies.
   __device__ void Init(int lane) {
     if (lane < kSlots) {
-      InitBarrier(SharedAddress(&full[lane]), 32);
+      InitBarrier(SharedAddress(&full[lane]), kIsTiled ? 1 : 32);
       InitBarrier(SharedAddress(&empty[lane]), 32);
     }
     if (lane < kUnitRing) {
       InitBarrier(SharedAddress(&ready[lane]), 32);
       InitBarrier(SharedAddress(&done[lane]), 32);
     }
+    if constexpr (kIsTiled) FenceAsyncProxy();
   }
 };
 
 // The half of a pair that copies.
-template <int kHeadDim, int kSlots>
+template <int kHeadDim, int kSlots, bool kIsTiled>
 class Copier {
  public:
-  using Memory = PairMemory<kHeadDim, kSlots>;
+  using Memory = PairMemory<kHeadDim, kSlots, kIsTiled>;
+  using Rows = typename Memory::Rows;
 
   __device__ __forceinline__ Copier(const AttentionParams& p,
                                     const AttentionPlan& plan, Memory* memory,
@@ -55,35 +59,45 @@ class Copier {
         next_unit_(first_unit) {}
 
   __device__ __forceinline__ void Run() {
+    if (!plan_.reads_early) WaitOnce();
     FetchUnit();
     while (BeginUnit()) {
 #pragma unroll 1
-      for (int at = begin_ / kTile * kTile;;) {
-        const uint32_t rows[2] = {next_rows_[0], next_rows_[1]};
+      for (int at = begin_ / kTile * kTile;; at += kTile) {
+        const uint32_t rows[2] = {RowAt(at), RowAt(at + kChunk)};
         const bool has_second = at + kChunk < end_;
         const bool is_last = at + kTile >= end_;
-        if (is_last) {
-          ReserveUnit();
-        } else {
-          LookUpRows(at + kTile);
-        }
+        if (at + kTile > first_new_) WaitOnce();
+        if (is_last) ReserveUnit();
 #pragma unroll 1
         for (int half = 0; half < 4; half += has_second ? 1 : 2) {
           CopyChunk(half & 1 ? rows[1] : rows[0],
-                    half > 1 ? cache_.to_values : 0);
+                    half > 1 ? cache_.to_values : 0, at + (half & 1) * kChunk);
         }
         if (is_last) break;
-        at += kTile;
       }
       FetchUnit();
     }
-    WaitForCopies<0>();
+    WaitOnce();  // that it has left the plan is told after the layer before
+    if constexpr (!kIsTiled) WaitForCopies<0>();
   }
 
  private:
+  // Before the first access to what the kernels before this one write. Under a
+  // plan that reads early, that is neither the plan nor the tables nor keys and
+  // values of tokens that are not new: the layer that read the plan before let
+  // nothing begin before all of them were there. So a pair's ring fills while
+  // the kernel before, which writes the new tokens', still runs.
+  __device__ __forceinline__ void WaitOnce() {
+    if (has_waited_) return;
+    WaitForEarlierKernels();
+    has_waited_ = true;
+  }
+
   // As late as hides it: a unit reserved is one that others cannot begin, and
   // when few are left they would wait for this pair.
   __device__ __forceinline__ void ReserveUnit() {
+    WaitOnce();
     if (lane_ == 0) next_unit_ = atomicAdd(&plan_.header->next_unit, 1);
   }
 
@@ -116,31 +130,84 @@ class Copier {
     cache_ = CacheRows(p_, plan_, unit->seq_slot, unit->kv_head);
     begin_ = unit->kv_begin;
     end_ = unit->kv_end;
-    LookUpRows(begin_ / kTile * kTile);
+    first_new_ = unit->position;
+    last_block_ = end_ > begin_ ? cache_.BlockOf(end_ - 1) : -1;
+    window_ = cache_.BlockOf(begin_);
+    blocks_[0] = LookUp(window_);
+    blocks_[1] = LookUp(window_ + 32);
     return true;
   }
 
-  // Looks up where the positions of a tile lie; used a tile later.
-  __device__ __forceinline__ void LookUpRows(int at) {
-#pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      const int position = at + i * kChunk + lane_;
-      const bool is_valid = position >= begin_ && position < end_;
-      next_rows_[i] = is_valid ? cache_.At(position) : kNoRow;
-    }
+  // This lane's of 32 blocks: the row that it begins with. They are looked up
+  // long before they are needed.
+  __device__ __forceinline__ uint32_t LookUp(int first) {
+    const int block = first + lane_;
+    return block <= last_block_ ? cache_.FirstOf(block) : kNoRow;
   }
 
-  // Lane i knows where the chunk's row i comes from.
-  __device__ __forceinline__ void CopyChunk(uint32_t own, uint32_t offset) {
+  // For a chunk's position of this lane: its row or, if tiled, the one that its
+  // block begins with. Chunks come in order.
+  __device__ __forceinline__ uint32_t RowAt(int chunk) {
+    const int position = chunk + lane_;
+    const bool is_valid = position >= begin_ && position < end_;
+    const int block = cache_.BlockOf(max(begin_, min(position, end_ - 1)));
+    if (__shfl_sync(~0u, block, 0) >= window_ + 32) {
+      window_ += 32;
+      blocks_[0] = blocks_[1];
+      blocks_[1] = LookUp(window_ + 32);
+    }
+    const int at = block - window_;
+    const uint32_t low = __shfl_sync(~0u, blocks_[0], at & 31);
+    const uint32_t high = __shfl_sync(~0u, blocks_[1], at & 31);
+    if (!is_valid) return kNoRow;
+    const uint32_t row = at < 32 ? low : high;
+    if constexpr (kIsTiled) return row;
+    return row + (position - block * cache_.block_size) * cache_.rows_per_token;
+  }
+
+  // Lane i knows where the chunk's row i comes from, or its block's first.
+  __device__ __forceinline__ void CopyChunk(uint32_t own, uint32_t offset,
+                                            int at) {
     const uint32_t to = SharedAddress(memory_->slots[slots_.at]);
+    const uint32_t full = SharedAddress(&memory_->full[slots_.at]);
     WaitForPhase(SharedAddress(&memory_->empty[slots_.at]), slots_.parity ^ 1);
-    if (__all_sync(~0u, own != kNoRow)) {
+    if constexpr (kIsTiled) {
+      CopyRuns(to, own, offset, at, full);
+    } else if (__all_sync(~0u, own != kNoRow)) {
       CopyRows<true>(to, own, offset);
+      ArriveAfterCopies(full);
     } else {
       CopyRows<false>(to, own, offset);
+      ArriveAfterCopies(full);
     }
-    ArriveAfterCopies(SharedAddress(&memory_->full[slots_.at]));
     slots_.Advance();
+  }
+
+  // The lane of each block's first row in the chunk copies all of the block's,
+  // part by part. Rows outside the unit stay as they are.
+  __device__ __forceinline__ void CopyRuns(uint32_t to, uint32_t own,
+                                           uint32_t offset, int at,
+                                           uint32_t full) {
+    const uint32_t valid = __ballot_sync(~0u, own != kNoRow);
+    const int position = at + lane_;
+    const int token = position - cache_.BlockOf(position) * cache_.block_size;
+    const bool begins =
+        own != kNoRow && (token == 0 || lane_ == __ffs(valid) - 1);
+    const uint32_t later =
+        __ballot_sync(~0u, begins) & (lane_ == 31 ? 0 : ~0u << (lane_ + 1));
+    const int end = later != 0 ? __ffs(later) - 1 : 32 - __clz(valid);
+    if (lane_ == 0) ArriveExpecting(full, __popc(valid) * kHeadDim * 2);
+    __syncwarp();
+    if (!begins) return;
+    const uint8_t* from = static_cast<const uint8_t*>(p_.cache.base) +
+                          uint64_t{own + offset} * (kHeadDim * 2) +
+                          token * kTileRowBytes;
+#pragma unroll
+    for (int part = 0; part < Rows::kParts; ++part) {
+      CopyBulk(to + part * Rows::kPartBytes + lane_ * kTileRowBytes,
+               from + int64_t{part} * cache_.block_size * kTileRowBytes,
+               (end - lane_) * kTileRowBytes, full, policy_);
+    }
   }
 
   // Lanes side by side copy a part of a row, of a few rows at once: what
@@ -153,7 +220,7 @@ class Copier {
     constexpr int kUnits = kRowUnits % 8 == 0 ? 8 : 4;
     constexpr int kAtOnce = 32 / kUnits;  // rows
     const int row = lane_ / kUnits, unit = lane_ % kUnits;
-    to += row * Memory::kRowBytes + unit * 16;
+    to += row * Rows::kStride + unit * 16;
     const uint8_t* from =
         static_cast<const uint8_t*>(p_.cache.base) + unit * 16;
 #pragma unroll
@@ -167,7 +234,7 @@ class Copier {
         if ((part + 1) * kUnits > kRowUnits && unit >= kRowUnits % kUnits) {
           continue;
         }
-        CopyAsyncOnce(to + i * kAtOnce * Memory::kRowBytes + part * kUnits * 16,
+        CopyAsyncOnce(to + i * kAtOnce * Rows::kStride + part * kUnits * 16,
                       at + part * kUnits * 16, is_valid, policy_);
       }
     }
@@ -181,10 +248,13 @@ class Copier {
   int next_unit_;  // lane 0's counts
   int32_t word_ = -1;
   int begin_ = 0, end_ = 0;
+  int first_new_ = 0;  // position
+  int window_ = 0, last_block_ = 0;
+  bool has_waited_ = false;
   const uint64_t policy_ = ReadOncePolicy();
   RingPosition<kUnitRing> units_;
   RingPosition<kSlots> slots_;
-  uint32_t next_rows_[2];
+  uint32_t blocks_[2];  // of 64 blocks from window_ on
 };
 
 }  // namespace quire::attention

@@ -3,9 +3,10 @@
 // Decodes. Warps work in pairs: one copies, one computes. The copier fetches
 // units (attention_plan.h) until none is left and streams their keys and values
 // through a ring of chunks in shared memory that only the pair uses; it runs
-// ahead across units, so that most of the ring is always in flight. No pair
-// waits for another. Whoever completes the last split of some rows folds their
-// states.
+// ahead across units, so that most of the ring is always in flight, and begins
+// while the kernel before still runs. No pair waits for another. States of rows
+// that several pairs share are stored, and combined by the next kernel
+// (attention_combine.cu).
 #include <cstdint>
 
 #include "kernels/cuda/attention_copier.cuh"
@@ -19,10 +20,11 @@ namespace quire::attention {
 namespace {
 
 // A warp that computes.
-template <int kHeadDim, int kSlots, int kRowTiles>
+template <int kHeadDim, int kSlots, int kRowTiles, bool kIsTiled>
 class Consumer {
  public:
-  using Memory = PairMemory<kHeadDim, kSlots>;
+  using Memory = PairMemory<kHeadDim, kSlots, kIsTiled>;
+  using Rows = typename Memory::Rows;
   using Stored = StoredState<kHeadDim, kRowTiles>;
   static constexpr bool kFoldInRegisters = kHeadDim <= 128 && kRowTiles == 1;
 
@@ -38,29 +40,32 @@ class Consumer {
         scale_(p.scale * kLog2E) {}
 
   __device__ __forceinline__ void Run() {
-#pragma unroll 1
-    for (RingPosition<kUnitRing> at;; at.Advance()) {
-      WaitForPhase(SharedAddress(&memory_->ready[at.at]), at.parity);
-      const AttentionUnit& unit = memory_->units[at.at];
-      if (unit.seq_slot < 0) break;
-      RunUnit(unit);
+    UnitAt at;
+    TakeUnit(at);
+    while (memory_->units[at.at].seq_slot >= 0) {
+      UnitAt next = at;
+      next.Advance();
+      RunUnit(memory_->units[at.at], next);
       Arrive(SharedAddress(&memory_->done[at.at]));
+      at = next;
     }
   }
 
  private:
+  using UnitAt = RingPosition<kUnitRing>;
+
   __device__ __forceinline__ float* Scratch(int level) const {
     return plan_.warp_states +
            (int64_t{pair_} * 2 + level) * plan_.state_floats;
   }
-  __device__ __forceinline__ int64_t Slot(int slot, int kv_head) const {
-    return int64_t{slot} * p_.cache.layout.num_kv_heads + kv_head;
-  }
-  __device__ __forceinline__ float* LeafState(int64_t slot) const {
-    return plan_.leaf_states + slot * plan_.state_floats;
-  }
-  __device__ __forceinline__ float* NodeState(int64_t slot) const {
-    return plan_.node_states + slot * plan_.state_floats;
+
+  // Waits for a unit, and begins to load its queries.
+  __device__ __forceinline__ void TakeUnit(const UnitAt& at) {
+    WaitForPhase(SharedAddress(&memory_->ready[at.at]), at.parity);
+    const AttentionUnit& unit = memory_->units[at.at];
+    if (unit.seq_slot < 0) return;
+    queries_.Load(p_, group_, unit.query_start, unit.position, unit.kv_head,
+                  unit.row_begin, unit.num_rows, lane_);
   }
 
   // The next chunk, once it has arrived.
@@ -77,11 +82,11 @@ class Consumer {
   __device__ __forceinline__ void RunTile(const AttentionUnit& unit, int at) {
     const bool has_second = at + kChunk < unit.kv_end;
     float s[kTile / 16][kRowTiles][4] = {};
-    ScoreChunk<kHeadDim, kRowTiles>(queries_.q, Wait(), lane_, s);
+    ScoreChunk<Rows, kHeadDim, kRowTiles>(queries_.q, Wait(), lane_, s);
     Release();
     if (has_second) {
-      ScoreChunk<kHeadDim, kRowTiles>(queries_.q, Wait(), lane_,
-                                      s + kChunk / 16);
+      ScoreChunk<Rows, kHeadDim, kRowTiles>(queries_.q, Wait(), lane_,
+                                            s + kChunk / 16);
       Release();
     }
     if (at < queries_.whole_begin || at + kTile > queries_.whole_end) {
@@ -89,17 +94,47 @@ class Consumer {
     }
     uint32_t weights[kTile / 16][kRowTiles][2];
     SoftmaxTile(s, scale_, &state_, weights);
-    AccumulateChunk(weights, Wait(), lane_, &state_);
+    AccumulateChunk<Rows>(weights, WaitForValues(unit, at), lane_, &state_);
     Release();
     if (has_second) {
-      AccumulateChunk(weights + kChunk / 16, Wait(), lane_, &state_);
+      AccumulateChunk<Rows>(weights + kChunk / 16,
+                            WaitForValues(unit, at + kChunk), lane_, &state_);
       Release();
     }
   }
 
-  __device__ __forceinline__ void RunUnit(const AttentionUnit& unit) {
-    queries_.Load(p_, group_, unit.query_start, unit.position, unit.kv_head,
-                  unit.row_begin, unit.num_rows, lane_);
+  // Bulk copies leave rows without a position as they were. What such values
+  // are multiplied by is zero, which they must not turn into a NaN.
+  __device__ __forceinline__ uint32_t WaitForValues(const AttentionUnit& unit,
+                                                    int at) {
+    const uint32_t values = Wait();
+    if constexpr (kIsTiled) {
+      if (at < unit.kv_begin || at + kChunk > unit.kv_end) {
+        const int position = at + lane_;
+        if (position < unit.kv_begin || position >= unit.kv_end) {
+          ClearRow(memory_->slots[slots_.at] + lane_ * kTileRowBytes);
+        }
+        FenceAsyncProxy();
+        __syncwarp();
+      }
+    }
+    return values;
+  }
+  __device__ __forceinline__ void ClearRow(uint8_t* row) {
+#pragma unroll
+    for (int part = 0; part < kHeadDim * 2 / kTileRowBytes; ++part) {
+#pragma unroll
+      for (int at = 0; at < kTileRowBytes; at += 16) {
+        *reinterpret_cast<uint4*>(row + part * kChunk * kTileRowBytes + at) =
+            make_uint4(0, 0, 0, 0);
+      }
+    }
+  }
+
+  // The queries of the unit at `next` are loaded while this one's results are
+  // put away.
+  __device__ __forceinline__ void RunUnit(const AttentionUnit& unit,
+                                          const UnitAt& next) {
     int at = unit.kv_begin / kTile * kTile;
     bool is_first_node = true;
 #pragma unroll 1
@@ -111,14 +146,9 @@ class Consumer {
         RunTile(unit, at);
         at += kTile;
       } while (at < end);
+      if (split + 1 == unit.split_end) TakeUnit(next);
       FinishSplit(unit, split, &is_first_node);
     }
-  }
-
-  // Nothing of it is needed, so nothing need be kept while stored states are
-  // folded.
-  __device__ __forceinline__ void ForgetFolded() {
-    if constexpr (kFoldInRegisters) folded_.Reset();
   }
 
   // Folds the split's state into the node's; leaves that in state_ at its end.
@@ -138,8 +168,8 @@ class Consumer {
   __device__ __forceinline__ void FinishSplit(const AttentionUnit& unit,
                                               int split, bool* is_first_node) {
     if (unit.kind == kLeaf) {
-      FinishLeaf(unit, split);
-      ForgetFolded();
+      Stored{SplitState(p_, plan_, unit, split)}.Store(state_, lane_,
+                                                       unit.num_rows);
       return;
     }
     const int node = split / kNodeSplits;
@@ -156,11 +186,8 @@ class Consumer {
     if (is_only) {
       Write(unit);
     } else if (unit.kind == kFolded) {
-      const int64_t slot =
-          Slot(unit.node_slot + node - first_node, unit.kv_head);
-      Stored{NodeState(slot)}.Store(state_, lane_, unit.num_rows);
-      FinishNode(unit);
-      ForgetFolded();
+      Stored{NodeState(p_, plan_, unit, node)}.Store(state_, lane_,
+                                                     unit.num_rows);
     } else {
       Stored{Scratch(1)}.Add(&state_, scale_, *is_first_node, lane_,
                              unit.num_rows);
@@ -172,65 +199,6 @@ class Consumer {
   __device__ __forceinline__ void Write(const AttentionUnit& unit) {
     WriteRows(p_, state_, unit.query_start, unit.row_begin, unit.num_rows,
               unit.kv_head, lane_);
-  }
-
-  // Whether this warp is the last of `count` to come by; what the others wrote
-  // before they came is visible if so.
-  __device__ __forceinline__ bool IsLastOf(int32_t* arrivals, int count) {
-    int32_t before = 0;
-    __syncwarp();
-    if (lane_ == 0) {
-      __threadfence();
-      before = atomicAdd(arrivals, 1);
-      if (before == count - 1) *arrivals = 0;  // for the next layer
-      __threadfence();
-    }
-    return __shfl_sync(~0u, before, 0) == count - 1;
-  }
-
-  __device__ __forceinline__ void FinishLeaf(const AttentionUnit& unit,
-                                             int split) {
-    const int node = split / kNodeSplits;
-    const int begin = max(unit.rows_split_begin, node * kNodeSplits);
-    const int end = min(unit.rows_split_end, (node + 1) * kNodeSplits);
-    const int first = unit.leaf_slot - unit.rows_split_begin;
-    Stored{LeafState(Slot(first + split, unit.kv_head))}.Store(state_, lane_,
-                                                               unit.num_rows);
-    const int64_t slot = Slot(first + begin, unit.kv_head);
-    if (!IsLastOf(plan_.leaf_arrivals + slot, end - begin)) return;
-    if (unit.node_slot < 0) {
-      FoldRun(unit, LeafState(slot), end - begin, nullptr);
-    } else {
-      const int first_node = unit.rows_split_begin / kNodeSplits;
-      FoldRun(
-          unit, LeafState(slot), end - begin,
-          NodeState(Slot(unit.node_slot + node - first_node, unit.kv_head)));
-      FinishNode(unit);
-    }
-  }
-
-  // A node's state is stored.
-  __device__ __forceinline__ void FinishNode(const AttentionUnit& unit) {
-    const int nodes = (unit.rows_split_end - 1) / kNodeSplits -
-                      unit.rows_split_begin / kNodeSplits + 1;
-    const int64_t slot = Slot(unit.node_slot, unit.kv_head);
-    if (!IsLastOf(plan_.node_arrivals + slot, nodes)) return;
-    FoldRun(unit, NodeState(slot), nodes, nullptr);
-  }
-
-  __device__ __forceinline__ void FoldRun(const AttentionUnit& unit,
-                                          const float* states, int count,
-                                          float* folded) {
-    const StateRun run = {
-        states, int64_t{p_.cache.layout.num_kv_heads} * plan_.state_floats,
-        count};
-    if (unit.num_rows * kHeadDim <= 32 * 4) {
-      FoldStored<kHeadDim, 1, 16>(p_, unit, run, folded);
-    } else if (count > 8) {
-      FoldStored<kHeadDim, 2, 8>(p_, unit, run, folded);
-    } else {
-      FoldStored<kHeadDim, 4, 4>(p_, unit, run, folded);
-    }
   }
 
   const AttentionParams& p_;
@@ -253,11 +221,15 @@ constexpr int kAmpereShared = 163 * 1024;
 constexpr int kPairs = 4;
 
 // Chunks of a pair's ring, as many as fit.
-template <int kHeadDim, int kShared>
-constexpr int kSlots = (kShared < kHopperShared ? 4 : 6) /
+template <int kHeadDim, int kShared, bool kIsTiled>
+constexpr int kSlots = (kShared < kHopperShared ? 4 : 6 + kIsTiled) /
                        (kHeadDim > 128 ? 2 : 1);
 
-template <int kHeadDim, int kShared, int kRowTiles>
+template <int kHeadDim, int kShared, bool kIsTiled>
+using MemoryFor =
+    PairMemory<kHeadDim, kSlots<kHeadDim, kShared, kIsTiled>, kIsTiled>;
+
+template <int kHeadDim, int kShared, int kRowTiles, bool kIsTiled>
 __global__ void __launch_bounds__(kPairs * 64, 1)
     DecodeKernel(const __grid_constant__ AttentionParams p,
                  const __grid_constant__ AttentionPlan plan) {
@@ -267,24 +239,27 @@ __global__ void __launch_bounds__(kPairs * 64, 1)
   constexpr int kDeviceShared = kAmpereShared;
 #endif
   if constexpr (kShared == kDeviceShared) {
-    extern __shared__ __align__(16) uint8_t shared[];
-    constexpr int kCount = kSlots<kHeadDim, kShared>;
+    extern __shared__ __align__(128) uint8_t shared[];
+    constexpr int kCount = kSlots<kHeadDim, kShared, kIsTiled>;
     const int lane = threadIdx.x % 32;
     const int pair_in_block = threadIdx.x / 32 % kPairs;
     const bool is_copier = threadIdx.x / 32 >= kPairs;
     auto* memory =
-        reinterpret_cast<PairMemory<kHeadDim, kCount>*>(shared) + pair_in_block;
+        reinterpret_cast<MemoryFor<kHeadDim, kShared, kIsTiled>*>(shared) +
+        pair_in_block;
     if (is_copier) memory->Init(lane);
     __syncthreads();
-    WaitForEarlierKernels();
-    LetNextKernelBegin();
     // Neighbouring units go to different multiprocessors.
     const int pair = pair_in_block * gridDim.x + blockIdx.x;
     if (!is_copier) {
-      Consumer<kHeadDim, kCount, kRowTiles>(p, plan, memory, lane, pair).Run();
+      WaitForEarlierKernels();
+      LetNextKernelBegin();
+      Consumer<kHeadDim, kCount, kRowTiles, kIsTiled>(p, plan, memory, lane,
+                                                      pair)
+          .Run();
       return;
     }
-    Copier<kHeadDim, kCount>(p, plan, memory, lane, pair).Run();
+    Copier<kHeadDim, kCount, kIsTiled>(p, plan, memory, lane, pair).Run();
     if (lane == 0) {
       const int32_t num_pairs = gridDim.x * kPairs;
       __threadfence();
@@ -296,13 +271,13 @@ __global__ void __launch_bounds__(kPairs * 64, 1)
   }
 }
 
-template <int kHeadDim, int kShared, int kRowTiles>
+template <int kHeadDim, int kShared, int kRowTiles, bool kIsTiled>
 cudaError_t LaunchWith(const AttentionParams& params, const AttentionPlan& plan,
                        int32_t num_sms, cudaStream_t stream) {
   constexpr int kBytes =
-      kPairs * sizeof(PairMemory<kHeadDim, kSlots<kHeadDim, kShared>>);
+      kPairs * sizeof(MemoryFor<kHeadDim, kShared, kIsTiled>);
   static_assert(kBytes <= kShared);
-  const auto kernel = DecodeKernel<kHeadDim, kShared, kRowTiles>;
+  const auto kernel = DecodeKernel<kHeadDim, kShared, kRowTiles, kIsTiled>;
   const cudaError_t error = cudaFuncSetAttribute(
       kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);
   if (error != cudaSuccess) return error;
@@ -310,12 +285,14 @@ cudaError_t LaunchWith(const AttentionParams& params, const AttentionPlan& plan,
                           plan);
 }
 
-template <int kHeadDim, int kShared>
+template <int kHeadDim, int kShared, bool kIsTiled>
 cudaError_t LaunchRows(const AttentionParams& params, const AttentionPlan& plan,
                        int32_t num_sms, cudaStream_t stream) {
   return plan.decode_rows > kTileRows
-             ? LaunchWith<kHeadDim, kShared, 2>(params, plan, num_sms, stream)
-             : LaunchWith<kHeadDim, kShared, 1>(params, plan, num_sms, stream);
+             ? LaunchWith<kHeadDim, kShared, 2, kIsTiled>(params, plan, num_sms,
+                                                          stream)
+             : LaunchWith<kHeadDim, kShared, 1, kIsTiled>(params, plan, num_sms,
+                                                          stream);
 }
 
 template <int kHeadDim>
@@ -327,10 +304,18 @@ cudaError_t LaunchFor(const AttentionParams& params, const AttentionPlan& plan,
   error =
       cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
   if (error != cudaSuccess) return error;
-  return major >= 9 ? LaunchRows<kHeadDim, kHopperShared>(params, plan, num_sms,
-                                                          stream)
-                    : LaunchRows<kHeadDim, kAmpereShared>(params, plan, num_sms,
-                                                          stream);
+  if (major < 9) {
+    return LaunchRows<kHeadDim, kAmpereShared, false>(params, plan, num_sms,
+                                                      stream);
+  }
+  if constexpr (kHeadDim % 64 == 0) {
+    if (params.cache.layout.order == KvOrder::kTiles) {
+      return LaunchRows<kHeadDim, kHopperShared, true>(params, plan, num_sms,
+                                                       stream);
+    }
+  }
+  return LaunchRows<kHeadDim, kHopperShared, false>(params, plan, num_sms,
+                                                    stream);
 }
 
 }  // namespace

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Folding the stored states of a decode's splits, by the warp that completes
-// the last of them.
+// Where decodes store the states of splits and nodes, and how a warp folds a
+// row's.
 #ifndef KERNELS_CUDA_ATTENTION_FOLD_CUH_
 #define KERNELS_CUDA_ATTENTION_FOLD_CUH_
 
@@ -13,114 +13,122 @@
 
 namespace quire::attention {
 
-// States to fold: `count` of them, `apart` floats from one to the next.
+// The state of a split of a kLeaf's rows, or of a node of rows with several.
+static __device__ __forceinline__ float* SplitState(const AttentionParams& p,
+                                                    const AttentionPlan& plan,
+                                                    const AttentionUnit& unit,
+                                                    int split) {
+  const int slot = unit.leaf_slot + split - unit.rows_split_begin;
+  return plan.leaf_states +
+         (int64_t{slot} * p.cache.layout.num_kv_heads + unit.kv_head) *
+             plan.state_floats;
+}
+static __device__ __forceinline__ float* NodeState(const AttentionParams& p,
+                                                   const AttentionPlan& plan,
+                                                   const AttentionUnit& unit,
+                                                   int node) {
+  const int slot = unit.node_slot + node - unit.rows_split_begin / kNodeSplits;
+  return plan.node_states +
+         (int64_t{slot} * p.cache.layout.num_kv_heads + unit.kv_head) *
+             plan.state_floats;
+}
+
+// States of one row to fold: `count` of them, `apart` floats from one to the
+// next.
 struct StateRun {
   const float* first;
   int64_t apart;
   int count;
 };
 
-// Four elements of a row, as they are folded.
-struct FoldedPiece {
-  float4 o = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+// A row's state across a warp: lane i has elements 4 i to 4 i + 3 and, of head
+// dims beyond 128, 128 more each.
+template <int kHeadDim>
+struct FoldedRow {
+  static constexpr int kPieces = kHeadDim / 4;
+  static constexpr int kItems = (kPieces + 31) / 32;
+  static constexpr int kBatch = 8;  // states loaded at once
+
+  float4 o[kItems];
   float m = NegativeInfinity();
   float l = 0.0f;
 
-  __device__ __forceinline__ void Add(float4 later, float2 ml, float scale) {
-    if (ml.x == NegativeInfinity()) return;
-    const Fold fold(m, ml.x, scale);
-    o.x = fold(o.x, later.x);
-    o.y = fold(o.y, later.y);
-    o.z = fold(o.z, later.z);
-    o.w = fold(o.w, later.w);
-    l = fold(l, ml.y);
-    m = fold.m;
-  }
-};
-
-template <int kHeadDim>
-__device__ __forceinline__ void StorePiece(const AttentionParams& p,
-                                           const AttentionUnit& unit, int item,
-                                           const FoldedPiece& piece,
-                                           float* folded) {
-  constexpr int kPieces = kHeadDim / 4;
-  const int row = item / kPieces, at = item % kPieces;
-  if (folded != nullptr) {
-    float* to = folded + row * (kHeadDim + 4);
-    __stcg(reinterpret_cast<float4*>(to) + at, piece.o);
-    if (at == 0) {
-      __stcg(reinterpret_cast<float2*>(to + kHeadDim),
-             make_float2(piece.m, piece.l));
-    }
-    return;
-  }
-  const int group = p.num_q_heads / p.cache.layout.num_kv_heads;
-  const int in_seq = unit.row_begin + row;
-  const int64_t token = unit.query_start + in_seq / group;
-  const int head = unit.kv_head * group + in_seq % group;
-  const float normalizer = Normalizer(piece.l);
-  uint2 packed;
-  packed.x = PackBf16(Normalize(piece.o.x, normalizer),
-                      Normalize(piece.o.y, normalizer));
-  packed.y = PackBf16(Normalize(piece.o.z, normalizer),
-                      Normalize(piece.o.w, normalizer));
-  reinterpret_cast<uint2*>(static_cast<__nv_bfloat16*>(p.out) +
-                           (token * p.num_q_heads + head) * kHeadDim)[at] =
-      packed;
-}
-
-// A warp folds states into `folded` or, if that is null, into the result. A
-// lane has kItems pieces in hand and loads kBatch states of each at once.
-template <int kHeadDim, int kItems, int kBatch>
-__device__ __noinline__ void FoldStored(const AttentionParams& p,
-                                        const AttentionUnit& unit, StateRun run,
-                                        float* folded) {
-  constexpr int kPieces = kHeadDim / 4;
-  const float scale = p.scale * kLog2E;
-  const int items = unit.num_rows * kPieces;
-#pragma unroll 1
-  for (int first = threadIdx.x % 32; first < items; first += 32 * kItems) {
-    FoldedPiece pieces[kItems];
-    // Those beyond the last item repeat it, and are not stored.
-    const float* from[kItems];
-    int at[kItems];
+  __device__ __forceinline__ FoldedRow() {
 #pragma unroll
-    for (int i = 0; i < kItems; ++i) {
-      const int item = min(first + i * 32, items - 1);
-      from[i] = run.first + item / kPieces * (kHeadDim + 4);
-      at[i] = item % kPieces;
-    }
+    for (int i = 0; i < kItems; ++i) o[i] = make_float4(0, 0, 0, 0);
+  }
+
+  // Folds a run into it. What a state and all before it are multiplied by
+  // follows from their maxima alone: a lane computes it for one.
+  __device__ __forceinline__ void Add(const StateRun& run, float scale,
+                                      int lane) {
 #pragma unroll 1
     for (int base = 0; base < run.count; base += kBatch) {
-      float4 later[kItems][kBatch];
-      float2 ml[kItems][kBatch];
+      const int own = base + lane % kBatch;
+      // States from the last on repeat it.
+      float2 ml = __ldcg(reinterpret_cast<const float2*>(
+          run.first + min(own, run.count - 1) * run.apart + kHeadDim));
+      float4 later[kBatch][kItems];
 #pragma unroll
       for (int b = 0; b < kBatch; ++b) {
-        const int64_t offset = min(base + b, run.count - 1) * run.apart;
+        const float4* state = reinterpret_cast<const float4*>(
+            run.first + min(base + b, run.count - 1) * run.apart);
 #pragma unroll
         for (int i = 0; i < kItems; ++i) {
-          const float* state = from[i] + offset;
-          ml[i][b] = __ldcg(reinterpret_cast<const float2*>(state + kHeadDim));
-          later[i][b] = __ldcg(reinterpret_cast<const float4*>(state) + at[i]);
+          later[b][i] = __ldcg(state + min(lane + i * 32, kPieces - 1));
         }
       }
-#pragma unroll
-      for (int b = 0; b < kBatch; ++b) {
-        if (base + b >= run.count) break;
-#pragma unroll
-        for (int i = 0; i < kItems; ++i) {
-          pieces[i].Add(later[i][b], ml[i][b], scale);
-        }
-      }
-    }
-#pragma unroll
-    for (int i = 0; i < kItems; ++i) {
-      if (first + i * 32 < items) {
-        StorePiece<kHeadDim>(p, unit, first + i * 32, pieces[i], folded);
-      }
+      if (own >= run.count) ml = {NegativeInfinity(), 0.0f};
+      FoldBatch(later, ml, scale, lane);
     }
   }
-}
+
+  // Folds one state into it.
+  __device__ __forceinline__ void Add(const FoldedRow& later, float scale) {
+    if (later.m == NegativeInfinity()) return;
+    const Fold fold(m, later.m, scale);
+#pragma unroll
+    for (int i = 0; i < kItems; ++i) AddPiece(fold, later.o[i], &o[i]);
+    l = fold(l, later.l);
+    m = fold.m;
+  }
+
+ private:
+  static __device__ __forceinline__ void AddPiece(const Fold& fold,
+                                                  const float4& later,
+                                                  float4* o) {
+    o->x = fold(o->x, later.x);
+    o->y = fold(o->y, later.y);
+    o->z = fold(o->z, later.z);
+    o->w = fold(o->w, later.w);
+  }
+
+  __device__ __forceinline__ void FoldBatch(
+      const float4 (&later)[kBatch][kItems], float2 ml, float scale, int lane) {
+    const int own = lane % kBatch;
+    float top = fmaxf(m, ml.x);
+#pragma unroll
+    for (int step = 1; step < kBatch; step *= 2) {
+      const float other = __shfl_up_sync(~0u, top, step, kBatch);
+      if (own >= step) top = fmaxf(top, other);
+    }
+    const float before = __shfl_up_sync(~0u, top, 1, kBatch);
+    Fold fold(own == 0 ? m : before, ml.x, scale);
+    // A state with no position changes nothing.
+    const bool is_empty = ml.x == NegativeInfinity();
+    const float a = is_empty ? 1.0f : fold.a;
+    const float b = is_empty ? 0.0f : fold.b;
+    m = __shfl_sync(~0u, top, kBatch - 1, kBatch);
+#pragma unroll
+    for (int at = 0; at < kBatch; ++at) {
+      fold.a = __shfl_sync(~0u, a, at);
+      fold.b = __shfl_sync(~0u, b, at);
+      l = fold(l, __shfl_sync(~0u, ml.y, at));
+#pragma unroll
+      for (int i = 0; i < kItems; ++i) AddPiece(fold, later[at][i], &o[i]);
+    }
+  }
+};
 
 }  // namespace quire::attention
 

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 
+#include "kernels/cuda/attention_async.cuh"
 #include "kernels/cuda/attention_mma.cuh"
 #include "kernels/cuda/attention_plan.h"
 #include "kernels/cuda/attention_tile.cuh"
@@ -90,7 +91,7 @@ __device__ __forceinline__ int NumKeyTiles(const TileRows& rows) {
 // One warp of those that copy. Each copies its own quarter of the rows and
 // tells of it when it is there: products see shared memory only after a fence
 // by the thread that wrote to it.
-template <int kHeadDim>
+template <int kHeadDim, bool kIsTiled>
 class Loader {
  public:
   using Memory = PrefillMemory<kHeadDim>;
@@ -122,6 +123,8 @@ class Loader {
   }
 
  private:
+  static constexpr int kOwnKeys = Shape::kKeys / kGroupWarps;
+  static constexpr int kParts = kHeadDim / kTilePart;  // of a tiled row
   // Groups of copies begun before an earlier one is waited for.
   static constexpr int kAhead = 2;
   static_assert(kAhead + 2 <= Shape::kSlots);
@@ -151,35 +154,43 @@ class Loader {
     const int count = NumKeyTiles<Shape::kKeys>(rows);
     int at = rows.kv_begin / Shape::kKeys * Shape::kKeys;
     uint32_t now = LookUp(rows, at);
-    uint32_t next = LookUp(rows, at += Shape::kKeys);
-    LoadSlot(now);
+    uint32_t next = LookUp(rows, at + Shape::kKeys);
+    LoadSlot(now, 0);
     for (int i = 0; i < kConsumerGroups; ++i) LoadQueries(rows, i);
     query_parity_ ^= 1;
 #pragma unroll 1
-    for (int i = 1; i < count; ++i) {
-      const uint32_t later = LookUp(rows, at += Shape::kKeys);
-      LoadSlot(next);
-      LoadSlot(now == kNoRow ? kNoRow : now + cache_.to_values);
+    for (int i = 1; i < count; ++i, at += Shape::kKeys) {
+      const uint32_t later = LookUp(rows, at + 2 * Shape::kKeys);
+      LoadSlot(next, 0);
+      LoadSlot(now, cache_.to_values);
       now = next;
       next = later;
     }
     PrefetchQueries(memory_->TakeTile(next_tile));
-    LoadSlot(now == kNoRow ? kNoRow : now + cache_.to_values);
+    LoadSlot(now, cache_.to_values);
   }
 
-  // The cache's row that this lane's key of the tile at `at` lies in.
+  // The cache's row that this lane's key of the tile at `at` lies in or, if
+  // tiled, the first of its lines.
   __device__ __forceinline__ uint32_t LookUp(const TileRows& rows, int at) {
-    constexpr int kRows = Shape::kKeys / kGroupWarps;
-    const int position = at + warp_ * kRows + lane_;
+    const int position = at + warp_ * kOwnKeys + lane_;
     const bool is_valid =
-        lane_ < kRows && position >= rows.kv_begin && position < rows.kv_end;
-    return is_valid ? cache_.At(position) : kNoRow;
+        lane_ < kOwnKeys && position >= rows.kv_begin && position < rows.kv_end;
+    if (!is_valid) return kNoRow;
+    if constexpr (kIsTiled) return cache_.LineAt<kHeadDim>(position, 0);
+    return cache_.At(position);
   }
 
-  __device__ __forceinline__ void LoadSlot(uint32_t own) {
+  // This warp's rows of a tile, `offset` rows of the cache further on.
+  __device__ __forceinline__ void LoadSlot(uint32_t own, uint32_t offset) {
     Acquire(SharedAddress(&memory_->empty[slots_.at]), slots_.parity ^ 1);
-    CopyRows<Shape::kKeys, Shape::kKeys, kHeadDim * 2>(
-        SharedAddress(memory_->slots[slots_.at]), p_.cache.base, own);
+    const uint32_t to = SharedAddress(memory_->slots[slots_.at]);
+    if constexpr (kIsTiled) {
+      CopyLines(to, own == kNoRow ? kNoRow : own + offset * kParts);
+    } else {
+      CopyRows<Shape::kKeys, Shape::kKeys, kHeadDim * 2>(
+          to, p_.cache.base, own == kNoRow ? kNoRow : own + offset);
+    }
     Commit(SharedAddress(&memory_->full[slots_.at]));
     slots_.Advance();
   }
@@ -265,6 +276,40 @@ class Loader {
     }
   }
 
+  // Copies this warp's quarter of a tile whose rows lie in parts, in the order
+  // that products read. Lane i knows the i-th's first line.
+  __device__ __forceinline__ void CopyLines(uint32_t to, uint32_t own) {
+    if (__all_sync(~0u, lane_ >= kOwnKeys || own != kNoRow)) {
+      CopyLines<true>(to, own);
+    } else {
+      CopyLines<false>(to, own);
+    }
+  }
+
+  template <bool kAllValid>
+  __device__ __forceinline__ void CopyLines(uint32_t to, uint32_t own) {
+    constexpr int kUnits = kTilePart / kTileUnit;
+    constexpr int kAtOnce = 32 / kUnits;  // lines
+    const int line = lane_ / kUnits, unit = lane_ % kUnits;
+    to += (warp_ * kOwnKeys + line) * kTileRowBytes + unit * 16;
+    const uint8_t* from =
+        static_cast<const uint8_t*>(p_.cache.base) + unit * 16;
+    const int64_t to_next_part = int64_t{cache_.block_size} * kTileRowBytes;
+#pragma unroll
+    for (int i = 0; i < kOwnKeys / kAtOnce; ++i) {
+      const uint32_t source = __shfl_sync(~0u, own, i * kAtOnce + line);
+      const bool is_valid = kAllValid || source != kNoRow;
+      const uint8_t* at =
+          from + (is_valid ? uint64_t{source} * kTileRowBytes : 0);
+      const uint32_t dst = to + i * kAtOnce * kTileRowBytes;
+#pragma unroll
+      for (int part = 0; part < kParts; ++part) {
+        CopyAsync(dst + part * Shape::kPartBytes, at, is_valid);
+        if (is_valid) at += to_next_part;
+      }
+    }
+  }
+
   // Waits until the phase is over; nobody must wait for what is not told yet.
   __device__ __forceinline__ void Acquire(uint32_t barrier, int parity) {
     if (__all_sync(~0u, TestPhase(barrier, parity))) return;
@@ -293,7 +338,7 @@ class Loader {
 
   __device__ __forceinline__ void Tell(uint32_t barrier) {
     if (barrier == 0) return;
-    ShowToProducts();
+    FenceAsyncProxy();
     __syncwarp();
     if (lane_ == 0) Arrive(barrier);
   }

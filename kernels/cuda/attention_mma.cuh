@@ -28,6 +28,8 @@ constexpr float kLog2E = 1.4426950408889634f;
 // Beyond a shared-memory row: an odd number of 16-byte units from row to row
 // lets eight rows be read at once without bank conflicts.
 constexpr int kRowPadding = 8;
+// Of a row's part of 64 elements.
+constexpr int kTileRowBytes = 128;
 
 __device__ __forceinline__ float NegativeInfinity() {
   return __int_as_float(0xff800000);
@@ -147,20 +149,56 @@ struct QueryRows {
   }
 };
 
-// Scores of the rows against a chunk of keys, [kChunk][kHeadDim + padding] at
-// `keys`, added to s: of each 16 keys, a lane has four scores.
-template <int kHeadDim, int kRowTiles>
+// How a chunk's rows lie in shared memory, so that eight of them are read at
+// once without bank conflicts. `unit` counts 16 bytes of a row.
+//
+// Padded: [kChunk][kHeadDim + kRowPadding].
+template <int kHeadDim>
+struct PaddedRows {
+  static constexpr int kStride = (kHeadDim + kRowPadding) * 2;
+  static constexpr int kChunkBytes = kChunk * kStride;
+
+  static __device__ __forceinline__ uint32_t First(int row, int unit) {
+    return row * kStride + unit * 16;
+  }
+  // As much further than First(): `row` a multiple of 8, `unit` of 2.
+  static __device__ __forceinline__ uint32_t Further(uint32_t first, int row,
+                                                     int unit) {
+    return first + row * kStride + unit * 16;
+  }
+};
+
+// Tiled (KvOrder::kTiles): [kHeadDim / 64][kChunk][64], unit u of a part of row
+// r being at u ^ (r % 8). REQUIRES: chunks aligned to 128 bytes.
+template <int kHeadDim>
+struct TiledRows {
+  static constexpr int kPartBytes = kChunk * kTileRowBytes;
+  static constexpr int kParts = kHeadDim * 2 / kTileRowBytes;
+  static constexpr int kChunkBytes = kParts * kPartBytes;
+
+  static __device__ __forceinline__ uint32_t First(int row, int unit) {
+    return row * kTileRowBytes + (unit ^ (row & 7)) * 16;
+  }
+  static __device__ __forceinline__ uint32_t Further(uint32_t first, int row,
+                                                     int unit) {
+    return (first ^ ((unit & 7) * 16)) + row * kTileRowBytes +
+           unit / 8 * kPartBytes;
+  }
+};
+
+// Scores of the rows against a chunk of keys at `keys`, added to s: of each 16
+// keys, a lane has four scores.
+template <typename Rows, int kHeadDim, int kRowTiles>
 __device__ __forceinline__ void ScoreChunk(
     const uint32_t (&q)[kHeadDim / 16][kRowTiles][2], uint32_t keys, int lane,
     float (*s)[kRowTiles][4]) {
-  constexpr int kStride = (kHeadDim + kRowPadding) * 2;
-  const uint32_t address = keys + (lane & 15) * kStride + (lane >> 4) * 16;
+  const uint32_t first = keys + Rows::First(lane & 15, lane >> 4);
 #pragma unroll
   for (int k = 0; k < kHeadDim / 16; ++k) {
 #pragma unroll
     for (int half = 0; half < kChunk / 16; ++half) {
       uint32_t a[4];
-      LoadMatrices(address + half * 16 * kStride + k * 32, a);
+      LoadMatrices(Rows::Further(first, half * 16, 2 * k), a);
 #pragma unroll
       for (int tile = 0; tile < kRowTiles; ++tile) {
         Multiply(s[half][tile], a, q[k][tile][0], q[k][tile][1]);
@@ -171,16 +209,14 @@ __device__ __forceinline__ void ScoreChunk(
 
 // o += weights . values, for a chunk of values laid out as keys are, and l
 // their sum, of the same rounded weights.
-template <int kHeadDim, int kRowTiles>
+template <typename Rows, int kHeadDim, int kRowTiles>
 __device__ __forceinline__ void AccumulateChunk(
     const uint32_t (*weights)[kRowTiles][2], uint32_t values, int lane,
     RowState<kHeadDim, kRowTiles>* state) {
-  constexpr int kStride = (kHeadDim + kRowPadding) * 2;
   constexpr uint32_t kOnes[4] = {0x3f803f80, 0x3f803f80, 0x3f803f80,
                                  0x3f803f80};
-  const uint32_t address = values +
-                           ((lane & 7) + ((lane >> 4) << 3)) * kStride +
-                           ((lane >> 3) & 1) * 16;
+  const uint32_t first =
+      values + Rows::First((lane & 7) + ((lane >> 4) << 3), (lane >> 3) & 1);
 #pragma unroll
   for (int k = 0; k < kChunk / 16; ++k) {
 #pragma unroll
@@ -190,7 +226,7 @@ __device__ __forceinline__ void AccumulateChunk(
 #pragma unroll
     for (int j = 0; j < kHeadDim / 16; ++j) {
       uint32_t a[4];
-      LoadMatricesTransposed(address + k * 16 * kStride + j * 32, a);
+      LoadMatricesTransposed(Rows::Further(first, k * 16, 2 * j), a);
 #pragma unroll
       for (int tile = 0; tile < kRowTiles; ++tile) {
         Multiply(state->o[j][tile], a, weights[k][tile][0],
@@ -297,7 +333,7 @@ struct CacheRows {
     block_size = layout.block_size;
     factor = plan.block_factor;
     shift = plan.block_shift;
-    const bool by_heads = layout.order == KvOrder::kHeads;
+    const bool by_heads = layout.order != KvOrder::kTokens;
     const uint32_t rows_per_head = by_heads ? block_size : 1;
     to_values = layout.num_kv_heads * rows_per_head;
     rows_per_block = plan.block_rows;
@@ -306,11 +342,26 @@ struct CacheRows {
         p.cache.layer_idx * 2 * to_values + uint32_t(kv_head) * rows_per_head;
   }
 
-  __device__ __forceinline__ uint32_t At(int position) const {
+  __device__ __forceinline__ int BlockOf(int position) const {
     const int quotient = __umulhi(position, factor) >> (shift & 31);
-    const int block = block_size == 1 ? position : quotient;
+    return block_size == 1 ? position : quotient;
+  }
+  // Of a position's block.
+  __device__ __forceinline__ uint32_t FirstOf(int block) const {
     return static_cast<uint32_t>(__ldg(table + block)) * rows_per_block +
-           first_row + (position - block * block_size) * rows_per_token;
+           first_row;
+  }
+  __device__ __forceinline__ uint32_t At(int position) const {
+    const int block = BlockOf(position);
+    return FirstOf(block) + (position - block * block_size) * rows_per_token;
+  }
+  // Of a tiled cache: the line of kTileRowBytes that a part of the position's
+  // row is. The next part's is block_size lines further on.
+  template <int kHeadDim>
+  __device__ __forceinline__ uint32_t LineAt(int position, int part) const {
+    const int block = BlockOf(position);
+    return FirstOf(block) * (kHeadDim / kTilePart) + part * block_size +
+           (position - block * block_size);
   }
 };
 

@@ -27,6 +27,8 @@ struct Shared {
   int32_t tile_offsets[kTileBuckets + 1];
   int32_t leaves;
   int32_t nodes;
+  int32_t folds;
+  int32_t long_folds;
 };
 
 __device__ int32_t NumNewTokens(const AttentionParams& p, int32_t seq) {
@@ -181,6 +183,21 @@ __device__ void Decide(const AttentionPlan& plan, float splits_per_pair,
   }
 }
 
+// Notes rows whose stored states are to be combined.
+__device__ void NoteFold(const AttentionPlan& plan, int32_t tile,
+                         Shared* shared) {
+  const AttentionUnit& rows = plan.rows[tile];
+  const bool is_stored =
+      rows.kind == kLeaf || (rows.kind == kFolded && rows.node_slot >= 0);
+  if (!is_stored) return;
+  if (rows.kind == kFolded || NumNodes(rows) <= kFewNodes) {
+    plan.folds[atomicAdd(&shared->folds, 1)] = tile;
+  } else {
+    plan.folds[plan.fold_capacity - 1 - atomicAdd(&shared->long_folds, 1)] =
+        tile;
+  }
+}
+
 // From counts to where each bucket begins.
 __device__ void TurnCountsIntoOffsets(int32_t* counts, int32_t buckets) {
   int32_t sum = 0;
@@ -286,6 +303,8 @@ __global__ void __launch_bounds__(kThreads)
     shared.total_splits = 0;
     shared.leaves = 0;
     shared.nodes = 0;
+    shared.folds = 0;
+    shared.long_folds = 0;
   }
   for (int i = threadIdx.x; i <= kTileBuckets; i += kThreads) {
     if (i <= kUnitBuckets) shared.unit_offsets[i] = 0;
@@ -306,6 +325,7 @@ __global__ void __launch_bounds__(kThreads)
   for (int32_t tile = threadIdx.x; tile < num_rows; tile += kThreads) {
     Decide(plan, splits_per_pair, static_cast<float>(tile) / num_rows,
            &plan.rows[tile], &shared);
+    NoteFold(plan, tile, &shared);
   }
   __syncthreads();
   if (threadIdx.x == 0) {
@@ -314,14 +334,8 @@ __global__ void __launch_bounds__(kThreads)
     plan.header->next_unit = plan.num_pairs;
     plan.header->num_units = shared.unit_offsets[kUnitBuckets];
     plan.header->num_tiles = plan.prefill_starts[p.num_seqs];
-  }
-  for (int32_t i = threadIdx.x; i < shared.leaves * num_kv_heads;
-       i += kThreads) {
-    plan.leaf_arrivals[i] = 0;
-  }
-  for (int32_t i = threadIdx.x; i < shared.nodes * num_kv_heads;
-       i += kThreads) {
-    plan.node_arrivals[i] = 0;
+    plan.header->num_folds = shared.folds;
+    plan.header->num_long_folds = shared.long_folds;
   }
   __syncthreads();
   for (int32_t tile = threadIdx.x / 32; tile < num_rows; tile += kWarps) {

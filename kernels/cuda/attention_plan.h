@@ -7,8 +7,8 @@
 // A row's keys are cut by position alone:
 //
 //   tile   64 positions: one update of the online softmax
-//   split  256 positions: one state (o, m, l), begun afresh
-//   node   16 splits: their states folded in order of position, and then the
+//   split  128 positions: one state (o, m, l), begun afresh
+//   node   8 splits: their states folded in order of position, and then the
 //          nodes' in order of position
 //
 // Whoever computes a row follows that order, so a row's bits depend on its
@@ -27,8 +27,10 @@
 namespace quire::attention {
 
 constexpr int32_t kTile = 64;
-constexpr int32_t kSplit = 256;
-constexpr int32_t kNodeSplits = 16;
+constexpr int32_t kSplit = 128;
+constexpr int32_t kNodeSplits = 8;
+// A warp alone combines the splits of so many nodes of a row.
+constexpr int32_t kFewNodes = 2;
 // Rows of a matrix instruction, the most of a decode tile.
 constexpr int32_t kMmaRows = 16;
 // Rows of a prefill tile.
@@ -76,6 +78,8 @@ struct AttentionPlanHeader {
   int32_t num_tiles;
   int32_t next_tile;
   int32_t blocks_done;
+  int32_t num_folds;
+  int32_t num_long_folds;
 };
 
 // Where things lie in the workspace. States are [rows][head_dim + 4] floats per
@@ -87,12 +91,15 @@ struct AttentionPlan {
   AttentionUnit* rows;      // [decode tiles]
   AttentionUnit* units;     // [unit_capacity]
   PrefillTile* tiles;       // [tile_capacity]
-  int32_t* leaf_arrivals;   // [leaf_capacity, Hkv] by the node's first leaf
-  int32_t* node_arrivals;   // [node_capacity, Hkv] by the rows' first node
-  float* leaf_states;       // [leaf_capacity, Hkv, state_floats]
-  float* node_states;       // [node_capacity, Hkv, state_floats]
-  float* warp_states;       // [decode pairs, 2, state_floats]
-  float* block_states;      // [prefill blocks, 2, kPrefillRows, head_dim + 4]
+  // [fold_capacity] indices of `rows` whose stored states are to be combined:
+  // those of the splits of more than kFewNodes nodes from the end on backwards,
+  // the others from the beginning on.
+  int32_t* folds;
+  float* leaf_states;   // [leaf_capacity, Hkv, state_floats]
+  float* node_states;   // [node_capacity, Hkv, state_floats]
+  float* warp_states;   // [decode pairs, 2, state_floats]
+  float* block_states;  // [prefill blocks, 2, kPrefillRows, head_dim + 4]
+  int32_t fold_capacity;
   int32_t leaf_capacity;
   int32_t node_capacity;
   int32_t unit_capacity;
@@ -101,6 +108,8 @@ struct AttentionPlan {
   int32_t num_pairs;     // of warps that run decodes
   int32_t num_blocks;    // that run prefills
   int32_t max_decode_tokens;
+  // An earlier launch has read it, and AttentionParams::are_contexts_apart.
+  bool reads_early;
   // Rows of head_dim elements from one block of the cache to the next.
   uint32_t block_rows;
   // position / block_size == __umulhi(position, block_factor) >> block_shift,
@@ -117,6 +126,10 @@ cudaError_t LaunchPlan(const AttentionParams& params, const AttentionPlan& plan,
 cudaError_t LaunchDecode(const AttentionParams& params,
                          const AttentionPlan& plan, int32_t num_sms,
                          cudaStream_t stream);
+// What the decodes stored but did not finish; right after them.
+cudaError_t LaunchCombine(const AttentionParams& params,
+                          const AttentionPlan& plan, int32_t num_sms,
+                          cudaStream_t stream);
 cudaError_t LaunchPrefill(const AttentionParams& params,
                           const AttentionPlan& plan, cudaStream_t stream);
 // The same on Hopper's own matrix instructions, with sums in an order that is

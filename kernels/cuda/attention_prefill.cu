@@ -36,16 +36,20 @@ class TileCopier {
       : p_(p),
         rows_(rows),
         cache_(p, plan, rows.seq_slot, rows.kv_head),
+        is_tiled_(p.cache.layout.order == KvOrder::kTiles),
         memory_(memory) {}
 
   // Looks up where the tile at position `at` lies; for the next Copy().
   __device__ __forceinline__ void LookUp(int at) {
 #pragma unroll
     for (int i = 0; i < kCopies; ++i) {
-      const int position = at + (i * kThreads + threadIdx.x) / kUnits;
-      // Some place that can be read, if no key of this tile's.
-      from_[i] = cache_.At(
-          max(rows_.kv_begin, min(position, max(rows_.kv_end, 1) - 1)));
+      const int index = i * kThreads + threadIdx.x;
+      // Some position that can be read, if no key of the tile's.
+      const int position = max(
+          rows_.kv_begin, min(at + index / kUnits, max(rows_.kv_end, 1) - 1));
+      from_[i] = is_tiled_ ? cache_.LineAt<kHeadDim>(
+                                 position, index % kUnits / kTileUnits)
+                           : cache_.At(position);
     }
   }
 
@@ -61,7 +65,11 @@ class TileCopier {
       const int position = at + row;
       const bool is_valid =
           position >= rows_.kv_begin && position < rows_.kv_end;
-      const __nv_bfloat16* key = base + int64_t{from_[i]} * kHeadDim + unit * 8;
+      // Tiles begin where units of a tiled cache are not permuted.
+      const __nv_bfloat16* key =
+          is_tiled_ ? base + int64_t{from_[i]} * kTilePart +
+                          (unit ^ row) % kTileUnits * kTileUnit
+                    : base + int64_t{from_[i]} * kHeadDim + unit * kTileUnit;
       CopyAsync(SharedAddress(&memory_->keys[stage][row][unit * 8]), key,
                 is_valid);
       CopyAsync(SharedAddress(&memory_->values[stage][row][unit * 8]),
@@ -71,14 +79,16 @@ class TileCopier {
   }
 
  private:
-  static constexpr int kUnits = kHeadDim / 8;  // 16 bytes each, of a row
+  static constexpr int kUnits = kHeadDim / kTileUnit;  // of a row
+  static constexpr int kTileUnits = kTilePart / kTileUnit;
   static constexpr int kCopies = (kTile * kUnits + kThreads - 1) / kThreads;
 
   const AttentionParams& p_;
   const TileRows& rows_;
   const CacheRows cache_;
+  const bool is_tiled_;
   BlockMemory<kHeadDim>* memory_;
-  uint32_t from_[kCopies];
+  uint32_t from_[kCopies];  // rows or, of a tiled cache, lines
 };
 
 // A warp's 16 rows. kFoldInRegisters: the folded splits of a node stay in
@@ -87,6 +97,7 @@ template <int kHeadDim>
 class WarpRows {
  public:
   static constexpr int kRowTiles = kMmaRows / kTileRows;
+  using Rows = PaddedRows<kHeadDim>;
   static constexpr bool kFoldInRegisters = kHeadDim <= 128;
   using State = RowState<kHeadDim, kRowTiles>;
 
@@ -124,17 +135,17 @@ class WarpRows {
     const uint32_t keys = SharedAddress(memory.keys[stage]);
     const uint32_t values = SharedAddress(memory.values[stage]);
     constexpr int kChunkBytes = kChunk * BlockMemory<kHeadDim>::kStride * 2;
-    ScoreChunk<kHeadDim, kRowTiles>(queries_.q, keys, lane_, s);
-    ScoreChunk<kHeadDim, kRowTiles>(queries_.q, keys + kChunkBytes, lane_,
-                                    s + kChunk / 16);
+    ScoreChunk<Rows, kHeadDim, kRowTiles>(queries_.q, keys, lane_, s);
+    ScoreChunk<Rows, kHeadDim, kRowTiles>(queries_.q, keys + kChunkBytes, lane_,
+                                          s + kChunk / 16);
     if (at < queries_.whole_begin || at + kTile > queries_.whole_end) {
       MaskTile(at, lane_, queries_, s);
     }
     uint32_t weights[kTile / 16][kRowTiles][2];
     SoftmaxTile(s, scale_, &state_, weights);
-    AccumulateChunk(weights, values, lane_, &state_);
-    AccumulateChunk(weights + kChunk / 16, values + kChunkBytes, lane_,
-                    &state_);
+    AccumulateChunk<Rows>(weights, values, lane_, &state_);
+    AccumulateChunk<Rows>(weights + kChunk / 16, values + kChunkBytes, lane_,
+                          &state_);
   }
 
   // Ends the split whose last position is before `at`, and its node or the

@@ -361,7 +361,7 @@ class Consumer {
 
 #endif  // __CUDA_ARCH_FEAT_SM90_ALL
 
-template <int kHeadDim>
+template <int kHeadDim, bool kIsTiled>
 __global__ void __launch_bounds__(kThreads, 1)
     WgmmaPrefillKernel(const __grid_constant__ AttentionParams p,
                        const __grid_constant__ AttentionPlan plan) {
@@ -372,7 +372,7 @@ __global__ void __launch_bounds__(kThreads, 1)
   __syncthreads();
   if (threadIdx.x < kGroupThreads) {
     GiveUpRegisters<kLoaderRegisters>();
-    Loader<kHeadDim>(p, plan, memory).Run();
+    Loader<kHeadDim, kIsTiled>(p, plan, memory).Run();
     if (threadIdx.x == 0) LeavePrefill(plan);
     WaitForEarlierKernels();
   } else {
@@ -382,18 +382,29 @@ __global__ void __launch_bounds__(kThreads, 1)
 #endif
 }
 
-template <int kHeadDim>
-cudaError_t LaunchFor(const AttentionParams& params, const AttentionPlan& plan,
-                      cudaStream_t stream) {
+template <int kHeadDim, bool kIsTiled>
+cudaError_t LaunchWith(const AttentionParams& params, const AttentionPlan& plan,
+                       cudaStream_t stream) {
   constexpr int kBytes = sizeof(PrefillMemory<kHeadDim>);
   static_assert(kBytes <= 227 * 1024);
-  const auto kernel = WgmmaPrefillKernel<kHeadDim>;
+  const auto kernel = WgmmaPrefillKernel<kHeadDim, kIsTiled>;
   const cudaError_t error = cudaFuncSetAttribute(
       kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);
   if (error != cudaSuccess) return error;
   // Beside the last decodes: nothing that those write is read here.
   return LaunchOverlapped(kernel, plan.num_blocks, kThreads, kBytes, stream,
                           params, plan);
+}
+
+template <int kHeadDim>
+cudaError_t LaunchFor(const AttentionParams& params, const AttentionPlan& plan,
+                      cudaStream_t stream) {
+  if constexpr (kHeadDim % kTilePart == 0) {
+    if (params.cache.layout.order == KvOrder::kTiles) {
+      return LaunchWith<kHeadDim, true>(params, plan, stream);
+    }
+  }
+  return LaunchWith<kHeadDim, false>(params, plan, stream);
 }
 
 }  // namespace

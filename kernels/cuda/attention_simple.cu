@@ -10,7 +10,8 @@
 namespace quire::attention {
 namespace {
 
-constexpr int kThreads = kSplit;
+// A thread a position of a run of them, and one an element.
+constexpr int kThreads = 256;
 constexpr int kMaxHeadDim = 256;
 static_assert(kThreads >= kMaxHeadDim);
 
@@ -64,8 +65,9 @@ __device__ int32_t FindSeq(const AttentionParams& p, int32_t token) {
 template <typename T>
 __global__ void __launch_bounds__(kThreads)
     SimpleKernel(const __grid_constant__ AttentionParams p) {
-  __shared__ float query[kMaxHeadDim], weights[kSplit], scratch[kThreads / 32];
-  __shared__ int64_t keys[kSplit];
+  __shared__ float query[kMaxHeadDim], weights[kThreads],
+      scratch[kThreads / 32];
+  __shared__ int64_t keys[kThreads];
   const KvLayout layout = p.cache.layout;
   const int32_t head_dim = layout.head_dim;
   const int32_t token = blockIdx.x, head = blockIdx.y;
@@ -87,18 +89,20 @@ __global__ void __launch_bounds__(kThreads)
   }
   const float infinity = __int_as_float(0x7f800000);
   float o = 0.0f, m = -infinity, l = 0.0f;
-  for (int32_t start = begin / kSplit * kSplit; start < end; start += kSplit) {
+  for (int32_t start = begin / kThreads * kThreads; start < end;
+       start += kThreads) {
     __syncthreads();
     const int32_t position = start + i;
     float score = -infinity;
     if (position >= begin && position < end) {
       const int64_t block = table[position / layout.block_size];
-      keys[i] = block * layout.BlockStride() +
-                position % layout.block_size * layout.TokenStride();
+      keys[i] = block * layout.BlockStride();
       const T* key = base + keys[i];
+      const int32_t token = position % layout.block_size;
       score = 0.0f;
       for (int32_t e = 0; e < head_dim; ++e) {
-        score = __fmaf_rn(query[e], ToFloat(key[e]), score);
+        score = __fmaf_rn(query[e],
+                          ToFloat(key[layout.ElementOffset(token, e)]), score);
       }
       score = __fmul_rn(score, p.scale);
     }
@@ -110,11 +114,12 @@ __global__ void __launch_bounds__(kThreads)
     const float a = expf(m - next), b = expf(split_m - next);
     if (i < head_dim) {
       float split_o = 0.0f;
-      const int32_t last = min(kSplit, end - start);
+      const int32_t last = min(kThreads, end - start);
       for (int32_t at = max(0, begin - start); at < last; ++at) {
-        split_o = __fmaf_rn(weights[at],
-                            ToFloat(base[keys[at] + layout.HeadsStride() + i]),
-                            split_o);
+        const int64_t value =
+            keys[at] + layout.HeadsStride() +
+            layout.ElementOffset((start + at) % layout.block_size, i);
+        split_o = __fmaf_rn(weights[at], ToFloat(base[value]), split_o);
       }
       o = __fmaf_rn(split_o, b, __fmul_rn(o, a));
     }

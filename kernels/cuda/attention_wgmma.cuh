@@ -146,11 +146,6 @@ __device__ __forceinline__ void AddProduct(float (&d)[16][4],
 #undef QUIRE_NAMES_48
 #undef QUIRE_NAMES_64
 
-// Makes what this thread wrote to shared memory visible to products.
-__device__ __forceinline__ void ShowToProducts() {
-  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
-}
-
 // A warp group's registers, of those that the block has.
 template <int kCount>
 __device__ __forceinline__ void GiveUpRegisters() {

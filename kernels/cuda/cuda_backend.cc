@@ -8,6 +8,7 @@
 #include "cuda_runtime_api.h"
 #include "glog/logging.h"
 #include "kernels/cuda/activation.h"
+#include "kernels/cuda/attention.h"
 #include "kernels/cuda/attention_runner.h"
 #include "kernels/cuda/block_swapper.h"
 #include "kernels/cuda/choose_tokens.h"
@@ -78,6 +79,9 @@ class CudaBackend final : public Backend {
 
   absl::Status Gemm(const GemmParams& params) override;
   bool adds_products() const override { return true; }
+  KvOrder kv_order(const KvLayout& layout) const override {
+    return AttentionCudaOrder(layout);
+  }
   absl::Status GatedGemm(const GatedGemmParams& params) override;
   absl::Status Embedding(const EmbeddingParams& params) override {
     return Launch("embedding", LaunchEmbeddingCuda, params, options_.dtype);

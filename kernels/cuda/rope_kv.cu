@@ -37,8 +37,8 @@ Pieces PiecesOf(const RopeWriteKvParams& params, int32_t rotary_dim) {
 }
 
 template <typename T, int kCount>
-__device__ __forceinline__ void Rotate(const T* in, T* out, const float* cos,
-                                       int32_t half) {
+__device__ __forceinline__ void Rotate(const T* in, T* low_out, T* high_out,
+                                       const float* cos, int32_t half) {
   float a[kCount], b[kCount], c[kCount], s[kCount];
   cuda::Load(in, a);
   cuda::Load(in + half, b);
@@ -50,8 +50,8 @@ __device__ __forceinline__ void Rotate(const T* in, T* out, const float* cos,
     low[j] = fmaf(-b[j], s[j], a[j] * c[j]);
     high[j] = fmaf(a[j], s[j], b[j] * c[j]);
   }
-  cuda::Store(low, out);
-  cuda::Store(high, out + half);
+  cuda::Store(low, low_out);
+  cuda::Store(high, high_out);
 }
 
 template <typename T, int kCount>
@@ -85,10 +85,14 @@ __global__ void __launch_bounds__(kThreads)
   const T* k = q + params.num_q_heads * head_dim;
   const T* v = k + layout.num_kv_heads * head_dim;
   const int32_t block = slot / layout.block_size;
+  const int32_t in_block = slot - block * layout.block_size;
   T* k_out = static_cast<T*>(params.cache.base) + block * layout.BlockStride() +
-             params.cache.layer_idx * layout.LayerStride() +
-             (slot - block * layout.block_size) * layout.TokenStride();
-  const int64_t head_stride = layout.HeadStride();
+             params.cache.layer_idx * layout.LayerStride();
+  // Of the token's key; its value lies HeadsStride() further.
+  const auto place = [&](int32_t head, int32_t at) {
+    return k_out + head * layout.HeadStride() +
+           layout.ElementOffset(in_block, at);
+  };
   const float* cos = nullptr;
   if (piece < pieces.k) {
     cos = params.cos_sin + int64_t{params.positions[token]} * rotary_dim;
@@ -97,24 +101,24 @@ __global__ void __launch_bounds__(kThreads)
     const int32_t head = piece / pieces.per_half;
     const int32_t at = (piece - head * pieces.per_half) * kCount;
     T* in = q + head * head_dim + at;
-    Rotate<T, kCount>(in, in, cos + at, half);
+    Rotate<T, kCount>(in, in, in + half, cos + at, half);
   } else if (piece < pieces.k) {
     piece -= pieces.q;
     const int32_t head = piece / pieces.per_half;
     const int32_t at = (piece - head * pieces.per_half) * kCount;
-    Rotate<T, kCount>(k + head * head_dim + at, k_out + head * head_stride + at,
-                      cos + at, half);
+    Rotate<T, kCount>(k + head * head_dim + at, place(head, at),
+                      place(head, at + half), cos + at, half);
   } else if (piece < pieces.rest) {
     piece -= pieces.k;
     const int32_t head = piece / pieces.per_rest;
     const int32_t at = rotary_dim + (piece - head * pieces.per_rest) * kCount;
-    Copy<T, kCount>(k + head * head_dim + at, k_out + head * head_stride + at);
+    Copy<T, kCount>(k + head * head_dim + at, place(head, at));
   } else {
     piece -= pieces.rest;
     const int32_t head = piece / pieces.per_head;
     const int32_t at = (piece - head * pieces.per_head) * kCount;
     Copy<T, kCount>(v + head * head_dim + at,
-                    k_out + layout.HeadsStride() + head * head_stride + at);
+                    place(head, at) + layout.HeadsStride());
   }
 }
 

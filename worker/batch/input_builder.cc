@@ -290,7 +290,9 @@ absl::StatusOr<BatchInput> InputBuilder::Build(const StepPlan& plan,
   }
   for (const Slice& slice : plan.chunks) AddSlice(slice, *slots);
   if (padded_seqs > num_decodes) AddPadding(padded_seqs, padded_seqs);
-  return Send(slots);
+  QUIRE_ASSIGN_OR_RETURN(BatchInput batch, Send(slots));
+  batch.are_contexts_apart = plan.chunks.empty();
+  return batch;
 }
 
 absl::StatusOr<BatchInput> InputBuilder::BuildPadding(int32_t num_tokens,
@@ -302,7 +304,10 @@ absl::StatusOr<BatchInput> InputBuilder::BuildPadding(int32_t num_tokens,
                           /*num_prompt_rows=*/0);
   host_[sections_.query_start] = 0;
   AddPadding(num_tokens, num_seqs);
-  return Send(/*slots=*/nullptr);
+  QUIRE_ASSIGN_OR_RETURN(BatchInput batch, Send(/*slots=*/nullptr));
+  // Such a step is recorded for decodes.
+  batch.are_contexts_apart = num_seqs == num_tokens;
+  return batch;
 }
 
 }  // namespace quire

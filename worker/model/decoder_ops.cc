@@ -58,6 +58,7 @@ KvLayout DecoderOps::kv_layout(int32_t block_size) const {
   KvLayout layout = {config_.num_layers, shape_.num_kv_heads, config_.head_dim,
                      block_size, backend_.dtype()};
   layout.has_key_bounds = limits_.sparse_pages > 0;
+  layout.order = backend_.kv_order(layout);
   return layout;
 }
 
@@ -236,7 +237,8 @@ absl::Status DecoderOps::Attention(const DecoderLayer& layer, int32_t layer_idx,
        .num_q_heads = shape_.num_q_heads,
        .sliding_window = config_.layer_window(layer_idx),
        .scale = static_cast<float>(1 / std::sqrt(config_.head_dim)),
-       .sparse = is_sparse ? batch.sparse : SparseRows{}}));
+       .sparse = is_sparse ? batch.sparse : SparseRows{},
+       .are_contexts_apart = batch.are_contexts_apart}));
   QUIRE_RETURN_IF_ERROR(MultiplyOut(layer.attention_out, activations_.attended,
                                     batch.num_tokens));
   is_partial_unsummed_ = shape_.world_size > 1;

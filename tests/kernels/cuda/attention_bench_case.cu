@@ -201,8 +201,9 @@ double TimeCase(const BenchCase& c, int32_t num_sms) {
   // At least five times the L2 cache, and 16 launches a replay.
   const int64_t layers = std::clamp<int64_t>(
       (int64_t{320} << 20) / std::max<int64_t>(KvBytes(c), 1) + 1, 2, 256);
-  const KvLayout layout = {static_cast<int32_t>(layers), c.num_kv_heads,
-                           c.head_dim, c.block_size, DType::kBf16};
+  KvLayout layout = {static_cast<int32_t>(layers), c.num_kv_heads, c.head_dim,
+                     c.block_size, DType::kBf16};
+  layout.order = AttentionCudaOrder(layout);
   const int64_t cache_bytes = step.num_blocks * layout.BlockBytes();
   Buffer& pool = ThePool(cache_bytes);
   const int64_t row = int64_t{c.num_q_heads} * c.head_dim;
@@ -224,6 +225,7 @@ double TimeCase(const BenchCase& c, int32_t num_sms) {
   params.num_tokens = num_tokens;
   params.num_q_heads = c.num_q_heads;
   params.scale = 1.0f / std::sqrt(static_cast<float>(c.head_dim));
+  params.are_contexts_apart = step.max_query == 1;
   AttentionCudaOptions options = {};
   options.num_sms = num_sms;
   options.max_query = step.max_query;

@@ -53,17 +53,23 @@ void ExpectNear(const AttentionWorld& world,
   ExpectNear(Reference(world, sequences), got);
 }
 
-// By both families of prefill kernels, each launched with every choice.
+// By both families of prefill kernels, each launched with every choice, from
+// caches in either order of blocks.
 void ExpectNearInEitherMode(const AttentionWorld& world,
                             const std::vector<StepSequence>& sequences,
                             const std::vector<LaunchChoices>& choices = {
                                 LaunchChoices()}) {
   const auto wanted = Reference(world, sequences);
   for (LaunchChoices choice : choices) {
-    for (bool is_deterministic : {false, true}) {
-      SCOPED_TRACE(is_deterministic ? "deterministic" : "default");
-      choice.is_deterministic = is_deterministic;
-      ExpectNear(wanted, world.Attend(sequences, choice));
+    for (KvOrder order : {KvOrder::kTiles, KvOrder::kHeads}) {
+      for (bool is_deterministic : {false, true}) {
+        SCOPED_TRACE(testing::Message()
+                     << (is_deterministic ? "deterministic" : "default")
+                     << (order == KvOrder::kHeads ? ", by heads" : ""));
+        choice.order = order;
+        choice.is_deterministic = is_deterministic;
+        ExpectNear(wanted, world.Attend(sequences, choice));
+      }
     }
   }
 }
@@ -89,7 +95,7 @@ TEST_P(AttentionCudaTest, AgreesWithTheReferenceAroundBlocksSplitsAndWindows) {
   const std::vector<int32_t> contexts = {255, 256, 257, 513, 600};
   const std::vector<StepSequence> sequences = {
       {255, 1, 0}, {256, 2, 1}, {257, 1, 2}, {513, 40, 3}, {600, 3, 4}};
-  for (int32_t block_size : {16, 32, 64, 128, 256, 600, 5, 1}) {
+  for (int32_t block_size : {16, 24, 32, 64, 128, 256, 600, 5, 1}) {
     for (int32_t window : {0, 1, 63, 100, 256, 599}) {
       if (block_size != 16 && window != 0 && window != 100) continue;
       SCOPED_TRACE(testing::Message()
@@ -253,12 +259,17 @@ TEST_P(AttentionCudaTest, TheOrderOfTheCacheDoesNotShow) {
                                    .order = KvOrder::kTokens});
       EXPECT_TRUE(rows.SameBits(0, blocks, 0, blocks.size()))
           << shape.num_q_heads << " heads of " << shape.head_dim;
+      const Tensor heads = world.Attend(
+          sequences,
+          {.is_deterministic = is_deterministic, .order = KvOrder::kHeads});
+      EXPECT_TRUE(heads.SameBits(0, blocks, 0, blocks.size()))
+          << shape.num_q_heads << " heads of " << shape.head_dim;
     }
   }
 }
 
 TEST_P(AttentionCudaTest, SplitsAndLoadDoNotShowInLongContexts) {
-  // Nodes end at 4096 and 8192; few sequences are split, many are not.
+  // Nodes end every 1024 positions; few sequences are split, many are not.
   const AttentionShape shape = {4, 1, 128};
   const AttentionWorld world(GetParam(), shape, {9000, 1000});
   const int64_t row = world.row_size();

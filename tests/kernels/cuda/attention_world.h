@@ -73,8 +73,9 @@ struct LaunchChoices {
   int32_t repeats = 1;
   bool say_decode = false;  // promise that every sequence has one new token
   bool is_deterministic = false;
-  // kTokens: each block is followed by a row of NaN.
-  KvOrder order = KvOrder::kHeads;
+  // kTiles: AttentionCudaOrder(), whatever that is. kTokens: each block is
+  // followed by a row of NaN.
+  KvOrder order = KvOrder::kTiles;
 };
 
 class AttentionWorld {
@@ -116,13 +117,20 @@ class AttentionWorld {
   };
   Step Lay(const std::vector<StepSequence>& sequences,
            const KvLayout& layout) const;
+  // `to`: the keys, or the values, of the position's block.
   void LayTokens(const Tensor& from, int32_t position, int64_t to,
                  const KvLayout& layout, Tensor* cache) const {
+    const int32_t token = position % layout.block_size;
+    const int32_t run =
+        layout.order == KvOrder::kTiles ? kTileUnit : layout.head_dim;
     for (int64_t head = 0; head < shape_.num_kv_heads; ++head) {
       const int64_t source =
           (int64_t{position} * shape_.num_kv_heads + head) * shape_.head_dim;
-      std::memcpy(cache->At(to + head * layout.HeadStride()), from.At(source),
-                  shape_.head_dim * SizeOf(dtype_));
+      for (int32_t at = 0; at < layout.head_dim; at += run) {
+        std::memcpy(cache->At(to + head * layout.HeadStride() +
+                              layout.ElementOffset(token, at)),
+                    from.At(source + at), run * SizeOf(dtype_));
+      }
     }
   }
 
@@ -170,9 +178,8 @@ inline AttentionWorld::Step AttentionWorld::Lay(
         block = free.back();
         free.pop_back();
       }
-      const int64_t to = block * layout.BlockStride() +
-                         kWorldLayer * layout.LayerStride() +
-                         p % block_size * layout.TokenStride();
+      const int64_t to =
+          block * layout.BlockStride() + kWorldLayer * layout.LayerStride();
       LayTokens(k_[sequence.world_idx], p, to, layout, &step.cache);
       LayTokens(v_[sequence.world_idx], p, to + layout.HeadsStride(), layout,
                 &step.cache);
@@ -191,14 +198,11 @@ inline AttentionWorld::Step AttentionWorld::Lay(
 
 inline Tensor AttentionWorld::Attend(const std::vector<StepSequence>& sequences,
                                      const LaunchChoices& choices) const {
-  const KvLayout layout = {
-      kWorldLayers,
-      shape_.num_kv_heads,
-      shape_.head_dim,
-      choices.block_size,
-      dtype_,
-      choices.order,
-      choices.order == KvOrder::kTokens ? shape_.head_dim : 0};
+  KvLayout layout = {kWorldLayers, shape_.num_kv_heads, shape_.head_dim,
+                     choices.block_size, dtype_};
+  layout.order = choices.order == KvOrder::kTiles ? AttentionCudaOrder(layout)
+                                                  : choices.order;
+  if (layout.order == KvOrder::kTokens) layout.block_padding = shape_.head_dim;
   const Step step = Lay(sequences, layout);
   const int32_t num_tokens = step.query_start.back();
   Tensor out(dtype_, num_tokens * row_size());
@@ -220,6 +224,7 @@ inline Tensor AttentionWorld::Attend(const std::vector<StepSequence>& sequences,
   params.num_q_heads = shape_.num_q_heads;
   params.sliding_window = shape_.sliding_window;
   params.scale = 1.0f / std::sqrt(shape_.head_dim);
+  params.are_contexts_apart = true;
   AttentionCudaOptions options = {};
   options.num_sms = choices.num_sms;
   options.max_query = choices.say_decode ? 1 : 0;

@@ -82,6 +82,8 @@ TEST_F(InputBuilderTest, MixesDecodesAndChunks) {
   EXPECT_EQ(in.block_tables[0], 9);
   EXPECT_EQ(in.block_tables[2 * 3 + 1], 3);
   EXPECT_EQ(in.block_tables[3 * 3], 5);
+  // One chunk may be the prefix of the other.
+  EXPECT_FALSE(in.are_contexts_apart);
 }
 
 TEST_F(InputBuilderTest, ASteadyDecodeIsOneCopyAndAllocatesNothing) {
@@ -95,6 +97,7 @@ TEST_F(InputBuilderTest, ASteadyDecodeIsOneCopyAndAllocatesNothing) {
   const auto built = builder_->Build(plan, &slots_);
   ASSERT_TRUE(built.ok());
   EXPECT_EQ(built->token_ids[0], 16);
+  EXPECT_TRUE(built->are_contexts_apart);
   EXPECT_EQ(built->slot_mapping[0], 10);
   EXPECT_EQ(backend_.num_copies_to_device(), copies + 1);
   EXPECT_EQ(backend_.allocated_bytes(), bytes);
