@@ -77,9 +77,11 @@ absl::Status CudaProducts::Run(const PlainGemmParams& product) {
   if (stream_gemm_ != nullptr && StreamGemm::CanRun(product)) {
     return stream_gemm_->Run(product);
   }
-  return LtGemm::CanRun(product)
-             ? library_->Run(product)
-             : CudaStatus(LaunchPlainGemmCuda(product, stream_), "product");
+  if (LtGemm::CanRun(product)) {
+    const absl::Status status = library_->Run(product);
+    if (!absl::IsUnimplemented(status)) return status;
+  }
+  return CudaStatus(LaunchPlainGemmCuda(product, stream_), "product");
 }
 
 absl::Status CudaProducts::RunExperts(const ExpertGemmParams& params) {

@@ -237,7 +237,9 @@ absl::StatusOr<std::vector<cublasLtMatmulAlgo_t>> LtGemm::Guess(
       handle_, product.operation, product.w, product.x, product.y, product.y,
       preference, max_guesses, results.data(), &found);
   lt_->MatmulPreferenceDestroy(preference);
-  QUIRE_RETURN_IF_ERROR(lt_->Check(status, "choosing a product"));
+  if (status != CUBLAS_STATUS_NOT_SUPPORTED) {
+    QUIRE_RETURN_IF_ERROR(lt_->Check(status, "choosing a product"));
+  }
   std::vector<cublasLtMatmulAlgo_t> guesses;
   for (int i = 0; i < found; ++i) {
     if (results[i].state == CUBLAS_STATUS_SUCCESS &&
@@ -245,7 +247,7 @@ absl::StatusOr<std::vector<cublasLtMatmulAlgo_t>> LtGemm::Guess(
       guesses.push_back(results[i].algo);
     }
   }
-  if (guesses.empty()) return absl::InternalError("cuBLASLt has no product");
+  if (guesses.empty()) return absl::UnimplementedError("no product");
   return guesses;
 }
 
@@ -286,9 +288,7 @@ absl::StatusOr<cublasLtMatmulAlgo_t> LtGemm::ChooseForAnyM(
                     [&](const auto& other) { return Fits(*other, guess); });
     if (fits) return guess;
   }
-  return absl::InternalError(absl::StrCat("cuBLASLt has no product of n ",
-                                          params.n, ", k ", params.k,
-                                          " for any number of rows"));
+  return absl::UnimplementedError("no product for any number of rows");
 }
 
 absl::Status LtGemm::Enqueue(const PlainGemmParams& params,
@@ -377,7 +377,10 @@ absl::StatusOr<cublasLtMatmulAlgo_t> LtGemm::Choose(
   const auto it = chosen_.find(key);
   if (it != chosen_.end() && Fits(product, it->second)) return it->second;
   if (options_.is_deterministic) {
-    QUIRE_ASSIGN_OR_RETURN(const auto algorithm, ChooseForAnyM(params));
+    if (lacking_.contains(key)) return absl::UnimplementedError("no product");
+    const auto choice = ChooseForAnyM(params);
+    if (absl::IsUnimplemented(choice.status())) lacking_.insert(key);
+    QUIRE_ASSIGN_OR_RETURN(const auto algorithm, choice);
     chosen_[key] = algorithm;
     AppendToCache(key, algorithm);
     return algorithm;
@@ -401,11 +404,23 @@ absl::Status LtGemm::Run(const PlainGemmParams& params) {
   if (product == nullptr) {
     QUIRE_ASSIGN_OR_RETURN(product, Prepare(params));
   }
-  if (!product->choice.is_known) {
-    QUIRE_ASSIGN_OR_RETURN(product->choice.algorithm, Choose(params, *product));
-    product->choice.is_known = true;
+  Choice& choice = product->choice;
+  if (!choice.is_known) {
+    const absl::StatusOr<cublasLtMatmulAlgo_t> algorithm =
+        Choose(params, *product);
+    if (algorithm.ok()) {
+      choice.algorithm = *algorithm;
+    } else if (!absl::IsUnimplemented(algorithm.status())) {
+      return algorithm.status();
+    }
+    choice.is_known = true;
   }
-  return Enqueue(params, *product, product->choice.algorithm);
+  if (!choice.algorithm.has_value()) {
+    return absl::UnimplementedError(
+        absl::StrCat("cuBLASLt has no product of m ", params.m, ", n ",
+                     params.n, ", k ", params.k));
+  }
+  return Enqueue(params, *product, *choice.algorithm);
 }
 
 }  // namespace quire

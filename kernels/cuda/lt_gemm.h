@@ -9,6 +9,8 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
+#include <set>
 #include <string>
 #include <tuple>
 #include <vector>
@@ -54,7 +56,8 @@ class LtGemm {
   static bool CanRun(const PlainGemmParams& params);
 
   // Enqueues. REQUIRES: CanRun(params). bfloat16 products add in float;
-  // float ones are float throughout.
+  // float ones are float throughout. Unimplemented, which is remembered, where
+  // the library has no algorithm or, if deterministic, none for every m.
   absl::Status Run(const PlainGemmParams& params);
 
   // Shapes whose algorithm was timed by this object.
@@ -63,7 +66,7 @@ class LtGemm {
  private:
   struct Product;
   struct Choice {
-    cublasLtMatmulAlgo_t algorithm;
+    std::optional<cublasLtMatmulAlgo_t> algorithm;  // none: there is none
     bool is_known = false;
   };
   // n, k, bucket of m (0: any), dtype, y_dtype, 1 with bias and 2 more if the
@@ -100,6 +103,7 @@ class LtGemm {
   std::unique_ptr<DeviceBuffer> workspace_;
   std::string signature_;  // of library and device
   std::map<Key, cublasLtMatmulAlgo_t> chosen_;
+  std::set<Key> lacking_;  // of those for any m, for which there is none
   // By exact sizes and strides.
   using Exact =
       std::tuple<int64_t, int64_t, int64_t, int64_t, int64_t, int, int, int>;
