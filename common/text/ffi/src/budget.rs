@@ -89,7 +89,10 @@ impl Watch {
                 0
             };
             last_ticket = list.next_ticket;
-            while list.watched.is_empty() && num_quiet >= QUIET_TICKS {
+            while num_quiet >= QUIET_TICKS
+                && list.watched.is_empty()
+                && list.next_ticket == last_ticket
+            {
                 list.is_idle = true;
                 list = self
                     .begun
