@@ -182,24 +182,31 @@ step_groups() {
 # ShareGPT's lengths at once, against a server of the model $2 on $3 groups of
 # $4 ranks. The server's logs go to a folder named $1.
 serve_lengths() {
-  local ready=$logs/$1.ready server status=0 prompts=2000
+  local ready=$logs/$1.ready server status=0 prompts=2000 tries=600
   [[ -z $quick ]] || prompts=500
   rm -f "$ready"
   "$bundle/bin/quire" serve --model="$TEST_SRCDIR/quire/tools/bench/$2" \
     --load_format=dummy --skip_tokenizer_init --device=cuda --port=0 \
     --control_port=0 --metrics_port=0 --max_model_len=8192 \
-    --max_num_seqs=256 --data_parallel_size="$3" --tensor_parallel_size="$4" \
+    --max_num_seqs=1024 --max_num_batched_tokens=4096 \
+    --max_queued_requests=4096 \
+    --data_parallel_size="$3" --tensor_parallel_size="$4" \
     --gemm_cache="$logs/gemm" --ready_file="$ready" --log_dir="$logs/$1" \
     --coordinator_binary="$bundle/bin/quire_coordinator" \
     --worker_binary="$bundle/bin/quire_worker" &
   server=$!
   until [[ -e $ready ]]; do
     kill -0 "$server" 2>/dev/null || return 1
+    if ((--tries == 0)); then
+      kill -KILL "$server"
+      return 1
+    fi
     sleep 0.5
   done
   "$bundle/bin/quire" status --target="$(sed -n 's/^control=//p' "$ready")"
-  "$bundle/bin/loadgen" --target="$(sed -n 's/^public=//p' "$ready")" \
-    --dataset_name=lengths --num_prompts="$prompts" --ignore_eos \
+  timeout 900 "$bundle/bin/loadgen" \
+    --target="$(sed -n 's/^public=//p' "$ready")" --dataset_name=lengths \
+    --num_prompts="$prompts" --ignore_eos \
     --dataset_path="$TEST_SRCDIR/quire/tools/workloads/sharegpt_paper.jsonl" \
     --check_blocks --disable_progress || status=1
   kill -TERM "$server"
