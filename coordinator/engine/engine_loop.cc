@@ -137,6 +137,12 @@ void EngineLoop::Adopt(std::vector<MovedGroup> groups, bool stay) {
   inbox_.push_back(Adoption{std::move(groups), stay});
 }
 
+absl::Status EngineLoop::CheckFits(int64_t num_prompt_tokens,
+                                   int64_t max_tokens, int32_t num_seqs) const {
+  absl::MutexLock lock(&mutex_);
+  return intake_.CheckFits(num_prompt_tokens, max_tokens, num_seqs);
+}
+
 absl::StatusOr<RequestKey> EngineLoop::Find(const std::string& request_id) {
   absl::MutexLock lock(&mutex_);
   return intake_.Find(request_id);

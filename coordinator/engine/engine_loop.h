@@ -77,6 +77,10 @@ class EngineLoop final : public EngineClient, public DispatchListener {
   // Ends every request that runs or waits with `status`.
   void EndAll(const absl::Status& status) { Post(Abort{status}); }
 
+  // Of the watcher: see Intake::CheckFits.
+  absl::Status CheckFits(int64_t num_prompt_tokens, int64_t max_tokens,
+                         int32_t num_seqs) const ABSL_LOCKS_EXCLUDED(mutex_);
+
   absl::StatusOr<RequestKey> Submit(EngineRequest request) override
       ABSL_LOCKS_EXCLUDED(mutex_);
   void Finish(RequestKey request, FinishReason reason) override

@@ -25,9 +25,8 @@ absl::StatusOr<RequestKey> Intake::Accept(const EngineRequest& request) {
           " does not; paged does"));
     }
   }
-  QUIRE_RETURN_IF_ERROR(CheckFitsAlone(options_, num_blocks_, num_tokens,
-                                       request.sampling.max_tokens, block_size_,
-                                       NumSequences(request.sampling)));
+  QUIRE_RETURN_IF_ERROR(CheckFits(num_tokens, request.sampling.max_tokens,
+                                  NumSequences(request.sampling)));
   if (num_queued_ >= options_.max_queued_requests) {
     return absl::ResourceExhaustedError(absl::StrCat(
         "the queue is full: ", num_queued_, " requests wait, the limit is ",

@@ -30,6 +30,14 @@ class Intake {
   // EngineClient::Submit). An accepted one counts as queued until Left().
   absl::StatusOr<RequestKey> Accept(const EngineRequest& request);
 
+  // InvalidArgument, with numbers, if the pool cannot hold such a request even
+  // alone; of a closed intake, the last pool.
+  absl::Status CheckFits(int64_t num_prompt_tokens, int64_t max_tokens,
+                         int32_t num_seqs) const {
+    return CheckFitsAlone(options_, num_blocks_, num_prompt_tokens, max_tokens,
+                          block_size_, num_seqs);
+  }
+
   // A request that another engine accepted is this one's from now on; it counts
   // as queued if it was never scheduled.
   void Adopt(const std::string& request_id, RequestKey key, bool is_queued,

@@ -67,11 +67,14 @@ double EstimateStart(const RouteView& view, int32_t group_idx) {
 }
 
 int32_t ChooseGroup(const RouteView& view, RoutingPolicy policy) {
+  const bool some_fits = std::any_of(
+      view.groups.begin(), view.groups.end(),
+      [](const GroupLoad& load) { return load.is_ready && load.fits; });
   int32_t best = -1;
   std::tuple<double, int64_t> least;
   for (int32_t idx = 0; idx < static_cast<int32_t>(view.groups.size()); ++idx) {
     const GroupLoad& load = view.groups[idx];
-    if (!load.is_ready) continue;
+    if (!load.is_ready || (some_fits && !load.fits)) continue;
     const std::tuple<double, int64_t> cost =
         policy == RoutingPolicy::kRoundRobin
             ? std::tuple<double, int64_t>(0, load.num_routed)

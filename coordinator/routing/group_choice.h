@@ -29,6 +29,7 @@ namespace quire {
 // What is known of a group at a moment.
 struct GroupLoad {
   bool is_ready = false;
+  bool fits = true;                // its pool holds the request, if alone
   int32_t num_decodes = 0;         // sequences that have their first token
   int32_t num_pending_seqs = 0;    // sequences sent there that have none
   int64_t num_pending_tokens = 0;  // of their prompts, not found cached
@@ -58,8 +59,9 @@ enum class RoutingPolicy {
   kRoundRobin,  // to compare with: whoever was sent the fewest
 };
 
-// The index of the group, or -1 if none is ready. Of groups that are equal in
-// this, the one with fewer sequences, then the first.
+// The index of the group, or -1 if none is ready. One whose pool cannot hold
+// the request is chosen only if none can. Of groups that are equal in this, the
+// one with fewer sequences, then the first.
 int32_t ChooseGroup(const RouteView& view, RoutingPolicy policy);
 
 // When the request would have its first token in group `group_idx`, in

@@ -55,12 +55,12 @@ std::vector<EngineStats> GroupRouter::GroupStats() const {
   return stats;
 }
 
-RouteView GroupRouter::MakeView(int32_t num_prompt_tokens, int32_t num_seqs,
+RouteView GroupRouter::MakeView(const Demand& demand,
                                 const std::vector<int32_t>& num_cached,
                                 const std::vector<EngineStats>& stats) const {
   RouteView view;
-  view.num_prompt_tokens = num_prompt_tokens;
-  view.num_seqs = num_seqs;
+  view.num_prompt_tokens = demand.num_tokens;
+  view.num_seqs = demand.num_seqs;
   view.max_num_seqs = options_.max_num_seqs;
   view.max_num_batched_tokens = options_.max_num_batched_tokens;
   view.block_size = options_.block_size;
@@ -69,6 +69,10 @@ RouteView GroupRouter::MakeView(int32_t num_prompt_tokens, int32_t num_seqs,
     const RoutedRequests::Load& load = requests_.load(i);
     view.groups.push_back(
         {.is_ready = ready_[i],
+         .fits = engines_[i]
+                     ->CheckFits(demand.num_prompt_tokens, demand.max_tokens,
+                                 demand.num_seqs)
+                     .ok(),
          .num_decodes = load.num_decodes,
          .num_pending_seqs = load.num_pending_seqs,
          .num_pending_tokens = load.num_pending_tokens,
@@ -119,10 +123,13 @@ absl::StatusOr<RequestKey> GroupRouter::Submit(EngineRequest request) {
   }
   const std::vector<EngineStats> stats = GroupStats();
   QUIRE_RETURN_IF_ERROR(CheckQueue(stats, num_tokens));
+  const Demand demand = {.num_tokens = num_tokens,
+                         .num_prompt_tokens = num_tokens,
+                         .max_tokens = request.sampling.max_tokens,
+                         .num_seqs = num_seqs};
   // With none ready, the first one says why.
-  const int32_t group_idx = std::max(
-      0,
-      ChooseGroup(MakeView(num_tokens, num_seqs, num_cached, stats), policy_));
+  const int32_t group_idx =
+      std::max(0, ChooseGroup(MakeView(demand, num_cached, stats), policy_));
   QUIRE_ASSIGN_OR_RETURN(const RequestKey key,
                          engines_[group_idx]->Submit(std::move(request)));
   requests_.Add(key, request_id, group_idx, num_tokens - num_cached[group_idx],
@@ -260,9 +267,13 @@ void GroupRouter::OnStranded(int32_t engine_idx, const absl::Status& cause,
     const auto num_tokens = static_cast<int32_t>(tokens.size());
     const std::vector<int32_t> num_cached =
         FindCached(group.cache_scope, tokens);
-    const int32_t chosen = ChooseGroup(
-        MakeView(num_tokens, NumSequences(group.sampling), num_cached, stats),
-        policy_);
+    const Demand demand = {
+        .num_tokens = num_tokens,
+        .num_prompt_tokens = group.sequences[0].num_prompt_tokens,
+        .max_tokens = group.sampling.max_tokens,
+        .num_seqs = NumSequences(group.sampling)};
+    const int32_t chosen =
+        ChooseGroup(MakeView(demand, num_cached, stats), policy_);
     requests_.Move(group.key, chosen, num_tokens - num_cached[chosen]);
     parts[chosen].push_back(std::move(moved));
   }

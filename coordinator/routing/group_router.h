@@ -77,10 +77,17 @@ class GroupRouter final : public EngineClient, public EngineWatcher {
 
  private:
   int32_t num_groups() const { return static_cast<int32_t>(prefixes_.size()); }
+  // What a group must have room for.
+  struct Demand {
+    int32_t num_tokens = 0;         // to begin with, prompt and outputs
+    int32_t num_prompt_tokens = 0;  // of them
+    int32_t max_tokens = 0;         // outputs of a sequence
+    int32_t num_seqs = 1;
+  };
   // By group: of a prompt of this scope, tokens found.
   std::vector<int32_t> FindCached(CacheScope scope,
                                   absl::Span<const TokenId> prompt) const;
-  RouteView MakeView(int32_t num_prompt_tokens, int32_t num_seqs,
+  RouteView MakeView(const Demand& demand,
                      const std::vector<int32_t>& num_cached,
                      const std::vector<EngineStats>& stats) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

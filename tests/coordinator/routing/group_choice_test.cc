@@ -118,6 +118,17 @@ INSTANTIATE_TEST_SUITE_P(
              {With([](GroupLoad* g) { g->num_free_blocks = 0; }),
               With([](GroupLoad* g) { g->num_pending_tokens = 20; })},
              1},
+        Case{"APoolThatIsTooSmallIsForNobody",
+             {With([](GroupLoad* g) { g->fits = false; }),
+              With([](GroupLoad* g) { g->num_decodes = 60; })},
+             1},
+        Case{"UnlessAllAre",
+             {GroupLoad(), With([](GroupLoad* g) {
+                g->fits = false;
+                g->num_decodes = 1;
+              }),
+              With([](GroupLoad* g) { g->fits = false; })},
+             2},
         // Nothing measured: the counts alone decide.
         Case{"UnmeasuredGroupsGoByTheirQueues",
              {With([](GroupLoad* g) {

@@ -101,13 +101,12 @@ class GroupRouterTest : public testing::Test {
     router_ = std::make_unique<GroupRouter>(options_, num_groups, policy);
     std::vector<EngineLoop*> engines;
     for (int32_t g = 0; g < num_groups; ++g) {
-      auto engine =
-          EngineLoop::Create(options_, &ear_, &clock_, router_->seat(g));
+      auto engine = EngineLoop::Create(options_, &ear_, &clock_, SeatOf(g));
       ASSERT_TRUE(engine.ok()) << engine.status();
       engines_.push_back(*std::move(engine));
       engines.push_back(engines_.back().get());
       workers_.push_back(std::make_unique<SimulatedWorkerGroup>(
-          SimulatedGroupOptions{.num_blocks = 200,
+          SimulatedGroupOptions{.num_blocks = NumBlocksOf(g),
                                 .block_size = kRouterBlockSize,
                                 .max_num_seqs = options_.max_num_seqs}));
       epochs_.push_back(1);
@@ -119,6 +118,9 @@ class GroupRouterTest : public testing::Test {
       Begin(g);
     }
   }
+
+  virtual int32_t NumBlocksOf(int32_t /*g*/) const { return 200; }
+  virtual EngineSeat SeatOf(int32_t g) { return router_->seat(g); }
 
   void Begin(int32_t g) {
     engines_[g]->OnGroupReady(next_[g]);
