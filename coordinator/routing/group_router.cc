@@ -68,7 +68,7 @@ RouteView GroupRouter::MakeView(const Demand& demand,
   for (int32_t i = 0; i < num_groups(); ++i) {
     const RoutedRequests::Load& load = requests_.load(i);
     view.groups.push_back(
-        {.is_ready = ready_[i],
+        {.is_ready = IsReady(i, stats),
          .fits = engines_[i]
                      ->CheckFits(demand.num_prompt_tokens, demand.max_tokens,
                                  demand.num_seqs)
@@ -251,7 +251,10 @@ void GroupRouter::OnStranded(int32_t engine_idx, const absl::Status& cause,
   absl::MutexLock lock(&mutex_);
   // Those that come must not be sent back.
   ready_[engine_idx] = false;
-  if (std::find(ready_.begin(), ready_.end(), true) == ready_.end()) {
+  const std::vector<EngineStats> stats = GroupStats();
+  bool is_any_ready = false;
+  for (int32_t i = 0; i < num_groups(); ++i) is_any_ready |= IsReady(i, stats);
+  if (!is_any_ready) {
     engines_[engine_idx]->Adopt(std::move(groups), /*stay=*/true);
     if (options_.on_group_lost == OnGroupLostAction::kFail) {
       engines_[engine_idx]->EndAll(absl::UnavailableError(absl::StrCat(
@@ -259,7 +262,6 @@ void GroupRouter::OnStranded(int32_t engine_idx, const absl::Status& cause,
     }
     return;
   }
-  const std::vector<EngineStats> stats = GroupStats();
   std::vector<std::vector<MovedGroup>> parts(num_groups());
   for (MovedGroup& moved : groups) {
     const SequenceGroup& group = *moved.group;

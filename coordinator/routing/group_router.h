@@ -91,6 +91,11 @@ class GroupRouter final : public EngineClient, public EngineWatcher {
                      const std::vector<int32_t>& num_cached,
                      const std::vector<EngineStats>& stats) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // An engine that lost its workers may not have said so yet.
+  bool IsReady(int32_t group_idx, const std::vector<EngineStats>& stats) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    return ready_[group_idx] && stats[group_idx].ready;
+  }
   std::vector<EngineStats> GroupStats() const;
   absl::Status CheckQueue(const std::vector<EngineStats>& stats,
                           int64_t num_prompt_tokens) const;
