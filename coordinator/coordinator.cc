@@ -312,6 +312,12 @@ void Coordinator::Impl::OnReady(int32_t group_idx, const LaunchedGroup& group) {
   // refuse the first request of whoever is told now.
   if (!groups_[group_idx]->engine()->AwaitReady(clock_->Now() +
                                                 kEngineReadyTimeout)) {
+    groups_[group_idx]->Close(
+        group.ready.group_epoch,
+        absl::UnavailableError(
+            absl::StrCat("the engine did not take the group within ",
+                         absl::FormatDuration(kEngineReadyTimeout),
+                         "; the coordinator's machine may be overloaded")));
     return;
   }
   absl::MutexLock lock(&lives_mutex_);
@@ -330,6 +336,9 @@ void Coordinator::Impl::OnReady(int32_t group_idx, const LaunchedGroup& group) {
 void Coordinator::Impl::OnLost(int32_t group_idx, const absl::Status& cause,
                                bool was_ready) {
   absl::MutexLock lock(&lives_mutex_);
+  // One that was launched may have been refused by the engine; then it never
+  // ran. One that was lost before the engine said a word may have.
+  was_ready &= lives_[group_idx].is_ready || absl::IsUnavailable(cause);
   lives_[group_idx] = {.is_lost = true};
   LostGroup lost = {.cause = cause, .was_ready = was_ready};
   for (const Life& life : lives_) {

@@ -56,6 +56,10 @@ class ReplicaGroup {
   void Start();
   // Launches the group, which is formed.
   void Launch(const FormedGroup& formed) { controller_->Launch(formed); }
+  // Ends the epoch, as if a rank were lost.
+  void Close(Epoch group_epoch, const absl::Status& cause) {
+    controller_->dispatcher()->Close(group_epoch, cause);
+  }
   // Workers that leave from now on are no loss.
   void StopController() { controller_->Stop(); }
   // Requests that still run end. REQUIRES: nobody calls the engine any more.

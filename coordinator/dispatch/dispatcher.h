@@ -50,6 +50,10 @@ class Dispatcher {
   // Sends a plan to every rank of the group whose epoch it names; never
   // blocks. A plan for an epoch that is over is dropped.
   virtual void Send(const StepPlan& plan) = 0;
+
+  // The engine cannot go on with this epoch: its workers are to hear that it is
+  // over, as if one of them were lost. Nothing where no epoch could follow.
+  virtual void Close(Epoch /*group_epoch*/, const absl::Status& /*cause*/) {}
 };
 
 }  // namespace quire

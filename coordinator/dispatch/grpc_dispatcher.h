@@ -54,7 +54,7 @@ class GrpcDispatcher final : public Dispatcher {
   void Send(const StepPlan& plan) override;
 
   // Ends an epoch: OnGroupLost follows if it was open and not over yet.
-  void Close(Epoch group_epoch, const absl::Status& cause);
+  void Close(Epoch group_epoch, const absl::Status& cause) override;
 
   // Ends the epoch of a group whose step takes too long. Call it regularly.
   void CheckWatchdog();

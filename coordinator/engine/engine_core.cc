@@ -175,7 +175,9 @@ absl::Status EngineCore::OnGroupReady(const GroupReady& group, absl::Time now) {
       .prefill_tokens = group.prefill_tokens_per_second};
   absl::StatusOr<std::unique_ptr<KvManager>> kv = MakeKvManager(
       options_.kv_manager, MakeKvOptions(options_, group, rates, prefixes_));
-  if (!kv.ok()) return absl::InternalError(std::string(kv.status().message()));
+  if (!kv.ok()) {
+    return loss_ = absl::InternalError(std::string(kv.status().message()));
+  }
   kv_ = *std::move(kv);
   SetWindow(group.num_blocks);
   rates_ = rates;
@@ -211,6 +213,7 @@ absl::Status EngineCore::OnGroupReady(const GroupReady& group, absl::Time now) {
 void EngineCore::OnGroupLost(Epoch group_epoch, const absl::Status& cause,
                              absl::Time now) {
   if (!is_ready() || group_epoch != last_step_.group_epoch) return;
+  loss_ = cause;
   ++metrics_.counters.num_groups_lost;
   DropInFlight();
   CompactRunning();

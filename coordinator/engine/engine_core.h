@@ -101,6 +101,7 @@ class EngineCore {
 
   // Internal if the group has a pool that no manager can work with.
   absl::Status OnGroupReady(const GroupReady& group, absl::Time now);
+  // A result that cannot be its step's is the loss of the group.
   void OnStepResult(StepResult result, absl::Time now);
   void OnGroupLost(Epoch group_epoch, const absl::Status& cause,
                    absl::Time now);
@@ -121,6 +122,8 @@ class EngineCore {
   }
   EngineStats Stats() const;
   bool is_ready() const { return kv_ != nullptr; }
+  // Why a group was lost or refused last; OK if none was.
+  const absl::Status& loss() const { return loss_; }
   // Tokens of a block. REQUIRES: is_ready().
   int32_t block_size() const { return kv_->block_size(); }
   bool is_idle() const {
@@ -274,6 +277,7 @@ class EngineCore {
 
   // The group epoch. kv_ is null while there is none.
   std::unique_ptr<KvManager> kv_;
+  absl::Status loss_;
   PreemptionRates rates_;
   // Of the attention, if what lies behind it is given back; else 0.
   int32_t window_ = 0;          // tokens

@@ -258,22 +258,31 @@ void EngineLoop::Handle(Message message) {
           },
           [&](Ending& ending) { HandleEnding(ending, now); },
           [&](Masking& masking) { HandleMasking(std::move(masking)); },
-          [&](GroupReady& group) {
-            const absl::Status status = core_->OnGroupReady(group, now);
-            if (!status.ok()) LOG(ERROR) << "worker group refused: " << status;
-          },
-          [&](StepResult& result) {
-            core_->OnStepResult(std::move(result), now);
-          },
+          [&](GroupReady& group) { HandleReady(group, now); },
+          [&](StepResult& result) { HandleResult(std::move(result), now); },
           [&](Loss& loss) {
             core_->OnGroupLost(loss.group_epoch, loss.cause, now);
-            loss_ = loss.cause;
           },
           [&](Abort& abort) { core_->EndAll(abort.status, now); },
           [&](Adoption& adoption) { HandleAdoption(std::move(adoption), now); },
           [&](Depart&) { keeps_ = false; },
       },
       message);
+}
+
+// Workers that the engine cannot work with are not to wait for it.
+void EngineLoop::HandleReady(const GroupReady& group, absl::Time now) {
+  const absl::Status status = core_->OnGroupReady(group, now);
+  if (!status.ok()) dispatcher_->Close(group.group_epoch, status);
+}
+
+void EngineLoop::HandleResult(StepResult result, absl::Time now) {
+  const Epoch group_epoch = result.identity.group_epoch;
+  const bool was_ready = core_->is_ready();
+  core_->OnStepResult(std::move(result), now);
+  if (was_ready && !core_->is_ready()) {
+    dispatcher_->Close(group_epoch, core_->loss());
+  }
 }
 
 void EngineLoop::HandleEnding(const Ending& ending, absl::Time now) {
@@ -345,7 +354,7 @@ void EngineLoop::GiveStranded() {
   if (groups.empty()) return;
   LOG(INFO) << groups.size() << " requests leave engine " << seat_.engine_idx
             << ", which has no workers";
-  seat_.watcher->OnStranded(seat_.engine_idx, loss_, std::move(groups));
+  seat_.watcher->OnStranded(seat_.engine_idx, core_->loss(), std::move(groups));
 }
 
 void EngineLoop::ShowObserver(const Message& message, absl::Time now) {

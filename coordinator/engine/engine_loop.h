@@ -151,6 +151,8 @@ class EngineLoop final : public EngineClient, public DispatchListener {
   // Waits for messages or a deadline. False: the loop is over.
   bool TakeMessages(std::vector<Message>* messages) ABSL_LOCKS_EXCLUDED(mutex_);
   void Handle(Message message);
+  void HandleReady(const GroupReady& group, absl::Time now);
+  void HandleResult(StepResult result, absl::Time now);
   void HandleEnding(const Ending& ending, absl::Time now);
   void HandleMasking(Masking masking);
   void HandleAdoption(Adoption adoption, absl::Time now);
@@ -176,7 +178,6 @@ class EngineLoop final : public EngineClient, public DispatchListener {
   // The thread's own.
   const std::unique_ptr<EngineCore> core_;
   bool told_ready_ = false;  // the watcher
-  absl::Status loss_;        // why there are no workers any more
   bool keeps_ = false;       // requests without workers stay
   Dispatcher* dispatcher_ = nullptr;
   EngineObserver* observer_ = nullptr;

@@ -140,6 +140,19 @@ TEST_F(GroupControllerTest, LostGroupIsReformedUnderTheNextEpoch) {
   EXPECT_EQ(registry_.Groups()[0].group_epoch, Epoch(2));
 }
 
+TEST_F(GroupControllerTest, AnEngineThatGivesUpIsALossAsAnyOther) {
+  FakeWorker first, second, third, fourth;
+  Start(/*reform=*/true);
+  Join({&first, &second});
+  engine_.Await(1);
+  Dispatcher* dispatcher = controller_->dispatcher();
+  dispatcher->Close(Epoch(1), absl::InternalError("no such step"));
+  EXPECT_THAT(engine_.Await(2), ElementsAre("ready 1", "lost 1"));
+  EXPECT_EQ(AwaitLosses(1)[0].message(), "no such step");
+  Join({&third, &fourth}, /*first=*/20);
+  EXPECT_THAT(engine_.Await(3), ElementsAre("ready 1", "lost 1", "ready 2"));
+}
+
 TEST_F(GroupControllerTest, StopEndsALaunch) {
   FakeWorkerOptions hangs;
   hangs.hang_in_load = true;

@@ -8,9 +8,15 @@
 #include <utility>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/synchronization/notification.h"
+#include "absl/types/span.h"
+#include "common/step_plan.h"
+#include "coordinator/dispatch/dispatcher.h"
+#include "coordinator/engine/engine_watcher.h"
+#include "coordinator/engine/moved_group.h"
 #include "gtest/gtest.h"
 #include "tests/coordinator/engine/engine_harness.h"
 #include "tests/fakes/simulated_worker_group.h"
@@ -264,6 +270,92 @@ TEST_F(EngineLoopTest, ALostGroupIsHeardAndTheNextOneServes) {
   ASSERT_TRUE(key.ok()) << key.status();
   EXPECT_EQ(ear_.WaitForEnd(*key).tokens,
             SimulatedStream(request.prompt, request.sampling));
+}
+
+// Workers whose epoch the engine may end.
+class EndableWorkers final : public Dispatcher {
+ public:
+  explicit EndableWorkers(SimulatedWorkerGroup* workers) : workers_(workers) {}
+
+  void Send(const StepPlan& plan) override { workers_->Send(plan); }
+  void Close(Epoch group_epoch, const absl::Status& cause) override {
+    absl::MutexLock lock(&mutex_);
+    ends_.emplace_back(group_epoch, cause);
+  }
+
+  std::pair<Epoch, absl::Status> WaitForEnd() {
+    absl::MutexLock lock(&mutex_);
+    const auto ended = [&] { return !ends_.empty(); };
+    mutex_.Await(absl::Condition(&ended));
+    EXPECT_EQ(ends_.size(), 1u);
+    return ends_.front();
+  }
+
+ private:
+  SimulatedWorkerGroup* const workers_;
+  absl::Mutex mutex_;
+  std::vector<std::pair<Epoch, absl::Status>> ends_;
+};
+
+// Takes what is stranded to its grave.
+class LastWatcher final : public EngineWatcher {
+ public:
+  void OnReadiness(int32_t, bool) override {}
+  void OnProgress(int32_t, absl::Span<const RequestKey>,
+                  absl::Span<const RequestEnd>) override {}
+  void OnStranded(int32_t, const absl::Status& cause,
+                  std::vector<MovedGroup>) override {
+    absl::MutexLock lock(&mutex_);
+    cause_ = cause;
+  }
+  void OnStray(int32_t, RequestKey,
+               absl::FunctionRef<void(EngineClient*)>) override {}
+
+  absl::Status WaitForCause() {
+    absl::MutexLock lock(&mutex_);
+    const auto is_told = [&] { return !cause_.ok(); };
+    mutex_.Await(absl::Condition(&is_told));
+    return cause_;
+  }
+
+ private:
+  absl::Mutex mutex_;
+  absl::Status cause_;
+};
+
+TEST_F(EngineLoopTest, AResultOfNoStepEndsTheEpochAndIsTheCauseThatAllHear) {
+  EndableWorkers workers(&workers_);
+  LastWatcher watcher;
+  EngineSeat seat;
+  seat.watcher = &watcher;
+  loop_ = *EngineLoop::Create(options_, &ear_, &clock_, seat);
+  loop_->OnGroupReady(workers_.Begin(1));
+  loop_->Start(&workers);
+  ASSERT_TRUE(loop_->AwaitReady(absl::InfiniteFuture()));
+  ASSERT_TRUE(loop_->Submit(MakeRequest("a", 4, 400)).ok());
+  WaitFor([this] { return workers_.num_plans() >= 2; });
+  StepResult result = *workers_.TakeResult();
+  result.tokens.clear();
+  loop_->OnStepResult(std::move(result));
+  const auto [epoch, cause] = workers.WaitForEnd();
+  EXPECT_EQ(epoch, Epoch(1));
+  EXPECT_EQ(cause.message(), "step 1 yields 0 tokens for 1 sequences");
+  EXPECT_EQ(watcher.WaitForCause(), cause);
+  loop_->Stop();
+}
+
+TEST_F(EngineLoopTest, WorkersWithAPoolOfNoUseAreGivenUp) {
+  EndableWorkers workers(&workers_);
+  loop_ = *EngineLoop::Create(options_, &ear_, &clock_);
+  GroupReady group = workers_.Begin(3);
+  group.block_size = 3;  // of paged memory, a power of two
+  loop_->OnGroupReady(group);
+  loop_->Start(&workers);
+  const auto [epoch, cause] = workers.WaitForEnd();
+  EXPECT_EQ(epoch, Epoch(3));
+  EXPECT_EQ(cause.code(), absl::StatusCode::kInternal);
+  EXPECT_FALSE(loop_->Stats().ready);
+  loop_->Stop();
 }
 
 TEST_F(EngineLoopTest, DrainLetsRequestsFinishAndTakesNoNewOnes) {
