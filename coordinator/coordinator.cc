@@ -148,6 +148,7 @@ absl::Status Coordinator::Impl::InitGroups() {
   WorkerRegistry::Options registry;
   registry.num_groups = options_.data_parallel_size;
   registry.world_size = options_.tensor_parallel_size;
+  registry.reform = options_.reform_lost_groups;
   // Ever growing, across restarts too: a worker that has seen a later
   // coordinator refuses an earlier one.
   const Epoch epoch(static_cast<uint64_t>(absl::ToUnixMicros(clock_->Now())));

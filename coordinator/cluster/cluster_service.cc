@@ -32,13 +32,14 @@ class HeartbeatReactor final
  private:
   void OnReadDone(bool ok) override {
     if (!ok) {
-      Finish(grpc::Status::OK);  // the worker said goodbye or is gone
+      Leave();
       return;
     }
     const absl::Status status = registry_->Heartbeat(
         request_.instance_id(), Epoch(request_.coordinator_epoch()),
         Epoch(request_.group_epoch()), StepId(request_.last_step_id()));
     if (status.ok()) {
+      last_ = request_;
       StartWrite(&response_);
     } else {
       Finish(ToGrpcStatus(status));
@@ -48,13 +49,21 @@ class HeartbeatReactor final
     if (ok) {
       StartRead(&request_);
     } else {
-      Finish(grpc::Status::OK);
+      Leave();
     }
   }
   void OnDone() override { delete this; }
 
+  // The worker said goodbye or is gone.
+  void Leave() {
+    registry_->Leave(last_.instance_id(), Epoch(last_.coordinator_epoch()),
+                     Epoch(last_.group_epoch()));
+    Finish(grpc::Status::OK);
+  }
+
   WorkerRegistry* const registry_;
   v1::HeartbeatRequest request_;
+  v1::HeartbeatRequest last_;  // that was accepted
   v1::HeartbeatResponse response_;
 };
 

@@ -77,6 +77,7 @@ absl::StatusOr<Seat> WorkerRegistry::ChooseSeat(
                   group.epoch};
     }
   }
+  QUIRE_RETURN_IF_ERROR(CheckNoneIsLost(offer.group));
   const std::string where = offer.group.has_value()
                                 ? absl::StrCat("in group ", *offer.group)
                                 : "in every group";
@@ -91,6 +92,20 @@ absl::StatusOr<Seat> WorkerRegistry::ChooseSeat(
   return absl::ResourceExhaustedError(
       absl::StrCat("every group is complete (", options_.num_groups, " with ",
                    options_.world_size, " ranks)"));
+}
+
+absl::Status WorkerRegistry::CheckNoneIsLost(
+    const std::optional<int32_t>& wanted) const {
+  if (options_.reform) return absl::OkStatus();
+  for (int32_t group_idx = 0; group_idx < options_.num_groups; ++group_idx) {
+    if (wanted.has_value() && *wanted != group_idx) continue;
+    if (groups_[group_idx].state != GroupState::kDead) continue;
+    return absl::FailedPreconditionError(
+        absl::StrCat("group ", group_idx,
+                     " was lost; with --on_group_lost=exit it is not formed "
+                     "again"));
+  }
+  return absl::OkStatus();
 }
 
 std::optional<Seat> WorkerRegistry::FindSeat(uint64_t instance_id) const {
@@ -123,6 +138,23 @@ absl::Status WorkerRegistry::Heartbeat(uint64_t instance_id,
   member.suspect = false;
   member.last_step = last_step;
   return absl::OkStatus();
+}
+
+void WorkerRegistry::Leave(uint64_t instance_id, Epoch coordinator_epoch,
+                           Epoch group_epoch) {
+  absl::MutexLock lock(&mutex_);
+  const std::optional<Seat> seat = FindSeat(instance_id);
+  if (!seat.has_value() || coordinator_epoch != coordinator_epoch_ ||
+      group_epoch != seat->group_epoch) {
+    return;
+  }
+  Group& group = groups_[seat->group];
+  if (group.state != GroupState::kJoining) return;
+  std::optional<Member>& member = group.members[seat->rank];
+  LOG(WARNING) << "rank " << seat->rank << " (" << member->offer.address
+               << ") of group " << seat->group
+               << " has left; its seat is free again";
+  member.reset();
 }
 
 WorkerRegistry::Group* WorkerRegistry::FindLiving(int32_t group,

@@ -6,8 +6,8 @@
 //
 //   JOINING --complete--> LOADING --> WARMING --> READY
 //      ^  \                  |           |          |
-//      |   (a silent member  +-----------+----------+--> DEAD
-//      |    only leaves)                                  |
+//      |   (a member that is +-----------+----------+--> DEAD
+//      |    gone only leaves)                             |
 //      +----------------------- Reform (epoch + 1) -------+
 //
 // A state machine: it is told everything, asks only the clock, and calls
@@ -104,6 +104,7 @@ class WorkerRegistry {
   struct Options {
     int32_t num_groups = 1;
     int32_t world_size = 1;  // ranks of a group
+    bool reform = false;     // Reform() follows the end of every epoch
     // Of silence. A heartbeat is due each 0.5 s.
     absl::Duration suspect_after = absl::Milliseconds(1500);
     absl::Duration dead_after = absl::Seconds(3);
@@ -118,12 +119,18 @@ class WorkerRegistry {
   // AlreadyExists when there is none and a rank or group was wanted,
   // ResourceExhausted when there is none at all, InvalidArgument when the rank
   // or group does not exist or the device is not the cluster's (that of its
-  // first worker).
+  // first worker), FailedPrecondition when there is none because a group was
+  // lost and is not formed again.
   absl::StatusOr<Registration> Register(const WorkerOffer& offer);
 
   // FailedPrecondition when the instance has no seat in that epoch.
   absl::Status Heartbeat(uint64_t instance_id, Epoch coordinator_epoch,
                          Epoch group_epoch, StepId last_step);
+
+  // The instance is gone for good. Frees its seat if its group is joining, so
+  // that another may take it at once; a complete group's members are missed by
+  // whoever talks to them. No effect once the epoch is over.
+  void Leave(uint64_t instance_id, Epoch coordinator_epoch, Epoch group_epoch);
 
   // FailedPrecondition unless `group_epoch` is the group's and it lives.
   absl::Status CheckEpoch(int32_t group, Epoch group_epoch) const;
@@ -172,6 +179,10 @@ class WorkerRegistry {
   std::optional<Seat> FindSeat(uint64_t instance_id) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::StatusOr<Seat> ChooseSeat(const WorkerOffer& offer) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // FailedPrecondition if the wanted group, or without one any, is dead for
+  // good: then that is why there is no place.
+  absl::Status CheckNoneIsLost(const std::optional<int32_t>& wanted) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   static void End(Group* group, const absl::Status& cause);
 

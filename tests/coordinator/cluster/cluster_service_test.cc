@@ -141,6 +141,24 @@ TEST_F(ClusterServiceTest, WorkerMaySayGoodbye) {
   EXPECT_TRUE(stream->Finish().ok());
 }
 
+TEST_F(ClusterServiceTest, AStreamThatEndsWhileOthersAreAwaitedFreesItsSeat) {
+  Register(10);
+  grpc::ClientContext rpc;
+  auto stream = stub_->Heartbeat(&rpc);
+  v1::HeartbeatRequest beat;
+  beat.set_instance_id(10);
+  beat.set_coordinator_epoch(77);
+  beat.set_group_epoch(1);
+  v1::HeartbeatResponse response;
+  ASSERT_TRUE(stream->Write(beat));
+  ASSERT_TRUE(stream->Read(&response));
+  stream->WritesDone();
+  EXPECT_TRUE(stream->Finish().ok());
+  // Its clock stands still, so it is not silence.
+  EXPECT_TRUE(registry_->Groups()[0].ranks.empty());
+  EXPECT_EQ(Register(11).rank(), 0u);
+}
+
 TEST_F(ClusterServiceTest, RendezvousWaitsForEveryKey) {
   Register(10);
   ASSERT_TRUE(Put(1, "rank0", "here").ok());

@@ -213,10 +213,47 @@ TEST_F(WorkerRegistryTest, ZombieOfAnOldEpochIsRefused) {
 TEST_F(WorkerRegistryTest, DeadGroupTakesNobodyUntilReformed) {
   Form(10, 11);
   registry_.EndEpoch(0, Epoch(1), absl::UnavailableError("gone"));
-  EXPECT_EQ(registry_.Register(Offer(20)).status().code(),
-            absl::StatusCode::kResourceExhausted);
+  for (const auto rank :
+       {std::optional<int32_t>(), std::optional<int32_t>(0)}) {
+    const absl::Status status = registry_.Register(Offer(20, rank)).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
+    EXPECT_EQ(status.message(),
+              "group 0 was lost; with --on_group_lost=exit it is not formed "
+              "again");
+  }
   registry_.Reform(0);
   EXPECT_TRUE(registry_.Register(Offer(20)).ok());
+}
+
+TEST_F(WorkerRegistryTest, WhoComesBeforeAGroupIsReformedIsNotSentAway) {
+  WorkerRegistry::Options options = TwoRanks();
+  options.reform = true;
+  WorkerRegistry registry(options, kCoordinator, &clock_);
+  ASSERT_TRUE(registry.Register(Offer(10)).ok());
+  ASSERT_TRUE(registry.Register(Offer(11)).ok());
+  registry.EndEpoch(0, Epoch(1), absl::UnavailableError("gone"));
+  EXPECT_EQ(registry.Register(Offer(20)).status().code(),
+            absl::StatusCode::kResourceExhausted);
+}
+
+TEST_F(WorkerRegistryTest, AMemberThatLeavesAJoiningGroupFreesItsSeatAtOnce) {
+  ASSERT_TRUE(registry_.Register(Offer(10, 0)).ok());
+  registry_.Leave(10, kCoordinator, Epoch(2));
+  registry_.Leave(10, Epoch(76), Epoch(1));
+  registry_.Leave(99, kCoordinator, Epoch(1));
+  EXPECT_EQ(registry_.Register(Offer(11, 0)).status().code(),
+            absl::StatusCode::kAlreadyExists);
+  registry_.Leave(10, kCoordinator, Epoch(1));
+  EXPECT_TRUE(registry_.Register(Offer(11, 0)).ok());
+  EXPECT_EQ(Beat(10).code(), absl::StatusCode::kFailedPrecondition);
+}
+
+// Its silence ends the epoch, with a cause; its stream may be a mere stutter.
+TEST_F(WorkerRegistryTest, AMemberOfACompleteGroupKeepsItsSeat) {
+  Form(10, 11);
+  registry_.Leave(10, kCoordinator, Epoch(1));
+  EXPECT_TRUE(Beat(10).ok());
+  EXPECT_TRUE(registry_.CheckEpoch(0, Epoch(1)).ok());
 }
 
 TEST_F(WorkerRegistryTest, OldEpochsCannotChangeTheState) {
