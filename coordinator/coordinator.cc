@@ -19,6 +19,7 @@
 #include "common/status_macros.h"
 #include "coordinator/cluster/cluster_context.h"
 #include "coordinator/cluster/cluster_service.h"
+#include "coordinator/cluster/known_pools.h"
 #include "coordinator/cluster/rendezvous_board.h"
 #include "coordinator/cluster/worker_registry.h"
 #include "coordinator/engine/engine_loop.h"
@@ -81,6 +82,7 @@ class Coordinator::Impl {
   SessionTable sessions_;
   std::unique_ptr<WorkerRegistry> registry_;
   RendezvousBoard board_;
+  KnownPools pools_;
   std::unique_ptr<GroupRouter> group_router_;  // null for one group
   std::vector<std::unique_ptr<ReplicaGroup>> groups_;
   std::shared_ptr<EngineCollector> engine_collector_;  // see above
@@ -194,6 +196,7 @@ absl::Status Coordinator::Impl::AddGroup(const EngineOptions& engine,
   options.launch.max_model_len = options_.max_model_len;
   options.controller.group = group_idx;
   options.controller.num_groups = options_.data_parallel_size;
+  options.controller.pools = &pools_;
   options.controller.reform = options_.reform_lost_groups;
   options.controller.watchdog = options_.watchdog;
   options.record = options_.record;

@@ -82,14 +82,23 @@ void GroupController::LaunchNow(const FormedGroup& group) {
     registry_->SetLinks(group.group, group.group_epoch, rank, links);
   };
   // Every GPU is one rank's; a machine's memory may be all groups'.
-  const int32_t num_memory_sharers =
-      group.device == "cpu" ? options_.num_groups : 1;
+  const bool shares = group.device == "cpu" && options_.num_groups > 1;
+  MemoryShare share;
+  if (shares) {
+    share.num_groups = options_.num_groups;
+    if (options_.pools != nullptr) {
+      share.num_known_blocks = options_.pools->Find(group.addresses);
+    }
+  }
   absl::StatusOr<LaunchedGroup> launched =
       launcher_->Launch(group.addresses, registry_->coordinator_epoch(),
-                        group.group_epoch, observer, num_memory_sharers);
+                        group.group_epoch, observer, share);
   if (!launched.ok()) {
     EndEpoch(group.group_epoch, launched.status());
     return;
+  }
+  if (shares && options_.pools != nullptr) {
+    options_.pools->Note(group.addresses, launched->ready.num_blocks);
   }
   if (!registry_->CheckEpoch(group.group, group.group_epoch).ok()) return;
   {

@@ -15,6 +15,7 @@
 #include "absl/status/status.h"
 #include "absl/synchronization/mutex.h"
 #include "common/clock.h"
+#include "coordinator/cluster/known_pools.h"
 #include "coordinator/cluster/rendezvous_board.h"
 #include "coordinator/cluster/worker_registry.h"
 #include "coordinator/dispatch/dispatcher.h"
@@ -28,7 +29,8 @@ class GroupController final : public DispatchListener {
  public:
   struct Options {
     int32_t group = 0;
-    int32_t num_groups = 1;  // of the cluster
+    int32_t num_groups = 1;       // of the cluster
+    KnownPools* pools = nullptr;  // of all groups; borrowed, may be null
     // Let a lost group be joined again under its next epoch.
     bool reform = false;
     StepWatchdog::Options watchdog;

@@ -167,11 +167,17 @@ LinkReport LinksOf(const v1::ProfileResponse& profile) {
   return links;
 }
 
+// Of `num_measured` blocks that there is room for.
+uint64_t NumBlocks(const MemoryShare& share, uint64_t num_measured) {
+  if (share.num_known_blocks == 0) return num_measured / share.num_groups;
+  return std::min<uint64_t>(num_measured, share.num_known_blocks);
+}
+
 }  // namespace
 
 absl::Status GroupLauncher::RunParts(
     const std::vector<std::unique_ptr<RankLaunch>>& ranks, Calls* calls,
-    const LaunchObserver& observer, int32_t num_memory_sharers,
+    const LaunchObserver& observer, const MemoryShare& share,
     LaunchedGroup* group) {
   OnAllRanks(ranks, [&](RankLaunch* rank) {
     rank->Load(options_, static_cast<int32_t>(ranks.size()), observer);
@@ -192,8 +198,9 @@ absl::Status GroupLauncher::RunParts(
   uint64_t block_bytes = 0;
   for (const auto& rank : ranks) {
     const v1::ProfileResponse& profile = rank->profile();
-    num_blocks = std::min(num_blocks, profile.kv_bytes() / num_memory_sharers /
-                                          profile.block_bytes());
+    num_blocks =
+        std::min(num_blocks,
+                 NumBlocks(share, profile.kv_bytes() / profile.block_bytes()));
     block_bytes += profile.block_bytes();
     if (options_.virtual_page_bytes > 0) {
       if (rank != ranks.front() &&
@@ -253,7 +260,7 @@ void GroupLauncher::MeasurePreemption(
 absl::StatusOr<LaunchedGroup> GroupLauncher::Launch(
     const std::vector<std::string>& addresses, Epoch coordinator_epoch,
     Epoch group_epoch, const LaunchObserver& observer,
-    int32_t num_memory_sharers) {
+    const MemoryShare& share) {
   Calls calls;
   {
     absl::MutexLock lock(&mutex_);
@@ -270,8 +277,7 @@ absl::StatusOr<LaunchedGroup> GroupLauncher::Launch(
         std::make_unique<RankLaunch>(rank, addresses[rank], epoch, &calls));
   }
   LaunchedGroup group;
-  const absl::Status status =
-      RunParts(ranks, &calls, observer, num_memory_sharers, &group);
+  const absl::Status status = RunParts(ranks, &calls, observer, share, &group);
   {
     absl::MutexLock lock(&mutex_);
     current_ = nullptr;

@@ -55,6 +55,14 @@ struct LaunchedGroup {
   uint64_t kv_bytes = 0;        // allocated, of all ranks
 };
 
+// Of memory for blocks that several groups may have.
+struct MemoryShare {
+  int32_t num_groups = 1;  // on the same devices, this one included
+  // Blocks that one of them was given; 0: none was yet. What they hold by now
+  // is not in what a rank measures.
+  int32_t num_known_blocks = 0;
+};
+
 // Hears how a launch goes. Called from the launch's threads.
 struct LaunchObserver {
   std::function<void(int32_t rank, const std::string& phase,
@@ -73,12 +81,12 @@ class GroupLauncher {
   // rank to fail ends the launch for all; its status says which it was:
   // InvalidArgument, NotFound, DataLoss, ResourceExhausted, FailedPrecondition
   // or Unavailable, as proto/worker.proto says. Cancelled after Cancel().
-  // `num_memory_sharers`: groups, this one included, that are on the same
-  // devices, each of which gets an equal part of the memory for blocks.
+  // A group gets as many blocks as are known, or else an equal part of what is
+  // measured; at most what is measured.
   absl::StatusOr<LaunchedGroup> Launch(
       const std::vector<std::string>& addresses, Epoch coordinator_epoch,
       Epoch group_epoch, const LaunchObserver& observer,
-      int32_t num_memory_sharers = 1);
+      const MemoryShare& share = {});
 
   // Ends the launch in progress and every later one.
   void Cancel(const absl::Status& cause);
@@ -91,7 +99,7 @@ class GroupLauncher {
 
   absl::Status RunParts(const std::vector<std::unique_ptr<RankLaunch>>& ranks,
                         Calls* calls, const LaunchObserver& observer,
-                        int32_t num_memory_sharers, LaunchedGroup* group);
+                        const MemoryShare& share, LaunchedGroup* group);
   // Host blocks, and how fast ranks swap and compute.
   void MeasurePreemption(const std::vector<std::unique_ptr<RankLaunch>>& ranks,
                          GroupReady* ready);

@@ -23,9 +23,11 @@ constexpr Epoch kCoordinator(7);
 
 class GroupControllerTest : public testing::Test {
  protected:
-  void Start(bool reform) {
+  void Start(bool reform, int32_t num_groups = 1) {
     GroupController::Options options;
     options.reform = reform;
+    options.num_groups = num_groups;
+    options.pools = &pools_;
     GroupController::Callbacks callbacks;
     callbacks.on_lost = [this](const absl::Status& cause, bool was_ready) {
       absl::MutexLock lock(&mutex_);
@@ -71,6 +73,7 @@ class GroupControllerTest : public testing::Test {
   RecordingListener engine_;
   WorkerRegistry registry_{TwoRanks(), kCoordinator, &clock_};
   RendezvousBoard board_;
+  KnownPools pools_;
   GroupLauncher launcher_{{}};
   absl::Mutex mutex_;
   std::vector<absl::Status> causes_ ABSL_GUARDED_BY(mutex_);
@@ -151,6 +154,32 @@ TEST_F(GroupControllerTest, AnEngineThatGivesUpIsALossAsAnyOther) {
   EXPECT_EQ(AwaitLosses(1)[0].message(), "no such step");
   Join({&third, &fourth}, /*first=*/20);
   EXPECT_THAT(engine_.Await(3), ElementsAre("ready 1", "lost 1", "ready 2"));
+}
+
+TEST_F(GroupControllerTest, AReformedGroupGetsThePoolItHadIfThereIsRoom) {
+  FakeWorker first, second;
+  Start(/*reform=*/true, /*num_groups=*/2);
+  Join({&first, &second});
+  engine_.Await(1);
+  EXPECT_EQ(first.num_allocated_blocks(), 32);  // half of 64
+  first.EndRun(absl::UnavailableError("hardware"));
+  engine_.Await(2);
+  AwaitLosses(1);
+  // The other group's pool is in use by now: 40 are left, or 25.
+  FakeWorkerOptions used;
+  used.kv_bytes = 40'000;
+  FakeWorker third(used), fourth(used);
+  Join({&third, &fourth}, /*first=*/20);
+  engine_.Await(3);
+  EXPECT_EQ(third.num_allocated_blocks(), 32);
+  third.EndRun(absl::UnavailableError("hardware"));
+  engine_.Await(4);
+  AwaitLosses(2);
+  used.kv_bytes = 25'000;
+  FakeWorker fifth(used), sixth(used);
+  Join({&fifth, &sixth}, /*first=*/30);
+  engine_.Await(5);
+  EXPECT_EQ(fifth.num_allocated_blocks(), 25);
 }
 
 TEST_F(GroupControllerTest, StopEndsALaunch) {
