@@ -53,11 +53,8 @@ GenerateSession::GenerateSession(const GatewayContext* gateway, uint64_t number,
       deadline_(deadline) {}
 
 void GenerateSession::Start(const SessionInput& input) {
-  if (absl::Status status = Validate(input); !status.ok()) {
-    EndWith(status);
-  } else {
-    EncodeThenSubmit(input);
-  }
+  const absl::Status status = Validate(input);
+  status.ok() ? EncodeThenSubmit(input) : EndWith(status);
 }
 
 absl::Status GenerateSession::Validate(const SessionInput& input) {
@@ -268,20 +265,21 @@ absl::Status GenerateSession::TakeOutput(SequenceOutput output) {
 
 absl::Status GenerateSession::Guide(int32_t index,
                                     absl::Span<const TokenId> tokens) {
+  SequenceGuide* guide = &guides_[index];
+  const int64_t num_tokens = streams_[index].num_tokens();
   if (is_slow_ &&
       gateway_->text_pool->TryRun(
-          [share = shared_from_this(), guide = &guides_[index], key = *key_,
-           index, num = streams_[index].num_tokens(),
+          [share = shared_from_this(), guide, key = *key_, index, num_tokens,
            copy = std::vector<TokenId>(tokens.begin(), tokens.end())] {
+            if (share->has_ended()) return;
             const absl::Status status =
-                share->SendMask(guide, key, index, num, copy);
+                share->SendMask(guide, key, index, num_tokens, copy);
             if (!status.ok()) share->Abort(status);
           })) {
     return absl::OkStatus();
   }
   const absl::Time begin = gateway_->clock->Now();
-  QUIRE_RETURN_IF_ERROR(SendMask(&guides_[index], *key_, index,
-                                 streams_[index].num_tokens(), tokens));
+  QUIRE_RETURN_IF_ERROR(SendMask(guide, *key_, index, num_tokens, tokens));
   is_slow_ = is_slow_ || gateway_->clock->Now() - begin > kSlowMask;
   return absl::OkStatus();
 }

@@ -116,6 +116,10 @@ class GenerateSession final
   // serve others too.
   absl::Status Guide(int32_t index, absl::Span<const TokenId> tokens)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  bool has_ended() ABSL_LOCKS_EXCLUDED(mutex_) {
+    absl::MutexLock lock(&mutex_);
+    return ended_;
+  }
   // Needs no lock: a sequence whose mask is being made has no other output.
   absl::Status SendMask(SequenceGuide* guide, RequestKey key, int32_t index,
                         int64_t num_tokens, absl::Span<const TokenId> tokens);

@@ -134,8 +134,8 @@ class LLM::Impl {
   SessionTable sessions_;
   std::unique_ptr<EngineLoop> engine_;
   std::unique_ptr<EmbeddedGroup> group_;
+  GatewayContext gateway_;  // read by what is queued for the pool
   TextPool text_pool_{kNumTextThreads, kMaxQueuedTexts};
-  GatewayContext gateway_;
 
   absl::Mutex mutex_;
   uint64_t num_started_ ABSL_GUARDED_BY(mutex_) = 0;

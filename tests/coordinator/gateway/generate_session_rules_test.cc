@@ -197,6 +197,24 @@ TEST_F(SessionRulesTest, ASlowMaskHoldsUpNobody) {
   EXPECT_EQ(parts_.engine.AwaitFinish(1), FinishReason::kCancelled);
 }
 
+// Whoever made the pool may be waiting for it to be done.
+TEST_F(SessionRulesTest, ASlowMaskOfASessionThatHasEndedIsNotMade) {
+  parts_.context.clock = &slow_clock_;
+  SetRegex("[ab][xy]|z");
+  Start();
+  parts_.engine.AwaitRequest(1);
+  absl::Notification gate, done;
+  parts_.text_pool.TryRun([&] { gate.WaitForNotification(); });
+  parts_.engine.Emit(Output(0, "b", 0));
+  notebook_.AwaitResponses(1);
+  session_->OnCancel();
+  EXPECT_FALSE(notebook_.AwaitEnd().ok());
+  gate.Notify();
+  parts_.text_pool.TryRun([&] { done.Notify(); });
+  done.WaitForNotification();
+  EXPECT_EQ(parts_.engine.num_masks(), 0u);
+}
+
 // The engine would keep the tokens of best_of to itself.
 TEST_F(SessionRulesTest, ABestOfWithAStructureIsRankedHere) {
   SetRegex("a");
