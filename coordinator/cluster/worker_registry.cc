@@ -270,12 +270,14 @@ std::vector<GroupInfo> WorkerRegistry::Groups() const {
                             member->suspect, member->load, member->last_step,
                             member->links});
     }
+    if (!group.detail.empty() && group.state != GroupState::kDead) {
+      info.detail = "the epoch before ended: " + group.detail;
+    }
     if (group.state == GroupState::kJoining) {
       info.detail =
           absl::StrCat("waiting for workers: ", info.ranks.size(), " of ",
                        options_.world_size, " ranks have joined",
-                       group.detail.empty() ? "" : "; the epoch before ended: ",
-                       group.detail);
+                       info.detail.empty() ? "" : "; ", info.detail);
     }
     infos.push_back(std::move(info));
   }

@@ -94,7 +94,7 @@ struct GroupInfo {
   int32_t group = 0;
   Epoch group_epoch;
   GroupState state = GroupState::kJoining;
-  std::string detail;  // one line: why it is not ready
+  std::string detail;  // one line: what it waits for, how an epoch ended
   std::vector<RankInfo> ranks;
 };
 

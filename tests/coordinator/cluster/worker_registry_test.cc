@@ -200,6 +200,8 @@ TEST_F(WorkerRegistryTest, ZombieOfAnOldEpochIsRefused) {
   registry_.Reform(0);
   EXPECT_THAT(registry_.Groups()[0].detail, testing::HasSubstr("gone"));
   EXPECT_EQ(Form(20, 21).group_epoch, Epoch(2));
+  registry_.SetState(0, Epoch(2), GroupState::kReady);
+  EXPECT_EQ(registry_.Groups()[0].detail, "the epoch before ended: gone");
   EXPECT_EQ(Beat(10, 1).code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_EQ(Beat(20, 1).code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_EQ(Beat(20, 2, Epoch(76)).code(),
