@@ -45,10 +45,11 @@ absl::StatusOr<std::unique_ptr<ProcessCluster>> ProcessCluster::Start(
       "--port=0",
       "--control_port=0",
       "--metrics_port=0",
-      // What is free of a machine that compiles beside this may be nothing, and
-      // a step may wait for a processor longer than for a lost worker. What a
-      // test says of either comes after, and counts.
+      // What is free of a machine that compiles beside this may be next to
+      // nothing, and a step may wait for a processor longer than for a lost
+      // worker. What a test says of either comes after, and counts.
       "--num_gpu_blocks_override=400",
+      "--memory_utilization=1",
       "--step_timeout=100",
   };
   argv.insert(argv.end(), options.coordinator_flags.begin(),

@@ -14,7 +14,7 @@ std::string Quire() { return Runfile("tools/quire/quire"); }
 // Its blocks are counted: beside a machine that compiles none may fit.
 std::vector<std::string> Flags() {
   return {"--model=" + ModelFolder("tools/demo_model/model"),
-          "--num_gpu_blocks_override=64"};
+          "--num_gpu_blocks_override=64", "--memory_utilization=1"};
 }
 
 TEST(ServerProcessTest, ServesUntilItIsStopped) {
