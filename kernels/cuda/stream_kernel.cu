@@ -30,14 +30,16 @@ struct Layout {
   static constexpr int kAlignment = 1024;  // of a swizzle's pattern
   static constexpr int kStages = (226 * 1024 - kAlignment) / kStageBytes;
   static constexpr int kBytes = kStages * kStageBytes + kAlignment;
-  // Stages that are on their way at once, after the first kStages: a queue that
-  // is no longer than it need be serves all multiprocessors alike. With all
-  // stages the fastest was done in 0.66 of the slowest's time on an H200, with
-  // five in 0.83. Of many tokens the rows of x need more.
-  static constexpr int kInFlight = kTokens <= 32 ? 5 : kStages;
 };
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+
+// Stages that are on their way at once, after the first kStages: a queue that
+// is no longer than it need be serves all multiprocessors alike. With all
+// stages the fastest was done in 0.66 of the slowest's time on an H200, with
+// five in 0.83. Of many tokens the rows of x need more.
+template <int kTokens>
+constexpr int kInFlight = kTokens <= 32 ? 5 : Layout<kTokens>::kStages;
 
 // Where block `block`'s run begins.
 __device__ __forceinline__ int32_t RunBegin(const StreamPlan& plan,
@@ -104,8 +106,8 @@ __device__ void FeedWeights(const CUtensorMap& w, const StreamGemmArgs& args,
   for (int32_t i = 0; i < count; ++i) {
     if (i >= L::kStages) {
       hopper::Wait(&shared.empty[ring.stage], ring.parity ^ 1);
-      if constexpr (L::kInFlight < L::kStages) {
-        const int32_t there = i - L::kInFlight;
+      if constexpr (kInFlight<kTokens> < L::kStages) {
+        const int32_t there = i - kInFlight<kTokens>;
         hopper::Wait(&shared.full[there % L::kStages], there / L::kStages % 2);
       }
     }
