@@ -177,20 +177,9 @@ cudaError_t LaunchFor(const AttentionParams& params, const AttentionPlan& plan,
 cudaError_t LaunchCombine(const AttentionParams& params,
                           const AttentionPlan& plan, int32_t num_sms,
                           cudaStream_t stream) {
-  switch (params.cache.layout.head_dim) {
-    case 64:
-      return LaunchFor<64>(params, plan, num_sms, stream);
-    case 80:
-      return LaunchFor<80>(params, plan, num_sms, stream);
-    case 96:
-      return LaunchFor<96>(params, plan, num_sms, stream);
-    case 128:
-      return LaunchFor<128>(params, plan, num_sms, stream);
-    case 256:
-      return LaunchFor<256>(params, plan, num_sms, stream);
-    default:
-      return cudaErrorNotSupported;
-  }
+  return ForHeadDim(params.cache.layout.head_dim, [&](auto head_dim) {
+    return LaunchFor<head_dim()>(params, plan, num_sms, stream);
+  });
 }
 
 }  // namespace quire::attention

@@ -20,6 +20,7 @@
 #define KERNELS_CUDA_ATTENTION_PLAN_H_
 
 #include <cstdint>
+#include <type_traits>
 
 #include "cuda_runtime.h"
 #include "kernels/attention.h"
@@ -139,6 +140,26 @@ cudaError_t LaunchWgmmaPrefill(const AttentionParams& params,
 bool HasWgmma();
 // Pairs of warps per multiprocessor that LaunchDecode runs.
 int32_t DecodePairsPerSm();
+
+// launch(std::integral_constant<int, head_dim>()) for those that the kernels of
+// bfloat16 are compiled for.
+template <typename Launch>
+cudaError_t ForHeadDim(int32_t head_dim, const Launch& launch) {
+  switch (head_dim) {
+    case 64:
+      return launch(std::integral_constant<int, 64>());
+    case 80:
+      return launch(std::integral_constant<int, 80>());
+    case 96:
+      return launch(std::integral_constant<int, 96>());
+    case 128:
+      return launch(std::integral_constant<int, 128>());
+    case 256:
+      return launch(std::integral_constant<int, 256>());
+    default:
+      return cudaErrorNotSupported;
+  }
+}
 
 // For any head dim up to 256 and either dtype, without a plan: a thread block a
 // row. Its own order of sums, as independent of the batch.

@@ -267,20 +267,9 @@ cudaError_t LaunchFor(const AttentionParams& params, const AttentionPlan& plan,
 
 cudaError_t LaunchPrefill(const AttentionParams& params,
                           const AttentionPlan& plan, cudaStream_t stream) {
-  switch (params.cache.layout.head_dim) {
-    case 64:
-      return LaunchFor<64>(params, plan, stream);
-    case 80:
-      return LaunchFor<80>(params, plan, stream);
-    case 96:
-      return LaunchFor<96>(params, plan, stream);
-    case 128:
-      return LaunchFor<128>(params, plan, stream);
-    case 256:
-      return LaunchFor<256>(params, plan, stream);
-    default:
-      return cudaErrorNotSupported;
-  }
+  return ForHeadDim(params.cache.layout.head_dim, [&](auto head_dim) {
+    return LaunchFor<head_dim()>(params, plan, stream);
+  });
 }
 
 }  // namespace quire::attention
