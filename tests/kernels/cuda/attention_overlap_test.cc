@@ -11,6 +11,7 @@
 #include "gtest/gtest.h"
 #include "kernels/cuda/attention.h"
 #include "kernels/cuda/rope_kv.h"
+#include "tests/kernels/cuda/device_array.h"
 #include "tests/kernels/cuda/slow_start.h"
 #include "tests/kernels/tensor.h"
 
@@ -22,29 +23,6 @@ constexpr int32_t kHeadDim = 128;
 constexpr int32_t kLayers = 2;
 constexpr int32_t kBlockSize = 16;
 constexpr int64_t kSlowNs = 200'000;
-
-class DeviceArray {
- public:
-  DeviceArray(const void* host, int64_t bytes) : bytes_(bytes) {
-    EXPECT_EQ(cudaMalloc(&data_, bytes), cudaSuccess);
-    EXPECT_EQ(cudaMemcpy(data_, host, bytes, cudaMemcpyHostToDevice),
-              cudaSuccess);
-  }
-  explicit DeviceArray(const std::vector<int32_t>& host)
-      : DeviceArray(host.data(), host.size() * sizeof(int32_t)) {}
-  explicit DeviceArray(const Tensor& host)
-      : DeviceArray(host.data(), host.size() * SizeOf(host.dtype())) {}
-  ~DeviceArray() { cudaFree(data_); }
-  template <typename T>
-  T* as() const {
-    return static_cast<T*>(data_);
-  }
-  int64_t bytes() const { return bytes_; }
-
- private:
-  void* data_ = nullptr;
-  const int64_t bytes_;
-};
 
 // New tokens of a sequence, whose blocks are [first_block, ...).
 struct NewTokens {

@@ -8,6 +8,7 @@
 
 #include "cuda_runtime.h"
 #include "gtest/gtest.h"
+#include "tests/kernels/cuda/device_array.h"
 #include "tests/kernels/tensor.h"
 
 namespace quire {
@@ -17,23 +18,6 @@ constexpr int32_t kTokens = 40;
 constexpr int32_t kHeads = 3;
 constexpr int32_t kLayers = 2;
 constexpr int32_t kBlockSize = 16;
-
-class DeviceArray {
- public:
-  DeviceArray(const void* host, int64_t bytes) {
-    EXPECT_EQ(cudaMalloc(&data_, bytes), cudaSuccess);
-    EXPECT_EQ(cudaMemcpy(data_, host, bytes, cudaMemcpyHostToDevice),
-              cudaSuccess);
-  }
-  ~DeviceArray() { cudaFree(data_); }
-  template <typename T>
-  T* as() const {
-    return static_cast<T*>(data_);
-  }
-
- private:
-  void* data_ = nullptr;
-};
 
 // The cache after its tokens were written in `order`; NaN elsewhere.
 Tensor WrittenCache(int32_t head_dim, int32_t rotary_dim, KvOrder order) {
@@ -48,11 +32,8 @@ Tensor WrittenCache(int32_t head_dim, int32_t rotary_dim, KvOrder order) {
   std::iota(positions.begin(), positions.end(), 0);
   for (int32_t t = 0; t < kTokens; ++t) slots[t] = (t * 7 + 3) % 48;
   slots[5] = -1;
-  const DeviceArray device_qkv(qkv.data(), qkv.size() * 2),
-      device_cache(cache.data(), cache.size() * 2),
-      device_angles(angles.data(), angles.size() * 4),
-      device_positions(positions.data(), positions.size() * 4),
-      device_slots(slots.data(), slots.size() * 4);
+  const DeviceArray device_qkv(qkv), device_cache(cache), device_angles(angles),
+      device_positions(positions), device_slots(slots);
   RopeWriteKvParams params = {};
   params.qkv = device_qkv.as<void>();
   params.qkv_stride = row;
