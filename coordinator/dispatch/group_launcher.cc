@@ -184,9 +184,10 @@ absl::Status GroupLauncher::RunParts(
   });
   QUIRE_RETURN_IF_ERROR(calls->failure());
   if (observer.on_warming != nullptr) observer.on_warming();
-  OnAllRanks(ranks, [&](RankLaunch* rank) {
-    rank->Profile(options_.memory_utilization);
-  });
+  // A pool of a given size needs no share of the memory, only room.
+  const double utilization =
+      options_.num_blocks_override > 0 ? 1 : options_.memory_utilization;
+  OnAllRanks(ranks, [&](RankLaunch* rank) { rank->Profile(utilization); });
   QUIRE_RETURN_IF_ERROR(calls->failure());
   if (observer.on_links != nullptr) {
     for (size_t rank = 0; rank < ranks.size(); ++rank) {

@@ -51,13 +51,14 @@ class FakeWorker::Service final : public v1::Worker::Service {
     return ToGrpcStatus(options_.load_status);
   }
 
-  grpc::Status Profile(grpc::ServerContext*, const v1::ProfileRequest*,
+  grpc::Status Profile(grpc::ServerContext*, const v1::ProfileRequest* request,
                        v1::ProfileResponse* response) override {
     response->set_kv_bytes(options_.kv_bytes);
     response->set_swap_bytes_per_second(options_.swap_bytes_per_second);
     response->set_block_bytes(1000);
     response->set_step_us(1000);
     absl::MutexLock lock(&mutex_);
+    memory_utilization = request->memory_utilization();
     response->set_block_tokens(is_virtual_ ? options_.group_tokens
                                            : options_.block_size);
     return grpc::Status::OK;
@@ -140,6 +141,7 @@ class FakeWorker::Service final : public v1::Worker::Service {
   int32_t num_allocated_blocks ABSL_GUARDED_BY(mutex_) = 0;
   int32_t num_allocated_host_blocks ABSL_GUARDED_BY(mutex_) = 0;
   int32_t num_sparse_pages ABSL_GUARDED_BY(mutex_) = 0;
+  double memory_utilization ABSL_GUARDED_BY(mutex_) = 0;
 
  private:
   // False when the stream is to end.
@@ -256,6 +258,11 @@ int32_t FakeWorker::num_allocated_host_blocks() const {
 int32_t FakeWorker::num_sparse_pages() const {
   absl::MutexLock lock(&service_->mutex_);
   return service_->num_sparse_pages;
+}
+
+double FakeWorker::memory_utilization() const {
+  absl::MutexLock lock(&service_->mutex_);
+  return service_->memory_utilization;
 }
 
 int32_t FakeWorker::num_allocated_blocks() const {

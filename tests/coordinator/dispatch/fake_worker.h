@@ -54,6 +54,8 @@ class FakeWorker {
   int32_t num_allocated_host_blocks() const;
   // Of Load; 0 before.
   int32_t num_sparse_pages() const;
+  // Of Profile; 0 before.
+  double memory_utilization() const;
   // Waits until Load has been called.
   void AwaitLoad() const;
 
