@@ -48,9 +48,26 @@ TEST(LlamaGoldenOddHeadsTest, RunOnOneRankAndOnThree) {
                kF32Tolerance);
 }
 
-TEST(LlamaGoldenFourRanksTest, ShareTwoKvHeads) {
-  ExpectGolden("llama_gqa", {.world_size = 4}, kF32Tolerance);
+// A query head a rank. Two or one KV heads are copied to the ranks that share
+// them; the 259 words of llama_biases go out as 65, 65, 65 and 64.
+class LlamaGoldenFourRanksTest : public testing::TestWithParam<const char*> {};
+
+TEST_P(LlamaGoldenFourRanksTest, WholePrompts) {
+  ExpectGolden(GetParam(), {.world_size = 4}, kF32Tolerance);
 }
+
+TEST_P(LlamaGoldenFourRanksTest, ChunkedPrompts) {
+  ExpectGolden(GetParam(), {.world_size = 4, .chunk_size = 5, .block_size = 4},
+               kF32Tolerance);
+}
+
+INSTANTIATE_TEST_SUITE_P(AllOfFourHeads, LlamaGoldenFourRanksTest,
+                         testing::Values("llama_gqa", "llama_mqa", "llama_tied",
+                                         "llama_odd_head_dim", "llama_biases",
+                                         "llama_fp16", "llama_bf16"),
+                         [](const auto& info) {
+                           return std::string(info.param);
+                         });
 
 TEST(LlamaGoldenBf16WeightsTest, AgreeWhenComputedInFloat) {
   ExpectGolden("llama_bf16", {}, kF32Tolerance);
@@ -62,6 +79,10 @@ TEST(LlamaGoldenBf16Test, RoundsNoWorseThanItsFormatOnOneRank) {
 
 TEST(LlamaGoldenBf16Test, RoundsNoWorseThanItsFormatOnTwoRanks) {
   ExpectGoldenRounded("llama_bf16", {.dtype = DType::kBf16, .world_size = 2});
+}
+
+TEST(LlamaGoldenBf16Test, RoundsNoWorseThanItsFormatOnFourRanks) {
+  ExpectGoldenRounded("llama_bf16", {.dtype = DType::kBf16, .world_size = 4});
 }
 
 }  // namespace

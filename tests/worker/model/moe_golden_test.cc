@@ -28,6 +28,10 @@ TEST_P(MoeGoldenTest, WholePromptsOnTwoRanks) {
   ExpectGolden(GetParam(), {.world_size = 2}, kF32Tolerance);
 }
 
+TEST_P(MoeGoldenTest, WholePromptsOnFourRanks) {
+  ExpectGolden(GetParam(), {.world_size = 4}, kF32Tolerance);
+}
+
 TEST_P(MoeGoldenTest, ChunkedPromptsOnFourRanks) {
   ExpectGolden(GetParam(), {.world_size = 4, .chunk_size = 16, .block_size = 1},
                kF32Tolerance);
@@ -60,6 +64,11 @@ TEST(MoeGoldenBf16Test, RoundsNoWorseThanItsFormatOnOneRank) {
 TEST(MoeGoldenBf16Test, RoundsNoWorseThanItsFormatOnTwoRanks) {
   ExpectGoldenRounded("qwen3_moe_bf16",
                       {.dtype = DType::kBf16, .world_size = 2});
+}
+
+TEST(MoeGoldenBf16Test, RoundsNoWorseThanItsFormatOnFourRanks) {
+  ExpectGoldenRounded("qwen3_moe_bf16",
+                      {.dtype = DType::kBf16, .world_size = 4});
 }
 
 }  // namespace

@@ -41,9 +41,25 @@ INSTANTIATE_TEST_SUITE_P(AllShapes, OptGoldenTest,
                            return std::string(info.param);
                          });
 
-TEST(OptGoldenFourRanksTest, HaveAHeadEach) {
-  ExpectGolden("opt_350m", {.world_size = 4}, kF32Tolerance);
+// A head a rank.
+class OptGoldenFourRanksTest : public testing::TestWithParam<const char*> {};
+
+TEST_P(OptGoldenFourRanksTest, WholePrompts) {
+  ExpectGolden(GetParam(), {.world_size = 4}, kF32Tolerance);
 }
+
+TEST_P(OptGoldenFourRanksTest, ChunkedPrompts) {
+  ExpectGolden(GetParam(), {.world_size = 4, .chunk_size = 5, .block_size = 4},
+               kF32Tolerance);
+}
+
+INSTANTIATE_TEST_SUITE_P(AllOfFourHeads, OptGoldenFourRanksTest,
+                         testing::Values("opt_pre_norm", "opt_350m",
+                                         "opt_no_final_norm", "opt_no_bias",
+                                         "opt_untied", "opt_bf16"),
+                         [](const auto& info) {
+                           return std::string(info.param);
+                         });
 
 TEST(OptGoldenBf16WeightsTest, AgreeWhenComputedInFloat) {
   ExpectGolden("opt_bf16", {}, kF32Tolerance);
@@ -55,6 +71,10 @@ TEST(OptGoldenBf16Test, RoundsNoWorseThanItsFormatOnOneRank) {
 
 TEST(OptGoldenBf16Test, RoundsNoWorseThanItsFormatOnTwoRanks) {
   ExpectGoldenRounded("opt_bf16", {.dtype = DType::kBf16, .world_size = 2});
+}
+
+TEST(OptGoldenBf16Test, RoundsNoWorseThanItsFormatOnFourRanks) {
+  ExpectGoldenRounded("opt_bf16", {.dtype = DType::kBf16, .world_size = 4});
 }
 
 }  // namespace

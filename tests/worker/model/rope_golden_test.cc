@@ -31,5 +31,21 @@ INSTANTIATE_TEST_SUITE_P(
                     "llama_long_rope", "phi_long_rope"),
     [](const auto& info) { return std::string(info.param); });
 
+// Of those, the ones whose heads four ranks can share.
+class RopeGoldenFourRanksTest : public testing::TestWithParam<const char*> {};
+
+TEST_P(RopeGoldenFourRanksTest, WholePrompts) {
+  ExpectGolden(GetParam(), {.world_size = 4}, kF32Tolerance);
+}
+
+INSTANTIATE_TEST_SUITE_P(AllOfFourHeads, RopeGoldenFourRanksTest,
+                         testing::Values("llama_linear_rope", "llama3_rope",
+                                         "llama_dynamic_rope",
+                                         "llama_yarn_rope", "llama_short_rope",
+                                         "llama_long_rope", "phi_long_rope"),
+                         [](const auto& info) {
+                           return std::string(info.param);
+                         });
+
 }  // namespace
 }  // namespace quire
