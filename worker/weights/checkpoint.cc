@@ -55,7 +55,9 @@ absl::Status NoWeights(const std::string& folder,
         folder, "', dtype='auto').save_pretrained('", folder, "')\""));
   }
   return absl::NotFoundError(
-      absl::StrCat(folder, ": has neither ", kSingleFile, " nor ", kIndexFile));
+      absl::StrCat(folder, ": has neither ", kSingleFile, " nor ", kIndexFile,
+                   "; download the model's *.safetensors files into it, and "
+                   "their index if there are several"));
 }
 
 // A shard is a plain file of the folder itself.
@@ -139,7 +141,8 @@ absl::Status Checkpoint::OpenShards(const std::string& index_json) {
   if (!missing.empty()) {
     return absl::NotFoundError(
         absl::StrCat(folder_, ": ", missing.size(), " of ", shards.size(),
-                     " shards are missing: ", absl::StrJoin(missing, ", ")));
+                     " shards are missing: ", absl::StrJoin(missing, ", "),
+                     "; download them into it"));
   }
   for (const auto& [shard, tensors] : shards) {
     QUIRE_RETURN_IF_ERROR(AddFile(shard));

@@ -37,6 +37,25 @@ bool IsFloating(StoredDType dtype) {
          dtype == StoredDType::kF16;
 }
 
+// What quantizers write in place of weights, or beside them.
+bool IsQuantized(const StoredTensor& stored) {
+  switch (stored.dtype) {
+    case StoredDType::kU8:
+    case StoredDType::kI8:
+    case StoredDType::kF8E5M2:
+    case StoredDType::kF8E4M3:
+    case StoredDType::kI32:  // eight weights of four bits
+      return true;
+    default:
+      break;
+  }
+  for (const absl::string_view suffix :
+       {".weight_scale", ".weight_scale_inv", ".scales", ".SCB", ".qweight"}) {
+    if (absl::EndsWith(stored.name, suffix)) return true;
+  }
+  return false;
+}
+
 bool HasShape(const StoredTensor& stored, const TensorSpec& spec) {
   if (spec.is_vector) {
     return stored.shape == std::vector<int64_t>{spec.rows};
@@ -107,12 +126,16 @@ absl::Status CheckpointSource::Prepare(const TensorSet& expected) {
     break;
   }
   std::vector<std::string> missing, misshapen, mistyped;
+  bool is_quantized = false;
   for (const TensorSpec& spec : expected.tensors) {
     const Checkpoint::Entry* entry = FindEntry(spec);
     const std::string name = StoredName(spec.name);
     if (entry == nullptr) {
       missing.push_back(name);
-    } else if (!HasShape(*entry->tensor, spec)) {
+      continue;
+    }
+    is_quantized |= IsQuantized(*entry->tensor);
+    if (!HasShape(*entry->tensor, spec)) {
       misshapen.push_back(
           absl::StrCat(name, " [", absl::StrJoin(entry->tensor->shape, ", "),
                        "], expected ", ShapeOf(spec)));
@@ -124,11 +147,23 @@ absl::Status CheckpointSource::Prepare(const TensorSet& expected) {
   AppendProblem(missing, "missing", &problems);
   AppendProblem(misshapen, "of the wrong shape", &problems);
   AppendProblem(mistyped, "neither F32, BF16 nor F16", &problems);
-  AppendProblem(Unexpected(expected), "not part of the model", &problems);
+  const std::vector<std::string> unexpected = Unexpected(expected);
+  AppendProblem(unexpected, "not part of the model", &problems);
   if (problems.empty()) return absl::OkStatus();
+  for (const std::string& name : unexpected) {
+    is_quantized |= IsQuantized(*checkpoint_->Find(name)->tensor);
+  }
+  std::string remedy = Remedy(expected);
+  if (is_quantized) {
+    remedy =
+        "quantized checkpoints are not supported: take the model's unquantized "
+        "release";
+  } else if (!mistyped.empty()) {
+    remedy = "save the weights as F32, BF16 or F16";
+  }
   return absl::InvalidArgumentError(
       absl::StrCat(checkpoint_->folder(), ": does not fit its config.json: ",
-                   absl::StrJoin(problems, "; "), "; ", Remedy(expected)));
+                   absl::StrJoin(problems, "; "), "; ", remedy));
 }
 
 std::string CheckpointSource::Remedy(const TensorSet& expected) const {

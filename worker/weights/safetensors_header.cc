@@ -152,7 +152,10 @@ class HeaderReader final : public nlohmann::json_sax<nlohmann::json> {
       state_ = State::kTensor;
       return true;
     }
-    return Fail(absl::StrCat(Current(), "unknown dtype \"", value, "\""));
+    return Fail(absl::StrCat(Current(), "unknown dtype \"", value,
+                             "\"; only F32, BF16 and F16 are supported, not "
+                             "quantized checkpoints: take the model's "
+                             "unquantized release"));
   }
 
   bool null() override { return Unexpected("null"); }

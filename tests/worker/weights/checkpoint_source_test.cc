@@ -18,6 +18,7 @@ namespace {
 
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 std::unique_ptr<CheckpointSource> Open(const ModelFolder& folder) {
   auto checkpoint = Checkpoint::Open(folder.path());
@@ -131,7 +132,7 @@ std::string ManyTensors() {
   }
   tensors.push_back({"wide", "F32", {1, 2}, F32Bytes({1, 2})});
   tensors.push_back({"flat", "F32", {2}, F32Bytes({1, 2})});
-  tensors.push_back({"ints", "I32", {1, 1}, F32Bytes({1})});
+  tensors.push_back({"ints", "U32", {1, 1}, F32Bytes({1})});
   return SafetensorsOf(tensors);
 }
 
@@ -156,12 +157,58 @@ TEST(CheckpointSourceTest, CountsEveryKindOfMisfitAndNamesTheFirst) {
                                  "2], expected [2, 1], flat [2], expected [2, "
                                  "1]"));
   EXPECT_THAT(message,
-              HasSubstr("1 tensor is neither F32, BF16 nor F16: ints I32"));
+              HasSubstr("1 tensor is neither F32, BF16 nor F16: ints U32"));
   EXPECT_THAT(message, HasSubstr("7 tensors are not part of the model: extra0, "
                                  "extra1, extra2, extra3, extra4 ..."));
-  EXPECT_THAT(message, HasSubstr("take config.json and the weights from the "
-                                 "same release"));
+  EXPECT_THAT(message, HasSubstr("save the weights as F32, BF16 or F16"));
 }
+
+TEST(CheckpointSourceTest, WeightsOfAnotherModelCallForTheSameRelease) {
+  ModelFolder folder;
+  folder.Write("model.safetensors",
+               SafetensorsOf({{"w", "F32", {1, 2}, F32Bytes({1, 2})}}));
+  EXPECT_THAT(std::string(Open(folder)
+                              ->Prepare({.tensors = {Matrix("w", 1, 3)},
+                                         .probe = "lost"})
+                              .message()),
+              HasSubstr("take config.json and the weights from the same "
+                        "release"));
+}
+
+// One folder's tensors as a quantizer leaves them; "w" of one row and one
+// column is expected.
+struct Quantized {
+  const char* name;
+  std::vector<TensorToWrite> tensors;
+};
+
+class QuantizedTest : public testing::TestWithParam<Quantized> {};
+
+TEST_P(QuantizedTest, CallsForTheUnquantizedRelease) {
+  ModelFolder folder;
+  folder.Write("model.safetensors", SafetensorsOf(GetParam().tensors));
+  const std::string message(
+      Open(folder)
+          ->Prepare({.tensors = {Matrix("w", 1, 1)}, .probe = "w"})
+          .message());
+  EXPECT_THAT(message, HasSubstr("quantized checkpoints are not supported: "
+                                 "take the model's unquantized release"));
+  EXPECT_THAT(message, Not(HasSubstr("same release")));
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    EachForm, QuantizedTest,
+    testing::Values(
+        Quantized{"Int8", {{"w", "I8", {1, 1}, "a"}}},
+        Quantized{"Float8E4M3", {{"w", "F8_E4M3", {1, 1}, "a"}}},
+        Quantized{"Float8E5M2", {{"w", "F8_E5M2", {1, 1}, "a"}}},
+        // Of four bits each, in a shape of their own.
+        Quantized{"Nibbles", {{"w", "U8", {2, 1}, "ab"}}},
+        Quantized{"Packed", {{"w.qweight", "I32", {1, 1}, F32Bytes({1})}}},
+        Quantized{"Scaled",
+                  {{"w", "F32", {1, 1}, F32Bytes({1})},
+                   {"w.weight_scale_inv", "F32", {1, 1}, F32Bytes({1})}}}),
+    [](const auto& info) { return std::string(info.param.name); });
 
 TEST(CheckpointSourceTest, SaysWhichVocabularyItsEmbeddingHas) {
   ModelFolder folder;

@@ -67,7 +67,8 @@ TEST(CheckpointTest, SaysWhatAFolderWithoutWeightsLacks) {
   EXPECT_EQ(OpenError(folder).code(), absl::StatusCode::kNotFound);
   EXPECT_THAT(OpenError(folder).message(),
               HasSubstr("neither model.safetensors nor "
-                        "model.safetensors.index.json"));
+                        "model.safetensors.index.json; download the model's "
+                        "*.safetensors files into it"));
 }
 
 TEST(CheckpointTest, SaysHowToConvertPickledWeights) {
@@ -87,7 +88,7 @@ TEST(CheckpointTest, ListsMissingShards) {
   EXPECT_EQ(OpenError(folder).code(), absl::StatusCode::kNotFound);
   EXPECT_THAT(OpenError(folder).message(),
               HasSubstr("2 of 3 shards are missing: a.safetensors, "
-                        "c.safetensors"));
+                        "c.safetensors; download them into it"));
 }
 
 TEST(CheckpointTest, NamesTheShardThatLacksItsTensor) {

@@ -95,7 +95,9 @@ INSTANTIATE_TEST_SUITE_P(
     EachRule, BrokenHeaderTest,
     testing::Values(
         Broken{"UnknownDtype", "BF16", "BF17",
-               "tensor \"b\": unknown dtype \"BF17\""},
+               "tensor \"b\": unknown dtype \"BF17\"; only F32, BF16 and F16 "
+               "are supported, not quantized checkpoints: take the model's "
+               "unquantized release"},
         Broken{"LowerCaseDtype", "F32", "f32", "unknown dtype \"f32\""},
         Broken{"DtypeNotAString", "\"F32\"", "32",
                "tensor \"w\": unexpected a number"},
