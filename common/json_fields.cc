@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "common/json_fields.h"
 
+#include <algorithm>
 #include <cmath>
+#include <cstddef>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 
 namespace quire {
@@ -18,6 +21,45 @@ std::string Shown(const Json& value) {
   return text;
 }
 
+// Reads JSON for the place of its first error alone.
+class ErrorFinder final : public nlohmann::json_sax<Json> {
+ public:
+  bool null() override { return true; }
+  bool boolean(bool) override { return true; }
+  bool number_integer(number_integer_t) override { return true; }
+  bool number_unsigned(number_unsigned_t) override { return true; }
+  bool number_float(number_float_t, const string_t&) override { return true; }
+  bool string(string_t&) override { return true; }
+  bool binary(binary_t&) override { return true; }
+  bool start_object(size_t) override { return true; }
+  bool key(string_t&) override { return true; }
+  bool end_object() override { return true; }
+  bool start_array(size_t) override { return true; }
+  bool end_array() override { return true; }
+  bool parse_error(size_t position, const std::string&,
+                   const nlohmann::detail::exception&) override {
+    position_ = position;
+    return false;
+  }
+
+  size_t position() const { return position_; }
+
+ private:
+  size_t position_ = 0;  // bytes read, the wrong one included
+};
+
+// "line 3", or of a single line "byte 7".
+std::string PlaceOfError(absl::string_view text) {
+  ErrorFinder finder;
+  Json::sax_parse(text.begin(), text.end(), &finder);
+  const size_t position = std::min(finder.position(), text.size());
+  if (!absl::StrContains(text, '\n')) return absl::StrCat("byte ", position);
+  const absl::string_view before =
+      text.substr(0, position == 0 ? 0 : position - 1);
+  return absl::StrCat("line ",
+                      1 + std::count(before.begin(), before.end(), '\n'));
+}
+
 }  // namespace
 
 absl::StatusOr<Json> ParseJsonObject(absl::string_view text,
@@ -25,9 +67,11 @@ absl::StatusOr<Json> ParseJsonObject(absl::string_view text,
   Json json = Json::parse(text.begin(), text.end(), /*cb=*/nullptr,
                           /*allow_exceptions=*/false);
   if (!json.is_object()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(file, ": ", json.is_discarded() ? "not JSON" : Shown(json),
-                     ", expected one JSON object"));
+    return absl::InvalidArgumentError(absl::StrCat(
+        file, ": ",
+        json.is_discarded() ? absl::StrCat("not JSON at ", PlaceOfError(text))
+                            : Shown(json),
+        ", expected one JSON object"));
   }
   return json;
 }

@@ -35,9 +35,15 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> LoadTokenizer(
   const std::string file = absl::StrCat(options.folder, "/tokenizer.json");
   absl::StatusOr<std::unique_ptr<Tokenizer>> tokenizer = Tokenizer::Load(
       file, absl::StrCat(options.folder, "/tokenizer_config.json"));
-  // The second file is optional.
-  return absl::IsNotFound(tokenizer.status()) ? Tokenizer::Load(file)
-                                              : std::move(tokenizer);
+  if (!absl::IsNotFound(tokenizer.status())) return tokenizer;
+  tokenizer = Tokenizer::Load(file);  // the second file is optional
+  if (!absl::IsNotFound(tokenizer.status())) return tokenizer;
+  return absl::NotFoundError(
+      absl::StrCat(options.folder,
+                   " has no tokenizer.json; transformers writes one: "
+                   "AutoTokenizer.from_pretrained(\"",
+                   options.folder, "\").save_pretrained(\"", options.folder,
+                   "\"). Or serve token ids alone with --skip_tokenizer_init"));
 }
 
 ModelLimits LimitsOf(const ServedModelOptions& options,

@@ -49,7 +49,22 @@ TEST(JsonFieldsTest, ParsesOneObjectOnly) {
   EXPECT_THAT(ParseJsonObject("[1]", "x.json").status().message(),
               HasSubstr("x.json: [1], expected one JSON object"));
   EXPECT_THAT(ParseJsonObject("{", "x.json").status().message(),
-              HasSubstr("not JSON"));
+              HasSubstr("not JSON at byte 1"));
+}
+
+TEST(JsonFieldsTest, ABrokenFileIsToldByItsLine) {
+  const auto message = [](absl::string_view text) {
+    return std::string(ParseJsonObject(text, "x.json").status().message());
+  };
+  EXPECT_EQ(message("{\n  \"a\": 1,\n  \"b\": oops\n}\n"),
+            "x.json: not JSON at line 3, expected one JSON object");
+  // The comma after the last field is found at what follows it.
+  EXPECT_THAT(message("{\n\"a\": 1,\n}"), HasSubstr("at line 3,"));
+  EXPECT_THAT(message("{\n\"a\": \"unfinished\n}"), HasSubstr("at line 2,"));
+  // Cut short: at its end.
+  EXPECT_THAT(message("{\n\"a\": [\n1,"), HasSubstr("at line 3,"));
+  EXPECT_THAT(message("{}\n\n{}"), HasSubstr("at line 3,"));
+  EXPECT_THAT(message(""), HasSubstr("not JSON at byte 0,"));
 }
 
 }  // namespace

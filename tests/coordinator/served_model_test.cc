@@ -10,6 +10,7 @@
 namespace quire {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::HasSubstr;
 
 ServedModelOptions Demo() {
@@ -60,6 +61,17 @@ TEST(ServedModelTest, WithoutATokenizerThereIsNoText) {
   ASSERT_TRUE(model.ok()) << model.status();
   EXPECT_EQ(model->limits.max_text_bytes, 0);
   EXPECT_EQ(model->limits.vocab_size, 256);
+}
+
+TEST(ServedModelTest, AMissingTokenizerIsToldWithWhatWritesOne) {
+  ServedModelOptions options;
+  options.folder = ModelFolder("tests/golden/mistral_window");
+  const absl::Status status = OpenServedModel(options).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kNotFound);
+  EXPECT_THAT(std::string(status.message()),
+              AllOf(HasSubstr("mistral_window has no tokenizer.json; "),
+                    HasSubstr("AutoTokenizer.from_pretrained(\""),
+                    HasSubstr("--skip_tokenizer_init")));
 }
 
 TEST(ServedModelTest, TheEngineIsToldWhereAttentionEnds) {
