@@ -28,6 +28,7 @@
 #include "tools/embedded/server_requests.h"
 #include "tools/quire/binaries.h"
 #include "tools/quire/sampling_flags.h"
+#include "tools/quire/text_check.h"
 
 namespace quire {
 namespace {
@@ -237,6 +238,10 @@ int Main(const std::vector<std::string>& args) {
   if (flags.jobs < 0 || flags.jobs > kMaxJobs) {
     return Fail(
         absl::StrCat("--jobs=", flags.jobs, " is outside 0..", kMaxJobs), 2);
+  }
+  if (!flags.target.empty()) {  // else a folder, which has any bytes
+    const absl::Status is_text = CheckText("--model", flags.model);
+    if (!is_text.ok()) return Fail(std::string(is_text.message()), 2);
   }
   const auto sampling = ToSamplingParams(flags.sampling);
   if (!sampling.ok()) return Fail(std::string(sampling.status().message()), 2);

@@ -11,6 +11,7 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
+#include "common/status_macros.h"
 #include "common/wire/status_wire.h"
 #include "proto/inference.grpc.pb.h"
 #include "tools/cli/colour.h"
@@ -20,6 +21,7 @@
 #include "tools/quire/chat_history.h"
 #include "tools/quire/commands.h"
 #include "tools/quire/sampling_flags.h"
+#include "tools/quire/text_check.h"
 
 namespace quire {
 namespace {
@@ -172,6 +174,12 @@ bool Talk(v1::Inference::Stub* stub, const v1::ChatRequest& base,
   while (true) {
     if (is_terminal) std::cout << painter.Bold("> ") << std::flush;
     if (!std::getline(std::cin, line)) break;
+    const absl::Status is_text = CheckText("the line", line);
+    if (!is_text.ok()) {
+      all_answered = false;
+      std::cerr << "quire chat: " << is_text.message() << std::endl;
+      continue;
+    }
     const ChatHistory::Reaction reaction = history.React(line);
     if (reaction.action == ChatHistory::Action::kQuit) return all_answered;
     if (reaction.action == ChatHistory::Action::kTell) {
@@ -199,6 +207,22 @@ bool Talk(v1::Inference::Stub* stub, const v1::ChatRequest& base,
   return all_answered;
 }
 
+// What every turn's request has.
+absl::StatusOr<v1::ChatRequest> ToRequest(const Flags& flags) {
+  QUIRE_RETURN_IF_ERROR(CheckText("--model", flags.model));
+  QUIRE_RETURN_IF_ERROR(CheckText("--system", flags.system));
+  QUIRE_RETURN_IF_ERROR(CheckText("--template_kwargs", flags.template_kwargs));
+  v1::ChatRequest base;
+  QUIRE_ASSIGN_OR_RETURN(*base.mutable_sampling(),
+                         ToSamplingParams(flags.sampling));
+  if (base.sampling().n() > 1) {
+    return absl::InvalidArgumentError("--n: a conversation has one answer");
+  }
+  base.set_model(flags.model);
+  base.set_template_kwargs_json(flags.template_kwargs);
+  return base;
+}
+
 }  // namespace
 
 int ChatCommand(const std::vector<std::string>& args) {
@@ -219,13 +243,8 @@ int ChatCommand(const std::vector<std::string>& args) {
     return Usage("messages come from standard input; try: echo \"" +
                  positional->front() + "\" | quire chat");
   }
-  const auto sampling = ToSamplingParams(flags.sampling);
-  if (!sampling.ok()) return Usage(std::string(sampling.status().message()));
-  if (sampling->n() > 1) return Usage("--n: a conversation has one answer");
-  v1::ChatRequest base;
-  base.set_model(flags.model);
-  base.set_template_kwargs_json(flags.template_kwargs);
-  *base.mutable_sampling() = *sampling;
+  const auto base = ToRequest(flags);
+  if (!base.ok()) return Usage(std::string(base.status().message()));
 
   SignalEvents events(SignalEvents::Children::kIgnore);
   const auto channel = MakeChannel(flags.target);
@@ -241,7 +260,7 @@ int ChatCommand(const std::vector<std::string>& args) {
   if (is_terminal) std::cout << "/help lists commands\n";
   v1::Inference::Stub stub(channel);
   const bool all_answered =
-      Talk(&stub, base, flags.system, is_terminal, &interrupts);
+      Talk(&stub, *base, flags.system, is_terminal, &interrupts);
   // Who talks has seen what went wrong; a script has to be told.
   return all_answered || is_terminal ? 0 : 1;
 }

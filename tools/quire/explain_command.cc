@@ -9,6 +9,7 @@
 #include "tools/cli/server_queries.h"
 #include "tools/quire/commands.h"
 #include "tools/quire/explain_text.h"
+#include "tools/quire/text_check.h"
 
 namespace quire {
 namespace {
@@ -40,6 +41,11 @@ int ExplainCommand(const std::vector<std::string>& args) {
               << (positional.ok() ? "give one request id"
                                   : std::string(positional.status().message()))
               << "\n";
+    return 2;
+  }
+  const absl::Status is_text = CheckText("the request id", positional->front());
+  if (!is_text.ok()) {
+    std::cerr << "quire explain: " << is_text.message() << "\n";
     return 2;
   }
   const absl::StatusOr<v1::ExplainResponse> explained =

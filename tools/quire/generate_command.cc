@@ -15,6 +15,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_format.h"
 #include "common/clock.h"
+#include "common/status_macros.h"
 #include "common/wire/status_wire.h"
 #include "nlohmann/json.hpp"
 #include "proto/inference.grpc.pb.h"
@@ -25,6 +26,7 @@
 #include "tools/quire/commands.h"
 #include "tools/quire/generation.h"
 #include "tools/quire/sampling_flags.h"
+#include "tools/quire/text_check.h"
 
 namespace quire {
 namespace {
@@ -193,6 +195,29 @@ int Generate(const v1::GenerateRequest& request, const Flags& flags) {
   return 0;
 }
 
+absl::StatusOr<v1::GenerateRequest> ToRequest(const std::string& prompt,
+                                              const Flags& flags) {
+  QUIRE_RETURN_IF_ERROR(CheckText("--model", flags.model));
+  QUIRE_RETURN_IF_ERROR(CheckText("--request_id", flags.request_id));
+  v1::GenerateRequest request;
+  request.set_request_id(flags.request_id);
+  request.set_model(flags.model);
+  QUIRE_ASSIGN_OR_RETURN(*request.mutable_sampling(),
+                         ToSamplingParams(flags.sampling));
+  if (request.sampling().beam_width() > 0 &&
+      !request.sampling().has_logprobs()) {
+    request.mutable_sampling()->set_logprobs(0);  // what beams are ranked by
+  }
+  if (flags.add_special_tokens) {
+    request.set_add_special_tokens(*flags.add_special_tokens);
+  }
+  const bool is_input = prompt == "-";
+  request.set_text(is_input ? ReadStandardInput() : prompt);
+  QUIRE_RETURN_IF_ERROR(
+      CheckText(is_input ? "standard input" : "the prompt", request.text()));
+  return request;
+}
+
 }  // namespace
 
 int GenerateCommand(const std::vector<std::string>& args) {
@@ -217,22 +242,9 @@ int GenerateCommand(const std::vector<std::string>& args) {
                      ? "no prompt; try: quire generate \"Once upon a time\""
                      : "several prompts; put the prompt in quotes");
   }
-  const auto sampling = ToSamplingParams(flags.sampling);
-  if (!sampling.ok()) return Usage(std::string(sampling.status().message()));
-
-  v1::GenerateRequest request;
-  request.set_request_id(flags.request_id);
-  request.set_model(flags.model);
-  request.set_text(positional->front() == "-" ? ReadStandardInput()
-                                              : positional->front());
-  *request.mutable_sampling() = *sampling;
-  if (sampling->beam_width() > 0 && !sampling->has_logprobs()) {
-    request.mutable_sampling()->set_logprobs(0);  // what beams are ranked by
-  }
-  if (flags.add_special_tokens) {
-    request.set_add_special_tokens(*flags.add_special_tokens);
-  }
-  return Generate(request, flags);
+  const auto request = ToRequest(positional->front(), flags);
+  if (!request.ok()) return Usage(std::string(request.status().message()));
+  return Generate(*request, flags);
 }
 
 }  // namespace quire

@@ -7,6 +7,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "common/status_macros.h"
+#include "tools/quire/text_check.h"
 
 namespace quire {
 namespace {
@@ -161,7 +162,10 @@ absl::StatusOr<v1::SamplingParams> ToSamplingParams(
     params.set_repetition_penalty(*sampling.repetition_penalty);
   }
   if (sampling.seed) params.set_seed(*sampling.seed);
-  for (const std::string& stop : sampling.stop) params.add_stop(stop);
+  for (const std::string& stop : sampling.stop) {
+    QUIRE_RETURN_IF_ERROR(CheckText("--stop", stop));
+    params.add_stop(stop);
+  }
   if (sampling.ignore_eos) params.set_ignore_eos(*sampling.ignore_eos);
   if (sampling.include_stop_str_in_output) {
     params.set_include_stop_str_in_output(*sampling.include_stop_str_in_output);

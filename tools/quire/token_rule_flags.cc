@@ -11,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "common/status_macros.h"
+#include "tools/quire/text_check.h"
 
 namespace quire {
 namespace {
@@ -56,14 +57,19 @@ absl::StatusOr<uint32_t> Narrow(const char* name, int64_t value) {
 
 absl::StatusOr<std::string> TextOrFile(const char* name,
                                        const std::string& value) {
-  if (!absl::StartsWith(value, "@")) return value;
+  const std::string flag = absl::StrCat("--", name);
+  if (!absl::StartsWith(value, "@")) {
+    QUIRE_RETURN_IF_ERROR(CheckText(flag, value));
+    return value;
+  }
   const std::string path = value.substr(1);
   std::ifstream file(path);
   if (!file.is_open()) {
-    return absl::NotFoundError(
-        absl::StrCat("--", name, ": cannot read ", path));
+    return absl::NotFoundError(absl::StrCat(flag, ": cannot read ", path));
   }
-  return std::string(std::istreambuf_iterator<char>(file), {});
+  const std::string text(std::istreambuf_iterator<char>(file), {});
+  QUIRE_RETURN_IF_ERROR(CheckText(absl::StrCat(flag, ": ", path), text));
+  return text;
 }
 
 absl::Status SetStructure(const TokenRuleFlags& rules,
@@ -84,9 +90,11 @@ absl::Status SetStructure(const TokenRuleFlags& rules,
   } else if (rules.json_object) {
     structure->set_json_object(true);
   } else if (!rules.regex.empty()) {
+    QUIRE_RETURN_IF_ERROR(CheckText("--regex", rules.regex));
     structure->set_regex(rules.regex);
   } else if (!rules.choice.empty()) {
     for (const std::string& choice : rules.choice) {
+      QUIRE_RETURN_IF_ERROR(CheckText("--choice", choice));
       structure->mutable_choice()->add_values(choice);
     }
   } else {
@@ -126,7 +134,10 @@ absl::Status SetTokenRules(const TokenRuleFlags& rules,
                            v1::SamplingParams* params) {
   QUIRE_RETURN_IF_ERROR(SetBiases(rules.logit_bias, params));
   QUIRE_RETURN_IF_ERROR(SetIds(rules.allowed_token_ids, params));
-  for (const std::string& word : rules.bad_words) params->add_bad_words(word);
+  for (const std::string& word : rules.bad_words) {
+    QUIRE_RETURN_IF_ERROR(CheckText("--bad_words", word));
+    params->add_bad_words(word);
+  }
   if (rules.prompt_logprobs) {
     QUIRE_ASSIGN_OR_RETURN(const uint32_t num,
                            Narrow("prompt_logprobs", *rules.prompt_logprobs));

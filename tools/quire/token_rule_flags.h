@@ -32,8 +32,9 @@ struct TokenRuleFlags {
 // Borrows `rules` for the life of `flags`.
 void AddTokenRuleFlags(TokenRuleFlags* rules, FlagSet* flags);
 
-// Sets what was set. InvalidArgument for what no field can hold and for more
-// than one rule of text; NotFound for a file that is not there.
+// Sets what was set. InvalidArgument for what no field can hold, as text that
+// is not UTF-8, and for more than one rule of text; NotFound for a file that is
+// not there.
 absl::Status SetTokenRules(const TokenRuleFlags& rules,
                            v1::SamplingParams* params);
 

@@ -79,6 +79,27 @@ TEST(ChatCommandTest, AFailedTurnIsTakenBackAndTold) {
   EXPECT_EQ(server.chats()[1].messages_size(), 1);
 }
 
+TEST(ChatCommandTest, ALineThatIsNotUtf8IsToldAndNotSent) {
+  FakeServer server;
+  const Ran ran = RunChat("ab\xff\nthen\n", {"--target=" + server.address()});
+  EXPECT_EQ(ran.code, 1);
+  EXPECT_EQ(ran.err,
+            "quire chat: the line is not UTF-8: bad byte at offset 2 of 3; "
+            "convert it, such as with iconv\n");
+  EXPECT_EQ(ran.out, "heard then\n");
+  ASSERT_EQ(server.chats().size(), 1u);
+  EXPECT_EQ(server.chats()[0].messages_size(), 1);
+}
+
+TEST(ChatCommandTest, FlagsThatAreNotUtf8AreRefused) {
+  for (const std::string flag :
+       {"--model", "--system", "--template_kwargs", "--stop"}) {
+    const Ran ran = RunChat("hello\n", {flag + "=\xff"});
+    EXPECT_EQ(ran.code, 2);
+    EXPECT_THAT(ran.err, HasSubstr("quire chat: " + flag + " is not UTF-8"));
+  }
+}
+
 TEST(ChatCommandTest, WrongUsageIsToldInALine) {
   EXPECT_EQ(RunChat("", {"hello"}).code, 2);
   EXPECT_EQ(RunChat("", {"--n=2"}).code, 2);

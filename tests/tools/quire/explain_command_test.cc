@@ -57,5 +57,13 @@ TEST(ExplainCommandTest, OneRequestIsAskedAbout) {
   EXPECT_THAT(GetCapturedStderr(), HasSubstr("give one request id"));
 }
 
+TEST(ExplainCommandTest, AnIdThatIsNotUtf8IsRefused) {
+  CaptureStderr();
+  EXPECT_EQ(ExplainCommand({"a\xff", "--target=127.0.0.1:1"}), 2);
+  EXPECT_THAT(GetCapturedStderr(),
+              HasSubstr("quire explain: the request id is not UTF-8: bad byte "
+                        "at offset 1 of 2"));
+}
+
 }  // namespace
 }  // namespace quire

@@ -2,6 +2,8 @@
 //
 // `quire generate` against a server in this process.
 #include <algorithm>
+#include <iostream>
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -82,6 +84,29 @@ TEST(GenerateCommandTest, AServersErrorIsTold) {
   RunGenerate({"hello", "--target=" + server.address()}, /*expected_code=*/1);
   EXPECT_THAT(GetCapturedStderr(),
               HasSubstr("the queue is full (RESOURCE_EXHAUSTED)"));
+}
+
+TEST(GenerateCommandTest, WhatIsNotUtf8IsRefusedBeforeAnythingIsSent) {
+  const std::string nobody = "--target=127.0.0.1:1";
+  const auto error_of = [&](const std::vector<std::string>& args) {
+    CaptureStderr();
+    RunGenerate(args, 2);
+    return GetCapturedStderr();
+  };
+  const std::string rest =
+      " is not UTF-8: bad byte at offset 2 of 3; convert it, such as with "
+      "iconv\n";
+  EXPECT_EQ(error_of({"ab\xff", nobody}), "quire generate: the prompt" + rest);
+  std::istringstream in("ab\xff");
+  std::streambuf* const old = std::cin.rdbuf(in.rdbuf());
+  EXPECT_EQ(error_of({"-", nobody}), "quire generate: standard input" + rest);
+  std::cin.rdbuf(old);
+  std::cin.clear();
+  for (const std::string flag :
+       {"--stop", "--regex", "--model", "--request_id"}) {
+    EXPECT_EQ(error_of({"x", nobody, flag + "=ab\xff"}),
+              "quire generate: " + flag + rest);
+  }
 }
 
 TEST(GenerateCommandTest, OnePromptIsWanted) {

@@ -76,6 +76,12 @@ TEST(SamplingFlagsTest, EarlyStoppingHasThreeValues) {
             "--early_stopping=soon is none of true, false, never");
 }
 
+TEST(SamplingFlagsTest, AStopThatIsNotUtf8IsRefused) {
+  EXPECT_EQ(Parse({"--stop=a", "--stop=\xff"}).status().message(),
+            "--stop is not UTF-8: bad byte at offset 0 of 1; convert it, such "
+            "as with iconv");
+}
+
 TEST(SamplingFlagsTest, WhatAFieldCannotHoldIsRefused) {
   for (const std::string flag :
        {"--max_tokens=-1", "--min_tokens=4294967296", "--top_k=2147483648",

@@ -67,6 +67,23 @@ TEST(TokenRuleFlagsTest, SchemasAndGrammarsMayLieInFiles) {
             "--json_schema: cannot read /nowhere");
 }
 
+TEST(TokenRuleFlagsTest, TextThatIsNotUtf8IsRefusedWithItsFlag) {
+  for (const std::string flag :
+       {"--bad_words", "--choice", "--regex", "--json_schema", "--grammar"}) {
+    EXPECT_EQ(Parse({flag + "=ab\xff"}).status().message(),
+              flag +
+                  " is not UTF-8: bad byte at offset 2 of 3; convert it, "
+                  "such as with iconv");
+  }
+  const std::string path =
+      absl::StrCat(std::getenv("TEST_TMPDIR"), "/latin.lark");
+  std::ofstream(path) << "start: \"\xe9\"\n";
+  EXPECT_EQ(Parse({absl::StrCat("--grammar=@", path)}).status().message(),
+            absl::StrCat("--grammar: ", path,
+                         " is not UTF-8: bad byte at offset 8 of 11; convert "
+                         "it, such as with iconv"));
+}
+
 TEST(TokenRuleFlagsTest, WhatNoFieldCanHoldIsNamed) {
   EXPECT_EQ(Parse({"--logit_bias=7"}).status().message(),
             "--logit_bias: 7 is not a token id and its bias, such as "
