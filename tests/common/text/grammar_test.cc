@@ -248,6 +248,107 @@ TEST(GrammarTest, RulesThatNothingFollowsOrThatAreMalformedAreRefused) {
   }
 }
 
+TEST(GrammarTest, RulesThatCanNeverEndAreRefusedByName) {
+  const World world = MakeWorld("byte_level.json");
+  const std::string node = R"("type": "object", "required": ["x"],
+                              "properties": {"x": )";
+  struct {
+    RuleKind kind;
+    std::string rule;
+    std::string name;
+  } cases[] = {
+      {RuleKind::kLark, "start: \"a\" start", "rule \"start\""},
+      {RuleKind::kLark, "start: start \"a\"", "rule \"start\""},
+      {RuleKind::kLark, "start: start", "rule \"start\""},
+      {RuleKind::kLark, "start: a\na: \"x\" b\nb: \"y\" a", "rule \"a\""},
+      {RuleKind::kLark, "start: \"b\" | \"c\" a\na: \"x\" a", ""},
+      {RuleKind::kLark, "start: \"b\" (a+)\na: \"x\" a | \"y\" a? a",
+       "rule \"a\""},
+      {RuleKind::kLark, "start: a{2,3} | b\nb: a\na: \"x\" (a | b)", "rule \""},
+      // Not the one that needs the culprit.
+      {RuleKind::kLark, "start: a\na: \"x\" a b | b\nb: \"y\" b", "rule \"b\""},
+      {RuleKind::kLark,
+       "start: \"x\" j\nj: %json {\"type\": \"array\", \"minItems\": 1, "
+       "\"items\": {\"$ref\": \"#\"}}",
+       "schema \"#\""},
+      {RuleKind::kJsonSchema,
+       R"({"$ref": "#/$defs/a", "$defs": {"a": {)" + node +
+           R"({"$ref": "#/$defs/a"}}}}})",
+       "schema \"#/$defs/a\""},
+      {RuleKind::kJsonSchema,
+       R"({"type": "array", "items": {"$ref": "#"}, "minItems": 1})",
+       "schema \"#\""},
+      {RuleKind::kJsonSchema,
+       R"({"type": "array", "prefixItems": [{"$ref": "#"}], "minItems": 1})",
+       "schema \"#\""},
+      {RuleKind::kJsonSchema, R"({"$ref": "#"})", "schema \"#\""},
+      {RuleKind::kJsonSchema, "{" + node + R"({"anyOf": [{"$ref": "#"},
+           {"type": "array", "items": {"$ref": "#"}, "minItems": 2}]}}})",
+       "schema \"#\""},
+      {RuleKind::kJsonSchema,
+       R"({"type": "array", "minItems": 1, "items": {"$ref": "#/$defs/a"},
+           "$defs": {"a": {)" +
+           node + R"({"$ref": "#/$defs/b"}}}, "b": {)" + node +
+           R"({"$ref": "#/$defs/a"}}}}})",
+       "schema \"#/$defs/"},
+  };
+  for (const auto& c : cases) {
+    const absl::Status status = world.vocab->Compile(c.kind, c.rule).status();
+    if (c.name.empty()) {  // it has a way out, if not everywhere
+      EXPECT_TRUE(status.ok()) << c.rule << ": " << status;
+      continue;
+    }
+    EXPECT_TRUE(absl::IsInvalidArgument(status)) << c.rule << ": " << status;
+    EXPECT_EQ(status.message().find(c.name), 0) << c.rule << ": " << status;
+  }
+  EXPECT_EQ(
+      world.vocab->Compile(RuleKind::kLark, cases[0].rule).status().message(),
+      "rule \"start\" can never end: each of its alternatives leads back "
+      "to it; add one that does not");
+}
+
+TEST(GrammarTest, RecursionWithAWayOutIsFollowed) {
+  const World world = MakeWorld("byte_level.json");
+  const std::pair<RuleKind, std::string> cases[] = {
+      {RuleKind::kLark, "start: \"a\" start | \"b\""},
+      {RuleKind::kLark, "start: a\na: \"x\" b\nb: \"y\" a | \"z\""},
+      {RuleKind::kLark, "start: \"a\" start?"},
+      {RuleKind::kLark, "start: \"a\" start*"},
+      {RuleKind::kLark, "start: \"a\" start{0,2}"},
+      {RuleKind::kLark,
+       "start: \"(\" start \")\" | /[0-9]+/ | start \"+\" X\n"
+       "X: \"1\"\n%ignore / /"},
+      {RuleKind::kLark, "start: \"b\"\nunused: \"a\" unused"},
+      // The count in the parameter ends it.
+      {RuleKind::kLark,
+       "start: a::0\na::_: \"x\" %if is_ones([0:2])\n"
+       "  | \"y\" a::incr([0:2]) %if lt([0:2], 3)\n"},
+      {RuleKind::kJsonSchema,
+       R"({"type": "object", "required": ["value"], "properties":
+           {"value": {"type": "integer"}, "next": {"$ref": "#"}},
+           "additionalProperties": false})"},
+      {RuleKind::kJsonSchema,
+       R"({"type": "object", "required": ["next"], "properties":
+           {"next": {"anyOf": [{"$ref": "#"}, {"type": "null"}]}}})"},
+      {RuleKind::kJsonSchema,
+       R"({"type": "array", "items": {"$ref": "#"}, "maxItems": 2})"},
+      {RuleKind::kJsonSchema,
+       R"({"$ref": "#/$defs/a", "$defs": {
+           "a": {"type": "object", "required": ["b"],
+                 "properties": {"b": {"$ref": "#/$defs/b"}}},
+           "b": {"type": "array", "items": {"$ref": "#/$defs/a"}}}})"},
+      {RuleKind::kJsonSchema, "{}"},
+      {RuleKind::kJsonSchema,
+       R"({"type": "string", "$defs": {"a": {"$ref": "#/$defs/a"}}})"},
+      {RuleKind::kJsonObject, ""},
+      {RuleKind::kRegex, "(a|b)*c"},
+  };
+  for (const auto& [kind, rule] : cases) {
+    const auto grammar = world.vocab->Compile(kind, rule);
+    EXPECT_TRUE(grammar.ok()) << rule << ": " << grammar.status();
+  }
+}
+
 // Byte-level BPE, SentencePiece's BPE with bytes for what it lacks, Unigram.
 TEST(GrammarTest, EveryKindWhosePiecesAreTextFollowsRules) {
   std::mt19937_64 random(5);

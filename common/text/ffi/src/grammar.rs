@@ -18,6 +18,7 @@ use serde_json::{json, Value};
 use crate::boundary::Failure;
 use crate::budget::{with_budget, ThreadClock};
 use crate::decoder::byte_of;
+use crate::endless::check_ends;
 use crate::rule_cost::{check_lark, check_schema, MAX_CHOICES};
 use crate::token_bytes::{ByteAlphabet, Spelling};
 use crate::tokenizer::TextTokenizer;
@@ -253,7 +254,11 @@ fn compile_within_budget(
 }
 
 fn compile_here(factory: &ParserFactory, grammar: TopLevelGrammar) -> Result<Grammar, Failure> {
-    let parser = factory.create_parser_from_init_default(GrammarInit::Serialized(grammar));
+    let source = GrammarInit::Serialized(grammar.clone());
+    let parser = factory.create_parser_from_init_default(source);
+    if let Ok(parser) = &parser {
+        check_ends(factory, &grammar, parser.parser.grammar())?;
+    }
     let matcher = Matcher::new(parser).into_cancellable();
     if let Some(error) = matcher.get_error() {
         return Err(Failure::invalid(first_line(&error)));

@@ -10,6 +10,7 @@ mod boundary;
 mod budget;
 mod chat_template;
 mod decoder;
+mod endless;
 mod grammar;
 mod grammar_abi;
 mod pre_tokenizer;
