@@ -74,12 +74,27 @@ absl::Status RefuseQuantized(const Fields& fields) {
   return absl::OkStatus();
 }
 
-// Beginning and padding ids beyond the vocabulary are common in published
-// files ("pad_token_id": -1) and mean that there is none.
-absl::StatusOr<TokenId> ParseOptionalId(const Fields& fields, const char* name,
-                                        int32_t vocab_size) {
+// Negative ids are common in published files ("pad_token_id": -1) and mean that
+// there is none.
+absl::StatusOr<TokenId> ParseBosId(const Fields& fields, int32_t vocab_size) {
   const int64_t limit = std::numeric_limits<int32_t>::max();
-  QUIRE_ASSIGN_OR_RETURN(const int32_t id, fields.Int(name, -limit, limit, -1));
+  QUIRE_ASSIGN_OR_RETURN(const int32_t id,
+                         fields.Int("bos_token_id", -limit, limit, -1));
+  if (id >= vocab_size) {
+    return fields.Wrong(
+        "bos_token_id",
+        absl::StrCat("a token id in [0, ", vocab_size, "), or -1 for none"));
+  }
+  return std::max(id, -1);
+}
+
+// So are ids one above the vocabulary, of a padding that training added and
+// that the published weights do not have. Nothing that Quire computes is
+// padded.
+absl::StatusOr<TokenId> ParsePadId(const Fields& fields, int32_t vocab_size) {
+  const int64_t limit = std::numeric_limits<int32_t>::max();
+  QUIRE_ASSIGN_OR_RETURN(const int32_t id,
+                         fields.Int("pad_token_id", -limit, limit, -1));
   return id < 0 || id >= vocab_size ? -1 : id;
 }
 
@@ -102,12 +117,10 @@ absl::StatusOr<std::vector<TokenId>> ParseEosIds(const Fields& fields,
 
 absl::Status ParseTokenIds(const Fields& fields, absl::string_view generation,
                            ModelConfig* config) {
-  QUIRE_ASSIGN_OR_RETURN(
-      config->bos_token_id,
-      ParseOptionalId(fields, "bos_token_id", config->vocab_size));
-  QUIRE_ASSIGN_OR_RETURN(
-      config->pad_token_id,
-      ParseOptionalId(fields, "pad_token_id", config->vocab_size));
+  QUIRE_ASSIGN_OR_RETURN(config->bos_token_id,
+                         ParseBosId(fields, config->vocab_size));
+  QUIRE_ASSIGN_OR_RETURN(config->pad_token_id,
+                         ParsePadId(fields, config->vocab_size));
   if (!generation.empty()) {
     QUIRE_ASSIGN_OR_RETURN(
         const Json json, ParseJsonObject(generation, "generation_config.json"));

@@ -7,6 +7,7 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "common/request_limits.h"
 #include "common/status_macros.h"
 #include "nlohmann/json.hpp"
 
@@ -17,7 +18,6 @@ constexpr int kMaxBiases = 1024;
 constexpr float kMaxBias = 100;
 constexpr int kMaxBadWords = 64;
 constexpr size_t kMaxBadWordBytes = 256;
-constexpr uint32_t kMaxPromptLogprobs = 20;
 constexpr size_t kMaxRuleBytes = 256 << 10;
 constexpr int kMaxChoices = 1024;
 
@@ -196,10 +196,10 @@ void ReadTokenRules(const v1::SamplingParams& params, int32_t vocab_size,
   ReadStructure(params, has_tokenizer, &sampling->slot, rules, violations);
   if (params.has_prompt_logprobs()) {
     const uint32_t num = params.prompt_logprobs();
-    violations->CheckRange("prompt_logprobs", num, num <= kMaxPromptLogprobs,
-                           "at most 20");
+    violations->CheckRange("prompt_logprobs", num, num <= kMaxRequestLogprobs,
+                           absl::StrCat("at most ", kMaxRequestLogprobs));
     sampling->slot.num_prompt_logprobs =
-        static_cast<int32_t>(std::min(num, kMaxPromptLogprobs));
+        static_cast<int32_t>(std::min(num, kMaxRequestLogprobs));
   }
   if (params.has_truncate_prompt_tokens()) {
     rules->truncate_prompt_tokens = params.truncate_prompt_tokens();

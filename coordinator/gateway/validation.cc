@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "common/request_limits.h"
 #include "common/status_macros.h"
 #include "common/wire/error_details.h"
 #include "coordinator/gateway/violations.h"
@@ -19,7 +20,6 @@ constexpr int kMaxSaltBytes = 1024;
 constexpr int kMaxStops = 16;
 constexpr size_t kMaxStopBytes = 256;
 constexpr uint32_t kMaxStopTokenIds = 1024;
-constexpr uint32_t kMaxLogprobs = 20;
 constexpr float kGreedyBelow = 1e-5f;  // temperature, as vLLM
 
 bool IsWithin(float value, float least, float most) {
@@ -343,9 +343,10 @@ absl::StatusOr<ValidatedRequest> ValidateGenerate(
   ReadLengths(params, default_max_tokens, &valid, &violations);
   if (params.has_logprobs()) {
     violations.CheckRange("logprobs", params.logprobs(),
-                          params.logprobs() <= kMaxLogprobs, "at most 20");
+                          params.logprobs() <= kMaxRequestLogprobs,
+                          absl::StrCat("at most ", kMaxRequestLogprobs));
     sampling->slot.num_logprobs =
-        static_cast<int32_t>(std::min(params.logprobs(), kMaxLogprobs));
+        static_cast<int32_t>(std::min(params.logprobs(), kMaxRequestLogprobs));
   }
   ReadSequences(params, sampling, &violations);
   ReadBeams(params, sampling, &violations);

@@ -39,6 +39,8 @@ TEST(ModelConfigTest, GenerationConfigDecidesTheEndTokens) {
 TEST(ModelConfigTest, PaddingBeyondTheVocabularyIsNone) {
   EXPECT_EQ(Parse(With(Llama(), "pad_token_id", 32000)).pad_token_id, -1);
   EXPECT_EQ(Parse(With(Llama(), "pad_token_id", -1)).pad_token_id, -1);
+  EXPECT_EQ(Parse(With(Llama(), "bos_token_id", -1)).bos_token_id, -1);
+  EXPECT_EQ(Parse(With(Llama(), "bos_token_id", 31999)).bos_token_id, 31999);
 }
 
 class BadLlamaTest : public testing::TestWithParam<BadField> {};
@@ -93,6 +95,8 @@ INSTANTIATE_TEST_SUITE_P(
         BadField{"eos_token_id", 32000, "[0, 32000)"},
         BadField{"eos_token_id", Json::array({2, "x"}), "[0, 32000)"},
         BadField{"bos_token_id", 1.5, "integer"},
+        BadField{"bos_token_id", 32000, "[0, 32000), or -1 for none"},
+        BadField{"bos_token_id", 99999, "\"bos_token_id\" is 99999"},
         BadField{"quantization_config", {{"quant_method", "gptq"}}, "\"gptq\""},
         BadField{"quantization_config", Json::array(), "unquantized"},
         BadField{"architectures", Json::array(), "LlamaForCausalLM"},

@@ -171,6 +171,19 @@ void FlagSet::AddList(std::string name, std::vector<std::string>* target,
                   .set = std::move(set)};
 }
 
+void FlagSet::AddList(std::string name,
+                      std::optional<std::vector<std::string>>* target,
+                      std::string help) {
+  auto set = [target](absl::string_view, absl::string_view value) {
+    if (!target->has_value()) target->emplace();
+    const std::vector<std::string> parts =
+        absl::StrSplit(value, absl::ByAnyChar(", "), absl::SkipEmpty());
+    (*target)->insert((*target)->end(), parts.begin(), parts.end());
+    return absl::OkStatus();
+  };
+  flags_[name] = {.help = std::move(help), .is_list = true, .set = set};
+}
+
 absl::Status FlagSet::ReadEnvironment() {
   for (auto& [name, flag] : flags_) {
     const std::string variable =

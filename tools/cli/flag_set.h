@@ -42,6 +42,10 @@ class FlagSet {
   // Values separated by commas or blanks, or as the arguments that follow.
   void AddList(std::string name, std::vector<std::string>* target,
                std::string help);
+  // The same; a flag that is given without values leaves an empty list.
+  void AddList(std::string name,
+               std::optional<std::vector<std::string>>* target,
+               std::string help);
 
   // Unknown flags are kept, with their values, instead of refused.
   void PassUnknownTo(std::vector<std::string>* unknown) { unknown_ = unknown; }

@@ -1,69 +1,69 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tools/quire/sampling_flags.h"
 
-#include <limits>
-
 #include "absl/status/status.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "common/request_limits.h"
+#include "common/sampling_params.h"
 #include "common/status_macros.h"
+#include "tools/quire/integer_flag.h"
 #include "tools/quire/text_check.h"
 
 namespace quire {
 namespace {
 
-// `value` as the integer type Int of a field.
-template <typename Int>
-absl::StatusOr<Int> Narrow(absl::string_view name, int64_t value) {
-  if (value < int64_t{std::numeric_limits<Int>::min()} ||
-      value > int64_t{std::numeric_limits<Int>::max()}) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "--", name, "=", value, " is outside ", std::numeric_limits<Int>::min(),
-        "..", std::numeric_limits<Int>::max()));
-  }
-  return static_cast<Int>(value);
-}
-
 absl::Status SetIntegers(const SamplingFlags& sampling,
                          v1::SamplingParams* params) {
   if (sampling.top_k) {
     QUIRE_ASSIGN_OR_RETURN(const int32_t top_k,
-                           Narrow<int32_t>("top_k", *sampling.top_k));
+                           InRange<int32_t>("top_k", *sampling.top_k, -1));
     params->set_top_k(top_k);
   }
   if (sampling.min_tokens) {
     QUIRE_ASSIGN_OR_RETURN(
         const uint32_t min_tokens,
-        Narrow<uint32_t>("min_tokens", *sampling.min_tokens));
+        InRange<uint32_t>("min_tokens", *sampling.min_tokens, 0));
     params->set_min_tokens(min_tokens);
   }
   if (sampling.max_tokens) {
     QUIRE_ASSIGN_OR_RETURN(
         const uint32_t max_tokens,
-        Narrow<uint32_t>("max_tokens", *sampling.max_tokens));
+        InRange<uint32_t>("max_tokens", *sampling.max_tokens, 1));
     params->set_max_tokens(max_tokens);
   }
   if (sampling.logprobs) {
     QUIRE_ASSIGN_OR_RETURN(const uint32_t logprobs,
-                           Narrow<uint32_t>("logprobs", *sampling.logprobs));
+                           InRange<uint32_t>("logprobs", *sampling.logprobs, 0,
+                                             kMaxRequestLogprobs));
     params->set_logprobs(logprobs);
   }
   if (sampling.n) {
-    QUIRE_ASSIGN_OR_RETURN(const uint32_t n,
-                           Narrow<uint32_t>("n", *sampling.n));
+    QUIRE_ASSIGN_OR_RETURN(
+        const uint32_t n,
+        InRange<uint32_t>("n", *sampling.n, 1, kMaxSequencesPerGroup));
     params->set_n(n);
   }
   if (sampling.best_of) {
     QUIRE_ASSIGN_OR_RETURN(const uint32_t best_of,
-                           Narrow<uint32_t>("best_of", *sampling.best_of));
+                           InRange<uint32_t>("best_of", *sampling.best_of, 1,
+                                             kMaxSequencesPerGroup));
     params->set_best_of(best_of);
   }
   if (sampling.beam_width) {
-    QUIRE_ASSIGN_OR_RETURN(
-        const uint32_t beam_width,
-        Narrow<uint32_t>("beam_width", *sampling.beam_width));
-    params->set_beam_width(beam_width);
+    const int64_t width = *sampling.beam_width;
+    if (width != 0 && (width < 2 || width > kMaxBeamWidth)) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("--beam_width=", width, " is outside 2..", kMaxBeamWidth,
+                       ", and is not 0 (no beam search)"));
+    }
+    params->set_beam_width(static_cast<uint32_t>(width));
   }
+  return absl::OkStatus();
+}
+
+absl::Status SetStopTokenIds(const SamplingFlags& sampling,
+                             v1::SamplingParams* params) {
   for (const std::string& text : sampling.stop_token_ids) {
     uint32_t id;
     if (!absl::SimpleAtoi(text, &id)) {
@@ -178,6 +178,7 @@ absl::StatusOr<v1::SamplingParams> ToSamplingParams(
   }
   QUIRE_RETURN_IF_ERROR(SetEarlyStopping(sampling.early_stopping, &params));
   QUIRE_RETURN_IF_ERROR(SetIntegers(sampling, &params));
+  QUIRE_RETURN_IF_ERROR(SetStopTokenIds(sampling, &params));
   QUIRE_RETURN_IF_ERROR(SetTokenRules(sampling.rules, &params));
   return params;
 }

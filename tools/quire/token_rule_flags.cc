@@ -3,22 +3,28 @@
 
 #include <fstream>
 #include <iterator>
-#include <limits>
 
 #include "absl/status/statusor.h"
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "common/request_limits.h"
 #include "common/status_macros.h"
+#include "tools/quire/integer_flag.h"
 #include "tools/quire/text_check.h"
 
 namespace quire {
 namespace {
 
-absl::Status SetIds(const std::vector<std::string>& texts,
+absl::Status SetIds(const std::optional<std::vector<std::string>>& texts,
                     v1::SamplingParams* params) {
-  for (const std::string& text : texts) {
+  if (!texts.has_value()) return absl::OkStatus();
+  if (texts->empty()) {
+    return absl::InvalidArgumentError(
+        "--allowed_token_ids is empty; leave it out to allow all tokens");
+  }
+  for (const std::string& text : *texts) {
     uint32_t id;
     if (!absl::SimpleAtoi(text, &id)) {
       return absl::InvalidArgumentError(
@@ -44,15 +50,6 @@ absl::Status SetBiases(const std::vector<std::string>& texts,
     (*params->mutable_logit_bias())[id] = bias;
   }
   return absl::OkStatus();
-}
-
-absl::StatusOr<uint32_t> Narrow(const char* name, int64_t value) {
-  if (value < 0 || value > std::numeric_limits<uint32_t>::max()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("--", name, "=", value, " is outside 0..",
-                     std::numeric_limits<uint32_t>::max()));
-  }
-  return static_cast<uint32_t>(value);
 }
 
 absl::StatusOr<std::string> TextOrFile(const char* name,
@@ -139,14 +136,16 @@ absl::Status SetTokenRules(const TokenRuleFlags& rules,
     params->add_bad_words(word);
   }
   if (rules.prompt_logprobs) {
-    QUIRE_ASSIGN_OR_RETURN(const uint32_t num,
-                           Narrow("prompt_logprobs", *rules.prompt_logprobs));
+    QUIRE_ASSIGN_OR_RETURN(
+        const uint32_t num,
+        InRange<uint32_t>("prompt_logprobs", *rules.prompt_logprobs, 0,
+                          kMaxRequestLogprobs));
     params->set_prompt_logprobs(num);
   }
   if (rules.truncate_prompt_tokens) {
-    QUIRE_ASSIGN_OR_RETURN(
-        const uint32_t num,
-        Narrow("truncate_prompt_tokens", *rules.truncate_prompt_tokens));
+    QUIRE_ASSIGN_OR_RETURN(const uint32_t num,
+                           InRange<uint32_t>("truncate_prompt_tokens",
+                                             *rules.truncate_prompt_tokens, 1));
     params->set_truncate_prompt_tokens(num);
   }
   if (rules.echo) params->set_echo(*rules.echo);

@@ -18,7 +18,7 @@ namespace quire {
 struct TokenRuleFlags {
   std::vector<std::string> logit_bias;  // "id:bias"
   std::vector<std::string> bad_words;
-  std::vector<std::string> allowed_token_ids;
+  std::optional<std::vector<std::string>> allowed_token_ids;
   std::optional<int64_t> prompt_logprobs;
   std::optional<bool> echo;
   std::optional<int64_t> truncate_prompt_tokens;

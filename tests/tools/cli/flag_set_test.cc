@@ -19,6 +19,7 @@ struct Values {
   std::optional<int64_t> maybe;
   std::vector<std::string> stop;
   std::vector<std::string> metrics = {"ttft", "tpot"};
+  std::optional<std::vector<std::string>> ids;
 };
 
 FlagSet MakeFlags(Values* values) {
@@ -30,6 +31,7 @@ FlagSet MakeFlags(Values* values) {
   flags.Add("maybe", &values->maybe, "perhaps a number");
   flags.AddRepeated("stop", &values->stop, "where to end");
   flags.AddList("metrics", &values->metrics, "what to measure");
+  flags.AddList("ids", &values->ids, "which ones, if any");
   return flags;
 }
 
@@ -72,6 +74,18 @@ TEST(FlagSetTest, ListsTakeSeveralArgumentsAndReplaceTheirDefault) {
   EXPECT_THAT(values.metrics, ElementsAre("itl", "e2el", "ttft"));
   EXPECT_THAT(values.stop, ElementsAre("a", "b"));
   EXPECT_THAT(*rest, ElementsAre("prompt"));
+}
+
+TEST(FlagSetTest, AnEmptyListIsToldFromNone) {
+  Values values;
+  FlagSet flags = MakeFlags(&values);
+  ASSERT_TRUE(flags.Parse({}).ok());
+  EXPECT_FALSE(values.ids.has_value());
+  ASSERT_TRUE(flags.Parse({"--ids="}).ok());
+  ASSERT_TRUE(values.ids.has_value());
+  EXPECT_TRUE(values.ids->empty());
+  ASSERT_TRUE(flags.Parse({"--ids=1,2", "--ids", "3", "4"}).ok());
+  EXPECT_THAT(*values.ids, ElementsAre("1", "2", "3", "4"));
 }
 
 TEST(FlagSetTest, TwoDashesEndTheFlags) {

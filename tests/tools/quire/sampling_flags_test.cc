@@ -82,6 +82,24 @@ TEST(SamplingFlagsTest, AStopThatIsNotUtf8IsRefused) {
             "as with iconv");
 }
 
+TEST(SamplingFlagsTest, WhatServersRefuseIsToldWithItsRange) {
+  const auto error_of = [](const std::string& flag) {
+    return std::string(Parse({flag}).status().message());
+  };
+  EXPECT_EQ(error_of("--logprobs=-1"), "--logprobs=-1 is outside 0..20");
+  EXPECT_EQ(error_of("--logprobs=21"), "--logprobs=21 is outside 0..20");
+  EXPECT_EQ(error_of("--n=0"), "--n=0 is outside 1..16");
+  EXPECT_EQ(error_of("--best_of=17"), "--best_of=17 is outside 1..16");
+  EXPECT_EQ(error_of("--top_k=-2"), "--top_k=-2 is outside -1..2147483647");
+  EXPECT_EQ(error_of("--max_tokens=0"),
+            "--max_tokens=0 is outside 1..4294967295");
+  EXPECT_EQ(error_of("--beam_width=1"),
+            "--beam_width=1 is outside 2..16, and is not 0 (no beam search)");
+  EXPECT_EQ(error_of("--logprobs=20"), "");
+  EXPECT_EQ(error_of("--n=16"), "");
+  EXPECT_EQ(error_of("--beam_width=0"), "");
+}
+
 TEST(SamplingFlagsTest, WhatAFieldCannotHoldIsRefused) {
   for (const std::string flag :
        {"--max_tokens=-1", "--min_tokens=4294967296", "--top_k=2147483648",

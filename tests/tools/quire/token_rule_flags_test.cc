@@ -84,6 +84,14 @@ TEST(TokenRuleFlagsTest, TextThatIsNotUtf8IsRefusedWithItsFlag) {
                          "it, such as with iconv"));
 }
 
+TEST(TokenRuleFlagsTest, NoAllowedTokenIsNotEveryToken) {
+  for (const std::string flag :
+       {"--allowed_token_ids=", "--allowed_token_ids=,"}) {
+    EXPECT_EQ(Parse({flag}).status().message(),
+              "--allowed_token_ids is empty; leave it out to allow all tokens");
+  }
+}
+
 TEST(TokenRuleFlagsTest, WhatNoFieldCanHoldIsNamed) {
   EXPECT_EQ(Parse({"--logit_bias=7"}).status().message(),
             "--logit_bias: 7 is not a token id and its bias, such as "
@@ -91,7 +99,11 @@ TEST(TokenRuleFlagsTest, WhatNoFieldCanHoldIsNamed) {
   EXPECT_EQ(Parse({"--allowed_token_ids=x"}).status().message(),
             "--allowed_token_ids: x is not a token id");
   EXPECT_EQ(Parse({"--prompt_logprobs=-1"}).status().message(),
-            "--prompt_logprobs=-1 is outside 0..4294967295");
+            "--prompt_logprobs=-1 is outside 0..20");
+  EXPECT_EQ(Parse({"--prompt_logprobs=21"}).status().message(),
+            "--prompt_logprobs=21 is outside 0..20");
+  EXPECT_EQ(Parse({"--truncate_prompt_tokens=0"}).status().message(),
+            "--truncate_prompt_tokens=0 is outside 1..4294967295");
   EXPECT_EQ(Parse({"--json_object", "--regex=a"}).status().message(),
             "give one of --json_schema, --json_object, --regex, --choice and "
             "--grammar");
