@@ -69,7 +69,8 @@ absl::Status RefuseQuantized(const Fields& fields) {
     }
     return absl::UnimplementedError(absl::StrCat(
         fields.where(), ": ", name, " asks for the quantization \"", method,
-        "\"; Quire reads unquantized float32, bfloat16 and float16 weights"));
+        "\"; Quire reads unquantized float32, bfloat16 and float16 weights: "
+        "take the model's unquantized release"));
   }
   return absl::OkStatus();
 }

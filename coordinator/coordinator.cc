@@ -397,6 +397,10 @@ std::string Coordinator::public_address() const {
   return Address(impl_->options_.host, impl_->public_server_->port());
 }
 
+std::string Coordinator::warning() const {
+  return impl_->gateway_.chat.warning;
+}
+
 std::string Coordinator::control_address() const {
   return Address(impl_->options_.host, impl_->control_server_->port());
 }

@@ -75,6 +75,9 @@ class Coordinator {
   std::string control_address() const;
   std::string metrics_address() const;
 
+  // What whoever started it should know, in one line; "" if nothing.
+  std::string warning() const;
+
   // Takes no new requests, lets running ones end until `deadline`, ends the
   // rest with Unavailable.
   void Drain(absl::Time deadline);

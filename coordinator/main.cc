@@ -4,6 +4,7 @@
 //
 // Prints for whoever started it, on stdout:
 //   QUIRE_LISTENING public=host:port control=host:port metrics=host:port
+//   QUIRE_WARNING text                  if something is amiss
 //   QUIRE_KV blocks=N block_size=N     when all groups are ready, and then
 //   QUIRE_READY
 // Exit codes: 0 told to stop, 1 failed, 2 used wrongly.
@@ -158,6 +159,9 @@ int Main(int argc, char** argv) {
               (*coordinator)->public_address().c_str(),
               (*coordinator)->control_address().c_str(),
               (*coordinator)->metrics_address().c_str());
+  if (const std::string warning = (*coordinator)->warning(); !warning.empty()) {
+    std::printf("QUIRE_WARNING %s\n", warning.c_str());
+  }
   std::fflush(stdout);
 
   std::vector<pollfd> polled = {{signal_fd, POLLIN, 0},

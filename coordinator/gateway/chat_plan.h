@@ -28,6 +28,8 @@ struct ChatFacts {
   std::shared_ptr<const ChatTemplate> tool_template;
   // Why there is no template: a sentence for clients.
   std::string no_template;
+  // What the operator should know of it, in one line; "" if nothing.
+  std::string warning;
   // Variables of a client's own template.
   SpecialTokenNames special_tokens;
   bool trust_request_chat_template = false;

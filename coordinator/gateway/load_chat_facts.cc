@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
 #include "common/status_macros.h"
 #include "glog/logging.h"
 
@@ -62,14 +63,27 @@ absl::StatusOr<ChatFacts> LoadChatFacts(const std::string& model_folder,
         "the model has no chat template; use Generate, or start the server "
         "with --chat_template=FILE";
   } else {
-    LOG(WARNING) << "no chats: " << found.status().message();
-    // The path is the operator's own.
-    facts.no_template =
-        "the model's chat template does not compile; the server's log says "
-        "why. Use Generate, or start the server with --chat_template=FILE";
+    const std::string reason(found.status().message());
+    // The folder's path is the operator's own.
+    facts.no_template = absl::StrCat(
+        "the model's chat template cannot be used: ",
+        absl::StrReplaceAll(reason, {{absl::StrCat(model_folder, "/"), ""}}),
+        ". Use Generate, or start the server with --chat_template=FILE");
+    facts.warning = absl::StrCat(
+        "chats are refused, as the model's template cannot be "
+        "used: ",
+        reason, ". Mend it, or give another with --chat_template");
   }
   found = ChatTemplate::FromTokenizerConfig(config, "tool_use");
-  if (found.ok()) facts.tool_template = *std::move(found);
+  if (found.ok()) {
+    facts.tool_template = *std::move(found);
+  } else if (!absl::IsNotFound(found.status()) && facts.warning.empty()) {
+    facts.warning =
+        absl::StrCat("the model's template for tools cannot be used: ",
+                     found.status().message(),
+                     ". Its other template takes chats with tools");
+  }
+  if (!facts.warning.empty()) LOG(WARNING) << facts.warning;
   return facts;
 }
 

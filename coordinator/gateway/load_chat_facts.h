@@ -20,7 +20,8 @@ struct ChatOptions {
 };
 
 // A model without a template, or with one that does not compile, is served
-// without chats: the facts say why. InvalidArgument and NotFound concern an
+// without chats: the facts say why, to clients without the folder's path.
+// InvalidArgument and NotFound concern an
 // option, by its flag's name.
 absl::StatusOr<ChatFacts> LoadChatFacts(const std::string& model_folder,
                                         const ChatOptions& options);

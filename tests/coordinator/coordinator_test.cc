@@ -211,6 +211,18 @@ class CoordinatorTest : public testing::Test {
   std::unique_ptr<v1::Cluster::Stub> cluster_;
 };
 
+TEST_F(CoordinatorTest, WarnsOfATemplateThatCannotBeUsed) {
+  CoordinatorOptions options = Options();
+  Start(options);
+  EXPECT_EQ(coordinator_->warning(), "");
+  options.model = absl::StrCat(testing::TempDir(), "/mute");
+  std::filesystem::remove_all(options.model);
+  std::filesystem::copy(Options().model, options.model);
+  std::ofstream(options.model + "/chat_template.jinja") << "one\n{% if %}";
+  Start(options);
+  EXPECT_THAT(coordinator_->warning(), HasSubstr("line 2"));
+}
+
 TEST_F(CoordinatorTest, ServesManyRequestsAndGivesEveryBlockBack) {
   StartReady(Options());
   constexpr int kRequests = 20;

@@ -66,4 +66,9 @@ std::optional<KvSize> ParseKvLine(absl::string_view line) {
   return size;
 }
 
+std::optional<std::string> ParseWarningLine(absl::string_view line) {
+  if (!absl::ConsumePrefix(&line, "QUIRE_WARNING ")) return std::nullopt;
+  return std::string(line);
+}
+
 }  // namespace quire

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The lines by which a coordinator tells its launcher where it listens, how
-// much KV memory there is, and that it is ready:
+// The lines by which a coordinator tells its launcher where it listens, what
+// is amiss, how much KV memory there is, and that it is ready:
 //
 //   QUIRE_LISTENING public=host:port control=host:port metrics=host:port
+//   QUIRE_WARNING text
 //   QUIRE_KV blocks=N block_size=N
 //   QUIRE_READY
 #ifndef TOOLS_QUIRE_LISTENING_LINE_H_
@@ -37,6 +38,9 @@ absl::StatusOr<Listening> ParseListeningLine(absl::string_view line);
 
 // nullopt if `line` is not a whole QUIRE_KV line.
 std::optional<KvSize> ParseKvLine(absl::string_view line);
+
+// The text of a QUIRE_WARNING line; nullopt if `line` is none.
+std::optional<std::string> ParseWarningLine(absl::string_view line);
 
 }  // namespace quire
 

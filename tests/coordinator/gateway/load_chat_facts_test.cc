@@ -11,7 +11,9 @@
 namespace quire {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 class LoadChatFactsTest : public testing::Test {
  protected:
@@ -52,15 +54,39 @@ TEST_F(LoadChatFactsTest, AFileOfTheTemplateAloneIsEnough) {
 }
 
 TEST_F(LoadChatFactsTest, WithoutATemplateTheFactsSayWhatToDo) {
-  auto facts = LoadChatFacts(folder_, {});
+  const auto facts = LoadChatFacts(folder_, {});
   ASSERT_TRUE(facts.ok()) << facts.status();
   EXPECT_EQ(facts->chat_template, nullptr);
   EXPECT_THAT(facts->no_template, HasSubstr("--chat_template=FILE"));
-  Write("chat_template.jinja", "{% if %}");
-  facts = LoadChatFacts(folder_, {});
+  // Many models are not meant to chat.
+  EXPECT_EQ(facts->warning, "");
+}
+
+TEST_F(LoadChatFactsTest, ABrokenTemplateIsToldWithItsLine) {
+  Write("chat_template.jinja", "one\ntwo\n{% if %}");
+  const auto facts = LoadChatFacts(folder_, {});
   ASSERT_TRUE(facts.ok()) << facts.status();
   EXPECT_EQ(facts->chat_template, nullptr);
-  EXPECT_THAT(facts->no_template, HasSubstr("does not compile"));
+  EXPECT_THAT(facts->no_template,
+              AllOf(HasSubstr("cannot be used: chat_template.jinja: "),
+                    HasSubstr("line 3"), HasSubstr("--chat_template=FILE"),
+                    Not(HasSubstr(folder_)), Not(HasSubstr("\n"))));
+  EXPECT_THAT(
+      facts->warning,
+      AllOf(HasSubstr(folder_ + "/chat_template.jinja: "), HasSubstr("line 3"),
+            HasSubstr("--chat_template"), Not(HasSubstr("\n"))));
+}
+
+TEST_F(LoadChatFactsTest, ABrokenTemplateForToolsLeavesTheOther) {
+  Write("tokenizer_config.json",
+        R"({"chat_template": [{"name": "default", "template": "plain"},
+            {"name": "tool_use", "template": "{% if %}"}]})");
+  const auto facts = LoadChatFacts(folder_, {});
+  ASSERT_TRUE(facts.ok()) << facts.status();
+  EXPECT_NE(facts->chat_template, nullptr);
+  EXPECT_EQ(facts->tool_template, nullptr);
+  EXPECT_THAT(facts->warning,
+              AllOf(HasSubstr("template for tools"), HasSubstr("line 1")));
 }
 
 TEST_F(LoadChatFactsTest, TheFlagsFileGoesFirstAndMustBeGood) {

@@ -44,6 +44,12 @@ TEST(ListeningLineTest, KvLinesNameBothNumbers) {
   }
 }
 
+TEST(ListeningLineTest, AWarningIsTheRestOfItsLine) {
+  EXPECT_EQ(ParseWarningLine("QUIRE_WARNING no chats: line 3"),
+            "no chats: line 3");
+  EXPECT_FALSE(ParseWarningLine("QUIRE_READY").has_value());
+}
+
 TEST(ListeningLineTest, OtherLinesAreNot) {
   EXPECT_FALSE(IsListeningLine("listening"));
   EXPECT_FALSE(IsReadyLine("QUIRE_LISTENING public=h:1 control=h:2"));
