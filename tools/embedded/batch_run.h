@@ -45,7 +45,7 @@ using StartRequest = std::function<void(const v1::GenerateRequest& request,
 //
 //   {"id", "text", "token_ids", "finish_reason", "usage"}, or "answers" with a
 //   list of these for n > 1, or {"id", "error"} for a line that is refused
-//   (InvalidArgument), which is not tried again either.
+//   (InvalidArgument); the next run tries it again (BatchOutput::Open).
 //
 // Any other error ends the run, as nothing says that the next line fares
 // better; the next run begins with what has no answer yet. An id that comes a

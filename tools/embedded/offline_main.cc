@@ -63,8 +63,9 @@ void AddFlags(Flags* flags, FlagSet* set) {
   set->Add("input", &flags->input,
            "lines {\"id\", \"prompt\" or \"token_ids\", \"sampling\": {...}}");
   set->Add("output", &flags->output,
-           "gets a line for each, with its id, as they end; what it has "
-           "already is not generated again");
+           "gets a line for each, with its id, as they end; answers that it "
+           "has already are not generated again, errors in it are left out "
+           "and their lines tried again");
   set->Add("jobs", &flags->jobs,
            "requests at once; 0: as many as the engine has use for, or 64 of a "
            "server's");
@@ -219,7 +220,8 @@ int Run(const Flags& flags, const v1::SamplingParams& sampling) {
 int Main(const std::vector<std::string>& args) {
   Flags flags;
   FlagSet set("quire generate --input=FILE --output=FILE [flags]",
-              "Answers a file of prompts. Killed, the same command goes on.");
+              "Answers a file of prompts. Killed, or with lines corrected that "
+              "were refused, the same command goes on.");
   AddFlags(&flags, &set);
   const auto positional = set.Parse(args);
   if (!positional.ok()) {

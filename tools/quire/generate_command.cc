@@ -133,6 +133,17 @@ absl::Status Stream(const std::shared_ptr<grpc::Channel>& channel,
   return answers->front().CheckComplete();
 }
 
+// Ends the line of what Stream() has written.
+void EndStreamed(const std::vector<Generation>& answers) {
+  std::string text = answers[0].prompt_text();
+  if (answers.size() == 1) {
+    text += answers[0].text();
+    if (!text.empty()) std::cout << std::endl;
+  } else if (!text.empty() && text.back() != '\n') {
+    std::cout << std::endl;
+  }
+}
+
 void Print(const std::vector<Generation>& answers, bool as_json) {
   if (as_json && answers.size() == 1) {
     std::cout << answers[0].ToJson().dump(2) << "\n";
@@ -141,8 +152,9 @@ void Print(const std::vector<Generation>& answers, bool as_json) {
     for (const Generation& answer : answers) all.push_back(answer.ToJson());
     std::cout << all.dump(2) << "\n";
   } else if (answers.size() == 1) {
-    if (!answers[0].text().empty()) std::cout << std::endl;  // it was streamed
+    EndStreamed(answers);
   } else {
+    EndStreamed(answers);
     for (size_t i = 0; i < answers.size(); ++i) {
       std::cout << "--- answer " << i + 1 << " of " << answers.size() << " ("
                 << answers[i].FinishReason();
@@ -178,8 +190,10 @@ int Generate(const v1::GenerateRequest& request, const Flags& flags) {
     }
   }
   // Of one that broke off, the terminal shows what was streamed.
-  if (status.ok() || (!flags.json && answers.size() == 1)) {
+  if (status.ok()) {
     Print(answers, flags.json);
+  } else if (!flags.json && !answers.empty()) {
+    EndStreamed(answers);
   }
   if (interrupted != 0) {
     std::cerr << "quire generate: cancelled\n";

@@ -28,6 +28,8 @@ class Generation {
   absl::Status CheckComplete() const;
 
   const std::string& text() const { return text_; }
+  // Of the prompt, as far as it came back.
+  std::string prompt_text() const { return prompt_ ? prompt_->text() : ""; }
   // Sum of its tokens' log probabilities; none unless the server told them.
   std::optional<double> CumulativeLogprob() const;
   // "stop", "length" ...

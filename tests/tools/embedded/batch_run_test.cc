@@ -147,6 +147,35 @@ TEST_F(BatchRunTest, BadLinesAndRefusedOnesAreAnsweredByErrors) {
   EXPECT_EQ(answers.at("hot")["error"], "too hot");
 }
 
+TEST_F(BatchRunTest, ALineThatWasRefusedIsTriedAgain) {
+  WriteInput("{\"id\": \"a\", \"prompt\": \"x\"}\nnothing\n");
+  const StartRequest start = [](const v1::GenerateRequest& request,
+                                std::function<void(LLMResult)> done) {
+    LLMResult result = Echo(request);
+    if (request.text() == "x") {
+      result.status = absl::InvalidArgumentError("too hot");
+    }
+    done(std::move(result));
+  };
+  for (int run = 0; run < 2; ++run) {
+    const auto counts = Run(start);
+    ASSERT_TRUE(counts.ok()) << counts.status();
+    EXPECT_EQ(counts->num_bad, 2);
+    EXPECT_EQ(counts->num_skipped, 0);
+    EXPECT_EQ(Answers().size(), 2u);
+  }
+  WriteInput(
+      "{\"id\": \"a\", \"prompt\": \"y\"}\n{\"id\": \"b\", \"prompt\": "
+      "\"z\"}\n");
+  const auto counts = Run(start);
+  ASSERT_TRUE(counts.ok()) << counts.status();
+  EXPECT_EQ(counts->num_answered, 2);
+  const auto answers = Answers();
+  ASSERT_EQ(answers.size(), 2u);  // none for "line-2"
+  EXPECT_EQ(answers.at("a")["text"], "echo y");
+  EXPECT_EQ(answers.at("b")["text"], "echo z");
+}
+
 TEST_F(BatchRunTest, AFailureEndsTheRunAndTheNextGoesOn) {
   WriteInput(8);
   const auto failed = Run([&](const v1::GenerateRequest& request,

@@ -62,6 +62,22 @@ TEST(GenerateCommandTest, SeveralSamplesAreNumbered) {
             "--- answer 2 of 2 (length)\n11 12 \n");
 }
 
+TEST(GenerateCommandTest, AnEchoedPromptHasALineOfItsOwnBeforeSeveralAnswers) {
+  for (const std::string end : {"", "\n"}) {
+    FakeServer server([&](const v1::GenerateRequest& request) {
+      FakeServer::Script script = TwoAnswers(request);
+      v1::GenerateResponse prompt;
+      prompt.mutable_prompt()->set_text("hello" + end);
+      script.responses.insert(script.responses.begin(), prompt);
+      return script;
+    });
+    EXPECT_EQ(RunGenerate(
+                  {"hello", "--target=" + server.address(), "--n=2", "--echo"}),
+              "hello\n--- answer 1 of 2 (length)\n1 2 \n"
+              "--- answer 2 of 2 (length)\n11 12 \n");
+  }
+}
+
 TEST(GenerateCommandTest, BeamsSayHowLikelyTheyAre) {
   FakeServer server(TwoAnswers);
   const std::vector<std::string> args = {
