@@ -12,7 +12,10 @@
 #include <fstream>
 #include <utility>
 
+#include "absl/container/flat_hash_set.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 #include "common/status_macros.h"
 #include "proto/cluster.pb.h"
 #include "tools/cli/server_queries.h"
@@ -27,6 +30,8 @@ constexpr absl::Duration kInfoTimeout = absl::Seconds(5);
 // Children that fail together are reported together.
 constexpr absl::Duration kCompany = absl::Milliseconds(300);
 constexpr size_t kReportedLines = 10;
+// A coordinator that lets its workers go is about to say why.
+constexpr absl::Duration kLastWords = absl::Seconds(3);
 // After a failure there is nothing to drain.
 constexpr absl::Duration kFailureGrace = absl::Seconds(5);
 constexpr int kUsageExit = 2;
@@ -35,6 +40,32 @@ constexpr int kUsageExit = 2;
 constexpr int kMaxRestarts = 5;
 constexpr absl::Duration kLongLife = absl::Minutes(10);
 constexpr int kKillingInterrupt = 3;
+
+// What a child that gave up said to people, in one line, about why. nullopt of
+// one that crashed or just ended.
+std::optional<std::string> ReasonOf(const ChildProcess& child) {
+  if (child.exit_code() != 1 && child.exit_code() != kUsageExit) {
+    return std::nullopt;
+  }
+  const auto& tail = child.stderr_tail();
+  for (auto line = tail.rbegin(); line != tail.rend(); ++line) {
+    absl::string_view text = *line;
+    if (absl::ConsumePrefix(&text, "quire_coordinator: ") ||
+        absl::ConsumePrefix(&text, "quire_worker: ")) {
+      return std::string(text);
+    }
+  }
+  return std::nullopt;
+}
+
+// Whether it ended because the coordinator had.
+bool LostCoordinator(const ChildProcess& child) {
+  const auto& tail = child.stderr_tail();
+  return child.has_exited() &&
+         std::any_of(tail.begin(), tail.end(), [](const std::string& line) {
+           return absl::StrContains(line, "lost the coordinator: ");
+         });
+}
 
 }  // namespace
 
@@ -60,8 +91,7 @@ int Launcher::Run() {
   if (num_interrupts_ > 0) {
     *err_ << "quire serve: ending; again to hurry" << std::endl;
   } else {
-    const absl::Time end = clock_->Now() + kCompany;
-    while (clock_->Now() < end) Poll(end - clock_->Now());
+    AwaitCompany();
     // Whoever died says more than the call that then failed.
     result = AnyExited() ? ReportFailure() : 1;
     if (!AnyExited()) {
@@ -157,6 +187,8 @@ void Launcher::HandleCoordinatorLine(const std::string& line) {
     listening_line_ = line;
   } else if (const auto kv_size = ParseKvLine(line)) {
     kv_size_ = kv_size;
+  } else if (const auto warning = ParseWarningLine(line)) {
+    warning_ = *warning;
   } else if (IsReadyLine(line)) {
     said_ready_ = true;
   }
@@ -198,6 +230,7 @@ absl::Status Launcher::AnnounceReady() {
   }
   *err_ << StartBox(info, listening_, clock_->Now() - start_)
         << "logs: " << options_.log_dir << std::endl;
+  if (!warning_.empty()) *err_ << "warning: " << warning_ << std::endl;
   return options_.ready_file.empty() ? absl::OkStatus() : WriteReadyFile();
 }
 
@@ -263,28 +296,61 @@ bool Launcher::AnyExited() const {
                      [](const auto& child) { return child->has_exited(); });
 }
 
+void Launcher::AwaitCompany() {
+  absl::Time end = clock_->Now() + kCompany;
+  while (clock_->Now() < end) Poll(end - clock_->Now());
+  end = clock_->Now() + kLastWords;
+  while (
+      std::any_of(children_.begin(), children_.end(),
+                  [](const auto& child) { return LostCoordinator(*child); }) &&
+      !children_.front()->has_exited() && clock_->Now() < end) {
+    Poll(end - clock_->Now());
+  }
+}
+
 int Launcher::ReportFailure() {
   int result = 1;
+  std::vector<const ChildProcess*> failed;
   for (const auto& child : children_) {
     if (!child->has_exited()) continue;
-    const auto& tail = child->stderr_tail();
-    const size_t skip =
-        tail.size() > kReportedLines ? tail.size() - kReportedLines : 0;
-    for (size_t line = skip; line < tail.size(); ++line) {
-      *err_ << child->name() << "| " << tail[line] << "\n";
-    }
+    // The coordinator's end says more.
+    if (children_.front()->has_exited() && LostCoordinator(*child)) continue;
+    failed.push_back(child.get());
     if (child->exit_code() == kUsageExit && stage_ != Stage::kServing) {
       result = kUsageExit;
     }
   }
-  for (const auto& child : children_) {
-    if (!child->has_exited()) continue;
+  for (const ChildProcess* child : failed) {
+    if (!ReasonOf(*child).has_value()) QuoteTail(*child);
+  }
+  absl::flat_hash_set<std::string> reasons;
+  for (const ChildProcess* child : failed) {
+    const std::optional<std::string> reason = ReasonOf(*child);
+    if (reason.has_value()) {
+      if (!reasons.insert(*reason).second) continue;  // of all ranks
+      // The coordinator speaks for the server.
+      *err_ << "quire serve: "
+            << (child == children_.front().get()
+                    ? ""
+                    : absl::StrCat(child->name(), ": "))
+            << *reason << " (log: " << child->log_path() << ")" << std::endl;
+      continue;
+    }
     *err_ << "quire serve: the " << child->name() << " "
           << child->DescribeExit()
           << (stage_ == Stage::kServing ? "" : " before the server was ready")
           << "; its log is " << child->log_path() << std::endl;
   }
   return result;
+}
+
+void Launcher::QuoteTail(const ChildProcess& child) {
+  const auto& tail = child.stderr_tail();
+  const size_t skip =
+      tail.size() > kReportedLines ? tail.size() - kReportedLines : 0;
+  for (size_t line = skip; line < tail.size(); ++line) {
+    *err_ << child.name() << "| " << tail[line] << "\n";
+  }
 }
 
 void Launcher::StopChildren() {

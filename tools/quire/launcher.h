@@ -89,9 +89,12 @@ class Launcher {
   bool NeedsAllWorkers() const;
   // Whether a child is gone that the server cannot do without.
   bool AnyExited() const;
-  // Says which children ended by themselves, why, and their last words.
-  // Returns Run's result.
+  // Lets children end that fail together with one that has.
+  void AwaitCompany();
+  // Says which children ended by themselves and why: in one line each that
+  // gave its reason, else with its last words. Returns Run's result.
   int ReportFailure();
+  void QuoteTail(const ChildProcess& child);
   // Ends the coordinator, then the workers; by force after the grace.
   void StopChildren();
   // Sends `signal` to children [first, last) and waits for their end.
@@ -108,6 +111,7 @@ class Launcher {
   bool said_ready_ = false;
   std::optional<std::string> listening_line_;
   std::optional<KvSize> kv_size_;
+  std::string warning_;  // the coordinator's; "" if it has none
   Listening listening_;
   std::shared_ptr<grpc::Channel> control_;
   int num_interrupts_ = 0;

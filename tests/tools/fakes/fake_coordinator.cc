@@ -2,6 +2,9 @@
 //
 // A program that behaves to its launcher like a coordinator. --fake says how:
 //   serve   becomes ready after two Status calls, ends at SIGINT or SIGTERM
+//   warn    like serve, and warns
+//   refuse  says in one line why it cannot begin, after others, exits with 1
+//   unload  like refuse, but while its workers load
 //   fail    complains and exits with 1
 //   usage   complains and exits with 2
 //   deaf    like serve, but ends by SIGKILL only
@@ -65,6 +68,11 @@ class Inference final : public quire::v1::Inference::Service {
   }
 };
 
+int Refuse(const char* why) {
+  std::fprintf(stderr, "E1122 a log's line\nquire_coordinator: %s\n", why);
+  return 1;
+}
+
 int Serve(const std::string& behaviour) {
   sigset_t set;
   sigemptyset(&set);
@@ -85,9 +93,12 @@ int Serve(const std::string& behaviour) {
       "QUIRE_LISTENING public=127.0.0.1:%d control=127.0.0.1:%d "
       "metrics=127.0.0.1:%d\n",
       port, port, port);
+  if (behaviour == "warn") std::printf("QUIRE_WARNING no chats: line 3\n");
   std::fflush(stdout);
   std::thread([&] {
     cluster.AwaitCalls();
+    if (behaviour == "unload")
+      _exit(Refuse("rank 1 (127.0.0.1:7): no weights"));
     std::printf("QUIRE_KV blocks=1024 block_size=16\nQUIRE_READY\n");
     std::fflush(stdout);
     if (behaviour != "lost") return;
@@ -110,6 +121,7 @@ int main(int argc, char** argv) {
   for (int idx = 1; idx < argc; ++idx) {
     if (std::strncmp(argv[idx], "--fake=", 7) == 0) behaviour = argv[idx] + 7;
   }
+  if (behaviour == "refuse") return Refuse("no config.json; copy it");
   if (behaviour == "fail" || behaviour == "usage") {
     std::fprintf(stderr, "first line\nthe model folder lacks config.json\n");
     return behaviour == "usage" ? 2 : 1;

@@ -14,7 +14,9 @@
 namespace quire {
 namespace {
 
+using ::testing::EndsWith;
 using ::testing::HasSubstr;
+using ::testing::MatchesRegex;
 using ::testing::Not;
 
 std::string Runfile(const std::string& path) {
@@ -227,6 +229,42 @@ TEST_F(LauncherTest, AWorkerThatFailsEndsTheServer) {
                                "model.safetensors is truncated"));
   EXPECT_THAT(text_, HasSubstr("quire serve: the worker 1 exited with status "
                                "1"));
+}
+
+TEST_F(LauncherTest, ACoordinatorsOwnReasonIsTheOnlyLine) {
+  options_.coordinator_flags = {"--fake=refuse"};
+  EXPECT_EQ(Run(/*signal=*/0), 1);
+  EXPECT_EQ(text_, "quire serve: no config.json; copy it (log: " +
+                       options_.log_dir + "/coordinator.log)\n");
+}
+
+TEST_F(LauncherTest, AnErrorOfLoadingIsOneLineWithoutTheWorkersThatFollow) {
+  options_.coordinator_flags = {"--fake=unload"};
+  options_.worker_flags = {"--fake=orphan"};
+  EXPECT_EQ(Run(/*signal=*/0), 1);
+  EXPECT_THAT(text_,
+              EndsWith("quire serve: rank 1 (127.0.0.1:7): no weights (log: " +
+                       options_.log_dir + "/coordinator.log)\n"));
+  EXPECT_THAT(text_, Not(HasSubstr("lost the coordinator")));
+  EXPECT_THAT(text_, Not(HasSubstr("a log's line")));
+  EXPECT_THAT(text_, Not(HasSubstr("exited with status")));
+}
+
+TEST_F(LauncherTest, AReasonOfAllWorkersIsSaidOnceAndNamesOne) {
+  options_.worker_flags = {"--fake=refuse"};
+  EXPECT_EQ(Run(/*signal=*/0), 1);
+  const size_t at = text_.find("quire serve: worker ");
+  ASSERT_NE(at, std::string::npos) << text_;
+  EXPECT_THAT(text_.substr(at), MatchesRegex("quire serve: worker [01]: no "
+                                             "GPU; --device \\(log: .*"
+                                             "/worker_[01].log\\)\n"));
+  EXPECT_THAT(text_, Not(HasSubstr("a log's line")));
+}
+
+TEST_F(LauncherTest, AWarningFollowsTheStartBox) {
+  options_.coordinator_flags = {"--fake=warn"};
+  EXPECT_EQ(Run(), 0) << text_;
+  EXPECT_THAT(text_, HasSubstr("\nwarning: no chats: line 3\n"));
 }
 
 TEST_F(LauncherTest, AServerThatIsLostIsAFailure) {
