@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "worker/sampler/group_choice.h"
 
-#include <algorithm>
 #include <random>
 #include <thread>
 #include <vector>
 
 #include "gtest/gtest.h"
 #include "tests/worker/fakes/fake_backend.h"
+#include "tests/worker/sampler/sharded_logits.h"
 #include "worker/collective/local.h"
 
 namespace quire {
@@ -49,14 +49,8 @@ TEST(GroupChoiceTest, RanksChooseWhatOneRankChooses) {
     std::vector<std::thread> ranks;
     for (int32_t rank = 0; rank < world; ++rank) {
       ranks.emplace_back([&, rank] {
-        const int32_t most = (kVocab + world - 1) / world;
-        const VocabShard shard = {rank * most,
-                                  std::min(most, kVocab - rank * most)};
-        std::vector<float> own;
-        for (int32_t row = 0; row < kRows; ++row) {
-          const auto first = logits.begin() + row * kVocab + shard.first_id;
-          own.insert(own.end(), first, first + shard.num_ids);
-        }
+        const VocabShard shard = ShardOf(kVocab, rank, world);
+        const std::vector<float> own = ColumnsOf(logits, kVocab, shard);
         FakeBackend backend;
         const auto choice =
             GroupChoice::Create(&backend, group.collective(rank), shard, kRows);

@@ -8,6 +8,7 @@
 
 #include "gtest/gtest.h"
 #include "tests/worker/fakes/fake_backend.h"
+#include "tests/worker/sampler/sharded_logits.h"
 #include "worker/collective/local.h"
 
 namespace quire {
@@ -54,14 +55,8 @@ void ExpectWholeRows(int32_t world, int32_t vocab,
   std::vector<std::thread> ranks;
   for (int32_t rank = 0; rank < world; ++rank) {
     ranks.emplace_back([&, rank] {
-      const int32_t most = (vocab + world - 1) / world;
-      const VocabShard shard = {rank * most,
-                                std::min(most, vocab - rank * most)};
-      std::vector<float> own;
-      for (int32_t row = 0; row < num_rows; ++row) {
-        const auto first = logits.begin() + row * vocab + shard.first_id;
-        own.insert(own.end(), first, first + shard.num_ids);
-      }
+      const VocabShard shard = ShardOf(vocab, rank, world);
+      const std::vector<float> own = ColumnsOf(logits, vocab, shard);
       FakeBackend backend;
       const auto whole =
           WholeRows::Create(&backend, group.collective(rank), shard, num_rows);
