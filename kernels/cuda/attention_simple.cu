@@ -71,6 +71,7 @@ __global__ void __launch_bounds__(kThreads)
   const KvLayout layout = p.cache.layout;
   const int32_t head_dim = layout.head_dim;
   const int32_t token = blockIdx.x, head = blockIdx.y;
+  if (token >= p.query_start[p.num_seqs]) return;  // padding
   const int32_t kv_head = head / (p.num_q_heads / layout.num_kv_heads);
   const int32_t seq = FindSeq(p, token);
   const int32_t end =

@@ -178,6 +178,25 @@ TEST_P(AttentionCudaTest, ARowWithoutKeysIsZero) {
   EXPECT_TRUE(out.SameBits(row, alone, 0, row));
 }
 
+// A recorded step has more tokens than its sequences.
+TEST_P(AttentionCudaTest, TokensOfNoSequenceAreLeftAlone) {
+  for (int32_t head_dim : {20, 128}) {
+    const AttentionShape shape = {4, 2, head_dim};
+    const AttentionWorld world(GetParam(), shape, {40});
+    const std::vector<StepSequence> sequences = {{40, 1, 0}, {0, 0, 0}};
+    for (bool is_deterministic : {false, true}) {
+      LaunchChoices choices = {.is_deterministic = is_deterministic};
+      const Tensor alone = world.Attend(sequences, choices);
+      choices.padding = 70;
+      const Tensor out = world.Attend(sequences, choices);
+      ASSERT_TRUE(out.SameBits(0, alone, 0, world.row_size()));
+      for (int64_t i = world.row_size(); i < out.size(); ++i) {
+        ASSERT_TRUE(std::isnan(out[i])) << "element " << i;
+      }
+    }
+  }
+}
+
 TEST_P(AttentionCudaTest, NothingToDoTouchesNothing) {
   AttentionParams params = {};
   params.cache.layout = {1, 1, 64, 16, GetParam()};

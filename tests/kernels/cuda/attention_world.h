@@ -73,6 +73,7 @@ struct LaunchChoices {
   int32_t repeats = 1;
   bool say_decode = false;  // promise that every sequence has one new token
   bool is_deterministic = false;
+  int32_t padding = 0;  // tokens behind those of the sequences
   // kTiles: AttentionCudaOrder(), whatever that is. kTokens: each block is
   // followed by a row of NaN.
   KvOrder order = KvOrder::kTiles;
@@ -204,9 +205,12 @@ inline Tensor AttentionWorld::Attend(const std::vector<StepSequence>& sequences,
                                                   : choices.order;
   if (layout.order == KvOrder::kTokens) layout.block_padding = shape_.head_dim;
   const Step step = Lay(sequences, layout);
-  const int32_t num_tokens = step.query_start.back();
+  const int32_t num_tokens = step.query_start.back() + choices.padding;
   Tensor out(dtype_, num_tokens * row_size());
-  const DeviceCopy cache(step.cache), q(step.q), out_on_device(out),
+  Tensor queries(dtype_, num_tokens * (row_size() + 24));
+  std::memcpy(queries.At(0), step.q.data(),
+              step.q.size() * SizeOf(step.q.dtype()));
+  const DeviceCopy cache(step.cache), q(queries), out_on_device(out),
       tables(step.tables), slots(step.slots), contexts(step.contexts),
       query_start(step.query_start);
   AttentionParams params = {};
