@@ -24,8 +24,12 @@ MODELS = [
     "gpt2_plain",
     "llama_gqa",
     "mistral_window",
+    "mixtral_plain",
     "opt_350m",
     "phi_partial",
+    "qwen2_bias",
+    "qwen2_moe_shared",
+    "qwen3_moe_plain",
     "qwen3_tied",
 ]
 NUM_TOP = 20

@@ -98,8 +98,10 @@ TEST_P(LogprobGoldenTest, PromptsAndOutputsAreAsLikelyAsInTransformers) {
 
 INSTANTIATE_TEST_SUITE_P(Models, LogprobGoldenTest,
                          testing::Values("gpt2_plain", "llama_gqa",
-                                         "mistral_window", "opt_350m",
-                                         "phi_partial", "qwen3_tied"));
+                                         "mistral_window", "mixtral_plain",
+                                         "opt_350m", "phi_partial",
+                                         "qwen2_bias", "qwen2_moe_shared",
+                                         "qwen3_moe_plain", "qwen3_tied"));
 
 }  // namespace
 }  // namespace quire
