@@ -13,7 +13,7 @@ namespace quire {
 // Remembers the last kKept. Thread-compatible; allocates at creation.
 class IdleTimes {
  public:
-  static constexpr int64_t kKept = 2048;
+  static constexpr int64_t kKept = 1024;
   // Longer ones are pauses: nobody wanted anything.
   static constexpr double kPauseSeconds = 0.1;
 
@@ -24,7 +24,7 @@ class IdleTimes {
   int64_t count() const { return count_; }
   // The q-quantile of what is remembered, in microseconds; 0 if nothing is.
   double Quantile(double q) const;
-  // "idle between steps: p50 4.1, p99 18.0 us of the last 2048"
+  // "idle between steps: p50 4.1, p99 18.0 us of the last 1024"
   std::string ToString() const;
 
  private:
