@@ -6,9 +6,11 @@
 # for two GPUs or more, NCCL.
 #
 # Usage: gpu_check.sh BUNDLE [LOG_FOLDER] [--quick] [--sanitize] [--fa3=FOLDER]
+#     [--vllm=FOLDER]
 #   --quick     benches on fewer sizes
 #   --sanitize  tests again under compute-sanitizer, memcheck and racecheck
 #   --fa3       see kernel_bench.py
+#   --vllm      vLLM's packages, to be measured beside; see cluster_bench.py
 #
 # A bundle for all of it holds as data tests/golden, tools/demo_model and
 # tools/bench and tools/workloads, and beside the tests and benches
@@ -44,13 +46,14 @@ sanitizer() {
     /opt/nvidia/*/compute-sanitizer 2>/dev/null | head -1
 }
 
-bundle='' logs='' quick='' sanitize='' fa3=''
+bundle='' logs='' quick='' sanitize='' fa3='' vllm=''
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 for arg in "$@"; do
   case $arg in
     --quick) quick=--quick ;;
     --sanitize) sanitize=1 ;;
     --fa3=*) fa3=$arg ;;
+    --vllm=*) vllm=${arg#*=} ;;
     -*) die "unknown option $arg" ;;
     *) if [[ -z $bundle ]]; then bundle=$arg; else logs=$arg; fi ;;
   esac
@@ -179,51 +182,26 @@ step_groups() {
   cat "$logs/$name.log"
 }
 
-# ShareGPT's lengths at once, against a server of the model $2 on $3 groups of
-# $4 ranks. The server's logs go to a folder named $1.
-serve_lengths() {
-  local ready=$logs/$1.ready server status=0 prompts=2000 tries=600
-  [[ -z $quick ]] || prompts=500
-  rm -f "$ready"
-  "$bundle/bin/quire" serve --model="$TEST_SRCDIR/quire/tools/bench/$2" \
-    --load_format=dummy --skip_tokenizer_init --device=cuda --port=0 \
-    --control_port=0 --metrics_port=0 --max_model_len=8192 \
-    --max_num_seqs=1024 --max_num_batched_tokens=4096 \
-    --max_queued_requests=4096 \
-    --data_parallel_size="$3" --tensor_parallel_size="$4" \
-    --gemm_cache="$logs/gemm" --ready_file="$ready" --log_dir="$logs/$1" \
-    --coordinator_binary="$bundle/bin/quire_coordinator" \
-    --worker_binary="$bundle/bin/quire_worker" &
-  server=$!
-  until [[ -e $ready ]]; do
-    kill -0 "$server" 2>/dev/null || return 1
-    if ((--tries == 0)); then
-      kill -KILL "$server"
-      return 1
-    fi
-    sleep 0.5
-  done
-  "$bundle/bin/quire" status --target="$(sed -n 's/^control=//p' "$ready")"
-  timeout 900 "$bundle/bin/loadgen" \
-    --target="$(sed -n 's/^public=//p' "$ready")" --dataset_name=lengths \
-    --num_prompts="$prompts" --ignore_eos \
-    --dataset_path="$TEST_SRCDIR/quire/tools/workloads/sharegpt_paper.jsonl" \
-    --check_blocks --disable_progress || status=1
-  kill -TERM "$server"
-  wait "$server" || status=1
-  return "$status"
-}
-
+# Steps and ShareGPT's lengths at once, against a server of the model $1 on $2
+# groups of $3 ranks.
 serve_groups() {
-  local name=$1.dp$2.tp$3
+  local name=$1.dp$2.tp$3 few=() peer=()
   [[ -e $bundle/bin/loadgen && -e $bundle/bin/quire ]] &&
     has_gpus "$name" $(($2 * $3)) || return 0
-  run "$name" serve_lengths "$name" "$1" "$2" "$3"
+  [[ -z $quick ]] || few=(--no-steps --num_prompts=500)
+  [[ -z $vllm || $2 != 1 ]] || peer=("--vllm=$vllm")
+  run "$name" timeout 900 python3 "$here/cluster_bench.py" "$bundle" \
+    "$logs/$name" "$1" --data_parallel_size="$2" --tensor_parallel_size="$3" \
+    --max_num_seqs=1024 --max_num_batched_tokens=4096 \
+    --max_queued_requests=4096 "${few[@]}" "${peer[@]}"
   cat "$logs/$name.log"
 }
 
 for ranks in 2 4 8; do step_groups llama_3_1_8b "$ranks"; done
 for ranks in 4 8; do step_groups llama_3_3_70b "$ranks"; done
+serve_groups llama_3_1_8b 1 1
+serve_groups llama_2_13b 1 1
+serve_groups opt_13b 1 1
 serve_groups llama_3_1_8b 1 2
 serve_groups llama_3_1_8b 1 4
 serve_groups llama_3_1_8b 1 8
