@@ -40,8 +40,10 @@ class Cluster:
         self._logs = logs
         self._data = f"{bundle}/data/quire/tools"
         ready = f"{logs}/ready"
+        if not any(flag.startswith("--device=") for flag in flags):
+            flags = ["--device=cuda", *flags]
         if "--device=cpu" not in flags:
-            flags = ["--device=cuda", f"--gemm_cache={logs}/gemm", *flags]
+            flags = [f"--gemm_cache={logs}/gemm", *flags]
         if os.path.exists(ready):
             os.remove(ready)
         self._server = subprocess.Popen(
