@@ -159,6 +159,10 @@ if [[ -e $engine && -d $model ]]; then
   run engine_bench timeout 600 "$engine" --model="$model" \
     --gemm_cache="$logs/gemm" "${few[@]}"
   cat "$logs/engine_bench.log"
+  # What --deterministic costs.
+  run engine_bench.deterministic timeout 600 "$engine" --model="$model" \
+    --deterministic --gemm_cache="$logs/gemm" "${few[@]}"
+  cat "$logs/engine_bench.deterministic.log"
 fi
 
 # Groups of GPUs: whole steps, then a server with one and with several groups.
