@@ -9,6 +9,9 @@
 namespace quire {
 namespace {
 
+// Where panels leave more of the device idle, the library is faster.
+constexpr double kLeastUse = 0.55;
+
 const CudaWeight& CudaWeightOf(const PackedWeight* weight) {
   return static_cast<const CudaWeight&>(*weight);
 }
@@ -25,6 +28,7 @@ absl::StatusOr<std::unique_ptr<CudaProducts>> CudaProducts::Create(
                          LtGemm::Create(options.library, stream));
   if (options.has_stream_gemm) {
     QUIRE_ASSIGN_OR_RETURN(products->stream_gemm_, StreamGemm::Create(stream));
+    QUIRE_ASSIGN_OR_RETURN(products->panel_gemm_, PanelGemm::Create(stream));
   }
   return products;
 }
@@ -69,14 +73,22 @@ PlainGemmParams CudaProducts::UngatedProductOf(
                    params.m);
 }
 
-bool CudaProducts::CanGate(const PlainGemmParams& product) const {
+bool CudaProducts::IsOfFewRows(const PlainGemmParams& product) const {
   return stream_gemm_ != nullptr && StreamGemm::CanRun(product);
 }
 
+bool CudaProducts::IsOfSomeRows(const PlainGemmParams& product) const {
+  return panel_gemm_ != nullptr && PanelGemm::CanRun(product) &&
+         panel_gemm_->UseOf(product.n, product.k) >= kLeastUse;
+}
+
+bool CudaProducts::CanGate(const PlainGemmParams& product) const {
+  return IsOfFewRows(product) || IsOfSomeRows(product);
+}
+
 absl::Status CudaProducts::Run(const PlainGemmParams& product) {
-  if (stream_gemm_ != nullptr && StreamGemm::CanRun(product)) {
-    return stream_gemm_->Run(product);
-  }
+  if (IsOfFewRows(product)) return stream_gemm_->Run(product);
+  if (IsOfSomeRows(product)) return panel_gemm_->Run(product);
   if (LtGemm::CanRun(product)) {
     const absl::Status status = library_->Run(product);
     if (!absl::IsUnimplemented(status)) return status;

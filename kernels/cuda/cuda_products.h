@@ -13,6 +13,7 @@
 #include "kernels/backend.h"
 #include "kernels/cuda/cuda_weight.h"
 #include "kernels/cuda/lt_gemm.h"
+#include "kernels/cuda/panel_gemm.h"
 #include "kernels/cuda/plain_gemm.h"
 #include "kernels/cuda/stream_gemm.h"
 
@@ -20,7 +21,7 @@ namespace quire {
 
 struct CudaProductOptions {
   LtGemmOptions library;
-  bool has_stream_gemm = true;  // where the device has our own kernel
+  bool has_stream_gemm = true;  // where the device has our own kernels
 };
 
 // Thread-compatible.
@@ -49,10 +50,14 @@ class CudaProducts {
   PlainGemmParams ProductOf(const CudaWeight& weight, const void* x, void* y,
                             int32_t m) const;
 
+  bool IsOfFewRows(const PlainGemmParams& product) const;
+  bool IsOfSomeRows(const PlainGemmParams& product) const;
+
   const DType dtype_;
   const cudaStream_t stream_;
   std::unique_ptr<LtGemm> library_;
   std::unique_ptr<StreamGemm> stream_gemm_;  // null: all are the library's
+  std::unique_ptr<PanelGemm> panel_gemm_;    // as above
 };
 
 }  // namespace quire

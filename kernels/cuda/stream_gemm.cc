@@ -3,12 +3,9 @@
 
 #include <algorithm>
 #include <iterator>
-#include <utility>
 
 #include "absl/memory/memory.h"
-#include "absl/strings/str_cat.h"
 #include "common/status_macros.h"
-#include "cuda.h"
 #include "cuda_runtime_api.h"
 #include "kernels/cuda/cuda_memory.h"
 #include "kernels/cuda/cuda_status.h"
@@ -38,13 +35,6 @@ int32_t TokensFor(int64_t m) {
 
 }  // namespace
 
-struct StreamGemm::TensorMap {
-  alignas(64) CUtensorMap map;
-};
-
-StreamGemm::StreamGemm(cudaStream_t stream) : stream_(stream) {}
-StreamGemm::~StreamGemm() = default;
-
 absl::StatusOr<std::unique_ptr<StreamGemm>> StreamGemm::Create(
     cudaStream_t stream) {
   int device = 0, major = 0;
@@ -63,15 +53,7 @@ absl::StatusOr<std::unique_ptr<StreamGemm>> StreamGemm::Create(
 }
 
 absl::Status StreamGemm::Init() {
-  cudaDriverEntryPointQueryResult found = cudaDriverEntryPointSymbolNotFound;
-  QUIRE_RETURN_IF_CUDA_ERROR(
-      cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &encode_,
-                                       12000, cudaEnableDefault, &found),
-      "the driver");
-  if (found != cudaDriverEntryPointSuccess) {
-    return absl::UnavailableError(
-        "the driver has no cuTensorMapEncodeTiled; 525 or later is needed");
-  }
+  QUIRE_RETURN_IF_ERROR(maps_.Init());
   const int64_t bytes =
       PartialBytes(num_sms_) + num_sms_ * int64_t{sizeof(int32_t)};
   QUIRE_ASSIGN_OR_RETURN(workspace_, AllocateCuda(bytes));
@@ -90,32 +72,6 @@ bool StreamGemm::CanRun(const PlainGemmParams& params) {
          IsAligned(params.w) && IsAligned(params.y) && IsAligned(params.bias);
 }
 
-absl::StatusOr<const StreamGemm::TensorMap*> StreamGemm::MapOf(
-    const MapKey& key) {
-  std::unique_ptr<TensorMap>& map = maps_[key];
-  if (map != nullptr) return map.get();
-  const auto& [data, rows, cols, stride, box_rows] = key;
-  auto made = std::make_unique<TensorMap>();
-  const cuuint64_t sizes[] = {static_cast<cuuint64_t>(cols),
-                              static_cast<cuuint64_t>(rows)};
-  const cuuint64_t strides[] = {static_cast<cuuint64_t>(stride) * 2};  // bytes
-  const cuuint32_t box[] = {kStreamTileCols, static_cast<cuuint32_t>(box_rows)};
-  const cuuint32_t steps[] = {1, 1};
-  const CUresult result = reinterpret_cast<decltype(&cuTensorMapEncodeTiled)>(
-      encode_)(&made->map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, /*rank=*/2,
-               const_cast<void*>(data), sizes, strides, box, steps,
-               CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
-               CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
-               CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
-  if (result != CUDA_SUCCESS) {
-    return absl::InternalError(absl::StrCat("cuTensorMapEncodeTiled of ", rows,
-                                            "x", cols, ": error ",
-                                            static_cast<int>(result)));
-  }
-  map = std::move(made);
-  return map.get();
-}
-
 StreamPlan StreamGemm::PlanOf(int64_t n, int64_t k) const {
   StreamPlan plan = {};
   plan.units_per_tile = CeilDiv(k, kStreamTileCols);
@@ -130,11 +86,11 @@ absl::Status StreamGemm::Run(const PlainGemmParams& params) {
   if (params.m <= 0) return absl::OkStatus();
   const int32_t tokens = TokensFor(params.m);
   QUIRE_ASSIGN_OR_RETURN(
-      const TensorMap* w,
-      MapOf({params.w, params.n, params.k, params.k, kStreamTileRows}));
+      const CUtensorMap* w,
+      maps_.Of({params.w, params.n, params.k, params.k, kStreamTileRows}));
   QUIRE_ASSIGN_OR_RETURN(
-      const TensorMap* x,
-      MapOf({params.x, params.m, params.k, params.x_stride, tokens}));
+      const CUtensorMap* x,
+      maps_.Of({params.x, params.m, params.k, params.x_stride, tokens}));
   StreamGemmArgs args = {};
   args.y = params.y;
   args.bias = params.bias;
@@ -148,7 +104,7 @@ absl::Status StreamGemm::Run(const PlainGemmParams& params) {
   args.y_is_float = params.y_dtype == DType::kF32;
   args.is_gated = params.is_gated;
   args.adds = params.adds;
-  return CudaStatus(LaunchStreamGemm(w->map, x->map, args, tokens, stream_),
+  return CudaStatus(LaunchStreamGemm(*w, *x, args, tokens, stream_),
                     "a product of few rows");
 }
 

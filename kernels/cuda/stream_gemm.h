@@ -8,9 +8,7 @@
 #define KERNELS_CUDA_STREAM_GEMM_H_
 
 #include <cstdint>
-#include <map>
 #include <memory>
-#include <tuple>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -18,6 +16,7 @@
 #include "kernels/backend.h"
 #include "kernels/cuda/plain_gemm.h"
 #include "kernels/cuda/stream_kernel.h"
+#include "kernels/cuda/tensor_maps.h"
 
 namespace quire {
 
@@ -28,7 +27,6 @@ class StreamGemm {
   // Null where the device is not of compute capability 9.0.
   static absl::StatusOr<std::unique_ptr<StreamGemm>> Create(
       cudaStream_t stream);
-  ~StreamGemm();
   StreamGemm(const StreamGemm&) = delete;
   StreamGemm& operator=(const StreamGemm&) = delete;
 
@@ -41,22 +39,15 @@ class StreamGemm {
   absl::Status Run(const PlainGemmParams& params);
 
  private:
-  // How the copy engine sees a matrix.
-  struct TensorMap;
-  // Address, rows, cols, row stride, rows of a box.
-  using MapKey = std::tuple<const void*, int64_t, int64_t, int64_t, int32_t>;
-
-  explicit StreamGemm(cudaStream_t stream);
+  explicit StreamGemm(cudaStream_t stream) : stream_(stream) {}
 
   absl::Status Init();
-  absl::StatusOr<const TensorMap*> MapOf(const MapKey& key);
   StreamPlan PlanOf(int64_t n, int64_t k) const;
 
   const cudaStream_t stream_;
   int num_sms_ = 0;
-  void* encode_ = nullptr;  // the driver's cuTensorMapEncodeTiled
+  TensorMaps maps_;
   std::unique_ptr<DeviceBuffer> workspace_;
-  std::map<MapKey, std::unique_ptr<TensorMap>> maps_;
 };
 
 }  // namespace quire

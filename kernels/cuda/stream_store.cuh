@@ -10,18 +10,15 @@
 
 #include <cstdint>
 
+#include "kernels/cuda/fragment_rows.cuh"
 #include "kernels/cuda/stream_kernel.h"
 
 namespace quire::stream {
 
-__device__ __forceinline__ uint32_t Pack(float low, float high) {
-  const __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
-  return *reinterpret_cast<const uint32_t*>(&pair);
-}
-
-__device__ __forceinline__ float2 Unpack(uint32_t word) {
-  return __bfloat1622float2(*reinterpret_cast<const __nv_bfloat162*>(&word));
-}
+using fragment::Pack;
+using fragment::SiluMul;
+using fragment::TransposeFour;
+using fragment::Unpack;
 
 // Of an 8 x 8 matrix, a lane's two elements of row l / 4 become two of its
 // transpose's.
@@ -31,23 +28,6 @@ __device__ __forceinline__ uint32_t TransposeEight(uint32_t word) {
                : "=r"(out)
                : "r"(word));
   return out;
-}
-
-// Among each four lanes: word i of lane j becomes word j of lane i.
-__device__ __forceinline__ void TransposeFour(uint32_t (&words)[4]) {
-  constexpr uint32_t kAll = 0xffffffffu;
-#pragma unroll
-  for (int step = 1; step <= 2; step *= 2) {
-    const bool is_upper = threadIdx.x & step;
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      if (i & step) continue;
-      const uint32_t sent = is_upper ? words[i] : words[i + step];
-      const uint32_t got = __shfl_xor_sync(kAll, sent, step);
-      words[i] = is_upper ? got : words[i];
-      words[i + step] = is_upper ? words[i + step] : got;
-    }
-  }
 }
 
 // Eight neighbours of a row of y, of `groups` of eight tokens: the lanes of one
@@ -146,10 +126,6 @@ __device__ __forceinline__ void StoreRows(const StreamGemmArgs& args,
     const uint4 rows = RowsOf(words);
     if (uint4* to = RowsPlace(args, first_row, pair)) *to = rows;
   }
-}
-
-__device__ __forceinline__ float SiluMul(float gate, float up) {
-  return gate / (1.0f + __expf(-gate)) * up;
 }
 
 // Of every sixteen rows the first eight are gates, the others what they let

@@ -85,11 +85,17 @@ __device__ __forceinline__ void PrefetchMap(const CUtensorMap& map) {
 }
 
 // A matrix in shared memory: rows of 128 bytes, swizzled, k along the row.
-// 16 columns on are 2 more.
 __device__ __forceinline__ uint64_t Descriptor(const void* matrix) {
   constexpr uint64_t kEightRows = 1024;  // bytes
   return (SharedAddress(matrix) & 0x3ffff) >> 4 | uint64_t{1} << 16 |
          (kEightRows >> 4) << 32 | uint64_t{1} << 62;
+}
+
+// The matrix from 16 `steps` columns on. Only the lower word changes, and the
+// upper is a constant.
+__device__ __forceinline__ uint64_t Advance(uint64_t descriptor, int steps) {
+  return descriptor >> 32 << 32 |
+         (static_cast<uint32_t>(descriptor) + 2 * steps);
 }
 
 // Before the first product after its registers were written.
@@ -131,11 +137,36 @@ __device__ __forceinline__ void Multiply(float (&d)[kColumns / 2], uint64_t a,
 #define QUIRE_NAMES_1                \
   "%16,%17,%18,%19,%20,%21,%22,%23," \
   "%24,%25,%26,%27,%28,%29,%30,%31"
+#define QUIRE_NAMES_2                \
+  "%32,%33,%34,%35,%36,%37,%38,%39," \
+  "%40,%41,%42,%43,%44,%45,%46,%47"
+#define QUIRE_NAMES_3                \
+  "%48,%49,%50,%51,%52,%53,%54,%55," \
+  "%56,%57,%58,%59,%60,%61,%62,%63"
+#define QUIRE_NAMES_4                \
+  "%64,%65,%66,%67,%68,%69,%70,%71," \
+  "%72,%73,%74,%75,%76,%77,%78,%79"
+#define QUIRE_NAMES_5                \
+  "%80,%81,%82,%83,%84,%85,%86,%87," \
+  "%88,%89,%90,%91,%92,%93,%94,%95"
+#define QUIRE_NAMES_6                    \
+  "%96,%97,%98,%99,%100,%101,%102,%103," \
+  "%104,%105,%106,%107,%108,%109,%110,%111"
+#define QUIRE_NAMES_7                        \
+  "%112,%113,%114,%115,%116,%117,%118,%119," \
+  "%120,%121,%122,%123,%124,%125,%126,%127"
+#define QUIRE_NAMES_TO_48 QUIRE_NAMES_0 "," QUIRE_NAMES_1 "," QUIRE_NAMES_2
+#define QUIRE_NAMES_TO_64 QUIRE_NAMES_TO_48 "," QUIRE_NAMES_3
+#define QUIRE_NAMES_TO_80 QUIRE_NAMES_TO_64 "," QUIRE_NAMES_4
+#define QUIRE_NAMES_TO_96 QUIRE_NAMES_TO_80 "," QUIRE_NAMES_5
+#define QUIRE_NAMES_TO_112 QUIRE_NAMES_TO_96 "," QUIRE_NAMES_6
+#define QUIRE_NAMES_TO_128 QUIRE_NAMES_TO_112 "," QUIRE_NAMES_7
 
 #define QUIRE_D4(i) "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3])
 #define QUIRE_D16(i) \
   QUIRE_D4(i), QUIRE_D4(i + 4), QUIRE_D4(i + 8), QUIRE_D4(i + 12)
 #define QUIRE_D32(i) QUIRE_D16(i), QUIRE_D16(i + 16)
+#define QUIRE_D64(i) QUIRE_D32(i), QUIRE_D32(i + 32)
 
 // The names of n / 2 registers, and of the two descriptors that follow them.
 #define QUIRE_DEFINE_MULTIPLY(n, names, a_name, b_name, ...)                \
@@ -155,11 +186,35 @@ QUIRE_DEFINE_MULTIPLY(16, "%0,%1,%2,%3,%4,%5,%6,%7", "%8", "%9", QUIRE_D4(0),
 QUIRE_DEFINE_MULTIPLY(32, QUIRE_NAMES_0, "%16", "%17", QUIRE_D16(0))
 QUIRE_DEFINE_MULTIPLY(64, QUIRE_NAMES_0 "," QUIRE_NAMES_1, "%32", "%33",
                       QUIRE_D32(0))
+QUIRE_DEFINE_MULTIPLY(96, QUIRE_NAMES_TO_48, "%48", "%49", QUIRE_D32(0),
+                      QUIRE_D16(32))
+QUIRE_DEFINE_MULTIPLY(128, QUIRE_NAMES_TO_64, "%64", "%65", QUIRE_D64(0))
+QUIRE_DEFINE_MULTIPLY(160, QUIRE_NAMES_TO_80, "%80", "%81", QUIRE_D64(0),
+                      QUIRE_D16(64))
+QUIRE_DEFINE_MULTIPLY(192, QUIRE_NAMES_TO_96, "%96", "%97", QUIRE_D64(0),
+                      QUIRE_D32(64))
+QUIRE_DEFINE_MULTIPLY(224, QUIRE_NAMES_TO_112, "%112", "%113", QUIRE_D64(0),
+                      QUIRE_D32(64), QUIRE_D16(96))
+QUIRE_DEFINE_MULTIPLY(256, QUIRE_NAMES_TO_128, "%128", "%129", QUIRE_D64(0),
+                      QUIRE_D64(64))
 
 #undef QUIRE_DEFINE_MULTIPLY
+#undef QUIRE_D64
 #undef QUIRE_D32
 #undef QUIRE_D16
 #undef QUIRE_D4
+#undef QUIRE_NAMES_TO_128
+#undef QUIRE_NAMES_TO_112
+#undef QUIRE_NAMES_TO_96
+#undef QUIRE_NAMES_TO_80
+#undef QUIRE_NAMES_TO_64
+#undef QUIRE_NAMES_TO_48
+#undef QUIRE_NAMES_7
+#undef QUIRE_NAMES_6
+#undef QUIRE_NAMES_5
+#undef QUIRE_NAMES_4
+#undef QUIRE_NAMES_3
+#undef QUIRE_NAMES_2
 #undef QUIRE_NAMES_1
 #undef QUIRE_NAMES_0
 

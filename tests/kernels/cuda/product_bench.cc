@@ -4,7 +4,9 @@
 // come from memory: each shape of Llama-3.1-8B alone, and a layer's chain of
 // products as a model runs it.
 //
-//   product_bench [--chain] [ROWS...]
+//   product_bench [--chain | --plans] [ROWS...]
+//
+// With --plans, by every plan of panels that keeps most multiprocessors busy.
 #include <algorithm>
 #include <cstdint>
 #include <cstdio>
@@ -23,6 +25,7 @@
 #include "kernels/cuda/elementwise.h"
 #include "kernels/cuda/lt_gemm.h"
 #include "kernels/cuda/norm.h"
+#include "kernels/cuda/panel_gemm.h"
 #include "kernels/cuda/stream_gemm.h"
 
 namespace quire {
@@ -131,7 +134,12 @@ class Bench {
     auto ours = StreamGemm::Create(stream);
     CHECK(ours.ok() && *ours != nullptr) << ours.status();
     ours_ = *std::move(ours);
+    auto panels = PanelGemm::Create(stream);
+    CHECK(panels.ok()) << panels.status();
+    panels_ = *std::move(panels);
   }
+
+  PanelGemm* panels() { return panels_.get(); }
 
   // The library cannot apply gates: an activation follows.
   void RunLibrary(PlainGemmParams p, void* scratch) {
@@ -152,14 +160,61 @@ class Bench {
   }
 
   void RunOurs(const PlainGemmParams& p) {
-    const absl::Status status = ours_->Run(p);
+    const absl::Status status =
+        StreamGemm::CanRun(p) ? ours_->Run(p) : panels_->Run(p);
     CHECK(status.ok()) << status;
   }
 
  private:
   std::unique_ptr<LtGemm> lt_;
   std::unique_ptr<StreamGemm> ours_;
+  std::unique_ptr<PanelGemm> panels_;
 };
+
+// The least of a weight's rows that a block's share comes to in all.
+double BusyPart(const Shape& shape, const PanelPlan& plan, int num_sms) {
+  const int64_t panels = (shape.n + plan.rows - 1) / plan.rows;
+  const int64_t blocks = panels * plan.splits;
+  const int64_t turns = (blocks + num_sms - 1) / num_sms;
+  if (plan.splits > 1 && turns > 1) return 0;
+  const double share = static_cast<double>(turns) * plan.rows / plan.splits;
+  return shape.n / (share * num_sms);
+}
+
+void BenchPlans(Bench* bench, const std::vector<int64_t>& rows) {
+  constexpr int kSms = 132;
+  for (const Shape& shape : kShapes) {
+    if (shape.n > 100000) continue;
+    const int turns = 300000000 / (shape.n * shape.k * 2) + 1;
+    std::vector<std::unique_ptr<DeviceBuffer>> weights;
+    for (int i = 0; i < turns; ++i)
+      weights.push_back(Random(shape.n * shape.k));
+    for (int64_t m : rows) {
+      const auto x = Random(m * shape.k);
+      const auto y = Device(m * shape.n * 4);
+      CHECK_CUDA(cudaMemset(y->data(), 0, y->bytes()));
+      const PanelPlan chosen = bench->panels()->PlanOf(shape.n, shape.k);
+      std::printf("%s, %d rows: panels of %d, %d splits chosen, use %.2f\n",
+                  shape.name, static_cast<int>(m), chosen.rows, chosen.splits,
+                  bench->panels()->UseOf(shape.n, shape.k));
+      for (const int32_t panel : kPanelRows) {
+        for (const int32_t splits : {1, 2, 3, 4, 6, 8}) {
+          const PanelPlan plan = {panel, splits};
+          if (BusyPart(shape, plan, kSms) < 0.85) continue;
+          const double us = TimeGraph(turns * 2, [&](int i) {
+            const absl::Status status = bench->panels()->RunAs(
+                plan, Params(shape, m, x->data(), weights[i % turns]->data(),
+                             y->data()));
+            CHECK(status.ok()) << status;
+          });
+          std::printf("  panels of %3d, %d splits: %6.1f us\n", panel, splits,
+                      us);
+        }
+      }
+      std::fflush(stdout);
+    }
+  }
+}
 
 void BenchShapes(Bench* bench, const std::vector<int64_t>& rows) {
   std::printf("%-8s %5s %9s %9s %8s %9s\n", "product", "rows", "floor us",
@@ -187,7 +242,7 @@ void BenchShapes(Bench* bench, const std::vector<int64_t>& rows) {
       std::printf("%-8s %5d %9.1f %9.1f %8.0f ", shape.name,
                   static_cast<int>(m), std::max(bytes / 4.27e6, flops / 790e6),
                   library, flops / library / 1e6);
-      if (m <= kMaxStreamTokens) {
+      if (m <= kPanelTokens) {
         std::printf("%9.1f", TimeGraph(count, [&](int i) {
                       bench->RunOurs(params(i));
                     }));
@@ -206,7 +261,7 @@ void BenchChain(Bench* bench, const std::vector<int64_t>& rows) {
   }
   const auto norm_weight = Random(4096);
   for (int64_t m : rows) {
-    if (m > kMaxStreamTokens) continue;
+    if (m > kPanelTokens) continue;
     const auto x = Random(m * 14336);
     const auto residual = Random(m * 4096), scratch = Device(m * 28672 * 2);
     const auto y = Device(m * 28672 * 2);
@@ -249,16 +304,22 @@ int Main(int argc, char** argv) {
   CHECK_CUDA(cudaSetDevice(0));
   CHECK_CUDA(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
   std::vector<int64_t> rows;
-  bool is_chain_only = false;
+  bool is_chain_only = false, has_plans = false;
   for (int i = 1; i < argc; ++i) {
     if (std::strcmp(argv[i], "--chain") == 0) {
       is_chain_only = true;
+    } else if (std::strcmp(argv[i], "--plans") == 0) {
+      has_plans = true;
     } else {
       rows.push_back(std::atoll(argv[i]));
     }
   }
   if (rows.empty()) rows = {1, 32, 64, 128, 256, 512, 768, 1920};
   Bench bench;
+  if (has_plans) {
+    BenchPlans(&bench, rows);
+    return 0;
+  }
   BenchChain(&bench, rows);
   if (!is_chain_only) BenchShapes(&bench, rows);
   return 0;

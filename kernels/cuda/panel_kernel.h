@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The kernel of kernels/cuda/panel_gemm.h.
+#ifndef KERNELS_CUDA_PANEL_KERNEL_H_
+#define KERNELS_CUDA_PANEL_KERNEL_H_
+
+#include <cstdint>
+
+#include "cuda.h"
+#include "cuda_runtime.h"
+
+namespace quire {
+
+inline constexpr int32_t kPanelTokens = 128;  // at most
+inline constexpr int32_t kPanelCols = 64;     // of the weight at a time
+
+// Rows of a panel that there are kernels for.
+inline constexpr int32_t kPanelRows[] = {64, 96, 128, 160, 192, 224, 256};
+
+// How a weight is dealt to blocks.
+struct PanelPlan {
+  int32_t rows;  // of a panel: one of kPanelRows
+  // Parts of a panel's columns, each a block's. REQUIRES: 1, or all blocks run
+  // at once.
+  int32_t splits;
+};
+
+struct PanelGemmArgs {
+  void* y;           // [m, n], bfloat16 or float; n / 2 columns if gated
+  const void* bias;  // [n] bfloat16, or null
+  // [blocks, rows of a panel, kPanelTokens], if split; all bytes 0xff before
+  // the first launch, as each leaves them.
+  float* partials;
+  int64_t y_stride;  // elements
+  int32_t m;
+  int32_t n;
+  int32_t num_units;   // pieces along k
+  int32_t num_panels;  // a multiple of `sharers`; the last may be beyond n
+  int32_t splits;
+  int32_t sharers;
+  int32_t x_rows;  // that a block copies: m in as many parts as sharers
+  bool y_is_float;
+  bool is_gated;  // y = silu(gate) * up, rows 16 i and 16 i + 8 on of w
+  bool adds;      // y += the product; not with float or gates
+};
+
+// `w` maps [n, k] in boxes of `rows`, `x` [m, k] in boxes of args.x_rows, both
+// by kPanelCols with a swizzle of 128 bytes. A block takes one split of a
+// panel, and of those `num_blocks` / args.splits after it. REQUIRES: m is at
+// most kPanelTokens.
+cudaError_t LaunchPanelGemm(const CUtensorMap& w, const CUtensorMap& x,
+                            const PanelGemmArgs& args, int32_t rows,
+                            int32_t num_blocks, cudaStream_t stream);
+
+}  // namespace quire
+
+#endif  // KERNELS_CUDA_PANEL_KERNEL_H_
