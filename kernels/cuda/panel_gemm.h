@@ -38,7 +38,8 @@ class PanelGemm {
   // Enqueues; products of one object run one after another.
   // REQUIRES: CanRun(params).
   absl::Status Run(const PlainGemmParams& params);
-  // The same by another plan.
+  // The same by another plan. InvalidArgument if its splits are too many to run
+  // at once.
   absl::Status RunAs(const PanelPlan& plan, const PlainGemmParams& params);
 
   PanelPlan PlanOf(int64_t n, int64_t k) { return DealOf(n, k).plan; }

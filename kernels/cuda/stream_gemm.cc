@@ -54,11 +54,10 @@ absl::StatusOr<std::unique_ptr<StreamGemm>> StreamGemm::Create(
 
 absl::Status StreamGemm::Init() {
   QUIRE_RETURN_IF_ERROR(maps_.Init());
-  const int64_t bytes =
-      PartialBytes(num_sms_) + num_sms_ * int64_t{sizeof(int32_t)};
-  QUIRE_ASSIGN_OR_RETURN(workspace_, AllocateCuda(bytes));
-  return CudaStatus(cudaMemsetAsync(workspace_->data(), 0, bytes, stream_),
-                    "workspace");
+  QUIRE_ASSIGN_OR_RETURN(partials_, AllocateCuda(PartialBytes(num_sms_)));
+  return CudaStatus(
+      cudaMemsetAsync(partials_->data(), 0xff, partials_->bytes(), stream_),
+      "workspace");
 }
 
 bool StreamGemm::CanRun(const PlainGemmParams& params) {
@@ -94,9 +93,7 @@ absl::Status StreamGemm::Run(const PlainGemmParams& params) {
   StreamGemmArgs args = {};
   args.y = params.y;
   args.bias = params.bias;
-  args.partials = workspace_->as<float>();
-  args.flags = reinterpret_cast<int32_t*>(workspace_->as<char>() +
-                                          PartialBytes(num_sms_));
+  args.partials = partials_->as<float>();
   args.y_stride = params.y_stride;
   args.m = static_cast<int32_t>(params.m);
   args.n = static_cast<int32_t>(params.n);

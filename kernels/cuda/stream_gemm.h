@@ -47,7 +47,7 @@ class StreamGemm {
   const cudaStream_t stream_;
   int num_sms_ = 0;
   TensorMaps maps_;
-  std::unique_ptr<DeviceBuffer> workspace_;
+  std::unique_ptr<DeviceBuffer> partials_;
 };
 
 }  // namespace quire

@@ -7,6 +7,7 @@
 // stores it.
 #include <cstdint>
 
+#include "kernels/cuda/left_sums.cuh"
 #include "kernels/cuda/overlapped_launch.cuh"
 #include "kernels/cuda/stream_kernel.h"
 #include "kernels/cuda/stream_store.cuh"
@@ -103,6 +104,7 @@ __device__ void FeedWeights(const CUtensorMap& w, const StreamGemmArgs& args,
   const uint64_t once = hopper::EvictFirst();
   Walk walk(args.plan, begin);
   Ring<L::kStages> ring;
+#pragma unroll 1
   for (int32_t i = 0; i < count; ++i) {
     if (i >= L::kStages) {
       hopper::Wait(&shared.empty[ring.stage], ring.parity ^ 1);
@@ -131,6 +133,7 @@ __device__ void FeedRows(const CUtensorMap& x, const StreamGemmArgs& args,
   Ring<L::kStages> ring;
   hopper::PrefetchMap(x);
   WaitForEarlierKernels();
+#pragma unroll 1
   for (int32_t i = 0; i < count; ++i) {
     if (i >= L::kStages) {
       hopper::Wait(&shared.empty[ring.stage], ring.parity ^ 1);
@@ -142,80 +145,57 @@ __device__ void FeedRows(const CUtensorMap& x, const StreamGemmArgs& args,
   }
 }
 
-// Of the consumers alone.
-__device__ __forceinline__ void SyncConsumers() {
-  asm volatile("bar.sync 1, %0;" ::"n"(kConsumers) : "memory");
-}
-
-// Where a thread's sums are in a block's partial: neighbours next to each
-// other.
-__device__ __forceinline__ float* PartialOf(const StreamGemmArgs& args,
-                                            int32_t block, int tokens) {
-  return args.partials + int64_t{block} * kStreamTileRows * tokens +
-         threadIdx.x;
+// Where four of a thread's sums are in a block's partial: neighbours next to
+// each other.
+template <int kTokens>
+__device__ __forceinline__ uint4* PartialOf(const StreamGemmArgs& args,
+                                            int32_t block, int vector) {
+  return reinterpret_cast<uint4*>(args.partials) +
+         (block * (kTokens / 8) + vector) * kConsumers + threadIdx.x;
 }
 
 template <int kTokens>
 __device__ void LeavePartial(const StreamGemmArgs& args,
                              const float (&sums)[kTokens / 2]) {
-  float* to = PartialOf(args, blockIdx.x, kTokens);
 #pragma unroll
-  for (int i = 0; i < kTokens / 2; ++i) __stcg(to + i * kConsumers, sums[i]);
-  SyncConsumers();  // what all wrote is released by one
-  if (threadIdx.x == 0) {
-    asm volatile(
-        "st.release.gpu.global.s32 [%0], 1;" ::"l"(args.flags + blockIdx.x)
-        : "memory");
+  for (int i = 0; i < kTokens / 8; ++i) {
+    left::Leave(&sums[i * 4], PartialOf<kTokens>(args, blockIdx.x, i));
   }
-}
-
-// Waits for the partials of blocks [first, last).
-__device__ __forceinline__ void WaitForPartials(const StreamGemmArgs& args,
-                                                int32_t first, int32_t last) {
-  for (int32_t i = first + threadIdx.x; i < last; i += kConsumers) {
-    int32_t* flag = args.flags + i;
-    int32_t is_there = 0;
-    while (is_there == 0) {
-      asm volatile("ld.acquire.gpu.global.s32 %0, [%1];"
-                   : "=r"(is_there)
-                   : "l"(flag)
-                   : "memory");
-    }
-    *flag = 0;  // for the next launch: nobody else looks at it
-  }
-  SyncConsumers();
 }
 
 // Adds what the blocks after this one have of the tile that ends at `end`, in
-// their order. All are waited for at once, and as much of their sums as
-// registers hold is on its way before the first is added.
+// their order. As much of their sums as registers hold is looked at before the
+// first is waited for.
 template <int kTokens>
 __device__ void AddPartials(const StreamGemmArgs& args, int32_t end,
                             float (&sums)[kTokens / 2]) {
-  constexpr int kPiece = kTokens / 2 < 32 ? kTokens / 2 : 16;
+  constexpr int kVectors = kTokens / 8;
+  constexpr int kPiece = kVectors < 4 ? kVectors : 4;
   constexpr int kAtOnce = kTokens <= 16 ? 4 : 2;
   const int32_t first = blockIdx.x + 1;
   int32_t last = first + 1;  // of the blocks that have a part, exclusive
   while (RunBegin(args.plan, last) < end) ++last;
-  WaitForPartials(args, first, last);
 #pragma unroll
-  for (int piece = 0; piece < kTokens / 2; piece += kPiece) {
+  for (int piece = 0; piece < kVectors; piece += kPiece) {
+#pragma unroll 1
     for (int32_t block = first; block < last; block += kAtOnce) {
-      float parts[kAtOnce][kPiece];
+      uint4 parts[kAtOnce][kPiece];
 #pragma unroll
       for (int j = 0; j < kAtOnce; ++j) {
-        const float* from = PartialOf(args, min(block + j, last - 1), kTokens) +
-                            piece * kConsumers;
 #pragma unroll
         for (int i = 0; i < kPiece; ++i) {
-          parts[j][i] = __ldcg(from + i * kConsumers);
+          parts[j][i] = left::Look(
+              PartialOf<kTokens>(args, min(block + j, last - 1), piece + i));
         }
       }
 #pragma unroll
       for (int j = 0; j < kAtOnce; ++j) {
         if (block + j >= last) break;
 #pragma unroll
-        for (int i = 0; i < kPiece; ++i) sums[piece + i] += parts[j][i];
+        for (int i = 0; i < kPiece; ++i) {
+          left::Take(PartialOf<kTokens>(args, block + j, piece + i),
+                     parts[j][i], &sums[(piece + i) * 4]);
+        }
       }
     }
   }
@@ -229,6 +209,7 @@ __device__ __forceinline__ void MultiplyPieces(
   const int half = threadIdx.x / 128;  // of the tile's rows
 #pragma unroll
   for (int i = 0; i < kTokens / 2; ++i) sums[i] = 0.0f;
+#pragma unroll 1
   for (; count > 0; --count) {
     hopper::Wait(&shared.full[ring.stage], ring.parity);
     const uint64_t a =
@@ -238,7 +219,8 @@ __device__ __forceinline__ void MultiplyPieces(
     hopper::BeginProducts();
 #pragma unroll
     for (int k = 0; k < kStreamTileCols / 16; ++k) {
-      hopper::Multiply<kTokens>(sums, a + 2 * k, b + 2 * k);
+      hopper::Multiply<kTokens>(sums, hopper::Advance(a, k),
+                                hopper::Advance(b, k));
     }
     hopper::CommitProducts();
     hopper::WaitForProducts<0>();
@@ -256,6 +238,7 @@ __device__ void Consume(const StreamGemmArgs& args, int32_t begin, int32_t end,
   int32_t tile = begin / units_per_tile;
   int32_t tile_begin = tile * units_per_tile;
   Ring<Layout<kTokens>::kStages> ring;
+#pragma unroll 1
   for (int32_t unit = begin; unit < end; ++tile) {
     const int32_t tile_end = tile_begin + units_per_tile;
     const int32_t last = min(end, tile_end);

@@ -28,8 +28,9 @@ struct StreamPlan {
 struct StreamGemmArgs {
   void* y;           // [m, n], bfloat16 or float; n / 2 columns if gated
   const void* bias;  // [n] bfloat16, or null
-  float* partials;   // [blocks, kStreamTileRows, tokens] of begun tiles
-  int32_t* flags;    // [blocks] 1: the block's partial is there
+  // [blocks, kStreamTileRows, tokens] of begun tiles; all bytes 0xff before the
+  // first launch, as each leaves them.
+  float* partials;
   int64_t y_stride;  // elements
   int32_t m;
   int32_t n;
