@@ -129,6 +129,8 @@ class Backend {
   virtual absl::Status Gemm(const GemmParams& params) = 0;
   // Whether Gemm() takes GemmParams::adds.
   virtual bool adds_products() const { return false; }
+  // Whether Gemm() takes these GemmParams::peers.
+  virtual bool CanSend(const GemmParams& /*params*/) const { return false; }
   // By default Gemm() and Activation().
   virtual absl::Status GatedGemm(const GatedGemmParams& params);
   virtual absl::Status Embedding(const EmbeddingParams& params) = 0;

@@ -39,6 +39,8 @@ class PackedWeight {
   int64_t bytes_;
 };
 
+struct PeerGroup;  // kernels/cuda/all_reduce.h
+
 struct GemmParams {
   const void* x;     // [m, k], model dtype
   int64_t x_stride;  // elements from row to row
@@ -51,6 +53,9 @@ struct GemmParams {
   // y += x W^T + bias, which may be rounded to y's dtype before. REQUIRES:
   // Backend::adds_products(); y_dtype is the model dtype.
   bool adds = false;
+  // Ranks whose inboxes get y as it is stored, for the sum over ranks that
+  // follows (Collective::SumSent), or null. REQUIRES: Backend::CanSend(*this).
+  const PeerGroup* peers = nullptr;
 };
 
 // y = silu(x gate^T) * (x up^T), as an MLP with gates begins.

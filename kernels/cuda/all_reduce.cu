@@ -33,7 +33,8 @@ __device__ __forceinline__ uint4 SumOf(const uint4* parts, int num_ranks) {
   return peer::WithoutEmpty(peer::Pack<T>(sum));
 }
 
-template <typename T, int kRanks>
+// `kIsSent`: products have sent what peers are to have of it.
+template <typename T, int kRanks, bool kIsSent>
 __global__ void __launch_bounds__(kThreads, kBlocksPerSm)
     OneShotKernel(const __grid_constant__ PeerGroup group, T* data, int64_t n) {
   LetNextKernelBegin();
@@ -42,15 +43,16 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerSm)
   const peer::Elements<T> elements = {data, n};
   const int64_t step = int64_t{gridDim.x} * kThreads;
   const int64_t first = int64_t{blockIdx.x} * kThreads + threadIdx.x;
-  for (int64_t i = first; i < elements.num_vectors(); i += step) {
+  for (int64_t i = first; !kIsSent && i < elements.num_vectors(); i += step) {
     inbox.SendToAll(elements.Load(i), i);
   }
-  inbox.EndTurn();
+  const uint32_t num_before = inbox.Arrive();
   for (int64_t i = first; i < elements.num_vectors(); i += step) {
     uint4 parts[kRanks];
     inbox.TakeFromAll(elements.Load(i), i, parts);
     elements.Store(SumOf<T>(parts, kRanks), i);
   }
+  inbox.EndTurn(num_before);
 }
 
 template <typename T, int kRanks>
@@ -74,7 +76,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerSm)
                  elements.Load(slice.begin + i));
     }
   }
-  inbox.EndTurn();
+  const uint32_t num_before = inbox.Arrive();
   for (int64_t i = first; i < own.size(); i += step) {
     uint4 parts[kRanks];
     inbox.TakeParts(elements.Load(own.begin + i), i, parts);
@@ -92,6 +94,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerSm)
       elements.Store(inbox.Take(SumOffset(kRanks, from), i), slice.begin + i);
     }
   }
+  inbox.EndTurn(num_before);
 }
 
 template <int kRanks>
@@ -107,7 +110,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerSm)
   for (int64_t i = first; i < own.num_vectors(); i += step) {
     inbox.SendToAll(own.Load(i), i);
   }
-  inbox.EndTurn();
+  const uint32_t num_before = inbox.Arrive();
   for (int64_t i = first; i < own.num_vectors(); i += step) {
     uint4 parts[kRanks];
     inbox.TakeFromAll(own.Load(i), i, parts);
@@ -117,6 +120,7 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerSm)
                                                                      i);
     }
   }
+  inbox.EndTurn(num_before);
 }
 
 // A thread's vectors of a row of X, as many of T's as pieces.
@@ -133,11 +137,13 @@ struct RowVectors {
   }
 };
 
-// A block a row, as the norm alone has it.
+// A block a row, as the norm alone has it. `is_sent`: products have sent what
+// peers are to have of it, and what peers sent is looked for at once, by a
+// guess whose turn it is.
 template <typename X, typename T, int kPieces, int kRanks, int kMaxThreads>
 __global__ void __launch_bounds__(kMaxThreads)
     OneShotNormKernel(const __grid_constant__ PeerGroup group,
-                      const __grid_constant__ NormParams params) {
+                      const __grid_constant__ NormParams params, bool is_sent) {
   using Vectors = RowVectors<X, T, kPieces>;
   constexpr int kLanes = cuda::kLanes<T>;
   constexpr int kMost = kRanks == 2 ? 4 : 2;  // a thread, at a time
@@ -146,8 +152,10 @@ __global__ void __launch_bounds__(kMaxThreads)
   LetNextKernelBegin();
   norm::Weights<T, kPieces> weights;
   weights.Load(params);
+  const uint32_t guess = peer::LoadTurn(group);
   WaitForEarlierKernels();
-  const Inbox<kRanks> inbox(group);
+  Inbox<kRanks> inbox(group, guess);
+  if (!is_sent) inbox.Confirm();
   const peer::Elements<X> elements = {
       static_cast<X*>(const_cast<void*>(params.x)),
       int64_t{params.num_tokens} * params.width};
@@ -157,7 +165,8 @@ __global__ void __launch_bounds__(kMaxThreads)
                ? (int64_t{row} * params.width + at) / cuda::kLanes<X>
                : int64_t{-1};
   };
-  for (int row = blockIdx.x; row < params.num_tokens; row += gridDim.x) {
+  for (int row = blockIdx.x; !is_sent && row < params.num_tokens;
+       row += gridDim.x) {
     uint4 own[Vectors::kCount];
 #pragma unroll
     for (int k = 0; k < Vectors::kCount; ++k) {
@@ -170,8 +179,9 @@ __global__ void __launch_bounds__(kMaxThreads)
       if (i >= 0) inbox.SendToAll(own[k], i);
     }
   }
-  inbox.EndTurn();
+  uint32_t num_before = 0;
   for (int row = blockIdx.x; row < params.num_tokens; row += gridDim.x) {
+    const bool is_first_row = row == blockIdx.x;
     const int64_t start = int64_t{row} * params.width;
     T* residual = params.residual == nullptr
                       ? nullptr
@@ -187,12 +197,16 @@ __global__ void __launch_bounds__(kMaxThreads)
 #pragma unroll
     for (int k = 0; k < Vectors::kCount; k += kAtOnce) {
       uint4 parts[kAtOnce][kRanks];
+      const auto start = [&] {
 #pragma unroll
-      for (int b = 0; b < kAtOnce; ++b) {
-        const int64_t i = vector_of(row, k + b);
-        if (i < 0) continue;
-        inbox.StartFromAll(elements.LoadWhole(i), i, parts[b]);
-      }
+        for (int b = 0; b < kAtOnce; ++b) {
+          const int64_t i = vector_of(row, k + b);
+          if (i < 0) continue;
+          inbox.StartFromAll(elements.LoadWhole(i), i, parts[b]);
+        }
+      };
+      start();
+      if (is_first_row && k == 0 && !inbox.Confirm()) start();
 #pragma unroll
       for (int b = 0; b < kAtOnce; ++b) {
         const int64_t i = vector_of(row, k + b);
@@ -209,6 +223,7 @@ __global__ void __launch_bounds__(kMaxThreads)
     }
 #pragma unroll
     for (int p = 0; p < kPieces; ++p) {
+      if (is_first_row && p == 0) num_before = inbox.Arrive();
       const int at = (p * blockDim.x + threadIdx.x) * kLanes;
       if (at >= params.width || residual == nullptr) continue;
       norm::AddResidual(r[p], residual + at, x[p]);
@@ -217,6 +232,7 @@ __global__ void __launch_bounds__(kMaxThreads)
         params, x, static_cast<T*>(params.out) + start, shared, &weights);
     __syncthreads();  // `shared` again
   }
+  inbox.EndTurn(num_before);
 }
 
 __global__ void __launch_bounds__(kThreads) EmptyInboxKernel(uint4* inbox) {
@@ -251,10 +267,11 @@ int64_t NumVectors(int64_t n, DType dtype) {
   return (n * SizeOf(dtype) + kVectorBytes - 1) / kVectorBytes;
 }
 
+template <bool kIsSent>
 struct OneShot {
   template <typename T, int kRanks>
   static auto Kernel() {
-    return OneShotKernel<T, kRanks>;
+    return OneShotKernel<T, kRanks, kIsSent>;
   }
 };
 
@@ -284,7 +301,7 @@ cudaError_t LaunchSum(const PeerGroup& group, int64_t num_vectors, void* data,
 // As many blocks as run at once, at most one a row.
 template <typename Kernel>
 cudaError_t LaunchRows(Kernel kernel, const PeerGroup& group,
-                       const NormParams& params, int threads,
+                       const NormParams& params, bool is_sent, int threads,
                        cudaStream_t stream) {
   int per_sm = 0;
   const cudaError_t error = cudaOccupancyMaxActiveBlocksPerMultiprocessor(
@@ -292,18 +309,18 @@ cudaError_t LaunchRows(Kernel kernel, const PeerGroup& group,
   if (error != cudaSuccess) return error;
   const int most = group.num_sms * per_sm;
   const dim3 grid(params.num_tokens < most ? params.num_tokens : most);
-  return LaunchOverlapped(kernel, grid, dim3(threads), 0, stream, group,
-                          params);
+  return LaunchOverlapped(kernel, grid, dim3(threads), 0, stream, group, params,
+                          is_sent);
 }
 
 template <typename X, typename T, int kRanks>
 cudaError_t OneShotNorm(const PeerGroup& group, const NormParams& params,
-                        cudaStream_t stream) {
+                        bool is_sent, cudaStream_t stream) {
   // Fewer threads may have more registers each.
   constexpr int kFew = norm::kMaxThreads / 2;
   const int threads = norm::ThreadsFor<T>(params.width);
   const auto launch = [&](auto kernel) {
-    return LaunchRows(kernel, group, params, threads, stream);
+    return LaunchRows(kernel, group, params, is_sent, threads, stream);
   };
   switch (norm::PiecesFor<T>(params.width)) {
     case 1:
@@ -327,8 +344,14 @@ cudaError_t LaunchEmptyInboxCuda(void* inbox, cudaStream_t stream) {
 
 cudaError_t LaunchOneShotCuda(const PeerGroup& group, void* data, int64_t n,
                               DType dtype, cudaStream_t stream) {
-  return LaunchSum<OneShot>(group, NumVectors(n, dtype), data, n, dtype,
-                            stream);
+  return LaunchSum<OneShot<false>>(group, NumVectors(n, dtype), data, n, dtype,
+                                   stream);
+}
+
+cudaError_t LaunchSumSentCuda(const PeerGroup& group, void* data, int64_t n,
+                              DType dtype, cudaStream_t stream) {
+  return LaunchSum<OneShot<true>>(group, NumVectors(n, dtype), data, n, dtype,
+                                  stream);
 }
 
 cudaError_t LaunchTwoShotCuda(const PeerGroup& group, void* data, int64_t n,
@@ -357,16 +380,17 @@ bool CanReduceAndNorm(int32_t world_size, const NormParams& params,
 
 cudaError_t LaunchOneShotNormCuda(const PeerGroup& group,
                                   const NormParams& params, DType dtype,
-                                  cudaStream_t stream) {
-  return WithRanks(
-      group.world_size, [&]<int kRanks>(std::integral_constant<int, kRanks>) {
-        if (dtype == DType::kF32) {
-          return OneShotNorm<float, float, kRanks>(group, params, stream);
-        }
-        return params.x_dtype == DType::kF32
-                   ? OneShotNorm<float, Bf16, kRanks>(group, params, stream)
-                   : OneShotNorm<Bf16, Bf16, kRanks>(group, params, stream);
-      });
+                                  cudaStream_t stream, bool is_sent) {
+  return WithRanks(group.world_size, [&]<int kRanks>(
+                                         std::integral_constant<int, kRanks>) {
+    if (dtype == DType::kF32) {
+      return OneShotNorm<float, float, kRanks>(group, params, is_sent, stream);
+    }
+    return params.x_dtype == DType::kF32 ? OneShotNorm<float, Bf16, kRanks>(
+                                               group, params, is_sent, stream)
+                                         : OneShotNorm<Bf16, Bf16, kRanks>(
+                                               group, params, is_sent, stream);
+  });
 }
 
 cudaError_t LaunchPeerGatherCuda(const PeerGroup& group, const uint32_t* in,

@@ -70,12 +70,19 @@ cudaError_t LaunchOneShotCuda(const PeerGroup& group, void* data, int64_t n,
 cudaError_t LaunchTwoShotCuda(const PeerGroup& group, void* data, int64_t n,
                               DType dtype, cudaStream_t stream);
 
-// LaunchOneShotCuda of norm.x and LaunchNormCuda, to the same bits, in one
-// kernel; what norm.x holds afterwards means nothing.
-// REQUIRES: CanReduceAndNorm().
+// LaunchOneShotCuda of data that a product has sent to the peers
+// (GemmParams::peers), as the only one since the last call. It sends from its
+// rank's own kernels, which run after the last call and before this one: so the
+// turns are as if this call had sent.
+cudaError_t LaunchSumSentCuda(const PeerGroup& group, void* data, int64_t n,
+                              DType dtype, cudaStream_t stream);
+
+// LaunchOneShotCuda, or with `is_sent` LaunchSumSentCuda, of norm.x and
+// LaunchNormCuda, to the same bits, in one kernel; what norm.x holds afterwards
+// means nothing. REQUIRES: CanReduceAndNorm().
 cudaError_t LaunchOneShotNormCuda(const PeerGroup& group,
                                   const NormParams& norm, DType dtype,
-                                  cudaStream_t stream);
+                                  cudaStream_t stream, bool is_sent = false);
 bool CanReduceAndNorm(int32_t world_size, const NormParams& norm, DType dtype);
 
 // out[r] = rank r's in: [num_words] and [world_size, num_words].

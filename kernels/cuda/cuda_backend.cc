@@ -79,6 +79,9 @@ class CudaBackend final : public Backend {
 
   absl::Status Gemm(const GemmParams& params) override;
   bool adds_products() const override { return true; }
+  bool CanSend(const GemmParams& params) const override {
+    return params.m > 0 && products_->CanSend(products_->ProductOf(params));
+  }
   KvOrder kv_order(const KvLayout& layout) const override {
     return AttentionCudaOrder(layout);
   }

@@ -56,6 +56,7 @@ PlainGemmParams CudaProducts::ProductOf(const GemmParams& params) const {
   product.y_stride = params.y_stride;
   product.y_dtype = params.y_dtype;
   product.adds = params.adds;
+  product.peers = params.peers;
   return product;
 }
 
@@ -84,6 +85,10 @@ bool CudaProducts::IsOfSomeRows(const PlainGemmParams& product) const {
 
 bool CudaProducts::CanGate(const PlainGemmParams& product) const {
   return IsOfFewRows(product) || IsOfSomeRows(product);
+}
+
+bool CudaProducts::CanSend(const PlainGemmParams& product) const {
+  return stream_gemm_ != nullptr && StreamGemm::CanSend(product);
 }
 
 absl::Status CudaProducts::Run(const PlainGemmParams& product) {

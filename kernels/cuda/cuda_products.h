@@ -40,7 +40,9 @@ class CudaProducts {
 
   // Whether gates can be applied to the product as it is computed.
   bool CanGate(const PlainGemmParams& product) const;
-  // Enqueues. REQUIRES: not gated, or CanGate().
+  // Whether the product's rows can go to peers as they are stored.
+  bool CanSend(const PlainGemmParams& product) const;
+  // Enqueues. REQUIRES: not gated, or CanGate(); no peers, or CanSend().
   absl::Status Run(const PlainGemmParams& product);
   absl::Status RunExperts(const ExpertGemmParams& params);
 

@@ -119,6 +119,24 @@ struct Elements {
   }
 };
 
+// Calls so far, if every call enqueued before is done.
+__device__ __forceinline__ uint32_t LoadTurn(const PeerGroup& group) {
+  return *const_cast<const volatile uint32_t*>(&group.state->turn);
+}
+
+// To every peer, as the i-th vector of the next call, which is of one shot.
+__device__ __forceinline__ void SendAhead(const PeerGroup& group, uint32_t turn,
+                                          int64_t i, const uint4& v) {
+  const uint4 sent = WithoutEmpty(v);
+  const int64_t place = (turn % 2) * kInboxHalf +
+                        OneShotOffset(group.world_size, group.rank) +
+                        i * kVectorBytes;
+  for (int k = 1; k < group.world_size; ++k) {
+    const int to = (group.rank + k) % group.world_size;
+    StoreVolatile(sent, group.inboxes[to] + place);
+  }
+}
+
 // One call's use of the inboxes, in every thread of its grid. All blocks of the
 // grid run at once.
 template <int kRanks>
@@ -126,19 +144,34 @@ class Inbox {
  public:
   // REQUIRES: earlier kernels are done.
   __device__ __forceinline__ explicit Inbox(const PeerGroup& group)
-      : group_(group) {
-    const uint4 state = LoadVolatile(group.state);
-    turn_ = state.x;
-    is_over_ = state.z != kPeersFine;
-    half_ = (turn_ % 2) * kInboxHalf;
+      : group_(group), state_(LoadVolatile(group.state)) {
+    Confirm();
+  }
+  // Takes a turn that was read before earlier kernels were done for this call's
+  // until Confirm().
+  __device__ __forceinline__ Inbox(const PeerGroup& group, uint32_t guess)
+      : group_(group),
+        state_(LoadVolatile(group.state)),
+        half_(HalfOf(guess)) {}
+  // False: the guess was wrong, and so is what StartFromAll() began.
+  __device__ __forceinline__ bool Confirm() {
+    turn_ = state_.x;
+    is_over_ = state_.z != kPeersFine;
+    const bool is_right = half_ == HalfOf(turn_);
+    half_ = HalfOf(turn_);
+    return is_right;
   }
 
-  // Every thread calls it once: this block has read whose turn it is. The last
-  // block to come by makes it the next call's.
-  __device__ __forceinline__ void EndTurn() const {
+  // Every thread calls it once: this block has read whose turn it is. Yields
+  // what EndTurn is told, so that nobody waits for the count while there is
+  // other work.
+  __device__ __forceinline__ uint32_t Arrive() const {
     __syncthreads();
-    if (threadIdx.x != 0) return;
-    if (atomicAdd(&group_.state->arrivals, 1) != gridDim.x - 1) return;
+    return threadIdx.x == 0 ? atomicAdd(&group_.state->arrivals, 1) : 0;
+  }
+  // The block that arrived last makes it the next call's turn.
+  __device__ __forceinline__ void EndTurn(uint32_t num_before) const {
+    if (threadIdx.x != 0 || num_before != gridDim.x - 1) return;
     volatile PeerState* state = group_.state;
     state->arrivals = 0;
     state->turn = turn_ + 1;
@@ -192,6 +225,10 @@ class Inbox {
   }
 
  private:
+  __device__ __forceinline__ static int64_t HalfOf(uint32_t turn) {
+    return (turn % 2) * kInboxHalf;
+  }
+
   __device__ __forceinline__ char* Place(int64_t offset, int64_t i) const {
     return group_.inboxes[group_.rank] + half_ + offset + i * kVectorBytes;
   }
@@ -253,9 +290,10 @@ class Inbox {
   }
 
   const PeerGroup& group_;
-  uint32_t turn_;
-  bool is_over_;
-  int64_t half_;
+  uint4 state_;
+  uint32_t turn_ = 0;
+  bool is_over_ = false;
+  int64_t half_ = 0;
 };
 
 }  // namespace quire::peer

@@ -9,6 +9,8 @@
 
 namespace quire {
 
+struct PeerGroup;  // kernels/cuda/all_reduce.h
+
 // y = x W^T + bias.
 struct PlainGemmParams {
   const void* x;     // [m, k]
@@ -26,6 +28,7 @@ struct PlainGemmParams {
   // y [m, n / 2] = silu(g) * u, whose rows of w take turns: see kGatedRows.
   // REQUIRES: no bias, not `adds`, y_dtype is dtype.
   bool is_gated = false;
+  const PeerGroup* peers = nullptr;  // GemmParams::peers
 };
 
 // In fused multiply-adds of floats, for sizes and addresses that no other

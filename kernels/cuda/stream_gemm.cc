@@ -71,6 +71,11 @@ bool StreamGemm::CanRun(const PlainGemmParams& params) {
          IsAligned(params.w) && IsAligned(params.y) && IsAligned(params.bias);
 }
 
+bool StreamGemm::CanSend(const PlainGemmParams& params) {
+  return CanRun(params) && params.y_dtype == DType::kBf16 && !params.adds &&
+         !params.is_gated && params.y_stride == params.n;
+}
+
 StreamPlan StreamGemm::PlanOf(int64_t n, int64_t k) const {
   StreamPlan plan = {};
   plan.units_per_tile = CeilDiv(k, kStreamTileCols);
@@ -91,6 +96,7 @@ absl::Status StreamGemm::Run(const PlainGemmParams& params) {
       const CUtensorMap* x,
       maps_.Of({params.x, params.m, params.k, params.x_stride, tokens}));
   StreamGemmArgs args = {};
+  if (params.peers != nullptr) args.peers = *params.peers;
   args.y = params.y;
   args.bias = params.bias;
   args.partials = partials_->as<float>();

@@ -30,7 +30,9 @@ struct Layout {
   static constexpr int kStageBytes = kWBytes + kXBytes;
   static constexpr int kAlignment = 1024;  // of a swizzle's pattern
   static constexpr int kStages = (226 * 1024 - kAlignment) / kStageBytes;
-  static constexpr int kBytes = kStages * kStageBytes + kAlignment;
+  static constexpr int BytesOf(int stages) {
+    return stages * kStageBytes + kAlignment;
+  }
 };
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
@@ -301,10 +303,15 @@ cudaError_t Launch(const CUtensorMap& w, const CUtensorMap& x,
   // For each device, which is one thread's.
   thread_local const cudaError_t prepared = cudaFuncSetAttribute(
       StreamGemmKernel<kTokens>, cudaFuncAttributeMaxDynamicSharedMemorySize,
-      L::kBytes);
+      L::BytesOf(L::kStages));
   if (prepared != cudaSuccess) return prepared;
+  // A short run leaves shared memory to the kernels before, beside which this
+  // one begins then.
+  const int32_t longest =
+      args.plan.units_per_block + (args.plan.longer_blocks > 0 ? 1 : 0);
+  const int32_t bytes = L::BytesOf(longest < L::kStages ? longest : L::kStages);
   return LaunchOverlapped(StreamGemmKernel<kTokens>, dim3(args.plan.num_blocks),
-                          dim3(kThreads), L::kBytes, stream, w, x, args);
+                          dim3(kThreads), bytes, stream, w, x, args);
 }
 
 }  // namespace

@@ -8,6 +8,7 @@
 
 #include "cuda.h"
 #include "cuda_runtime.h"
+#include "kernels/cuda/all_reduce.h"
 
 namespace quire {
 
@@ -35,6 +36,7 @@ struct StreamGemmArgs {
   int32_t m;
   int32_t n;
   StreamPlan plan;
+  PeerGroup peers;  // that rows of y go to, if there are any
   bool y_is_float;
   bool is_gated;  // y = silu(gate) * up, rows 16 i and 16 i + 8 on of w
   bool adds;      // y += the product; not with float or gates
@@ -45,7 +47,8 @@ inline constexpr int32_t kStreamTokens[] = {8, 16, 32, 64};
 
 // `w` maps [n, k] in boxes of kStreamTileRows, `x` [m, k] in boxes of `tokens`,
 // both by kStreamTileCols with a swizzle of 128 bytes. REQUIRES: `tokens` is
-// one of kStreamTokens, m at most that.
+// one of kStreamTokens, m at most that; with peers, rows of bfloat16 one behind
+// the other.
 cudaError_t LaunchStreamGemm(const CUtensorMap& w, const CUtensorMap& x,
                              const StreamGemmArgs& args, int32_t tokens,
                              cudaStream_t stream);

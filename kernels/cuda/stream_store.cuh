@@ -11,6 +11,7 @@
 #include <cstdint>
 
 #include "kernels/cuda/fragment_rows.cuh"
+#include "kernels/cuda/peer_inbox.cuh"
 #include "kernels/cuda/stream_kernel.h"
 
 namespace quire::stream {
@@ -84,14 +85,16 @@ __device__ __forceinline__ int32_t FirstRowOf(int32_t tile) {
 }
 
 // What a product is added to: a lane's part, which is on its way while the
-// product is computed.
+// product is computed. And whose turn it is to be sent to peers.
 template <int kTokens>
 struct OldRows {
   static constexpr int kPairs = (kTokens + 15) / 16;
   uint4 rows[kPairs];
+  uint32_t turn;
 
   __device__ __forceinline__ void Load(const StreamGemmArgs& args,
                                        int32_t tile) {
+    if (args.peers.world_size > 1) turn = peer::LoadTurn(args.peers);
     if (!args.adds) return;
 #pragma unroll
     for (int pair = 0; pair < kPairs; ++pair) {
@@ -124,7 +127,13 @@ __device__ __forceinline__ void StoreRows(const StreamGemmArgs& args,
       words[i] = Pack(v.x, v.y);
     }
     const uint4 rows = RowsOf(words);
-    if (uint4* to = RowsPlace(args, first_row, pair)) *to = rows;
+    uint4* const to = RowsPlace(args, first_row, pair);
+    if (to == nullptr) continue;
+    *to = rows;
+    if (args.peers.world_size > 1) {
+      peer::SendAhead(args.peers, old.turn, to - static_cast<uint4*>(args.y),
+                      rows);
+    }
   }
 }
 

@@ -16,12 +16,14 @@
 
 namespace quire {
 
+struct PeerGroup;  // kernels/cuda/all_reduce.h
+
 // Thread-compatible: the executor thread is the sole caller. AllReduceSum,
-// AllReduceNorm and EnqueueAllGather take memory of the backend's device, and
-// on CUDA are enqueued on its stream and may be recorded there; the others take
-// memory that the host reaches, and are done when they return.
-// Unavailable when a peer is lost or does not answer in time: the group is
-// over, every later call fails too.
+// AllReduceNorm, what they are of rows already sent, and EnqueueAllGather take
+// memory of the backend's device, and on CUDA are enqueued on its stream and
+// may be recorded there; the others take memory that the host reaches, and are
+// done when they return. Unavailable when a peer is lost or does not answer in
+// time: the group is over, every later call fails too.
 class Collective {
  public:
   virtual ~Collective() = default;
@@ -46,6 +48,20 @@ class Collective {
   // are no slower. `dtype` is the backend's.
   virtual absl::StatusOr<bool> AllReduceNorm(const NormParams& /*norm*/,
                                              DType /*dtype*/) {
+    return false;
+  }
+
+  // Where a product may send `bytes` of rows while it stores them
+  // (GemmParams::peers), or null: nowhere. What it has sent is summed next, by
+  // one of the two below.
+  virtual const PeerGroup* PeersFor(int64_t /*bytes*/) const { return nullptr; }
+  // AllReduceSum and AllReduceNorm of such rows. REQUIRES: PeersFor().
+  virtual absl::Status SumSent(void* /*data*/, int64_t /*num_elements*/,
+                               DType /*dtype*/) {
+    return absl::UnimplementedError("products send nothing");
+  }
+  virtual absl::StatusOr<bool> SumSentNorm(const NormParams& /*norm*/,
+                                           DType /*dtype*/) {
     return false;
   }
 

@@ -50,6 +50,10 @@ class PeerCollective final : public Collective {
                             DType dtype) override;
   absl::StatusOr<bool> AllReduceNorm(const NormParams& norm,
                                      DType dtype) override;
+  const PeerGroup* PeersFor(int64_t bytes) const override;
+  absl::Status SumSent(void* data, int64_t num_elements, DType dtype) override;
+  absl::StatusOr<bool> SumSentNorm(const NormParams& norm,
+                                   DType dtype) override;
   absl::Status EnqueueAllGather(const void* in, void* out,
                                 int64_t bytes) override;
   absl::Status status() const override;
@@ -181,6 +185,33 @@ absl::StatusOr<bool> PeerCollective::AllReduceNorm(const NormParams& norm,
   QUIRE_RETURN_IF_CUDA_ERROR(
       LaunchOneShotNormCuda(memory_->group(), norm, dtype, stream_),
       "sum over ranks and norm");
+  return true;
+}
+
+// A peer whose product does not send would do the same sum in one shot, too.
+const PeerGroup* PeerCollective::PeersFor(int64_t bytes) const {
+  return memory_ != nullptr && bytes <= MaxOneShotBytes(world_size()) &&
+                 table_.WayFor(bytes) == AllReduceWay::kOneShot
+             ? &memory_->group()
+             : nullptr;
+}
+
+absl::Status PeerCollective::SumSent(void* data, int64_t num_elements,
+                                     DType dtype) {
+  QUIRE_RETURN_IF_ERROR(status());
+  return CudaStatus(
+      LaunchSumSentCuda(memory_->group(), data, num_elements, dtype, stream_),
+      "sum of what ranks sent");
+}
+
+absl::StatusOr<bool> PeerCollective::SumSentNorm(const NormParams& norm,
+                                                 DType dtype) {
+  QUIRE_RETURN_IF_ERROR(status());
+  if (!CanReduceAndNorm(world_size(), norm, dtype)) return false;
+  QUIRE_RETURN_IF_CUDA_ERROR(
+      LaunchOneShotNormCuda(memory_->group(), norm, dtype, stream_,
+                            /*is_sent=*/true),
+      "sum of what ranks sent and norm");
   return true;
 }
 

@@ -128,10 +128,12 @@ absl::Status DecoderOps::AddNormTo(const NormWeights& weights,
       ParamsOf(weights, activations_.partial, backend_.partial_dtype(),
                activations_.residual, out, num_tokens);
   if (is_partial_unsummed_) {
-    QUIRE_ASSIGN_OR_RETURN(const bool is_done,
-                           collective_.AllReduceNorm(params, backend_.dtype()));
+    QUIRE_ASSIGN_OR_RETURN(
+        const bool is_done,
+        is_partial_sent_ ? collective_.SumSentNorm(params, backend_.dtype())
+                         : collective_.AllReduceNorm(params, backend_.dtype()));
     if (is_done) {
-      is_partial_unsummed_ = false;
+      is_partial_unsummed_ = is_partial_sent_ = false;
       return absl::OkStatus();
     }
     QUIRE_RETURN_IF_ERROR(SumPartial(num_tokens));
@@ -280,21 +282,27 @@ absl::Status DecoderOps::MlpIn(const Linear& in, int32_t width, const void* x,
 
 absl::Status DecoderOps::MultiplyOut(const Linear& out, const void* x,
                                      int32_t num_tokens) {
-  if (shape_.world_size > 1 || !backend_.adds_products()) {
-    return Multiply(*out.weight, out.bias.get(), x, activations_.partial,
-                    backend_.partial_dtype(), num_tokens);
+  GemmParams product = {
+      .x = x,
+      .x_stride = out.weight->k(),
+      .weight = out.weight.get(),
+      .bias = out.bias == nullptr ? nullptr : out.bias->data(),
+      .y = activations_.partial,
+      .y_stride = out.weight->n(),
+      .y_dtype = backend_.partial_dtype(),
+      .m = num_tokens};
+  if (shape_.world_size > 1) {
+    product.peers = collective_.PeersFor(num_tokens * product.y_stride *
+                                         SizeOf(product.y_dtype));
+    if (!backend_.CanSend(product)) product.peers = nullptr;
+    is_partial_sent_ = product.peers != nullptr;
+  } else if (backend_.adds_products()) {
+    is_in_residual_ = true;
+    product.y = activations_.residual;
+    product.y_dtype = backend_.dtype();
+    product.adds = true;
   }
-  is_in_residual_ = true;
-  return backend_.Gemm(
-      {.x = x,
-       .x_stride = out.weight->k(),
-       .weight = out.weight.get(),
-       .bias = out.bias == nullptr ? nullptr : out.bias->data(),
-       .y = activations_.residual,
-       .y_stride = out.weight->n(),
-       .y_dtype = backend_.dtype(),
-       .m = num_tokens,
-       .adds = true});
+  return backend_.Gemm(product);
 }
 
 absl::Status DecoderOps::Experts(const MoeWeights& moe, const void* x,
@@ -396,8 +404,13 @@ absl::Status DecoderOps::Multiply(const PackedWeight& weight,
 absl::Status DecoderOps::SumPartial(int32_t num_tokens) {
   if (!is_partial_unsummed_) return absl::OkStatus();
   is_partial_unsummed_ = false;
-  return SumOverRanks(activations_.partial,
-                      int64_t{num_tokens} * config_.hidden_size,
+  const int64_t num_elements = int64_t{num_tokens} * config_.hidden_size;
+  if (is_partial_sent_) {
+    is_partial_sent_ = false;
+    return collective_.SumSent(activations_.partial, num_elements,
+                               backend_.partial_dtype());
+  }
+  return SumOverRanks(activations_.partial, num_elements,
                       backend_.partial_dtype());
 }
 

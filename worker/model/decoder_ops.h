@@ -89,7 +89,8 @@ class DecoderOps {
   absl::Status MlpIn(const Linear& in, int32_t width, const void* x,
                      int32_t num_tokens);
   // A sublayer's last product, of this rank's columns alone: `partial`, or
-  // straight into `residual` where nothing is to be summed in between.
+  // straight into `residual` where nothing is to be summed in between. Peers
+  // may get their copies of `partial` while it is computed.
   absl::Status MultiplyOut(const Linear& out, const void* x,
                            int32_t num_tokens);
   // `partial` = the experts' and the shared expert's sum, of this rank's
@@ -116,6 +117,8 @@ class DecoderOps {
   // Whether `partial` is this rank's part alone: what takes it sums it over the
   // ranks first, or at once.
   bool is_partial_unsummed_ = false;
+  // Whether peers have it already. Only of one that is unsummed.
+  bool is_partial_sent_ = false;
   // Whether the last product went straight into `residual`.
   bool is_in_residual_ = false;
 };

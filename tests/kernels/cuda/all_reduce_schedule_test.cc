@@ -2,7 +2,8 @@
 //
 // The protocol of kernels/cuda/all_reduce.h played through by 2, 4 and 8 ranks,
 // word by word in random order: nobody overwrites what has not been read, reads
-// what was not meant for it, or waits for ever.
+// what was not meant for it, or waits for ever. A product that sends for a call
+// (GemmParams::peers) runs after the call before, as the call's own sends do.
 #include <algorithm>
 #include <cstdint>
 #include <functional>
