@@ -256,6 +256,7 @@ absl::Status CudaBackend::Init() {
   products.library.cache_path = options_.gemm_cache_path;
   products.has_stream_gemm =
       options_.has_stream_gemm && !options_.is_deterministic;
+  products.has_tile_gemm = options_.has_tile_gemm && !options_.is_deterministic;
   QUIRE_ASSIGN_OR_RETURN(
       products_, CudaProducts::Create(products, options_.dtype, stream_));
   attention_ = std::make_unique<AttentionRunner>(stream_, num_sms_,

@@ -11,6 +11,8 @@ namespace {
 
 // Where panels leave more of the device idle, the library is faster.
 constexpr double kLeastUse = 0.55;
+// Products of more rows are bound by tensor cores, not by memory.
+constexpr int64_t kSomeRows = 128;
 
 const CudaWeight& CudaWeightOf(const PackedWeight* weight) {
   return static_cast<const CudaWeight&>(*weight);
@@ -29,6 +31,11 @@ absl::StatusOr<std::unique_ptr<CudaProducts>> CudaProducts::Create(
   if (options.has_stream_gemm) {
     QUIRE_ASSIGN_OR_RETURN(products->stream_gemm_, StreamGemm::Create(stream));
     QUIRE_ASSIGN_OR_RETURN(products->panel_gemm_, PanelGemm::Create(stream));
+  }
+  if (options.has_tile_gemm) {
+    QUIRE_ASSIGN_OR_RETURN(
+        products->tile_gemm_,
+        TileGemm::Create(stream, options.library.is_deterministic));
   }
   return products;
 }
@@ -83,8 +90,14 @@ bool CudaProducts::IsOfSomeRows(const PlainGemmParams& product) const {
          panel_gemm_->UseOf(product.n, product.k) >= kLeastUse;
 }
 
+bool CudaProducts::IsOfTiles(const PlainGemmParams& product) const {
+  return tile_gemm_ != nullptr && product.m > kSomeRows &&
+         (product.is_gated || (product.adds && product.k > product.n)) &&
+         TileGemm::CanRun(product);
+}
+
 bool CudaProducts::CanGate(const PlainGemmParams& product) const {
-  return IsOfFewRows(product) || IsOfSomeRows(product);
+  return IsOfFewRows(product) || IsOfSomeRows(product) || IsOfTiles(product);
 }
 
 bool CudaProducts::CanSend(const PlainGemmParams& product) const {
@@ -94,6 +107,7 @@ bool CudaProducts::CanSend(const PlainGemmParams& product) const {
 absl::Status CudaProducts::Run(const PlainGemmParams& product) {
   if (IsOfFewRows(product)) return stream_gemm_->Run(product);
   if (IsOfSomeRows(product)) return panel_gemm_->Run(product);
+  if (IsOfTiles(product)) return tile_gemm_->Run(product);
   if (LtGemm::CanRun(product)) {
     const absl::Status status = library_->Run(product);
     if (!absl::IsUnimplemented(status)) return status;

@@ -16,12 +16,14 @@
 #include "kernels/cuda/panel_gemm.h"
 #include "kernels/cuda/plain_gemm.h"
 #include "kernels/cuda/stream_gemm.h"
+#include "kernels/cuda/tile_gemm.h"
 
 namespace quire {
 
 struct CudaProductOptions {
   LtGemmOptions library;
   bool has_stream_gemm = true;  // where the device has our own kernels
+  bool has_tile_gemm = true;    // the same
 };
 
 // Thread-compatible.
@@ -54,12 +56,16 @@ class CudaProducts {
 
   bool IsOfFewRows(const PlainGemmParams& product) const;
   bool IsOfSomeRows(const PlainGemmParams& product) const;
+  // Of many rows, if they are gated or add over a long k: of others the
+  // library's tiles suit more shapes.
+  bool IsOfTiles(const PlainGemmParams& product) const;
 
   const DType dtype_;
   const cudaStream_t stream_;
   std::unique_ptr<LtGemm> library_;
   std::unique_ptr<StreamGemm> stream_gemm_;  // null: all are the library's
   std::unique_ptr<PanelGemm> panel_gemm_;    // as above
+  std::unique_ptr<TileGemm> tile_gemm_;      // as above
 };
 
 }  // namespace quire

@@ -29,29 +29,43 @@ __device__ __forceinline__ void LetNextKernelBegin() {
 #endif
 }
 
-// Enqueues a kernel that may begin as above, where devices can.
+// Enqueues a kernel that may begin as above, where devices can; there in
+// clusters of so many blocks, if of more than one.
 template <typename... Parameters, typename... Arguments>
-cudaError_t LaunchOverlapped(void (*kernel)(Parameters...), dim3 blocks,
-                             dim3 threads, int32_t shared_bytes,
-                             cudaStream_t stream,
-                             const Arguments&... arguments) {
+cudaError_t LaunchOverlappedClusters(void (*kernel)(Parameters...), dim3 blocks,
+                                     uint32_t cluster, dim3 threads,
+                                     int32_t shared_bytes, cudaStream_t stream,
+                                     const Arguments&... arguments) {
   int device = 0, major = 0;
   cudaError_t error = cudaGetDevice(&device);
   if (error != cudaSuccess) return error;
   error =
       cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
   if (error != cudaSuccess) return error;
-  cudaLaunchAttribute attribute = {};
-  attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  attribute.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchAttribute attributes[2] = {};
+  attributes[0].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  attributes[0].val.programmaticStreamSerializationAllowed = 1;
+  attributes[1].id = cudaLaunchAttributeClusterDimension;
+  attributes[1].val.clusterDim.x = cluster;
+  attributes[1].val.clusterDim.y = 1;
+  attributes[1].val.clusterDim.z = 1;
   cudaLaunchConfig_t config = {};
   config.gridDim = blocks;
   config.blockDim = threads;
   config.dynamicSmemBytes = shared_bytes;
   config.stream = stream;
-  config.attrs = &attribute;
-  config.numAttrs = major >= 9 ? 1 : 0;
+  config.attrs = attributes;
+  config.numAttrs = major < 9 ? 0 : cluster > 1 ? 2 : 1;
   return cudaLaunchKernelEx(&config, kernel, arguments...);
+}
+
+template <typename... Parameters, typename... Arguments>
+cudaError_t LaunchOverlapped(void (*kernel)(Parameters...), dim3 blocks,
+                             dim3 threads, int32_t shared_bytes,
+                             cudaStream_t stream,
+                             const Arguments&... arguments) {
+  return LaunchOverlappedClusters(kernel, blocks, /*cluster=*/1, threads,
+                                  shared_bytes, stream, arguments...);
 }
 
 }  // namespace quire

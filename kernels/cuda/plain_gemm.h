@@ -22,8 +22,8 @@ struct PlainGemmParams {
   int64_t m, n, k;
   DType dtype;  // of x, w and bias
   DType y_dtype;
-  // y += x W^T + bias. The library may round that to y's dtype before; our own
-  // products round once. REQUIRES: y_dtype is dtype.
+  // y += x W^T + bias. The product may be rounded to y's dtype before: by our
+  // own kernel of few rows it is not. REQUIRES: y_dtype is dtype.
   bool adds = false;
   // y [m, n / 2] = silu(g) * u, whose rows of w take turns: see kGatedRows.
   // REQUIRES: no bias, not `adds`, y_dtype is dtype.

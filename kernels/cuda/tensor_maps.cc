@@ -22,21 +22,24 @@ absl::Status TensorMaps::Init() {
 }
 
 absl::StatusOr<const CUtensorMap*> TensorMaps::Of(const Matrix& matrix) {
-  const Key key = {matrix.data, matrix.rows, matrix.cols, matrix.stride,
-                   matrix.box_rows};
+  const Key key = {matrix.data,   matrix.rows,     matrix.cols,
+                   matrix.stride, matrix.box_rows, matrix.box_cols};
   const auto it = maps_.find(key);
   if (it != maps_.end()) return &it->second;
   const cuuint64_t sizes[] = {static_cast<cuuint64_t>(matrix.cols),
                               static_cast<cuuint64_t>(matrix.rows)};
   const cuuint64_t strides[] = {// bytes
                                 static_cast<cuuint64_t>(matrix.stride) * 2};
-  const cuuint32_t box[] = {kBoxCols, static_cast<cuuint32_t>(matrix.box_rows)};
+  const cuuint32_t box[] = {static_cast<cuuint32_t>(matrix.box_cols),
+                            static_cast<cuuint32_t>(matrix.box_rows)};
   const cuuint32_t steps[] = {1, 1};
   CUtensorMap map;
   const CUresult result = reinterpret_cast<decltype(&cuTensorMapEncodeTiled)>(
       encode_)(&map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, /*rank=*/2,
                const_cast<void*>(matrix.data), sizes, strides, box, steps,
-               CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+               CU_TENSOR_MAP_INTERLEAVE_NONE,
+               matrix.box_cols == kBoxCols ? CU_TENSOR_MAP_SWIZZLE_128B
+                                           : CU_TENSOR_MAP_SWIZZLE_64B,
                CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
                CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   if (result != CUDA_SUCCESS) {

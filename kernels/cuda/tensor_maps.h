@@ -23,8 +23,9 @@ class TensorMaps {
     const void* data;  // multiple of 16 bytes
     int64_t rows;
     int64_t cols;
-    int64_t stride;    // elements from row to row; a multiple of 8
-    int32_t box_rows;  // at most 256
+    int64_t stride;               // elements from row to row; a multiple of 8
+    int32_t box_rows;             // at most 256
+    int32_t box_cols = kBoxCols;  // or half as many, with a swizzle of 64 bytes
   };
 
   // Unavailable with a driver that has no such maps.
@@ -34,7 +35,8 @@ class TensorMaps {
   absl::StatusOr<const CUtensorMap*> Of(const Matrix& matrix);
 
  private:
-  using Key = std::tuple<const void*, int64_t, int64_t, int64_t, int32_t>;
+  using Key =
+      std::tuple<const void*, int64_t, int64_t, int64_t, int32_t, int32_t>;
 
   void* encode_ = nullptr;  // the driver's cuTensorMapEncodeTiled
   std::map<Key, CUtensorMap> maps_;

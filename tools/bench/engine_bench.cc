@@ -35,6 +35,8 @@ ABSL_FLAG(std::string, gemm_cache, "", "see quire_worker");
 ABSL_FLAG(bool, deterministic, false, "see quire_worker");
 ABSL_FLAG(bool, enforce_eager, false, "see quire_worker");
 ABSL_FLAG(bool, stream_gemm, true, "products of few rows by our own kernel");
+ABSL_FLAG(bool, tile_gemm, true,
+          "products of many rows that are gated or add over a long k as well");
 ABSL_FLAG(bool, parts, false, "time each operation; steps are eager and slow");
 ABSL_FLAG(std::vector<std::string>, decodes,
           std::vector<std::string>({"1x512", "32x512", "128x512", "256x512",
@@ -119,6 +121,7 @@ BenchWorkerOptions OptionsOf(int rank, CacheLayout layout) {
   device.deterministic = absl::GetFlag(FLAGS_deterministic);
   device.enforce_eager = absl::GetFlag(FLAGS_enforce_eager);
   device.stream_gemm = absl::GetFlag(FLAGS_stream_gemm);
+  device.tile_gemm = absl::GetFlag(FLAGS_tile_gemm);
   device.times_operations = absl::GetFlag(FLAGS_parts);
   device.measures_idleness = !device.times_operations;
   options.model = absl::GetFlag(FLAGS_model);

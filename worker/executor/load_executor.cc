@@ -132,6 +132,7 @@ absl::StatusOr<std::unique_ptr<Backend>> CreateBackend(
                               .is_deterministic = device.deterministic,
                               .gemm_cache_path = device.gemm_cache,
                               .has_stream_gemm = device.stream_gemm,
+                              .has_tile_gemm = device.tile_gemm,
                               .times_operations = device.times_operations,
                               .measures_idleness = device.measures_idleness});
   }

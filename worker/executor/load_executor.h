@@ -36,6 +36,7 @@ struct DeviceOptions {
   // alone always does, and run ahead.
   bool record_groups = true;
   bool stream_gemm = true;         // on CUDA; see CudaBackendOptions
+  bool tile_gemm = true;           // the same
   bool times_operations = false;   // on CUDA; see Backend::TakeOperationTimes
   bool measures_idleness = false;  // on CUDA; see Executor::idle_times
   bool device_sampling = true;     // see ExecutorParts

@@ -57,7 +57,10 @@ Wanted Want(const reference::GemmResult& sums, const ProductCase& c,
   if (kind == ProductKind::kAdds) y += before[row * (c.n + kGap) + column];
   const double rounding =
       UnitRoundoff(kind == ProductKind::kFloat ? DType::kF32 : DType::kBf16);
-  return {y, SumError(sums.magnitude[at] + std::abs(y), c.k) +
+  // Products may be rounded before they are added.
+  const double product =
+      kind == ProductKind::kAdds ? 1.01 * rounding * std::abs(sums.y[at]) : 0;
+  return {y, SumError(sums.magnitude[at] + std::abs(y), c.k) + product +
                  rounding * std::abs(y) + 1e-37};
 }
 

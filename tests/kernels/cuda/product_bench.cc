@@ -27,6 +27,7 @@
 #include "kernels/cuda/norm.h"
 #include "kernels/cuda/panel_gemm.h"
 #include "kernels/cuda/stream_gemm.h"
+#include "kernels/cuda/tile_gemm.h"
 
 namespace quire {
 namespace {
@@ -137,6 +138,9 @@ class Bench {
     auto panels = PanelGemm::Create(stream);
     CHECK(panels.ok()) << panels.status();
     panels_ = *std::move(panels);
+    auto tiles = TileGemm::Create(stream, /*is_deterministic=*/false);
+    CHECK(tiles.ok() && *tiles != nullptr) << tiles.status();
+    tiles_ = *std::move(tiles);
   }
 
   PanelGemm* panels() { return panels_.get(); }
@@ -160,8 +164,9 @@ class Bench {
   }
 
   void RunOurs(const PlainGemmParams& p) {
-    const absl::Status status =
-        StreamGemm::CanRun(p) ? ours_->Run(p) : panels_->Run(p);
+    const absl::Status status = StreamGemm::CanRun(p)  ? ours_->Run(p)
+                                : PanelGemm::CanRun(p) ? panels_->Run(p)
+                                                       : tiles_->Run(p);
     CHECK(status.ok()) << status;
   }
 
@@ -169,6 +174,7 @@ class Bench {
   std::unique_ptr<LtGemm> lt_;
   std::unique_ptr<StreamGemm> ours_;
   std::unique_ptr<PanelGemm> panels_;
+  std::unique_ptr<TileGemm> tiles_;
 };
 
 // The least of a weight's rows that a block's share comes to in all.
@@ -242,11 +248,8 @@ void BenchShapes(Bench* bench, const std::vector<int64_t>& rows) {
       std::printf("%-8s %5d %9.1f %9.1f %8.0f ", shape.name,
                   static_cast<int>(m), std::max(bytes / 4.27e6, flops / 790e6),
                   library, flops / library / 1e6);
-      if (m <= kPanelTokens) {
-        std::printf("%9.1f", TimeGraph(count, [&](int i) {
-                      bench->RunOurs(params(i));
-                    }));
-      }
+      std::printf("%9.1f",
+                  TimeGraph(count, [&](int i) { bench->RunOurs(params(i)); }));
       std::printf("\n");
       std::fflush(stdout);
     }
@@ -261,7 +264,6 @@ void BenchChain(Bench* bench, const std::vector<int64_t>& rows) {
   }
   const auto norm_weight = Random(4096);
   for (int64_t m : rows) {
-    if (m > kPanelTokens) continue;
     const auto x = Random(m * 14336);
     const auto residual = Random(m * 4096), scratch = Device(m * 28672 * 2);
     const auto y = Device(m * 28672 * 2);
