@@ -82,6 +82,9 @@ struct AttentionParams {
   // read keys and values of tokens that are not new before those of new ones
   // are written. A prefix that is shared while it is computed forbids it.
   bool are_contexts_apart = false;
+  // The fewest new tokens of any one sequence, those without any aside; 0:
+  // unknown. What decodes alone need is not run for a step without them.
+  int32_t min_new_tokens = 0;
 };
 
 // Block moves of one step, all in one call. Numbers are block indices.

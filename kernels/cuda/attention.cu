@@ -181,18 +181,22 @@ cudaError_t LaunchAttentionCuda(const AttentionParams& params,
   SetBlockDivision(layout.block_size, &plan);
   plan.block_rows =
       static_cast<uint32_t>(layout.BlockStride() / layout.head_dim);
+  const bool has_decodes = params.min_new_tokens <= kMaxDecodeTokens;
+  const bool has_prefills =
+      options.max_query <= 0 || options.max_query > kMaxDecodeTokens;
   plan.reads_early = options.reuse_plan && params.are_contexts_apart;
+  plan.prefills_alone = !has_decodes;
   cudaError_t error = cudaSuccess;
   if (!options.reuse_plan) {
     error = attention::LaunchPlan(params, plan, stream);
     if (error != cudaSuccess) return error;
   }
-  error = attention::LaunchDecode(params, plan, options.num_sms, stream);
-  if (error != cudaSuccess) return error;
-  error = attention::LaunchCombine(params, plan, options.num_sms, stream);
-  if (error != cudaSuccess) return error;
-  const bool has_prefills =
-      options.max_query <= 0 || options.max_query > kMaxDecodeTokens;
+  if (has_decodes) {
+    error = attention::LaunchDecode(params, plan, options.num_sms, stream);
+    if (error != cudaSuccess) return error;
+    error = attention::LaunchCombine(params, plan, options.num_sms, stream);
+    if (error != cudaSuccess) return error;
+  }
   if (!has_prefills) return cudaSuccess;
   return !options.is_deterministic && attention::HasWgmma()
              ? attention::LaunchWgmmaPrefill(params, plan, stream)

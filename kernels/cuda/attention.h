@@ -20,10 +20,9 @@ struct AttentionCudaOptions {
                     // stream at a time uses it
   int64_t workspace_bytes;  // at least AttentionCudaWorkspaceBytes()
   int32_t num_sms;
-  // The longest context of the step in tokens, or an upper bound of it.
-  int32_t max_context;
   // The most new tokens of any one sequence of the step, or an upper bound;
-  // 1: all are decodes. 0: unknown.
+  // 1: all are decodes. 0: unknown. Kernels that this and
+  // AttentionParams::min_new_tokens leave without work are not launched.
   int32_t max_query;
   // A token's row has the same bits whether it came in a prefill or as a decode
   // (up to four new tokens of its sequence). Without this prefills may run on

@@ -111,6 +111,9 @@ struct AttentionPlan {
   int32_t max_decode_tokens;
   // An earlier launch has read it, and AttentionParams::are_contexts_apart.
   bool reads_early;
+  // Prefills come right after what wrote the step's keys and values: no decodes
+  // are launched, which would have waited for it.
+  bool prefills_alone;
   // Rows of head_dim elements from one block of the cache to the next.
   uint32_t block_rows;
   // position / block_size == __umulhi(position, block_factor) >> block_shift,

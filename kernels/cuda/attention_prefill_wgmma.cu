@@ -372,9 +372,12 @@ __global__ void __launch_bounds__(kThreads, 1)
   __syncthreads();
   if (threadIdx.x < kGroupThreads) {
     GiveUpRegisters<kLoaderRegisters>();
+    // Beside the last decodes: nothing that those write is read here, and they
+    // waited for what was written before.
+    if (plan.prefills_alone) WaitForEarlierKernels();
     Loader<kHeadDim, kIsTiled>(p, plan, memory).Run();
     if (threadIdx.x == 0) LeavePrefill(plan);
-    WaitForEarlierKernels();
+    if (!plan.prefills_alone) WaitForEarlierKernels();
   } else {
     TakeRegisters<kConsumerRegisters>();
     Consumer<kHeadDim>(p, memory).Run();
@@ -391,7 +394,6 @@ cudaError_t LaunchWith(const AttentionParams& params, const AttentionPlan& plan,
   const cudaError_t error = cudaFuncSetAttribute(
       kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);
   if (error != cudaSuccess) return error;
-  // Beside the last decodes: nothing that those write is read here.
   return LaunchOverlapped(kernel, plan.num_blocks, kThreads, kBytes, stream,
                           params, plan);
 }

@@ -37,7 +37,6 @@ absl::Status AttentionRunner::Run(const AttentionParams& params,
   options.workspace = workspace;
   options.workspace_bytes = workspace_bytes;
   options.num_sms = num_sms_;
-  options.max_context = 0;
   // Every sequence has a new token at least.
   options.max_query = params.num_tokens - params.num_seqs + 1;
   options.is_deterministic = is_deterministic_;

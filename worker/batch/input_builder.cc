@@ -25,6 +25,15 @@ int32_t NumPromptRows(const Slice& slice, const Slot& slot) {
                     slice.num_tokens);
 }
 
+// Of any one sequence of the step.
+int32_t FewestTokens(const StepPlan& plan) {
+  int32_t fewest = plan.decodes.empty() ? 0 : 1;
+  for (const Slice& slice : plan.chunks) {
+    if (fewest == 0 || slice.num_tokens < fewest) fewest = slice.num_tokens;
+  }
+  return fewest;
+}
+
 int64_t RoundUp(int64_t n) {
   return (n + kAlignment - 1) / kAlignment * kAlignment;
 }
@@ -292,6 +301,7 @@ absl::StatusOr<BatchInput> InputBuilder::Build(const StepPlan& plan,
   if (padded_seqs > num_decodes) AddPadding(padded_seqs, padded_seqs);
   QUIRE_ASSIGN_OR_RETURN(BatchInput batch, Send(slots));
   batch.are_contexts_apart = plan.chunks.empty();
+  batch.min_new_tokens = FewestTokens(plan);
   return batch;
 }
 
@@ -307,6 +317,7 @@ absl::StatusOr<BatchInput> InputBuilder::BuildPadding(int32_t num_tokens,
   QUIRE_ASSIGN_OR_RETURN(BatchInput batch, Send(/*slots=*/nullptr));
   // Such a step is recorded for decodes.
   batch.are_contexts_apart = num_seqs == num_tokens;
+  batch.min_new_tokens = num_seqs == num_tokens ? 1 : 0;
   return batch;
 }
 

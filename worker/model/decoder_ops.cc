@@ -240,7 +240,8 @@ absl::Status DecoderOps::Attention(const DecoderLayer& layer, int32_t layer_idx,
        .sliding_window = config_.layer_window(layer_idx),
        .scale = static_cast<float>(1 / std::sqrt(config_.head_dim)),
        .sparse = is_sparse ? batch.sparse : SparseRows{},
-       .are_contexts_apart = batch.are_contexts_apart}));
+       .are_contexts_apart = batch.are_contexts_apart,
+       .min_new_tokens = batch.min_new_tokens}));
   QUIRE_RETURN_IF_ERROR(MultiplyOut(layer.attention_out, activations_.attended,
                                     batch.num_tokens));
   is_partial_unsummed_ = shape_.world_size > 1;

@@ -41,8 +41,9 @@ struct BatchInput {
   const int32_t* block_tables = nullptr;  // [max_num_seqs, max_blocks_per_seq]
   int32_t max_blocks_per_seq = 0;
   SparseRows sparse = {};  // in layers from kFirstSparseLayer on
-  // See AttentionParams. Prompts may share blocks that the step computes.
+  // See AttentionParams for both. Prompts may share blocks that the step computes.
   bool are_contexts_apart = false;
+  int32_t min_new_tokens = 0;
 };
 
 // The whole KV cache of this rank.

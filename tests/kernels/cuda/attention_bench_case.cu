@@ -166,7 +166,8 @@ namespace {
 // What the device knows of a step: arrays of AttentionParams.
 struct StepArrays {
   std::vector<int32_t> slots, starts, contexts, tables;
-  int32_t max_blocks = 1, num_blocks = 0, max_query = 0;
+  int32_t max_blocks = 1, num_blocks = 0;
+  int32_t min_query = INT32_MAX, max_query = 0;
 };
 
 StepArrays LayStep(const BenchCase& c) {
@@ -176,6 +177,7 @@ StepArrays LayStep(const BenchCase& c) {
     const int32_t blocks = (sequence.context + c.block_size - 1) / c.block_size;
     step.max_blocks = std::max(step.max_blocks, blocks);
     step.num_blocks += blocks;
+    step.min_query = std::min(step.min_query, sequence.new_tokens);
     step.max_query = std::max(step.max_query, sequence.new_tokens);
     step.slots.push_back(static_cast<int32_t>(step.slots.size()));
     step.starts.push_back(step.starts.back() + sequence.new_tokens);
@@ -226,6 +228,7 @@ double TimeCase(const BenchCase& c, int32_t num_sms) {
   params.num_q_heads = c.num_q_heads;
   params.scale = 1.0f / std::sqrt(static_cast<float>(c.head_dim));
   params.are_contexts_apart = step.max_query == 1;
+  params.min_new_tokens = step.min_query;
   AttentionCudaOptions options = {};
   options.num_sms = num_sms;
   options.max_query = step.max_query;

@@ -107,6 +107,10 @@ void CheckStep(const std::vector<NewTokens>& sequences, int32_t num_blocks,
   params.num_q_heads = kHeads;
   params.scale = 1.0f / std::sqrt(static_cast<float>(kHeadDim));
   params.are_contexts_apart = are_contexts_apart;
+  params.min_new_tokens = sequences[0].count;
+  for (const NewTokens& seq : sequences) {
+    params.min_new_tokens = std::min(params.min_new_tokens, seq.count);
+  }
   int num_sms = 0;
   ASSERT_EQ(cudaDeviceGetAttribute(&num_sms, cudaDevAttrMultiProcessorCount, 0),
             cudaSuccess);
@@ -162,6 +166,20 @@ TEST(AttentionOverlapCudaTest, DecodesReadWhatTheKernelBeforeWrites) {
   }
   for (int run = 0; run < 5; ++run) {
     CheckStep(sequences, 40 * 33, /*are_contexts_apart=*/true);
+  }
+}
+
+TEST(AttentionOverlapCudaTest, PromptsAloneReadWhatTheKernelBeforeWrites) {
+  std::vector<NewTokens> sequences;
+  int32_t num_tokens = 0;
+  for (int32_t s = 0; s < 20; ++s) {
+    // Some have a context that is there already.
+    const int32_t count = 5 + 17 * s;
+    sequences.push_back({s * 33, count + s % 3 * 50, count, num_tokens + s});
+    num_tokens += count;
+  }
+  for (int run = 0; run < 5; ++run) {
+    CheckStep(sequences, 20 * 33, /*are_contexts_apart=*/false);
   }
 }
 

@@ -229,6 +229,13 @@ inline Tensor AttentionWorld::Attend(const std::vector<StepSequence>& sequences,
   params.sliding_window = shape_.sliding_window;
   params.scale = 1.0f / std::sqrt(shape_.head_dim);
   params.are_contexts_apart = true;
+  for (const StepSequence& sequence : sequences) {
+    const int32_t fewest = params.min_new_tokens;
+    if (sequence.new_tokens > 0 &&
+        (fewest == 0 || sequence.new_tokens < fewest)) {
+      params.min_new_tokens = sequence.new_tokens;
+    }
+  }
   AttentionCudaOptions options = {};
   options.num_sms = choices.num_sms;
   options.max_query = choices.say_decode ? 1 : 0;

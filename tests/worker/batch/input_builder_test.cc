@@ -84,6 +84,15 @@ TEST_F(InputBuilderTest, MixesDecodesAndChunks) {
   EXPECT_EQ(in.block_tables[3 * 3], 5);
   // One chunk may be the prefix of the other.
   EXPECT_FALSE(in.are_contexts_apart);
+  EXPECT_EQ(in.min_new_tokens, 1);
+}
+
+TEST_F(InputBuilderTest, PromptsAloneTellTheFewestTokensOfOne) {
+  StepPlan plan;
+  plan.chunks = {{SlotId(2), 4, true}, {SlotId(3), 2, true}};
+  const auto built = builder_->Build(plan, &slots_);
+  ASSERT_TRUE(built.ok()) << built.status();
+  EXPECT_EQ(built->min_new_tokens, 2);
 }
 
 TEST_F(InputBuilderTest, ASteadyDecodeIsOneCopyAndAllocatesNothing) {
@@ -98,6 +107,7 @@ TEST_F(InputBuilderTest, ASteadyDecodeIsOneCopyAndAllocatesNothing) {
   ASSERT_TRUE(built.ok());
   EXPECT_EQ(built->token_ids[0], 16);
   EXPECT_TRUE(built->are_contexts_apart);
+  EXPECT_EQ(built->min_new_tokens, 1);
   EXPECT_EQ(built->slot_mapping[0], 10);
   EXPECT_EQ(backend_.num_copies_to_device(), copies + 1);
   EXPECT_EQ(backend_.allocated_bytes(), bytes);
