@@ -57,6 +57,18 @@ __device__ __forceinline__ void CopyBulk(uint32_t dst, const void* src,
 #endif
 }
 
+// The same of what others read, too.
+__device__ __forceinline__ void CopyBulk(uint32_t dst, const void* src,
+                                         uint32_t bytes, uint32_t barrier) {
+#if __CUDA_ARCH__ >= 900
+  asm volatile(
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes"
+      " [%0], [%1], %2, [%3];" ::"r"(dst),
+      "l"(src), "r"(bytes), "r"(barrier)
+      : "memory");
+#endif
+}
+
 // Orders this thread's accesses to shared memory before bulk copies and matrix
 // products of whom it tells.
 __device__ __forceinline__ void FenceAsyncProxy() {

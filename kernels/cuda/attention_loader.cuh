@@ -10,6 +10,7 @@
 #include "kernels/cuda/attention_async.cuh"
 #include "kernels/cuda/attention_mma.cuh"
 #include "kernels/cuda/attention_plan.h"
+#include "kernels/cuda/attention_runs.cuh"
 #include "kernels/cuda/attention_tile.cuh"
 #include "kernels/cuda/attention_wgmma.cuh"
 
@@ -34,6 +35,11 @@ struct PrefillShape {
   static constexpr int kSlotBytes = kKeys * kPadded * 2;
   static constexpr int kPartBytes = kKeys * kPart * 2;
   static constexpr int kQueryPartBytes = kPrefillRows * kPart * 2;
+
+  // Of a line of a tiled cache, in a slot.
+  static __device__ __forceinline__ int At(int part, int row) {
+    return part * kPartBytes + row * kTileRowBytes;
+  }
 };
 
 // Slots hold a prefill tile's keys and values in the order of their use:
@@ -66,6 +72,7 @@ struct PrefillMemory {
       InitBarrier(SharedAddress(&tile_full[i]), 1);
       InitBarrier(SharedAddress(&tile_empty[i]), kGroupWarps + kConsumerWarps);
     }
+    FenceAsyncProxy();
   }
 
   // The tile at a place of the ring, until this warp gives it back.
@@ -90,7 +97,8 @@ __device__ __forceinline__ int NumKeyTiles(const TileRows& rows) {
 
 // One warp of those that copy. Each copies its own quarter of the rows and
 // tells of it when it is there: products see shared memory only after a fence
-// by the thread that wrote to it.
+// by the thread that wrote to it. Bulk copies, of a tiled cache, tell of
+// themselves.
 template <int kHeadDim, bool kIsTiled>
 class Loader {
  public:
@@ -105,7 +113,8 @@ class Loader {
         lane_(threadIdx.x % 32),
         warp_(threadIdx.x / 32 % kGroupWarps),
         group_(p.num_q_heads / p.cache.layout.num_kv_heads),
-        cache_(p, plan, 0, 0) {}
+        cache_(p, plan, 0, 0),
+        runs_(p, warp_ * kOwnKeys) {}
 
   __device__ __forceinline__ void Run() {
     FetchTile();
@@ -113,7 +122,6 @@ class Loader {
     for (RingPosition<kTileRing> at;; at.Advance()) {
       const TileRows& rows = memory_->TakeTile(at);
       if (rows.num_rows == 0) break;
-      FetchTile();
       RingPosition<kTileRing> next = at;
       next.Advance();
       LoadTile(rows, next);
@@ -124,7 +132,8 @@ class Loader {
 
  private:
   static constexpr int kOwnKeys = Shape::kKeys / kGroupWarps;
-  static constexpr int kParts = kHeadDim / kTilePart;  // of a tiled row
+  // Of a head dim that is not tiled, nothing of it is used.
+  using Runs = TileRuns<kIsTiled ? kHeadDim : kTilePart, kOwnKeys, Shape>;
   // Groups of copies begun before an earlier one is waited for.
   static constexpr int kAhead = 2;
   static_assert(kAhead + 2 <= Shape::kSlots);
@@ -155,43 +164,52 @@ class Loader {
     int at = rows.kv_begin / Shape::kKeys * Shape::kKeys;
     uint32_t now = LookUp(rows, at);
     uint32_t next = LookUp(rows, at + Shape::kKeys);
-    LoadSlot(now, 0);
+    LoadSlot(rows, at, now, /*is_values=*/false);
     for (int i = 0; i < kConsumerGroups; ++i) LoadQueries(rows, i);
     query_parity_ ^= 1;
+    FetchTile();
 #pragma unroll 1
     for (int i = 1; i < count; ++i, at += Shape::kKeys) {
       const uint32_t later = LookUp(rows, at + 2 * Shape::kKeys);
-      LoadSlot(next, 0);
-      LoadSlot(now, cache_.to_values);
+      LoadSlot(rows, at + Shape::kKeys, next, /*is_values=*/false);
+      if constexpr (kIsTiled) Flush();  // of queries
+      LoadSlot(rows, at, now, /*is_values=*/true);
       now = next;
       next = later;
     }
+    if constexpr (kIsTiled) Flush();
     PrefetchQueries(memory_->TakeTile(next_tile));
-    LoadSlot(now, cache_.to_values);
+    LoadSlot(rows, at, now, /*is_values=*/true);
   }
 
   // The cache's row that this lane's key of the tile at `at` lies in or, if
-  // tiled, the first of its lines.
+  // tiled, the first line that it copies.
   __device__ __forceinline__ uint32_t LookUp(const TileRows& rows, int at) {
-    const int position = at + warp_ * kOwnKeys + lane_;
-    const bool is_valid =
-        lane_ < kOwnKeys && position >= rows.kv_begin && position < rows.kv_end;
-    if (!is_valid) return kNoRow;
-    if constexpr (kIsTiled) return cache_.LineAt<kHeadDim>(position, 0);
-    return cache_.At(position);
+    if constexpr (kIsTiled) {
+      return runs_.LookUp(cache_, rows, at);
+    } else {
+      const int position = at + warp_ * kOwnKeys + lane_;
+      const bool is_valid = lane_ < kOwnKeys && position >= rows.kv_begin &&
+                            position < rows.kv_end;
+      return is_valid ? cache_.At(position) : kNoRow;
+    }
   }
 
-  // This warp's rows of a tile, `offset` rows of the cache further on.
-  __device__ __forceinline__ void LoadSlot(uint32_t own, uint32_t offset) {
+  // This warp's rows of the tile at `at`, from where LookUp() said.
+  __device__ __forceinline__ void LoadSlot(const TileRows& rows, int at,
+                                           uint32_t own, bool is_values) {
+    const uint32_t offset = is_values ? cache_.to_values : 0;
+    uint8_t* const to = memory_->slots[slots_.at];
+    const uint32_t full = SharedAddress(&memory_->full[slots_.at]);
     Acquire(SharedAddress(&memory_->empty[slots_.at]), slots_.parity ^ 1);
-    const uint32_t to = SharedAddress(memory_->slots[slots_.at]);
     if constexpr (kIsTiled) {
-      CopyLines(to, own == kNoRow ? kNoRow : own + offset * kParts);
+      runs_.Copy(rows, at, own, offset * Runs::kParts, is_values, to, full);
     } else {
       CopyRows<Shape::kKeys, Shape::kKeys, kHeadDim * 2>(
-          to, p_.cache.base, own == kNoRow ? kNoRow : own + offset);
+          SharedAddress(to), p_.cache.base,
+          own == kNoRow ? kNoRow : own + offset);
+      Commit(full);
     }
-    Commit(SharedAddress(&memory_->full[slots_.at]));
     slots_.Advance();
   }
 
@@ -276,40 +294,6 @@ class Loader {
     }
   }
 
-  // Copies this warp's quarter of a tile whose rows lie in parts, in the order
-  // that products read. Lane i knows the i-th's first line.
-  __device__ __forceinline__ void CopyLines(uint32_t to, uint32_t own) {
-    if (__all_sync(~0u, lane_ >= kOwnKeys || own != kNoRow)) {
-      CopyLines<true>(to, own);
-    } else {
-      CopyLines<false>(to, own);
-    }
-  }
-
-  template <bool kAllValid>
-  __device__ __forceinline__ void CopyLines(uint32_t to, uint32_t own) {
-    constexpr int kUnits = kTilePart / kTileUnit;
-    constexpr int kAtOnce = 32 / kUnits;  // lines
-    const int line = lane_ / kUnits, unit = lane_ % kUnits;
-    to += (warp_ * kOwnKeys + line) * kTileRowBytes + unit * 16;
-    const uint8_t* from =
-        static_cast<const uint8_t*>(p_.cache.base) + unit * 16;
-    const int64_t to_next_part = int64_t{cache_.block_size} * kTileRowBytes;
-#pragma unroll
-    for (int i = 0; i < kOwnKeys / kAtOnce; ++i) {
-      const uint32_t source = __shfl_sync(~0u, own, i * kAtOnce + line);
-      const bool is_valid = kAllValid || source != kNoRow;
-      const uint8_t* at =
-          from + (is_valid ? uint64_t{source} * kTileRowBytes : 0);
-      const uint32_t dst = to + i * kAtOnce * kTileRowBytes;
-#pragma unroll
-      for (int part = 0; part < kParts; ++part) {
-        CopyAsync(dst + part * Shape::kPartBytes, at, is_valid);
-        if (is_valid) at += to_next_part;
-      }
-    }
-  }
-
   // Waits until the phase is over; nobody must wait for what is not told yet.
   __device__ __forceinline__ void Acquire(uint32_t barrier, int parity) {
     if (__all_sync(~0u, TestPhase(barrier, parity))) return;
@@ -350,6 +334,7 @@ class Loader {
   const int warp_;
   const int group_;
   CacheRows cache_;
+  const Runs runs_;
   RingPosition<kTileRing> fetched_;
   RingPosition<Shape::kSlots> slots_;
   int query_parity_ = 0;

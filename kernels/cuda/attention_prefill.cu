@@ -2,12 +2,14 @@
 //
 // Prefills. A thread block takes kPrefillRows rows of a sequence and one KV
 // head: a warp has 16 of them, and all warps share each tile of keys and values
-// in shared memory, copied one tile ahead. The order of arithmetic is that of
-// decodes (attention_plan.h).
+// in shared memory, copied one tile ahead, as products read it where the cache
+// is tiled. The order of arithmetic is that of decodes (attention_plan.h).
 #include <cstdint>
+#include <type_traits>
 
 #include "kernels/cuda/attention_mma.cuh"
 #include "kernels/cuda/attention_plan.h"
+#include "kernels/cuda/attention_runs.cuh"
 #include "kernels/cuda/attention_state.cuh"
 #include "kernels/cuda/attention_tile.cuh"
 
@@ -16,27 +18,47 @@ namespace {
 
 constexpr int kWarps = kPrefillRows / kMmaRows;
 constexpr int kThreads = kWarps * 32;
+// Warps that copy a tiled cache.
+constexpr int kCopiers = kTile / (2 * kTileTokens);
 
-template <int kHeadDim>
+// Two stages, each a tile of keys and values as matrix instructions read them.
+template <int kHeadDim, bool kIsTiled>
 struct BlockMemory {
-  static constexpr int kStride = kHeadDim + kRowPadding;
-  alignas(16) __nv_bfloat16 keys[2][kTile][kStride];
-  alignas(16) __nv_bfloat16 values[2][kTile][kStride];
+  using Rows =
+      std::conditional_t<kIsTiled, TiledRows<kHeadDim>, PaddedRows<kHeadDim>>;
+  static constexpr int kTileBytes = kTile / kChunk * Rows::kChunkBytes;
+  alignas(kIsTiled ? 128 : 16) uint8_t keys[2][kTileBytes];
+  alignas(kIsTiled ? 128 : 16) uint8_t values[2][kTileBytes];
+  uint64_t full[2];  // copies of a tiled cache's have arrived
   int32_t tile;
+
+  // By one thread.
+  __device__ void Init() {
+    for (uint64_t& barrier : full) {
+      InitBarrier(SharedAddress(&barrier), 2 * kCopiers);
+    }
+    FenceAsyncProxy();
+  }
+
+  // Of a line of a tiled cache.
+  static __device__ __forceinline__ int At(int part, int row) {
+    return row / kChunk * Rows::kChunkBytes + part * (kChunk * kTileRowBytes) +
+           row % kChunk * kTileRowBytes;
+  }
 };
 
 // This thread's share of copying tiles of keys and values.
 template <int kHeadDim>
-class TileCopier {
+class LineCopier {
  public:
-  __device__ __forceinline__ TileCopier(const AttentionParams& p,
+  using Memory = BlockMemory<kHeadDim, false>;
+
+  __device__ __forceinline__ LineCopier(const AttentionParams& p,
                                         const AttentionPlan& plan,
-                                        const TileRows& rows,
-                                        BlockMemory<kHeadDim>* memory)
+                                        const TileRows& rows, Memory* memory)
       : p_(p),
         rows_(rows),
         cache_(p, plan, rows.seq_slot, rows.kv_head),
-        is_tiled_(p.cache.layout.order == KvOrder::kTiles),
         memory_(memory) {}
 
   // Looks up where the tile at position `at` lies; for the next Copy().
@@ -45,11 +67,8 @@ class TileCopier {
     for (int i = 0; i < kCopies; ++i) {
       const int index = i * kThreads + threadIdx.x;
       // Some position that can be read, if no key of the tile's.
-      const int position = max(
-          rows_.kv_begin, min(at + index / kUnits, max(rows_.kv_end, 1) - 1));
-      from_[i] = is_tiled_ ? cache_.LineAt<kHeadDim>(
-                                 position, index % kUnits / kTileUnits)
-                           : cache_.At(position);
+      from_[i] = cache_.At(max(
+          rows_.kv_begin, min(at + index / kUnits, max(rows_.kv_end, 1) - 1)));
     }
   }
 
@@ -65,39 +84,92 @@ class TileCopier {
       const int position = at + row;
       const bool is_valid =
           position >= rows_.kv_begin && position < rows_.kv_end;
-      // Tiles begin where units of a tiled cache are not permuted.
       const __nv_bfloat16* key =
-          is_tiled_ ? base + int64_t{from_[i]} * kTilePart +
-                          (unit ^ row) % kTileUnits * kTileUnit
-                    : base + int64_t{from_[i]} * kHeadDim + unit * kTileUnit;
-      CopyAsync(SharedAddress(&memory_->keys[stage][row][unit * 8]), key,
-                is_valid);
-      CopyAsync(SharedAddress(&memory_->values[stage][row][unit * 8]),
+          base + int64_t{from_[i]} * kHeadDim + unit * kTileUnit;
+      const uint32_t to = Memory::Rows::First(row, unit);
+      CopyAsync(SharedAddress(memory_->keys[stage]) + to, key, is_valid);
+      CopyAsync(SharedAddress(memory_->values[stage]) + to,
                 key + int64_t{cache_.to_values} * kHeadDim, is_valid);
     }
     CommitCopies();
   }
 
+  // Until the last tile is there, of all threads', and nobody reads the other
+  // stage.
+  __device__ __forceinline__ void Wait(int /*stage*/) {
+    WaitForCopies<0>();
+    __syncthreads();
+  }
+
  private:
   static constexpr int kUnits = kHeadDim / kTileUnit;  // of a row
-  static constexpr int kTileUnits = kTilePart / kTileUnit;
   static constexpr int kCopies = (kTile * kUnits + kThreads - 1) / kThreads;
 
   const AttentionParams& p_;
   const TileRows& rows_;
   const CacheRows cache_;
-  const bool is_tiled_;
-  BlockMemory<kHeadDim>* memory_;
-  uint32_t from_[kCopies];  // rows or, of a tiled cache, lines
+  Memory* memory_;
+  uint32_t from_[kCopies];  // rows
+};
+
+// The same of a tiled cache: the first warps copy, 16 rows each.
+template <int kHeadDim>
+class RunCopier {
+ public:
+  using Memory = BlockMemory<kHeadDim, true>;
+  using Runs = TileRuns<kHeadDim, kTile / kCopiers, Memory>;
+
+  // `parities`: of the stages' next phases.
+  __device__ __forceinline__ RunCopier(const AttentionParams& p,
+                                       const AttentionPlan& plan,
+                                       const TileRows& rows, Memory* memory,
+                                       int* parities)
+      : rows_(rows),
+        cache_(p, plan, rows.seq_slot, rows.kv_head),
+        runs_(p, threadIdx.x / 32 * (kTile / kCopiers)),
+        memory_(memory),
+        parities_(parities) {}
+
+  __device__ __forceinline__ void LookUp(int at) {
+    if (IsCopier()) line_ = runs_.LookUp(cache_, rows_, at);
+  }
+
+  __device__ __forceinline__ void Copy(int at, int stage) {
+    if (!IsCopier()) return;
+    const uint32_t full = SharedAddress(&memory_->full[stage]);
+    runs_.Copy(rows_, at, line_, 0, /*is_values=*/false, memory_->keys[stage],
+               full);
+    runs_.Copy(rows_, at, line_, cache_.to_values * Runs::kParts,
+               /*is_values=*/true, memory_->values[stage], full);
+  }
+
+  __device__ __forceinline__ void Wait(int stage) {
+    WaitForPhase(SharedAddress(&memory_->full[stage]), *parities_ >> stage & 1);
+    *parities_ ^= 1 << stage;
+    __syncthreads();
+  }
+
+ private:
+  static __device__ __forceinline__ bool IsCopier() {
+    return threadIdx.x < kCopiers * 32;
+  }
+
+  const TileRows& rows_;
+  const CacheRows cache_;
+  const Runs runs_;
+  Memory* memory_;
+  int* parities_;  // a bit each
+  uint32_t line_ = kNoRow;
 };
 
 // A warp's 16 rows. kFoldInRegisters: the folded splits of a node stay in
 // registers, where they fit.
-template <int kHeadDim>
+template <int kHeadDim, bool kIsTiled>
 class WarpRows {
  public:
   static constexpr int kRowTiles = kMmaRows / kTileRows;
-  using Rows = PaddedRows<kHeadDim>;
+  using Memory = BlockMemory<kHeadDim, kIsTiled>;
+  using Rows = typename Memory::Rows;
   static constexpr bool kFoldInRegisters = kHeadDim <= 128;
   using State = RowState<kHeadDim, kRowTiles>;
 
@@ -128,13 +200,13 @@ class WarpRows {
   }
 
   __device__ __forceinline__ void RunTile(int at, int stage,
-                                          const BlockMemory<kHeadDim>& memory) {
+                                          const Memory& memory) {
     // A tile without a key for any of the rows changes nothing.
     if (num_rows_ <= 0 || at >= end_ || at + kTile <= begin_) return;
     float s[kTile / 16][kRowTiles][4] = {};
     const uint32_t keys = SharedAddress(memory.keys[stage]);
     const uint32_t values = SharedAddress(memory.values[stage]);
-    constexpr int kChunkBytes = kChunk * BlockMemory<kHeadDim>::kStride * 2;
+    constexpr int kChunkBytes = Rows::kChunkBytes;
     ScoreChunk<Rows, kHeadDim, kRowTiles>(queries_.q, keys, lane_, s);
     ScoreChunk<Rows, kHeadDim, kRowTiles>(queries_.q, keys + kChunkBytes, lane_,
                                           s + kChunk / 16);
@@ -196,22 +268,19 @@ class WarpRows {
   RowState<kFoldInRegisters ? kHeadDim : 16, kRowTiles> folded_;
 };
 
-template <int kHeadDim>
-__device__ __forceinline__ void RunRows(const AttentionParams& p,
-                                        const AttentionPlan& plan,
-                                        const TileRows& rows,
-                                        BlockMemory<kHeadDim>* memory) {
+template <int kHeadDim, bool kIsTiled, typename Copier>
+__device__ __forceinline__ void RunRows(
+    const AttentionParams& p, const AttentionPlan& plan, const TileRows& rows,
+    Copier copier, const BlockMemory<kHeadDim, kIsTiled>* memory) {
   int at = rows.kv_begin / kTile * kTile;
-  TileCopier<kHeadDim> copier(p, plan, rows, memory);
   copier.LookUp(at);
   copier.Copy(at, 0);
   copier.LookUp(at + kTile);
-  WarpRows<kHeadDim> warp(p, plan, rows);
+  WarpRows<kHeadDim, kIsTiled> warp(p, plan, rows);
   int stage = 0;
 #pragma unroll 1
   while (true) {
-    WaitForCopies<0>();
-    __syncthreads();  // this tile is there; nobody reads the other stage
+    copier.Wait(stage);
     const int next = at + kTile;
     const bool is_last = next >= rows.kv_end;
     if (!is_last) {
@@ -226,12 +295,14 @@ __device__ __forceinline__ void RunRows(const AttentionParams& p,
   }
 }
 
-template <int kHeadDim>
+template <int kHeadDim, bool kIsTiled>
 __global__ void __launch_bounds__(kThreads, 1)
     PrefillKernel(const __grid_constant__ AttentionParams p,
                   const __grid_constant__ AttentionPlan plan) {
-  extern __shared__ __align__(16) uint8_t shared[];
-  auto* memory = reinterpret_cast<BlockMemory<kHeadDim>*>(shared);
+  extern __shared__ __align__(128) uint8_t shared[];
+  auto* memory = reinterpret_cast<BlockMemory<kHeadDim, kIsTiled>*>(shared);
+  int parities = 0;
+  if (kIsTiled && threadIdx.x == 0) memory->Init();
   const int heads = p.cache.layout.num_kv_heads;
   const int total = plan.header->num_tiles * heads;
   const int group = p.num_q_heads / heads;
@@ -246,21 +317,38 @@ __global__ void __launch_bounds__(kThreads, 1)
     if (tile >= total) break;
     const TileRows rows =
         DescribeTile(p, plan.tiles[tile / heads], group, tile % heads);
-    RunRows<kHeadDim>(p, plan, rows, memory);
+    if constexpr (kIsTiled) {
+      RunRows(p, plan, rows,
+              RunCopier<kHeadDim>(p, plan, rows, memory, &parities), memory);
+    } else {
+      RunRows(p, plan, rows, LineCopier<kHeadDim>(p, plan, rows, memory),
+              memory);
+    }
   }
   if (threadIdx.x == 0) LeavePrefill(plan);
 }
 
-template <int kHeadDim>
-cudaError_t LaunchFor(const AttentionParams& params, const AttentionPlan& plan,
-                      cudaStream_t stream) {
-  constexpr int kBytes = sizeof(BlockMemory<kHeadDim>);
-  const auto kernel = PrefillKernel<kHeadDim>;
+template <int kHeadDim, bool kIsTiled>
+cudaError_t LaunchWith(const AttentionParams& params, const AttentionPlan& plan,
+                       cudaStream_t stream) {
+  constexpr int kBytes = sizeof(BlockMemory<kHeadDim, kIsTiled>);
+  const auto kernel = PrefillKernel<kHeadDim, kIsTiled>;
   const cudaError_t error = cudaFuncSetAttribute(
       kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);
   if (error != cudaSuccess) return error;
   kernel<<<plan.num_blocks, kThreads, kBytes, stream>>>(params, plan);
   return cudaGetLastError();
+}
+
+template <int kHeadDim>
+cudaError_t LaunchFor(const AttentionParams& params, const AttentionPlan& plan,
+                      cudaStream_t stream) {
+  if constexpr (kHeadDim % kTilePart == 0) {
+    if (params.cache.layout.order == KvOrder::kTiles) {
+      return LaunchWith<kHeadDim, true>(params, plan, stream);
+    }
+  }
+  return LaunchWith<kHeadDim, false>(params, plan, stream);
 }
 
 }  // namespace
