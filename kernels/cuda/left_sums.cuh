@@ -33,9 +33,7 @@ __device__ __forceinline__ void Leave(const float* sums, uint4* to) {
                             WordOf(sums[3])));
 }
 
-// What is there of four sums: several are looked at before the first is waited
-// for.
-__device__ __forceinline__ uint4 Look(const uint4* from) {
+__device__ __forceinline__ uint4 LoadWords(const uint4* from) {
   uint4 words;
   asm volatile("ld.relaxed.gpu.global.v4.u32 {%0, %1, %2, %3}, [%4];"
                : "=r"(words.x), "=r"(words.y), "=r"(words.z), "=r"(words.w)
@@ -44,12 +42,35 @@ __device__ __forceinline__ uint4 Look(const uint4* from) {
   return words;
 }
 
-// Adds four sums, of which `words` was seen, to `sums`, and empties them.
-__device__ __forceinline__ void Take(uint4* from, uint4 words, float* sums) {
-  while (words.x == kEmptyWord || words.y == kEmptyWord ||
-         words.z == kEmptyWord || words.w == kEmptyWord) {
-    words = Look(from);
+__device__ __forceinline__ bool IsThere(const uint4& words) {
+  return words.x != kEmptyWord && words.y != kEmptyWord &&
+         words.z != kEmptyWord && words.w != kEmptyWord;
+}
+
+// Waits for kCount fours of sums, `place(i)` each: all that are missing are
+// looked for at once, as a look takes long.
+template <int kCount, typename Place>
+__device__ __forceinline__ void Find(const Place& place,
+                                     uint4 (&words)[kCount]) {
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) words[i] = LoadWords(place(i));
+  bool is_missing = true;
+#pragma unroll 1
+  while (is_missing) {
+    is_missing = false;
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) is_missing |= !IsThere(words[i]);
+    if (!is_missing) break;
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) {
+      if (!IsThere(words[i])) words[i] = LoadWords(place(i));
+    }
   }
+}
+
+// Adds what was found at `from` to four sums, and leaves that empty.
+__device__ __forceinline__ void Take(uint4* from, const uint4& words,
+                                     float* sums) {
   StoreWords(from, make_uint4(kEmptyWord, kEmptyWord, kEmptyWord, kEmptyWord));
   sums[0] += __uint_as_float(words.x);
   sums[1] += __uint_as_float(words.y);

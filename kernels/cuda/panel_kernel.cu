@@ -230,25 +230,17 @@ __device__ __forceinline__ void SumChunk(const PanelGemmArgs& args,
   for (int i = 0; i < 16; ++i) sums[i] = 0.0f;
 #pragma unroll 1
   for (int32_t split = 0; split < args.splits; split += kAtOnce) {
-    uint4 parts[kAtOnce][4];
+    uint4 parts[kAtOnce * 4];
+    const auto place = [&](int i) {
+      return PartialOf<kRows>(args,
+                              first_block + min(split + i / 4, args.splits - 1),
+                              chunk * 4 + i % 4);
+    };
+    left::Find(place, parts);
 #pragma unroll
-    for (int j = 0; j < kAtOnce; ++j) {
-#pragma unroll
-      for (int g = 0; g < 4; ++g) {
-        parts[j][g] = left::Look(PartialOf<kRows>(
-            args, first_block + min(split + j, args.splits - 1),
-            chunk * 4 + g));
-      }
-    }
-#pragma unroll
-    for (int j = 0; j < kAtOnce; ++j) {
-      if (split + j >= args.splits) break;
-#pragma unroll
-      for (int g = 0; g < 4; ++g) {
-        left::Take(
-            PartialOf<kRows>(args, first_block + split + j, chunk * 4 + g),
-            parts[j][g], &sums[g * 4]);
-      }
+    for (int i = 0; i < kAtOnce * 4; ++i) {
+      if (split + i / 4 >= args.splits) break;
+      left::Take(place(i), parts[i], &sums[i % 4 * 4]);
     }
   }
 }

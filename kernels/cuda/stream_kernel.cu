@@ -166,8 +166,7 @@ __device__ void LeavePartial(const StreamGemmArgs& args,
 }
 
 // Adds what the blocks after this one have of the tile that ends at `end`, in
-// their order. As much of their sums as registers hold is looked at before the
-// first is waited for.
+// their order, as many at a time as registers hold.
 template <int kTokens>
 __device__ void AddPartials(const StreamGemmArgs& args, int32_t end,
                             float (&sums)[kTokens / 2]) {
@@ -181,23 +180,16 @@ __device__ void AddPartials(const StreamGemmArgs& args, int32_t end,
   for (int piece = 0; piece < kVectors; piece += kPiece) {
 #pragma unroll 1
     for (int32_t block = first; block < last; block += kAtOnce) {
-      uint4 parts[kAtOnce][kPiece];
+      uint4 parts[kAtOnce * kPiece];
+      const auto place = [&](int i) {
+        return PartialOf<kTokens>(args, min(block + i / kPiece, last - 1),
+                                  piece + i % kPiece);
+      };
+      left::Find(place, parts);
 #pragma unroll
-      for (int j = 0; j < kAtOnce; ++j) {
-#pragma unroll
-        for (int i = 0; i < kPiece; ++i) {
-          parts[j][i] = left::Look(
-              PartialOf<kTokens>(args, min(block + j, last - 1), piece + i));
-        }
-      }
-#pragma unroll
-      for (int j = 0; j < kAtOnce; ++j) {
-        if (block + j >= last) break;
-#pragma unroll
-        for (int i = 0; i < kPiece; ++i) {
-          left::Take(PartialOf<kTokens>(args, block + j, piece + i),
-                     parts[j][i], &sums[(piece + i) * 4]);
-        }
+      for (int i = 0; i < kAtOnce * kPiece; ++i) {
+        if (block + i / kPiece >= last) break;
+        left::Take(place(i), parts[i], &sums[(piece + i % kPiece) * 4]);
       }
     }
   }
