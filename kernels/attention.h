@@ -73,6 +73,8 @@ struct AttentionParams {
   const int32_t* context_lens;  // [num_seqs] tokens in the cache, new included
   int32_t max_blocks_per_seq;
   int32_t num_seqs;
+  // Those from query_start[num_seqs] on are padding: their rows of out stay as
+  // they are.
   int32_t num_tokens;
   int32_t num_q_heads;     // a multiple of cache.layout.num_kv_heads
   int32_t sliding_window;  // tokens, 0: unlimited

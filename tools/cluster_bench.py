@@ -9,9 +9,10 @@
 Serves made-up weights of MODEL, a folder of the bundle's tools/bench, sends
 requests by loadgen and prints a table:
 
-  decode   (time of B prompts with 65 outputs - time with 1) / 64, where the
-           prompts end 32 tokens before the context named: what a step takes
-           with gRPC, scheduler and all; the better of two
+  decode   (time of B prompts with 129 outputs - time with 65) / 64, where the
+           prompts end 96 tokens before the context named: what a step of B
+           takes with gRPC, scheduler and all, without the steps in which
+           prompts and decodes mix; the better of two
   prefill  time of one prompt with one output, the best of five
   load     the lengths of ShareGPT requests, all at once; fails if a request
            fails or a block leaks
@@ -102,8 +103,8 @@ class Cluster:
         found = {}
         for batch in BATCHES:
             found[f"decode {batch} x {CONTEXT}"] = min(
-                self.seconds(batch, CONTEXT - 32, 65) -
-                self.seconds(batch, CONTEXT - 32, 1)
+                self.seconds(batch, CONTEXT - 96, 129) -
+                self.seconds(batch, CONTEXT - 96, 65)
                 for _ in range(2)) / 64 * 1e3
         for prompt in PROMPTS:
             found[f"prefill {prompt}"] = min(

@@ -50,8 +50,8 @@ def main():
     if what == "steps":
         for batch in BATCHES:
             found[f"decode {batch} x {CONTEXT}"] = min(
-                seconds([(CONTEXT - 32, 65)] * batch) -
-                seconds([(CONTEXT - 32, 1)] * batch)
+                seconds([(CONTEXT - 96, 129)] * batch) -
+                seconds([(CONTEXT - 96, 65)] * batch)
                 for _ in range(2)) / 64 * 1e3
         for prompt in PROMPTS:
             found[f"prefill {prompt}"] = min(
