@@ -3,7 +3,7 @@
 // Combines the states that decodes stored: of rows whose splits several warps
 // had, and of those with more than one node. A warp folds a row; where the
 // splits of many nodes are to be folded, each warp of a block folds some nodes'
-// and one of them all nodes.
+// and stores them, and one of them folds all nodes.
 #include <cstdint>
 
 #include "kernels/cuda/attention_fold.cuh"
@@ -15,8 +15,10 @@
 namespace quire::attention {
 namespace {
 
-constexpr int kWarps = 16;
+// Few enough for a block to begin beside one of decodes (attention_decode.cu).
+constexpr int kWarps = 8;
 constexpr int kThreads = kWarps * 32;
+constexpr int kMinBlocks = 4;
 
 __device__ __forceinline__ int FirstNode(const AttentionUnit& rows) {
   return rows.rows_split_begin / kNodeSplits;
@@ -66,26 +68,23 @@ class Combiner {
     Write(rows, row, all);
   }
 
-  // By all warps of the block; `shared` holds one of their rows each.
+  // By all warps of the block.
   __device__ __forceinline__ void FoldTogether(const AttentionUnit& rows,
-                                               int row, Row (*shared)[32]) {
+                                               int row) {
     const int warp = threadIdx.x / 32;
-    Row all;
+    const int first = FirstNode(rows), end = EndNode(rows);
 #pragma unroll 1
-    for (int node = FirstNode(rows); node < EndNode(rows); node += kWarps) {
-      if (node + warp < EndNode(rows)) {
-        shared[warp][lane_] = FoldNode(rows, row, node + warp);
-      }
-      __syncthreads();
-      if (warp == 0) {
-#pragma unroll 1
-        for (int i = 0; i < min(kWarps, EndNode(rows) - node); ++i) {
-          all.Add(shared[i][lane_], scale_);
-        }
-      }
-      __syncthreads();
+    for (int node = first + warp; node < end; node += kWarps) {
+      FoldNode(rows, row, node)
+          .Store(NodeState(p_, plan_, rows, node) + row * (kHeadDim + 4),
+                 lane_);
     }
-    if (warp == 0) Write(rows, row, all);
+    __syncthreads();
+    if (warp > 0) return;
+    Row all;
+    all.Add(RunOf(NodeState(p_, plan_, rows, first), row, end - first), scale_,
+            lane_);
+    Write(rows, row, all);
   }
 
  private:
@@ -133,11 +132,9 @@ class Combiner {
 };
 
 template <int kHeadDim>
-__global__ void __launch_bounds__(kThreads, 1)
+__global__ void __launch_bounds__(kThreads, kMinBlocks)
     CombineKernel(const __grid_constant__ AttentionParams p,
                   const __grid_constant__ AttentionPlan plan) {
-  using Row = FoldedRow<kHeadDim>;
-  __shared__ alignas(16) uint8_t shared[kWarps * 32 * sizeof(Row)];
   LetNextKernelBegin();
   // The plan is there: decodes let nothing begin before.
   Combiner<kHeadDim> combiner(p, plan);
@@ -160,7 +157,7 @@ __global__ void __launch_bounds__(kThreads, 1)
   for (at = blockIdx.x; at < num_long * per_fold; at += gridDim.x) {
     if (combiner.Take(plan.folds + plan.fold_capacity - num_long, at, &rows,
                       &row)) {
-      combiner.FoldTogether(rows, row, reinterpret_cast<Row(*)[32]>(shared));
+      combiner.FoldTogether(rows, row);
     }
   }
 }
@@ -168,8 +165,13 @@ __global__ void __launch_bounds__(kThreads, 1)
 template <int kHeadDim>
 cudaError_t LaunchFor(const AttentionParams& params, const AttentionPlan& plan,
                       int32_t num_sms, cudaStream_t stream) {
-  return LaunchOverlapped(CombineKernel<kHeadDim>, num_sms, kThreads, 0, stream,
-                          params, plan);
+  const auto kernel = CombineKernel<kHeadDim>;
+  // As decodes have it, or a block would wait until theirs is gone.
+  const cudaError_t error = cudaFuncSetAttribute(
+      kernel, cudaFuncAttributePreferredSharedMemoryCarveout,
+      cudaSharedmemCarveoutMaxShared);
+  if (error != cudaSuccess) return error;
+  return LaunchOverlapped(kernel, num_sms, kThreads, 0, stream, params, plan);
 }
 
 }  // namespace

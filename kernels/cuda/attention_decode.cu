@@ -220,17 +220,21 @@ constexpr int kHopperShared = 227 * 1024;
 constexpr int kAmpereShared = 163 * 1024;
 constexpr int kPairs = 4;
 
-// Chunks of a pair's ring, as many as fit.
-template <int kHeadDim, int kShared, bool kIsTiled>
-constexpr int kSlots = (kShared < kHopperShared ? 4 : 6 + kIsTiled) /
+// Chunks of a pair's ring: more are no faster. What they leave, of shared
+// memory and registers, has room for a block of the combining kernel, which
+// then has read the plan before decodes end, and does not hold up the kernel
+// after it.
+template <int kHeadDim, int kShared>
+constexpr int kSlots = (kShared < kHopperShared ? 4 : 6) /
                        (kHeadDim > 128 ? 2 : 1);
+template <int kHeadDim>
+constexpr int kRegisters = kHeadDim > 128 ? 255 : 192;
 
 template <int kHeadDim, int kShared, bool kIsTiled>
-using MemoryFor =
-    PairMemory<kHeadDim, kSlots<kHeadDim, kShared, kIsTiled>, kIsTiled>;
+using MemoryFor = PairMemory<kHeadDim, kSlots<kHeadDim, kShared>, kIsTiled>;
 
 template <int kHeadDim, int kShared, int kRowTiles, bool kIsTiled>
-__global__ void __launch_bounds__(kPairs * 64, 1)
+__global__ void __maxnreg__(kRegisters<kHeadDim>)
     DecodeKernel(const __grid_constant__ AttentionParams p,
                  const __grid_constant__ AttentionPlan plan) {
 #if __CUDA_ARCH__ >= 900
@@ -240,7 +244,7 @@ __global__ void __launch_bounds__(kPairs * 64, 1)
 #endif
   if constexpr (kShared == kDeviceShared) {
     extern __shared__ __align__(128) uint8_t shared[];
-    constexpr int kCount = kSlots<kHeadDim, kShared, kIsTiled>;
+    constexpr int kCount = kSlots<kHeadDim, kShared>;
     const int lane = threadIdx.x % 32;
     const int pair_in_block = threadIdx.x / 32 % kPairs;
     const bool is_copier = threadIdx.x / 32 >= kPairs;

@@ -83,6 +83,19 @@ struct FoldedRow {
     }
   }
 
+  // As a row of a stored state.
+  __device__ __forceinline__ void Store(float* to, int lane) const {
+#pragma unroll
+    for (int i = 0; i < kItems; ++i) {
+      if (lane + i * 32 < kPieces) {
+        __stcg(reinterpret_cast<float4*>(to) + lane + i * 32, o[i]);
+      }
+    }
+    if (lane == 0) {
+      __stcg(reinterpret_cast<float2*>(to + kHeadDim), make_float2(m, l));
+    }
+  }
+
   // Folds one state into it.
   __device__ __forceinline__ void Add(const FoldedRow& later, float scale) {
     if (later.m == NegativeInfinity()) return;
