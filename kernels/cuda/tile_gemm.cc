@@ -7,6 +7,7 @@
 #include "kernels/cuda/cuda_memory.h"
 #include "kernels/cuda/cuda_status.h"
 #include "kernels/cuda/gated_rows.h"
+#include "kernels/cuda/tile_kernel.h"
 #include "kernels/cuda/tile_plan.h"
 
 namespace quire {
