@@ -168,8 +168,13 @@ void NcclCollective::Abort(const absl::Status& cause) {
         "rank ", rank(), " has no group any more: ", cause.message()));
   }
   if (comm_ == nullptr) return;
-  if (std::exchange(has_copy_, false)) nccl_.CommAbort(copy_);
+  // Each waits up to half a second for a thread of its own to look.
+  std::thread beside;
+  if (std::exchange(has_copy_, false)) {
+    beside = std::thread([this] { nccl_.CommAbort(copy_); });
+  }
   nccl_.CommAbort(std::exchange(comm_, nullptr));
+  if (beside.joinable()) beside.join();
 }
 
 absl::Status NcclCollective::StatusOf(ncclResult_t result, const char* call) {
