@@ -4,9 +4,10 @@
 // come from memory: each shape of Llama-3.1-8B alone, and a layer's chain of
 // products as a model runs it.
 //
-//   product_bench [--chain | --plans] [ROWS...]
+//   product_bench [--chain | --plans] [--ranks=N] [ROWS...]
 //
 // With --plans, by every plan of panels that keeps most multiprocessors busy.
+// With --ranks, one rank's part of the weights.
 #include <algorithm>
 #include <cstdint>
 #include <cstdio>
@@ -103,11 +104,16 @@ struct Shape {
   bool adds = false;
 };
 
-constexpr Shape kShapes[] = {{"QKV", 6144, 4096},
-                             {"O", 4096, 4096, false, DType::kBf16, true},
-                             {"gate-up", 28672, 4096, true},
-                             {"down", 4096, 14336, false, DType::kBf16, true},
-                             {"head", 128256, 4096, false, DType::kF32}};
+std::vector<Shape> shapes;
+
+// Ranks of a group keep the residual sum to themselves.
+std::vector<Shape> ShapesOf(int64_t ranks) {
+  return {{"QKV", 6144 / ranks, 4096},
+          {"O", 4096, 4096 / ranks, false, DType::kBf16, ranks == 1},
+          {"gate-up", 28672 / ranks, 4096, true},
+          {"down", 4096, 14336 / ranks, false, DType::kBf16, ranks == 1},
+          {"head", 128256 / ranks, 4096, false, DType::kF32}};
+}
 
 PlainGemmParams Params(const Shape& shape, int64_t m, const void* x,
                        const void* w, void* y) {
@@ -189,7 +195,7 @@ double BusyPart(const Shape& shape, const PanelPlan& plan, int num_sms) {
 
 void BenchPlans(Bench* bench, const std::vector<int64_t>& rows) {
   constexpr int kSms = 132;
-  for (const Shape& shape : kShapes) {
+  for (const Shape& shape : shapes) {
     if (shape.n > 100000) continue;
     const int turns = 300000000 / (shape.n * shape.k * 2) + 1;
     std::vector<std::unique_ptr<DeviceBuffer>> weights;
@@ -225,7 +231,7 @@ void BenchPlans(Bench* bench, const std::vector<int64_t>& rows) {
 void BenchShapes(Bench* bench, const std::vector<int64_t>& rows) {
   std::printf("%-8s %5s %9s %9s %8s %9s\n", "product", "rows", "floor us",
               "library", "TFLOP/s", "ours");
-  for (const Shape& shape : kShapes) {
+  for (const Shape& shape : shapes) {
     const int64_t bytes = shape.n * shape.k * 2;
     const int turns =
         static_cast<int>(std::clamp<int64_t>((300 << 20) / bytes, 2, 12));
@@ -260,7 +266,7 @@ void BenchChain(Bench* bench, const std::vector<int64_t>& rows) {
   constexpr int kLayers = 3;
   std::vector<std::unique_ptr<DeviceBuffer>> weights;
   for (int i = 0; i < kLayers * 4; ++i) {
-    weights.push_back(Random(kShapes[i % 4].n * kShapes[i % 4].k));
+    weights.push_back(Random(shapes[i % 4].n * shapes[i % 4].k));
   }
   const auto norm_weight = Random(4096);
   for (int64_t m : rows) {
@@ -270,7 +276,7 @@ void BenchChain(Bench* bench, const std::vector<int64_t>& rows) {
     const auto layer = [&](bool is_ours, int turn) {
       for (int i = 0; i < 4; ++i) {
         const int at = turn % kLayers * 4 + i;
-        const Shape& shape = kShapes[i];
+        const Shape& shape = shapes[i];
         if (i % 2 == 0) {
           NormParams norm = {};
           norm.kind = NormKind::kRms;
@@ -306,17 +312,21 @@ int Main(int argc, char** argv) {
   CHECK_CUDA(cudaSetDevice(0));
   CHECK_CUDA(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
   std::vector<int64_t> rows;
+  int64_t ranks = 1;
   bool is_chain_only = false, has_plans = false;
   for (int i = 1; i < argc; ++i) {
     if (std::strcmp(argv[i], "--chain") == 0) {
       is_chain_only = true;
     } else if (std::strcmp(argv[i], "--plans") == 0) {
       has_plans = true;
+    } else if (std::strncmp(argv[i], "--ranks=", 8) == 0) {
+      ranks = std::atoll(argv[i] + 8);
     } else {
       rows.push_back(std::atoll(argv[i]));
     }
   }
   if (rows.empty()) rows = {1, 32, 64, 128, 256, 512, 768, 1920};
+  shapes = ShapesOf(ranks);
   Bench bench;
   if (has_plans) {
     BenchPlans(&bench, rows);
