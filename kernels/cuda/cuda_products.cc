@@ -101,7 +101,7 @@ bool CudaProducts::CanGate(const PlainGemmParams& product) const {
 }
 
 bool CudaProducts::CanSend(const PlainGemmParams& product) const {
-  return stream_gemm_ != nullptr && StreamGemm::CanSend(product);
+  return IsSendable(product) && (IsOfFewRows(product) || IsOfSomeRows(product));
 }
 
 absl::Status CudaProducts::Run(const PlainGemmParams& product) {

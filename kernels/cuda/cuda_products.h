@@ -42,7 +42,7 @@ class CudaProducts {
 
   // Whether gates can be applied to the product as it is computed.
   bool CanGate(const PlainGemmParams& product) const;
-  // Whether the product's rows can go to peers as they are stored.
+  // Whether the product's rows can go to its peers as they are stored.
   bool CanSend(const PlainGemmParams& product) const;
   // Enqueues. REQUIRES: not gated, or CanGate(); no peers, or CanSend().
   absl::Status Run(const PlainGemmParams& product);

@@ -128,6 +128,7 @@ absl::Status PanelGemm::RunAs(const PanelPlan& plan,
       const CUtensorMap* x,
       maps_.Of({params.x, params.m, params.k, params.x_stride, x_rows}));
   PanelGemmArgs args = {};
+  if (params.peers != nullptr) args.peers = *params.peers;
   args.y = params.y;
   args.bias = params.bias;
   args.partials = partials_->as<float>();

@@ -36,7 +36,7 @@ class PanelGemm {
   static bool CanRun(const PlainGemmParams& params);
 
   // Enqueues; products of one object run one after another.
-  // REQUIRES: CanRun(params).
+  // REQUIRES: CanRun(params); no peers, or IsSendable(params).
   absl::Status Run(const PlainGemmParams& params);
   // The same by another plan. InvalidArgument if its splits are too many to run
   // at once.

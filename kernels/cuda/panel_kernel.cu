@@ -10,6 +10,7 @@
 #include "kernels/cuda/overlapped_launch.cuh"
 #include "kernels/cuda/panel_kernel.h"
 #include "kernels/cuda/panel_store.cuh"
+#include "kernels/cuda/peer_inbox.cuh"
 #include "kernels/cuda/wgmma.cuh"
 
 namespace quire {
@@ -182,7 +183,8 @@ __device__ __forceinline__ void ChunkOf(const float (&sums)[kRows / 2],
 template <int kRows>
 __device__ __forceinline__ void StorePanel(const PanelGemmArgs& args,
                                            int32_t panel,
-                                           const float (&sums)[kRows / 2]) {
+                                           const float (&sums)[kRows / 2],
+                                           uint32_t turn) {
   // One kind at a time, so that the instructions of chunks mix.
   const auto store = [&](const auto& store_chunk) {
 #pragma unroll
@@ -203,7 +205,7 @@ __device__ __forceinline__ void StorePanel(const PanelGemmArgs& args,
     });
   } else {
     store([&](int32_t first_row, float(&sixteen)[16]) {
-      panel::OldChunk old;
+      panel::OldChunk old(turn);
       old.Load(args, first_row);
       panel::AddBias(args, first_row, sixteen);
       panel::StoreRows(args, first_row, sixteen, old);
@@ -248,7 +250,7 @@ __device__ __forceinline__ void SumChunk(const PanelGemmArgs& args,
 // Splits of a panel exchange their sums: each stores some of its chunks.
 template <int kRows>
 __device__ void StoreSplitPanel(const PanelGemmArgs& args, const Work& work,
-                                const float (&sums)[kRows / 2]) {
+                                const float (&sums)[kRows / 2], uint32_t turn) {
   constexpr int kChunks = kRows / panel::kChunkRows;
   // Warps whose tokens are beyond the end have nothing to tell.
   if (static_cast<int32_t>(threadIdx.x) / 32 * 16 >= args.m) return;
@@ -261,7 +263,7 @@ __device__ void StoreSplitPanel(const PanelGemmArgs& args, const Work& work,
 #pragma unroll 1
   for (int chunk = begin; chunk < end; ++chunk) {
     const int32_t first_row = work.first * kRows + chunk * panel::kChunkRows;
-    panel::OldChunk old;
+    panel::OldChunk old(turn);
     old.Load(args, first_row);
     float sixteen[16];
     SumChunk<kRows>(args, static_cast<int32_t>(blockIdx.x) - work.split, chunk,
@@ -274,6 +276,8 @@ template <int kRows>
 __device__ void Consume(const PanelGemmArgs& args, const Work& work,
                         const Shared<kRows>& shared) {
   WaitForEarlierKernels();
+  const uint32_t turn =
+      args.peers.world_size > 1 ? peer::LoadTurn(args.peers) : 0;
   Ring<Layout<kRows>::kStages> ring;
 #pragma unroll 1
   for (int32_t panel = work.first; panel < args.num_panels;
@@ -281,9 +285,9 @@ __device__ void Consume(const PanelGemmArgs& args, const Work& work,
     float sums[kRows / 2];
     MultiplyPieces<kRows>(shared, work.count, ring, sums);
     if (args.splits == 1) {
-      StorePanel<kRows>(args, panel, sums);
+      StorePanel<kRows>(args, panel, sums, turn);
     } else {
-      StoreSplitPanel<kRows>(args, work, sums);
+      StoreSplitPanel<kRows>(args, work, sums, turn);
     }
   }
 }

@@ -8,6 +8,7 @@
 
 #include "cuda.h"
 #include "cuda_runtime.h"
+#include "kernels/cuda/all_reduce.h"
 
 namespace quire {
 
@@ -38,7 +39,8 @@ struct PanelGemmArgs {
   int32_t num_panels;  // a multiple of `sharers`; the last may be beyond n
   int32_t splits;
   int32_t sharers;
-  int32_t x_rows;  // that a block copies: m in as many parts as sharers
+  int32_t x_rows;   // that a block copies: m in as many parts as sharers
+  PeerGroup peers;  // that rows of y go to, if there are any
   bool y_is_float;
   bool is_gated;  // y = silu(gate) * up, rows 16 i and 16 i + 8 on of w
   bool adds;      // y += the product; not with float or gates

@@ -12,6 +12,7 @@
 
 #include "kernels/cuda/fragment_rows.cuh"
 #include "kernels/cuda/panel_kernel.h"
+#include "kernels/cuda/peer_inbox.cuh"
 
 namespace quire::panel {
 
@@ -34,8 +35,12 @@ __device__ __forceinline__ uint4* RowPlace(const PanelGemmArgs& args,
 }
 
 // What a chunk is added to: a lane's part, loaded before the chunk is there.
+// And whose turn it is to be sent to peers, if there are any.
 struct OldChunk {
+  uint32_t turn;
   uint4 rows[2];
+
+  __device__ __forceinline__ explicit OldChunk(uint32_t turn) : turn(turn) {}
 
   __device__ __forceinline__ void Load(const PanelGemmArgs& args,
                                        int32_t first_row) {
@@ -127,8 +132,13 @@ __device__ __forceinline__ void StoreRows(const PanelGemmArgs& args,
       words[g] = fragment::Pack(v.x, v.y);
     }
     fragment::TransposeFour(words);
-    if (uint4* to = RowPlace(args, first_row, h)) {
-      *to = make_uint4(words[0], words[1], words[2], words[3]);
+    uint4* const to = RowPlace(args, first_row, h);
+    if (to == nullptr) continue;
+    const uint4 row = make_uint4(words[0], words[1], words[2], words[3]);
+    *to = row;
+    if (args.peers.world_size > 1) {
+      peer::SendAhead(args.peers, old.turn, to - static_cast<uint4*>(args.y),
+                      row);
     }
   }
 }

@@ -31,9 +31,16 @@ struct PlainGemmParams {
   const PeerGroup* peers = nullptr;  // GemmParams::peers
 };
 
+// Whether our own products of few and of some rows may be given peers, too: the
+// result is rows of bfloat16, one behind the other.
+inline bool IsSendable(const PlainGemmParams& params) {
+  return params.y_dtype == DType::kBf16 && !params.adds && !params.is_gated &&
+         params.y_stride == params.n;
+}
+
 // In fused multiply-adds of floats, for sizes and addresses that no other
 // product takes. Any strides, no alignment beyond an element's. A row's result
-// depends on that row alone. REQUIRES: not gated.
+// depends on that row alone. REQUIRES: not gated, no peers.
 cudaError_t LaunchPlainGemmCuda(const PlainGemmParams& params,
                                 cudaStream_t stream);
 

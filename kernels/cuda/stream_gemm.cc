@@ -71,11 +71,6 @@ bool StreamGemm::CanRun(const PlainGemmParams& params) {
          IsAligned(params.w) && IsAligned(params.y) && IsAligned(params.bias);
 }
 
-bool StreamGemm::CanSend(const PlainGemmParams& params) {
-  return CanRun(params) && params.y_dtype == DType::kBf16 && !params.adds &&
-         !params.is_gated && params.y_stride == params.n;
-}
-
 StreamPlan StreamGemm::PlanOf(int64_t n, int64_t k) const {
   StreamPlan plan = {};
   plan.units_per_tile = CeilDiv(k, kStreamTileCols);

@@ -34,12 +34,8 @@ class StreamGemm {
   // and addresses multiples of 16 bytes. Gated ones: n is a multiple of 16.
   static bool CanRun(const PlainGemmParams& params);
 
-  // Whether PlainGemmParams::peers may be given, too: rows of bfloat16, one
-  // behind the other.
-  static bool CanSend(const PlainGemmParams& params);
-
   // Enqueues; products of one object run one after another.
-  // REQUIRES: CanRun(params); no peers, or CanSend(params).
+  // REQUIRES: CanRun(params); no peers, or IsSendable(params).
   absl::Status Run(const PlainGemmParams& params);
 
  private:

@@ -5,11 +5,14 @@
 // Skipped on a machine with fewer than two, or other ones than Hopper.
 #include <chrono>
 #include <cstring>
+#include <iterator>
+#include <map>
 #include <random>
 #include <vector>
 
 #include "gtest/gtest.h"
 #include "kernels/cuda/norm.h"
+#include "kernels/cuda/panel_gemm.h"
 #include "kernels/cuda/stream_gemm.h"
 #include "tests/worker/collective/gpu_rank.h"
 #include "worker/collective/nccl.h"
@@ -19,8 +22,9 @@ namespace {
 
 constexpr int64_t kWidth = 4096;
 constexpr int64_t kMostColumns = 2048;  // of the weight
-constexpr int64_t kMostRows = 64;
-constexpr int64_t kBytes = int64_t{64} << 20;
+constexpr int64_t kMostRows = 128;
+constexpr int64_t kManyRows = 70;  // of each of several sums
+constexpr int64_t kBytes = int64_t{96} << 20;
 constexpr int kCalls = 40;
 
 // Places in a rank's memory.
@@ -31,12 +35,34 @@ constexpr int64_t kResidual = kNormWeight + kWidth * 2;
 constexpr int64_t kPartial = kResidual + kMostRows * kWidth * 2;
 constexpr int64_t kOut = kPartial + kMostRows * kWidth * 2;
 constexpr int64_t kMany = kOut + kMostRows * kWidth * 2;
-static_assert(kMany + kCalls * kWidth * 2 * 3 < kBytes);
+static_assert(kMany + kCalls * kWidth * 2 * kManyRows < kBytes);
+
+// Our own products, of few rows and of some.
+class Products {
+ public:
+  explicit Products(cudaStream_t stream) {
+    auto few = StreamGemm::Create(stream);
+    auto some = PanelGemm::Create(stream);
+    CHECK(few.ok() && some.ok());
+    few_ = *std::move(few);
+    some_ = *std::move(some);
+  }
+
+  void Run(const PlainGemmParams& product) {
+    CHECK(IsSendable(product));
+    const absl::Status status =
+        StreamGemm::CanRun(product) ? few_->Run(product) : some_->Run(product);
+    CHECK(status.ok()) << status;
+  }
+
+ private:
+  std::unique_ptr<StreamGemm> few_;
+  std::unique_ptr<PanelGemm> some_;
+};
 
 class Rank {
  public:
-  Rank(GpuRank* own, std::unique_ptr<StreamGemm> products)
-      : own_(*own), products_(std::move(products)) {
+  explicit Rank(GpuRank* own) : own_(*own), products_(own->stream) {
     std::mt19937 random(17 * own_.ranks->rank() + 1);
     std::vector<uint16_t> words(kBytes / 2);
     // bfloat16 of both signs, between 2^-6 and 4; some zeros of either sign.
@@ -67,9 +93,21 @@ class Rank {
                                      .dtype = DType::kBf16,
                                      .y_dtype = DType::kBf16,
                                      .peers = peers};
-    CHECK(StreamGemm::CanSend(product));
-    const absl::Status status = products_->Run(product);
-    CHECK(status.ok()) << status;
+    products_.Run(product);
+  }
+
+  // As a group's sum is taken: of rows sent, or of `norm.x` that it sends.
+  void SumAndNorm(const NormParams& norm, bool is_sent) {
+    const auto is_done = is_sent ? ranks().SumSentNorm(norm, DType::kBf16)
+                                 : ranks().AllReduceNorm(norm, DType::kBf16);
+    CHECK(is_done.ok()) << is_done.status();
+    if (*is_done) return;
+    CHECK(!is_sent);
+    CHECK(ranks()
+              .AllReduceSum(at(kPartial), int64_t{norm.num_tokens} * kWidth,
+                            DType::kBf16)
+              .ok());
+    QUIRE_CHECK_CUDA(LaunchNormCuda(norm, DType::kBf16, own_.stream));
   }
 
   NormParams NormOf(int32_t m) {
@@ -101,7 +139,7 @@ class Rank {
 
  private:
   GpuRank& own_;
-  std::unique_ptr<StreamGemm> products_;
+  Products products_;
 };
 
 class SentRowsTest : public testing::Test {
@@ -120,9 +158,7 @@ class SentRowsTest : public testing::Test {
     OnEveryGpu(
         world_, kBytes, CollectiveOptions(),
         [&](GpuRank& own) {
-          auto products = StreamGemm::Create(own.stream);
-          CHECK(products.ok()) << products.status();
-          Rank rank(&own, *std::move(products));
+          Rank rank(&own);
           ASSERT_TRUE(own.ranks->Barrier().ok());
           body(rank);
           rank.Wait();
@@ -136,10 +172,10 @@ class SentRowsTest : public testing::Test {
 
 TEST_F(SentRowsTest, SumsAndNormsHaveTheBitsOfRowsThatTheSumSends) {
   OnEveryRank([](Rank& rank) {
-    for (const int64_t m : {1, 2, 8, 9, 31, 64}) {
+    const PeerGroup* peers = rank.ranks().PeersFor(kWidth * 2);
+    ASSERT_NE(peers, nullptr);
+    for (const int64_t m : {1, 2, 8, 9, 31, 64, 65, 100, 128}) {
       for (const int64_t k : {int64_t{136}, kMostColumns}) {
-        const PeerGroup* peers = rank.ranks().PeersFor(m * kWidth * 2);
-        ASSERT_NE(peers, nullptr);
         const auto residual = rank.Download(kResidual, m * kWidth);
         std::vector<std::vector<uint16_t>> sums, residuals, normed;
         for (const bool sends : {false, true}) {
@@ -152,11 +188,7 @@ TEST_F(SentRowsTest, SumsAndNormsHaveTheBitsOfRowsThatTheSumSends) {
           sums.push_back(rank.Download(kPartial, m * kWidth));
           rank.Upload(residual, kResidual);
           rank.Multiply(m, k, rank.at(kPartial), sends ? peers : nullptr);
-          const NormParams norm = rank.NormOf(m);
-          const auto is_done =
-              sends ? rank.ranks().SumSentNorm(norm, DType::kBf16)
-                    : rank.ranks().AllReduceNorm(norm, DType::kBf16);
-          ASSERT_TRUE(is_done.ok() && *is_done);
+          rank.SumAndNorm(rank.NormOf(static_cast<int32_t>(m)), sends);
           residuals.push_back(rank.Download(kResidual, m * kWidth));
           normed.push_back(rank.Download(kOut, m * kWidth));
         }
@@ -173,12 +205,13 @@ TEST_F(SentRowsTest, SumsAndNormsHaveTheBitsOfRowsThatTheSumSends) {
 // being late. Every call's result is looked at.
 TEST_F(SentRowsTest, TurnsHoldWhoeverSendsAndHoweverLateRanksAre) {
   OnEveryRank([](Rank& rank) {
-    constexpr int kBatches = 100;
-    const PeerGroup* peers = rank.ranks().PeersFor(3 * kWidth * 2);
+    constexpr int kBatches = 60;
+    constexpr int64_t kSizes[] = {1, 2, 3, kManyRows};
+    const PeerGroup* peers = rank.ranks().PeersFor(kWidth * 2);
     ASSERT_NE(peers, nullptr);
     std::mt19937 sizes(5), pauses(rank.ranks().rank() + 99);
-    std::vector<std::vector<uint16_t>> wanted(4);
-    for (int64_t m = 1; m <= 3; ++m) {
+    std::map<int64_t, std::vector<uint16_t>> wanted;
+    for (const int64_t m : kSizes) {
       rank.Multiply(m, kMostColumns, rank.at(kPartial), nullptr);
       ASSERT_TRUE(rank.ranks()
                       .AllReduceSum(rank.at(kPartial), m * kWidth, DType::kBf16)
@@ -189,7 +222,7 @@ TEST_F(SentRowsTest, TurnsHoldWhoeverSendsAndHoweverLateRanksAre) {
       std::vector<int64_t> rows;
       for (int call = 0; call < kCalls; ++call) {
         const uint32_t word = sizes();
-        rows.push_back(1 + word % 3);
+        rows.push_back(kSizes[word % std::size(kSizes)]);
         const bool sends = word >> 8 & 1;
         if (pauses() % 16 == 0) {
           const auto end = std::chrono::steady_clock::now() +
@@ -197,7 +230,7 @@ TEST_F(SentRowsTest, TurnsHoldWhoeverSendsAndHoweverLateRanksAre) {
           while (std::chrono::steady_clock::now() < end) {
           }
         }
-        void* y = rank.at(kMany + call * kWidth * 2 * 3);
+        void* y = rank.at(kMany + call * kWidth * 2 * kManyRows);
         const int64_t n = rows.back() * kWidth;
         rank.Multiply(rows.back(), kMostColumns, y, sends ? peers : nullptr);
         ASSERT_TRUE((sends ? rank.ranks().SumSent(y, n, DType::kBf16)
@@ -205,9 +238,9 @@ TEST_F(SentRowsTest, TurnsHoldWhoeverSendsAndHoweverLateRanksAre) {
                         .ok());
       }
       for (int call = 0; call < kCalls; ++call) {
-        ASSERT_EQ(
-            rank.Download(kMany + call * kWidth * 2 * 3, rows[call] * kWidth),
-            wanted[rows[call]])
+        ASSERT_EQ(rank.Download(kMany + call * kWidth * 2 * kManyRows,
+                                rows[call] * kWidth),
+                  wanted[rows[call]])
             << "batch " << batch << ", call " << call;
       }
     }
