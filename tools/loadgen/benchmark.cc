@@ -20,6 +20,7 @@ namespace quire {
 namespace {
 
 constexpr absl::Duration kIdleTimeout = absl::Seconds(10);
+constexpr absl::Duration kConnectTimeout = absl::Seconds(5);
 constexpr size_t kMaxErrors = 5;
 
 // Differs between load generators that use one server at once.
@@ -131,6 +132,7 @@ RunResult Benchmark::Send(const std::string& label,
                           std::vector<PlannedCall> calls,
                           int64_t max_concurrency) {
   LoadClient client(options_.target, options_.num_channels, clock_);
+  client.Connect(kConnectTimeout);
   Progress progress(label, Progress::Unit::kCount, style_, err_, clock_);
   LoadRunner runner(&client, clock_, &progress);
   {

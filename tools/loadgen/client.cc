@@ -16,6 +16,7 @@
 namespace quire {
 
 struct LoadClient::Stubs {
+  std::vector<std::shared_ptr<grpc::Channel>> channels;
   std::vector<std::unique_ptr<v1::Inference::Stub>> stubs;
 };
 
@@ -119,8 +120,9 @@ LoadClient::LoadClient(const std::string& target, int64_t num_channels,
                        const Clock* clock)
     : clock_(clock), stubs_(std::make_unique<Stubs>()) {
   for (int64_t idx = 0; idx < num_channels; ++idx) {
-    stubs_->stubs.push_back(
-        v1::Inference::NewStub(MakeChannel(target, static_cast<int>(idx))));
+    const auto channel = MakeChannel(target, static_cast<int>(idx));
+    stubs_->channels.push_back(channel);
+    stubs_->stubs.push_back(v1::Inference::NewStub(channel));
   }
 }
 
@@ -130,6 +132,17 @@ LoadClient::~LoadClient() {
   };
   absl::MutexLock lock(&mutex_);
   mutex_.Await(absl::Condition(&is_idle));
+}
+
+bool LoadClient::Connect(absl::Duration timeout) {
+  const auto deadline = absl::ToChronoTime(absl::Now() + timeout);
+  for (const auto& channel : stubs_->channels) {
+    channel->GetState(/*try_to_connect=*/true);
+  }
+  return std::all_of(stubs_->channels.begin(), stubs_->channels.end(),
+                     [&](const std::shared_ptr<grpc::Channel>& channel) {
+                       return channel->WaitForConnected(deadline);
+                     });
 }
 
 void LoadClient::Start(LoadCall call, DoneCallback on_done) {

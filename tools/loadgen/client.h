@@ -46,6 +46,10 @@ class LoadClient {
   // Waits for every call's end.
   ~LoadClient();
 
+  // Opens all connections, so that no request's time holds that; whether they
+  // are open. What is not is opened by its first request.
+  bool Connect(absl::Duration timeout);
+
   // Sends a request. `on_done` is called once, on a gRPC thread, and must not
   // block.
   void Start(LoadCall call, DoneCallback on_done);

@@ -21,6 +21,7 @@ namespace quire {
 namespace {
 
 constexpr int64_t kNumChannels = 8;
+constexpr absl::Duration kConnectTimeout = absl::Seconds(5);
 constexpr absl::Duration kReadyTimeout = absl::Seconds(60);
 // For the last request to be sent before everything is given up.
 constexpr absl::Duration kLastMoment = absl::Milliseconds(100);
@@ -65,6 +66,7 @@ absl::Status Send(const std::string& address, const SimulationOptions& options,
                   std::vector<PlannedCall> calls) {
   RealClock clock;
   LoadClient client(address, kNumChannels, &clock);
+  client.Connect(kConnectTimeout);
   LoadRunner runner(&client, &clock, nullptr);
   const absl::Duration last_arrival = calls.back().arrival;
   absl::Notification done;

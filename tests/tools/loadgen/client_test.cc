@@ -62,6 +62,20 @@ TEST(LoadClientTest, StreamsManyRequestsAtOnce) {
   EXPECT_EQ(server.num_requests(), 50);
 }
 
+TEST(LoadClientTest, ConnectsBeforeTheFirstRequest) {
+  RealClock clock;
+  std::string address;
+  {
+    FakeServer server;
+    address = server.address();
+    LoadClient client(address, /*num_channels=*/3, &clock);
+    EXPECT_TRUE(client.Connect(absl::Seconds(60)));
+    EXPECT_EQ(server.num_requests(), 0);
+  }
+  LoadClient client(address, /*num_channels=*/1, &clock);
+  EXPECT_FALSE(client.Connect(absl::Milliseconds(50)));  // nobody listens
+}
+
 TEST(LoadClientTest, AnErrorStatusFailsTheRequest) {
   FakeServer server([](const v1::GenerateRequest&) {
     return FakeServer::Script{.responses = {ChunkResponse(0, {1})},
