@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Tokens chosen on the device in one kernel, for rows that need nothing but
-// their own logits and noise: each block finds the best of a piece of a row,
-// and the row's last block to arrive the best of all pieces.
+// their own logits and noise: all logits are dealt evenly to the blocks that
+// run at once, each finds the best of its share of a row, and the row's last
+// block to arrive the best of all shares.
 #ifndef KERNELS_CUDA_CHOOSE_TOKENS_H_
 #define KERNELS_CUDA_CHOOSE_TOKENS_H_
 

@@ -9,6 +9,7 @@
 #include <cstdint>
 
 #include "kernels/cuda/allowed.cuh"
+#include "kernels/cuda/float_key.cuh"
 #include "kernels/cuda/vector.cuh"
 
 namespace quire::row_scan {
@@ -20,17 +21,9 @@ constexpr int kPerThread = 4 * kQuads;
 constexpr int kChunk = kThreads * kPerThread;
 constexpr int kListCapacity = 4096;
 
-// Orders as floats do, -infinity first; 0 is below every float. -0 is 0.
-__device__ __forceinline__ uint32_t KeyOf(float x) {
-  const uint32_t bits = __float_as_uint(x + 0.0f);
-  return bits >> 31 ? ~bits : bits | 0x80000000u;
-}
-
-__device__ __forceinline__ float OfKey(uint32_t key) {
-  return __uint_as_float(key >> 31 ? key & 0x7fffffffu : ~key);
-}
-
-constexpr uint32_t kNegInfKey = 0x007fffffu;
+using cuda::KeyOf;
+using cuda::kNegInfKey;
+using cuda::OfKey;
 
 // Entries order by value, then by the lower column.
 __device__ __forceinline__ uint64_t EntryOf(float value, int32_t column) {

@@ -21,7 +21,10 @@ TEST(ChooseTokensTest, AreTheBestOfTheShardsWord) {
     std::vector<SampleRow> rows;
     std::vector<ChoiceRow> choices;
     for (int32_t i = 0; i < kRows; ++i) {
-      rows.push_back(Row(i % 3 == 0 ? 0.0f : 0.5f * (i % 4 + 1),
+      // Also so cold that most tokens are out of all noise's reach.
+      rows.push_back(Row(i % 3 == 0   ? 0.0f
+                         : i % 7 == 1 ? 0.02f
+                                      : 0.5f * (i % 4 + 1),
                          /*seed=*/uint64_t{1} << (i % 60), /*position=*/i));
       choices.push_back({rows[i].seed, i, rows[i].temperature, kRows - i, 0});
     }
