@@ -73,11 +73,14 @@ find_library QUIRE_NCCL libnccl.so.2 nvidia.nccl
 table=() failed=0
 # Runs "$2"... into a log named $1 and notes the outcome.
 run() {
-  local name=$1 start=$SECONDS status=ok note
+  local name=$1 start=$SECONDS status=ok note skipped
   shift
   "$@" >"$logs/$name.log" 2>&1 || { status=FAIL failed=1; }
   note=$(grep -E '^\[  (PASSED|FAILED)  \] [0-9]+ tests?' "$logs/$name.log" |
-    tail -1 | sed 's/^\[  \([A-Z]*\)  \] /\1 /')
+    tail -1 | sed 's/^\[  \([A-Z]*\)  \] /\1 /; s/\.$//')
+  skipped=$(sed -n 's/^\[  SKIPPED \] \([0-9]*\) tests\?, .*/, \1 skipped/p' \
+    "$logs/$name.log")
+  note+=$skipped
   [[ -n $note ]] || note=$(grep 'ERROR SUMMARY' "$logs/$name.log" | tail -1)
   if [[ $status == FAIL ]]; then
     grep -vE '^\[ RUN|^\[       OK' "$logs/$name.log" | tail -30
