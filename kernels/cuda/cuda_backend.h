@@ -28,7 +28,7 @@ struct CudaBackendOptions {
   // Of products of few rows by a kernel of our own, where the device has one
   // and rows may depend on their number.
   bool has_stream_gemm = true;
-  // The same of many rows, if they are gated or add sums over a long k.
+  // The same of many rows, if they are gated or it is faster than the library.
   bool has_tile_gemm = true;
   // For TakeOperationTimes(): slows every step down.
   bool times_operations = false;

@@ -37,6 +37,14 @@ absl::StatusOr<std::unique_ptr<CudaProducts>> CudaProducts::Create(
         products->tile_gemm_,
         TileGemm::Create(stream, options.library.is_deterministic));
   }
+  if (products->tile_gemm_ != nullptr) {
+    LtGemm* const library = products->library_.get();
+    TileGemm* const tiles = products->tile_gemm_.get();
+    products->tile_choice_ = std::make_unique<TileChoice>(
+        options.library, library->signature(), stream,
+        [library](const PlainGemmParams& trial) { return library->Run(trial); },
+        [tiles](const PlainGemmParams& trial) { return tiles->Run(trial); });
+  }
   return products;
 }
 
@@ -90,14 +98,22 @@ bool CudaProducts::IsOfSomeRows(const PlainGemmParams& product) const {
          panel_gemm_->UseOf(product.n, product.k) >= kLeastUse;
 }
 
-bool CudaProducts::IsOfTiles(const PlainGemmParams& product) const {
-  return tile_gemm_ != nullptr && product.m > kSomeRows &&
-         (product.is_gated || (product.adds && product.k > product.n)) &&
+bool CudaProducts::IsOfGatedTiles(const PlainGemmParams& product) const {
+  return tile_gemm_ != nullptr && product.is_gated && product.m > kSomeRows &&
          TileGemm::CanRun(product);
 }
 
+absl::StatusOr<bool> CudaProducts::IsOfTiles(const PlainGemmParams& product) {
+  if (tile_gemm_ == nullptr || product.m <= kSomeRows ||
+      !TileGemm::CanRun(product)) {
+    return false;
+  }
+  return tile_choice_->AreTilesFaster(product);
+}
+
 bool CudaProducts::CanGate(const PlainGemmParams& product) const {
-  return IsOfFewRows(product) || IsOfSomeRows(product) || IsOfTiles(product);
+  return IsOfFewRows(product) || IsOfSomeRows(product) ||
+         IsOfGatedTiles(product);
 }
 
 bool CudaProducts::CanSend(const PlainGemmParams& product) const {
@@ -107,7 +123,9 @@ bool CudaProducts::CanSend(const PlainGemmParams& product) const {
 absl::Status CudaProducts::Run(const PlainGemmParams& product) {
   if (IsOfFewRows(product)) return stream_gemm_->Run(product);
   if (IsOfSomeRows(product)) return panel_gemm_->Run(product);
-  if (IsOfTiles(product)) return tile_gemm_->Run(product);
+  if (product.is_gated) return tile_gemm_->Run(product);
+  QUIRE_ASSIGN_OR_RETURN(const bool is_of_tiles, IsOfTiles(product));
+  if (is_of_tiles) return tile_gemm_->Run(product);
   if (LtGemm::CanRun(product)) {
     const absl::Status status = library_->Run(product);
     if (!absl::IsUnimplemented(status)) return status;

@@ -16,6 +16,7 @@
 #include "kernels/cuda/panel_gemm.h"
 #include "kernels/cuda/plain_gemm.h"
 #include "kernels/cuda/stream_gemm.h"
+#include "kernels/cuda/tile_choice.h"
 #include "kernels/cuda/tile_gemm.h"
 
 namespace quire {
@@ -56,9 +57,10 @@ class CudaProducts {
 
   bool IsOfFewRows(const PlainGemmParams& product) const;
   bool IsOfSomeRows(const PlainGemmParams& product) const;
-  // Of many rows, if they are gated or add over a long k: of others the
-  // library's tiles suit more shapes.
-  bool IsOfTiles(const PlainGemmParams& product) const;
+  // Gated, of many rows: the library would need a kernel for the gates.
+  bool IsOfGatedTiles(const PlainGemmParams& product) const;
+  // Of many rows and faster so. REQUIRES: not gated.
+  absl::StatusOr<bool> IsOfTiles(const PlainGemmParams& product);
 
   const DType dtype_;
   const cudaStream_t stream_;
@@ -66,6 +68,7 @@ class CudaProducts {
   std::unique_ptr<StreamGemm> stream_gemm_;  // null: all are the library's
   std::unique_ptr<PanelGemm> panel_gemm_;    // as above
   std::unique_ptr<TileGemm> tile_gemm_;      // as above
+  std::unique_ptr<TileChoice> tile_choice_;  // null with tile_gemm_
 };
 
 }  // namespace quire

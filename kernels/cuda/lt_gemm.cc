@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstring>
 #include <fstream>
+#include <limits>
 #include <sstream>
 #include <utility>
 
@@ -14,21 +15,18 @@
 #include "kernels/cuda/cuda_memory.h"
 #include "kernels/cuda/cuda_status.h"
 #include "kernels/cuda/elementwise.h"
+#include "kernels/cuda/product_timer.h"
 
 namespace quire {
 namespace {
 
 constexpr int64_t kWorkspaceBytes = 64 << 20;
-// Guesses that are timed, and how often each after a run to load it: the
-// library's order is a good one, but its best may be far down. Those that are
-// much slower at first get no second chance.
+// Guesses that are timed: the library's order is a good one, but its best may
+// be far down. Those that are much slower at first get no second chance.
 constexpr int kMaxGuesses = 48;
-constexpr int kTimings = 7;
 constexpr float kHopeless = 1.2f;
 // What another guess must gain on the library's first: less is noise.
 constexpr float kLead = 0.97f;
-// Read between timings, so that weights come from memory as in a model.
-constexpr int64_t kFlushBytes = 128 << 20;
 // Rows that a choice for any m is made for, and that it must be valid for.
 constexpr int64_t kAnyM = 128;
 constexpr int64_t kValidM[] = {1, 2, 3, 16, 17, 64, 100, 128, 1000, 8192};
@@ -44,12 +42,6 @@ bool IsAligned(const void* pointer) {
 // What a product has beside its operands: part of its key.
 int ExtrasOf(const PlainGemmParams& params) {
   return (params.bias != nullptr ? 1 : 0) + (params.adds ? 2 : 0);
-}
-
-bool IsCapturing(cudaStream_t stream) {
-  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
-  return cudaStreamIsCapturing(stream, &status) == cudaSuccess &&
-         status != cudaStreamCaptureStatusNone;
 }
 
 }  // namespace
@@ -74,13 +66,23 @@ struct LtGemm::Product {
 int64_t GemmBucketOf(int64_t m) {
   int64_t power = 1;
   while (power < m) power *= 2;
-  // From 32 on, also the middle between two powers; from 256 on, quarters, of
-  // 128 rows at most up to 2,048: the library's tiles are of 128 rows and more,
-  // and what fits 1,024 rows best is far from the best for 800.
+  // From 32 on, also the middle between two powers; from 256 on, eighths and
+  // then quarters, of 128 rows at most up to 2,048: the library's tiles are of
+  // 128 rows and more, and what fits 1,024 rows best is far from the best for
+  // 800. Decodes are recorded in eighths.
   const int64_t half = power / 2;
   if (power <= 32) return power;
-  const int64_t step = power == 2048 ? 128 : power > 256 ? half / 4 : half / 2;
+  const int64_t step = power == 2048  ? 128
+                       : power == 512 ? half / 8
+                       : power > 256  ? half / 4
+                                      : half / 2;
   return half + (m - half + step - 1) / step * step;
+}
+
+GemmKey GemmKeyOf(const PlainGemmParams& params) {
+  return GemmKey(params.n, params.k, GemmBucketOf(params.m),
+                 static_cast<int>(params.dtype),
+                 static_cast<int>(params.y_dtype), ExtrasOf(params));
 }
 
 absl::StatusOr<std::unique_ptr<LtGemm>> LtGemm::Create(
@@ -136,12 +138,12 @@ absl::Status LtGemm::ReadCache() {
       is_whole = is_whole && (fields >> std::hex >> word);
     }
     if (!is_whole) continue;  // the last line of a process that was killed
-    chosen_[Key(n, k, bucket, dtype, y_dtype, extras)] = algorithm;
+    chosen_[GemmKey(n, k, bucket, dtype, y_dtype, extras)] = algorithm;
   }
   return absl::OkStatus();
 }
 
-void LtGemm::AppendToCache(const Key& key,
+void LtGemm::AppendToCache(const GemmKey& key,
                            const cublasLtMatmulAlgo_t& algorithm) {
   if (options_.cache_path.empty()) return;
   const auto& [n, k, bucket, dtype, y_dtype, extras] = key;
@@ -321,59 +323,33 @@ absl::Status LtGemm::Enqueue(const PlainGemmParams& params,
 absl::StatusOr<cublasLtMatmulAlgo_t> LtGemm::Time(
     const PlainGemmParams& params, const Product& product,
     const std::vector<cublasLtMatmulAlgo_t>& guesses) {
-  cudaEvent_t begin, end;
-  QUIRE_RETURN_IF_CUDA_ERROR(cudaEventCreate(&begin), "event");
-  QUIRE_RETURN_IF_CUDA_ERROR(cudaEventCreate(&end), "event");
-  // Without it timings are of weights in the cache: wrong, but not fatal.
-  const auto flush = AllocateCuda(kFlushBytes);
-  // What is added to must be added to once.
-  PlainGemmParams trial = params;
   std::unique_ptr<DeviceBuffer> elsewhere;
-  if (params.adds) {
-    QUIRE_ASSIGN_OR_RETURN(elsewhere, AllocateCuda(params.m * params.y_stride *
-                                                   SizeOf(params.y_dtype)));
-    trial.y = elsewhere->data();
-  }
-  float best_ms = 0;
+  QUIRE_ASSIGN_OR_RETURN(const PlainGemmParams trial,
+                         TrialOf(params, &elsewhere));
+  QUIRE_ASSIGN_OR_RETURN(const auto timer, ProductTimer::Create(stream_));
+  absl::Status error = absl::InternalError("no product ran");
+  float best_ms = std::numeric_limits<float>::infinity();
   size_t best = guesses.size();
   for (size_t i = 0; i < guesses.size(); ++i) {
-    std::vector<float> times;
-    for (int run = 0; run <= kTimings; ++run) {
-      if (flush.ok()) {
-        LaunchReadCuda((*flush)->data(), kFlushBytes,
-                       workspace_->as<uint32_t>(), stream_);
-      }
-      cudaEventRecord(begin, stream_);
-      if (!Enqueue(trial, product, guesses[i]).ok()) break;
-      cudaEventRecord(end, stream_);
-      QUIRE_RETURN_IF_CUDA_ERROR(cudaEventSynchronize(end), "timing");
-      float ms = 0;
-      QUIRE_RETURN_IF_CUDA_ERROR(cudaEventElapsedTime(&ms, begin, end),
-                                 "timing");
-      if (run > 0) times.push_back(ms);
-      if (run == 1 && best < guesses.size() && ms > best_ms * kHopeless) break;
-    }
-    if (times.empty()) continue;
-    std::sort(times.begin(), times.end());
-    const float median = times[times.size() / 2];
-    if (best == guesses.size() ||
-        median < best_ms * (best == 0 ? kLead : 1.0f)) {
+    const absl::StatusOr<float> ms =
+        timer->Time([&] { return Enqueue(trial, product, guesses[i]); },
+                    best_ms * kHopeless);
+    if (!ms.ok()) {
+      error = ms.status();
+    } else if (*ms < best_ms * (best == 0 ? kLead : 1.0f)) {
       best = i;
-      best_ms = median;
+      best_ms = *ms;
     }
   }
-  cudaEventDestroy(begin);
-  cudaEventDestroy(end);
-  if (best == guesses.size()) return absl::InternalError("no product ran");
+  if (best == guesses.size()) return error;
   ++num_tuned_;
   return guesses[best];
 }
 
 absl::StatusOr<cublasLtMatmulAlgo_t> LtGemm::Choose(
     const PlainGemmParams& params, const Product& product) {
-  const int64_t bucket = options_.is_deterministic ? 0 : GemmBucketOf(params.m);
-  const Key key(params.n, params.k, bucket, static_cast<int>(params.dtype),
-                static_cast<int>(params.y_dtype), ExtrasOf(params));
+  GemmKey key = GemmKeyOf(params);
+  if (options_.is_deterministic) std::get<2>(key) = 0;
   const auto it = chosen_.find(key);
   if (it != chosen_.end() && Fits(product, it->second)) return it->second;
   if (options_.is_deterministic) {
@@ -385,8 +361,9 @@ absl::StatusOr<cublasLtMatmulAlgo_t> LtGemm::Choose(
     AppendToCache(key, algorithm);
     return algorithm;
   }
-  const bool may_time =
-      options_.is_tuned && !IsCapturing(stream_) && it == chosen_.end();
+  const bool may_time = options_.is_tuned &&
+                        !ProductTimer::IsCapturing(stream_) &&
+                        it == chosen_.end();
   QUIRE_ASSIGN_OR_RETURN(const auto guesses,
                          Guess(product, may_time ? kMaxGuesses : 1));
   if (!may_time) return guesses.front();

@@ -41,6 +41,11 @@ struct LtGemmOptions {
 // m up to the returned number share an algorithm.
 int64_t GemmBucketOf(int64_t m);
 
+// n, k, bucket of m (0: any), dtype, y_dtype, 1 with bias and 2 more if the
+// product is added.
+using GemmKey = std::tuple<int64_t, int64_t, int64_t, int, int, int>;
+GemmKey GemmKeyOf(const PlainGemmParams& params);
+
 // Thread-compatible. Device memory: a workspace of 64 MiB.
 class LtGemm {
  public:
@@ -60,6 +65,8 @@ class LtGemm {
   // the library has no algorithm or, if deterministic, none for every m.
   absl::Status Run(const PlainGemmParams& params);
 
+  // Of library, device and mode.
+  const std::string& signature() const { return signature_; }
   // Shapes whose algorithm was timed by this object.
   int64_t num_tuned() const { return num_tuned_; }
 
@@ -69,15 +76,12 @@ class LtGemm {
     std::optional<cublasLtMatmulAlgo_t> algorithm;  // none: there is none
     bool is_known = false;
   };
-  // n, k, bucket of m (0: any), dtype, y_dtype, 1 with bias and 2 more if the
-  // product is added.
-  using Key = std::tuple<int64_t, int64_t, int64_t, int, int, int>;
 
   LtGemm(const LtGemmOptions& options, const CublasLt* lt, cudaStream_t stream);
 
   absl::Status Init();
   absl::Status ReadCache();
-  void AppendToCache(const Key& key, const cublasLtMatmulAlgo_t& algorithm);
+  void AppendToCache(const GemmKey& key, const cublasLtMatmulAlgo_t& algorithm);
   absl::StatusOr<std::unique_ptr<Product>> Prepare(
       const PlainGemmParams& params);
   absl::StatusOr<std::vector<cublasLtMatmulAlgo_t>> Guess(
@@ -101,9 +105,9 @@ class LtGemm {
   cudaStream_t stream_;
   cublasLtHandle_t handle_ = nullptr;
   std::unique_ptr<DeviceBuffer> workspace_;
-  std::string signature_;  // of library and device
-  std::map<Key, cublasLtMatmulAlgo_t> chosen_;
-  std::set<Key> lacking_;  // of those for any m, for which there is none
+  std::string signature_;
+  std::map<GemmKey, cublasLtMatmulAlgo_t> chosen_;
+  std::set<GemmKey> lacking_;  // of those for any m, for which there is none
   // By exact sizes and strides.
   using Exact =
       std::tuple<int64_t, int64_t, int64_t, int64_t, int64_t, int, int, int>;

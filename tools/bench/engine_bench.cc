@@ -36,7 +36,7 @@ ABSL_FLAG(bool, deterministic, false, "see quire_worker");
 ABSL_FLAG(bool, enforce_eager, false, "see quire_worker");
 ABSL_FLAG(bool, stream_gemm, true, "products of few rows by our own kernel");
 ABSL_FLAG(bool, tile_gemm, true,
-          "products of many rows that are gated or add over a long k as well");
+          "products of many rows as well, where that is faster");
 ABSL_FLAG(bool, parts, false, "time each operation; steps are eager and slow");
 ABSL_FLAG(std::vector<std::string>, decodes,
           std::vector<std::string>({"1x512", "32x512", "128x512", "256x512",

@@ -79,9 +79,10 @@ absl::Status WarmUpSteps(Backend* backend, InputBuilder* builder,
     int32_t power = 1;
     while (power * 2 <= size) power *= 2;
     // By 128 at most up to 2,048 tokens: the rows of a matrix unit's tile.
-    const int32_t share = power < 32    ? power
-                          : power < 256 ? power / 2
-                                        : power / 4;
+    const int32_t share = power < 32     ? power
+                          : power < 256  ? power / 2
+                          : power == 256 ? power / 8
+                                         : power / 4;
     size += power == 1024 ? 128 : share;
   }
   sizes.push_back(max_num_tokens);

@@ -83,8 +83,9 @@ TEST(WarmUpStepsTest, ReachesTheLargestStepBySmallOnes) {
                     return nullptr;
                   });
   ASSERT_TRUE(status.ok()) << status;
-  EXPECT_EQ(ran, (std::vector<int32_t>{1, 2, 4, 8, 16, 32, 48, 64, 96, 128, 192,
-                                       256, 320, 384, 448, 512, 640, 700}));
+  EXPECT_EQ(ran, (std::vector<int32_t>{1,   2,   4,   8,   16,  32,  48,  64,
+                                       96,  128, 192, 256, 288, 320, 352, 384,
+                                       416, 448, 480, 512, 640, 700}));
 }
 
 }  // namespace
