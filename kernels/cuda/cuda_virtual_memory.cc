@@ -93,6 +93,9 @@ CudaVirtualMemory::CudaVirtualMemory(void* data,
 
 CudaVirtualMemory::~CudaVirtualMemory() {
   Begin().IgnoreError();
+  // Unmapping does not wait, and what is enqueued would fault later, in
+  // somebody else's call.
+  cudaDeviceSynchronize();
   for (size_t page = 0; page < pages_.size(); ++page) {
     if (pages_[page].state == State::kEmpty) continue;
     driver_->MemUnmap(At(page), options().page_bytes);

@@ -60,6 +60,7 @@ class CudaVirtualMemory final : public VirtualMemory {
   // page_bytes; ResourceExhausted if it has not so much memory or addresses.
   static absl::StatusOr<std::unique_ptr<VirtualMemory>> Reserve(
       const VirtualMemoryOptions& options, int device);
+  // Waits for all that is enqueued on the device.
   ~CudaVirtualMemory() override;
 
   absl::Status Map(int64_t first, int64_t n) override;

@@ -230,10 +230,17 @@ void BenchLayouts(const Shape& shape, const Clock* clock) {
   std::vector<std::vector<double>> seconds;
   const CacheLayout layouts[] = {CacheLayout::kBlocks, CacheLayout::kRows,
                                  CacheLayout::kTokenRows};
+  // Whole rows take memory for every slot.
+  int num_slots = 1;
+  for (const std::string& name : decodes) {
+    num_slots = std::max(num_slots, ParseBatch(name).num_seqs);
+  }
   for (const CacheLayout layout : layouts) {
     std::printf("%s\n", NameOf(layout));
     MemoryBoard board;
-    BenchWorker worker(OptionsOf(/*rank=*/0, layout), &board, clock);
+    BenchWorkerOptions options = OptionsOf(/*rank=*/0, layout);
+    options.max_num_seqs = num_slots;
+    BenchWorker worker(options, &board, clock);
     std::vector<double>& times = seconds.emplace_back();
     for (const std::string& name : decodes) {
       times.push_back(BenchDecodes(name, shape, &worker));

@@ -118,6 +118,15 @@ TEST_F(CudaVirtualMemoryTest, PagesComeAndGoWhileOthersAreRead) {
   EXPECT_EQ(cudaStreamDestroy(stream), cudaSuccess);
 }
 
+TEST_F(CudaVirtualMemoryTest, WhatIsEnqueuedEndsBeforeItsMemoryGoes) {
+  ASSERT_TRUE(memory_->Map(0, 6).ok());
+  for (int i = 0; i < 200; ++i) {
+    ASSERT_EQ(cudaMemsetAsync(At(0), i, 6 * kPageBytes), cudaSuccess);
+  }
+  memory_.reset();
+  EXPECT_EQ(cudaDeviceSynchronize(), cudaSuccess);
+}
+
 TEST(CudaVirtualMemoryReserveTest, WhatDoesNotFitIsRefused) {
   const auto reserve = [](int64_t addresses, int64_t page, int64_t pages) {
     return CudaVirtualMemory::Reserve({addresses, page, pages}, 0)
