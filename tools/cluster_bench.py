@@ -126,6 +126,8 @@ def run_vllm(bundle, logs, model, site, ranks, num_prompts, has_steps):
     environment = dict(os.environ, PYTHONPATH=site, HF_HUB_OFFLINE="1",
                        VLLM_USE_FLASHINFER_SAMPLER="0",
                        VLLM_NO_USAGE_STATS="1", VLLM_LOGGING_LEVEL="WARNING")
+    # All kernels of its libraries at once would take minutes.
+    environment.pop("CUDA_MODULE_LOADING", None)
     with open(f"{logs}/vllm.log", "w", encoding="utf-8") as log:
         done = subprocess.run(
             [sys.executable, f"{data}/bench/peers/vllm_bench.py",
