@@ -15,12 +15,14 @@
 
 namespace quire::sampling {
 
-// Four tokens that share a Philox block, `group` * 4 and on; `largest` of their
-// logits `raw` is NaN where one of them is.
-struct FourTokens {
-  int32_t group;
-  float raw[4];
-  float largest;
+// Logits of tokens in fours that share a Philox block: raw[i] of tokens
+// 4 * (group + i * step) and on, the largest of them in largest[i], NaN where
+// one is.
+template <int kFours>
+struct TokenFours {
+  int32_t group, step;
+  float raw[kFours][4];
+  float largest[kFours];
 };
 
 // The larger; NaN if one of them is.
@@ -59,17 +61,22 @@ struct SearchShared {
 class GreedySearch {
  public:
   // Shown a thread's tokens in ascending order.
-  __device__ __forceinline__ void Begin(const FourTokens& four) {
-    Consider(four);
+  template <int kFours>
+  __device__ __forceinline__ void Begin(const TokenFours<kFours>& fours) {
+    Consider(fours);
   }
-  __device__ __forceinline__ void Refresh() {}
-  __device__ __forceinline__ void Consider(const FourTokens& four) {
-    if (!(four.largest > best_.value)) return;
+  template <int kFours>
+  __device__ __forceinline__ void Consider(const TokenFours<kFours>& fours) {
 #pragma unroll
-    for (int j = 3; j >= 0; --j) {
-      if (four.raw[j] == four.largest) best_.id = four.group * 4 + j;
+    for (int i = 0; i < kFours; ++i) {
+      if (!(fours.largest[i] > best_.value)) continue;
+      best_.value = fours.largest[i];
+#pragma unroll
+      for (int j = 3; j >= 0; --j) {
+        if (fours.raw[i][j] != best_.value) continue;
+        best_.id = (fours.group + i * fours.step) * 4 + j;
+      }
     }
-    best_.value = four.largest;
   }
   __device__ const Best& best() const { return best_; }
 
@@ -81,44 +88,45 @@ class GreedySearch {
 // of the block has reached: one exponential for four tokens, no logarithm.
 class NoisySearch {
  public:
-  // `reached` is shared by the block, 0 at first.
-  __device__ NoisySearch(uint64_t seed, int64_t position, float temperature,
-                         uint32_t* reached)
+  // A warp calls it. `reached` is shared by the block, 0 at first.
+  __device__ __forceinline__ NoisySearch(uint64_t seed, int64_t position,
+                                         float temperature, uint32_t* reached)
       : noise_(seed, position),
         divisor_(temperature),
         inverse_(1.0f / temperature),
         shared_reach_(reached) {}
 
-  // The first four tokens of every thread of a warp, all at once: the best of
+  // The first tokens of every thread of the block, all at once: the best of
   // those with the most noise of four is what others have to reach.
-  __device__ __forceinline__ void Begin(const FourTokens& four) {
-    const PhiloxWords words = noise_.Words(four.group);
-    uint32_t least = words.word[0];
-    float its_raw = four.raw[0];
+  template <int kFours>
+  __device__ __forceinline__ void Begin(const TokenFours<kFours>& fours) {
+    PhiloxWords words[kFours];
+    noise_.Words(fours.group, fours.step, words);
+    uint32_t most = 0;
 #pragma unroll
-    for (int j = 1; j < 4; ++j) {
-      if (words.word[j] >= least) continue;
-      least = words.word[j];
-      its_raw = four.raw[j];
+    for (int i = 0; i < kFours; ++i) {
+      uint32_t least = words[i].word[0];
+      float its_raw = fours.raw[i][0];
+#pragma unroll
+      for (int j = 1; j < 4; ++j) {
+        if (words[i].word[j] >= least) continue;
+        least = words[i].word[j];
+        its_raw = fours.raw[i][j];
+      }
+      const float about = fmaf(its_raw, inverse_, FastGumbel(UniformOf(least)));
+      if (!isnan(about)) most = max(most, cuda::KeyOf(about));
     }
-    const float about = fmaf(its_raw, inverse_, FastGumbel(UniformOf(least)));
-    const uint32_t most =
-        __reduce_max_sync(0xffffffffu, isnan(about) ? 0u : cuda::KeyOf(about));
+    most = __reduce_max_sync(0xffffffffu, most);
     if (Raise(cuda::OfKey(most)) && threadIdx.x % cuda::kWarp == 0) Tell();
-    LookAt(words, four);
+    __syncthreads();
+    LookAt(words, fours);
   }
 
-  // Learns what the block has reached.
-  __device__ __forceinline__ void Refresh() {
-    const uint32_t key = *static_cast<volatile uint32_t*>(shared_reach_);
-    if (key != 0) reach_ = fmaxf(reach_, cuda::OfKey(key));
-  }
-
-  __device__ __forceinline__ void Consider(const FourTokens& four) {
-    // No noise is larger: -log(2^-32), and more.
-    constexpr float kMostNoise = 22.3f;
-    if (fmaf(four.largest, inverse_, kMostNoise) < reach_) return;
-    LookAt(noise_.Words(four.group), four);
+  template <int kFours>
+  __device__ __forceinline__ void Consider(const TokenFours<kFours>& fours) {
+    PhiloxWords words[kFours];
+    noise_.Words(fours.group, fours.step, words);
+    LookAt(words, fours);
   }
 
   __device__ const Best& best() const { return best_; }
@@ -136,20 +144,58 @@ class NoisySearch {
     atomicMax(shared_reach_, cuda::KeyOf(reach_));
   }
 
-  __device__ __forceinline__ void LookAt(const PhiloxWords& words,
-                                         const FourTokens& four) {
-    const uint32_t least = min(min(words.word[0], words.word[1]),
-                               min(words.word[2], words.word[3]));
-    // Noise is above t only where u < exp(-t).
-    const float about = four.largest * inverse_;
-    const float room = about - reach_ + 1e-6f * fabsf(about);
-    if (!(static_cast<float>(least >> 1) <= __expf(room) * 0x1.01p31f)) return;
+  // Noise is above t only where u < exp(-t): what a random word must not exceed
+  // for a token of this logit to reach the bar, rounded up. NaN for a NaN, and
+  // for -infinity.
+  __device__ __forceinline__ float MostWord(float raw) const {
+    constexpr float kLog2E = 1.44269504f;
+    const float about = raw * inverse_;
+    const float room = fmaf(fabsf(about), 1e-6f, about - reach_) * kLog2E;
+    float power;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(power) : "f"(room));
+    return fmaf(power, 0x1.01p32f, 2.0f);
+  }
+
+  template <int kFours>
+  __device__ __forceinline__ void LookAt(const PhiloxWords (&words)[kFours],
+                                         const TokenFours<kFours>& fours) {
+    // What the block has reached meanwhile.
+    const uint32_t key = *static_cast<volatile uint32_t*>(shared_reach_);
+    if (key != 0) reach_ = fmaxf(reach_, cuda::OfKey(key));
+#pragma unroll
+    for (int i = 0; i < kFours; ++i) {
+      const uint32_t least = min(min(words[i].word[0], words[i].word[1]),
+                                 min(words[i].word[2], words[i].word[3]));
+      if (static_cast<float>(least) <= MostWord(fours.largest[i])) {
+        LookClosely(words[i], fours.group + i * fours.step, fours.raw[i]);
+      }
+    }
+  }
+
+  __device__ __forceinline__ void LookClosely(const PhiloxWords& words,
+                                              int32_t group,
+                                              const float (&raw)[4]) {
+    uint32_t may_reach = 0;
 #pragma unroll
     for (int j = 0; j < 4; ++j) {
-      const float u = UniformOf(words.word[j]);
-      if (!(fmaf(four.raw[j], inverse_, FastGumbel(u)) >= reach_)) continue;
-      const Best mine = {four.raw[j] / divisor_ + Gumbel(u),
-                         four.group * 4 + j};
+      if (static_cast<float>(words.word[j]) <= MostWord(raw[j])) {
+        may_reach |= 1u << j;
+      }
+    }
+    // One or none as a rule: the logarithms are written once.
+#pragma unroll 1
+    for (; may_reach != 0; may_reach &= may_reach - 1) {
+      const int j = __ffs(may_reach) - 1;
+      uint32_t word = words.word[0];
+      float its_raw = raw[0];
+#pragma unroll
+      for (int other = 1; other < 4; ++other) {
+        if (j != other) continue;
+        word = words.word[other];
+        its_raw = raw[other];
+      }
+      const Best mine = {its_raw / divisor_ + Gumbel(UniformOf(word)),
+                         group * 4 + j};
       if (!(mine.value > -INFINITY) || !IsBetter(mine, best_)) continue;
       best_ = mine;
       if (Raise(mine.value)) Tell();

@@ -20,10 +20,10 @@ constexpr float kGreedyTemperature = 1e-5f;  // kernels/sample.h
 
 constexpr int kThreads = 256;
 constexpr int kWarps = kThreads / cuda::kWarp;
-// As many run at once on a multiprocessor: 64 registers a thread.
-constexpr int kBlocksPerSm = 4;
-// Groups of four tokens that share random words, that a thread has on their way
-// at once: of many rows, whose logits come from afar, and of few.
+// As many run at once on a multiprocessor: 80 registers a thread.
+constexpr int kBlocksPerSm = 3;
+// Groups of four tokens that share random words, that a thread looks at at
+// once: of many rows, and of few, which are to go round.
 constexpr int kManyGroups = 4;
 constexpr int kFewGroups = 1;
 
@@ -43,10 +43,9 @@ struct Workspace {
 // Rows are cut into pieces of kThreads * kGroups groups, and all pieces, row
 // after row, into as many runs as there are blocks.
 struct Runs {
-  int32_t num_rows;
-  int32_t row_pieces;
-  int32_t pieces;  // of a run
-  int32_t longer;  // first runs that have one more
+  int32_t row_pieces;  // of a row
+  int32_t pieces;      // of a run
+  int32_t longer;      // first runs that have one more
 
   __device__ int32_t Begin(int32_t block) const {
     return block * pieces + min(block, longer);
@@ -97,20 +96,28 @@ struct GroupedRow {
   const float* logits;
   int32_t num_vocab;
   int32_t before;  // tokens of group 0 that are another shard's
-  bool is_aligned;
+  // Groups [first_whole, end_whole) are all there and can be read at once.
+  int32_t first_whole, end_whole;
 
   __device__ GroupedRow(const float* row, int32_t first_id, int32_t num_vocab)
       : logits(row), num_vocab(num_vocab), before(first_id % 4) {
-    is_aligned = reinterpret_cast<uintptr_t>(row - before) % 16 == 0;
+    const bool is_aligned = reinterpret_cast<uintptr_t>(row - before) % 16 == 0;
+    first_whole = before > 0 ? 1 : 0;
+    end_whole = is_aligned ? (before + num_vocab) / 4 : 0;
   }
 
+  // Whether all of these groups are such.
+  __device__ __forceinline__ bool AreWhole(int32_t begin, int32_t end) const {
+    return begin >= first_whole && end <= end_whole;
+  }
+  __device__ __forceinline__ void LoadWhole(int32_t group,
+                                            float (&raw)[4]) const {
+    cuda::Load(logits - before + group * 4, raw);
+  }
   // -infinity where the shard has none.
-  __device__ __forceinline__ void Load(int32_t group, float (&raw)[4]) const {
+  __device__ __forceinline__ void LoadAny(int32_t group,
+                                          float (&raw)[4]) const {
     const int32_t column = group * 4 - before;
-    if (is_aligned && column >= 0 && column + 4 <= num_vocab) {
-      cuda::Load(logits + column, raw);
-      return;
-    }
 #pragma unroll
     for (int j = 0; j < 4; ++j) {
       const bool is_there = column + j >= 0 && column + j < num_vocab;
@@ -133,40 +140,39 @@ __device__ __forceinline__ void Restrict(const ShapedRow& row,
 }
 
 // Shows a search the groups of pieces [begin, end), a thread kGroups of each
-// piece, and yields the thread's largest logit. A group is on its way while
-// those between it and the one before are looked at.
+// piece, and yields the thread's largest logit.
 template <int kGroups, typename RowT, typename Search>
 __device__ __forceinline__ float Scan(const GroupedRow& row, const RowT& choice,
                                       const uint32_t* allowed,
                                       int32_t first_group, int32_t begin,
                                       int32_t end, Search* search) {
-  float raw[kGroups][4];
-  const auto group_at = [&](int32_t piece, int i) {
-    return (piece * kGroups + i) * kThreads + static_cast<int>(threadIdx.x);
-  };
-#pragma unroll
-  for (int i = 0; i < kGroups; ++i) row.Load(group_at(begin, i), raw[i]);
+  constexpr int kPieceGroups = kGroups * kThreads;
+  sampling::TokenFours<kGroups> fours;
+  fours.step = kThreads;
   float max = -INFINITY;
 #pragma unroll 1
   for (int32_t piece = begin; piece < end; ++piece) {
+    const int32_t group = piece * kPieceGroups + static_cast<int>(threadIdx.x);
+    const bool are_whole =
+        row.AreWhole(piece * kPieceGroups, (piece + 1) * kPieceGroups);
 #pragma unroll
     for (int i = 0; i < kGroups; ++i) {
-      const int32_t group = group_at(piece, i);
-      Restrict(choice, allowed, group, raw[i]);
-      const sampling::FourTokens four = {
-          first_group + group,
-          {raw[i][0], raw[i][1], raw[i][2], raw[i][3]},
-          MaxOrNan(MaxOrNan(raw[i][0], raw[i][1]),
-                   MaxOrNan(raw[i][2], raw[i][3]))};
-      max = MaxOrNan(max, four.largest);
-      if (i == 0 && piece == begin) {
-        search->Begin(four);
+      if (are_whole) {
+        row.LoadWhole(group + i * kThreads, fours.raw[i]);
       } else {
-        if (i == 0) search->Refresh();
-        search->Consider(four);
+        row.LoadAny(group + i * kThreads, fours.raw[i]);
       }
-      if (piece + 1 < end) row.Load(group_at(piece + 1, i), raw[i]);
     }
+    fours.group = first_group + group;
+#pragma unroll
+    for (int i = 0; i < kGroups; ++i) {
+      float(&raw)[4] = fours.raw[i];
+      Restrict(choice, allowed, group + i * kThreads, raw);
+      fours.largest[i] =
+          MaxOrNan(MaxOrNan(raw[0], raw[1]), MaxOrNan(raw[2], raw[3]));
+      max = MaxOrNan(max, fours.largest[i]);
+    }
+    piece == begin ? search->Begin(fours) : search->Consider(fours);
   }
   return max;
 }
@@ -333,7 +339,6 @@ cudaError_t Launch(const Choice<RowT>& choice, int32_t num_rows,
   const int32_t most_blocks = num_sms * kBlocksPerSm;
   const auto launch = [&]<int kGroups>(std::integral_constant<int, kGroups>) {
     Runs runs;
-    runs.num_rows = num_rows;
     runs.row_pieces = NumPieces(choice.num_vocab, kGroups);
     const int32_t pieces = num_rows * runs.row_pieces;
     const int32_t blocks = pieces < most_blocks ? pieces : most_blocks;
@@ -342,8 +347,9 @@ cudaError_t Launch(const Choice<RowT>& choice, int32_t num_rows,
     return LaunchOverlapped(ChooseTokensKernel<kGroups, RowT>, dim3(blocks),
                             dim3(kThreads), 0, stream, choice, work, runs);
   };
+  // Where each block gets several of the larger pieces.
   const bool are_many =
-      num_rows * NumPieces(choice.num_vocab, kManyGroups) >= most_blocks;
+      num_rows * NumPieces(choice.num_vocab, kManyGroups) >= 2 * most_blocks;
   return are_many ? launch(std::integral_constant<int, kManyGroups>())
                   : launch(std::integral_constant<int, kFewGroups>());
 }

@@ -36,25 +36,35 @@ class PhiloxRow {
     }
   }
 
-  // Of tokens 4 * group to 4 * group + 3.
-  __device__ __forceinline__ PhiloxWords Words(uint32_t group) const {
-    const uint64_t from_group = uint64_t{kPhiloxMultiplier0} * group;
-    const uint64_t then = uint64_t{kPhiloxMultiplier1} *
-                          (static_cast<uint32_t>(from_group >> 32) ^ first_);
-    uint32_t c0 = static_cast<uint32_t>(then >> 32) ^ second0_;
-    uint32_t c1 = static_cast<uint32_t>(then);
-    uint32_t c2 = static_cast<uint32_t>(from_group) ^ second2_;
-    uint32_t c3 = second3_;
+  // words[i] are those of tokens 4 * group to 4 * group + 3, where group is
+  // first + i * step. All blocks go through a round together, so that its keys
+  // are made once.
+  template <int kBlocks>
+  __device__ __forceinline__ void Words(uint32_t first, uint32_t step,
+                                        PhiloxWords (&words)[kBlocks]) const {
 #pragma unroll
-    for (int i = 0; i < kRounds; ++i) {
-      const uint64_t product0 = uint64_t{kPhiloxMultiplier0} * c0;
-      const uint64_t product1 = uint64_t{kPhiloxMultiplier1} * c2;
-      c0 = static_cast<uint32_t>(product1 >> 32) ^ c1 ^ key0_[i];
-      c1 = static_cast<uint32_t>(product1);
-      c2 = static_cast<uint32_t>(product0 >> 32) ^ c3 ^ key1_[i];
-      c3 = static_cast<uint32_t>(product0);
+    for (int i = 0; i < kBlocks; ++i) {
+      const uint64_t from_group =
+          uint64_t{kPhiloxMultiplier0} * (first + i * step);
+      const uint64_t then = uint64_t{kPhiloxMultiplier1} *
+                            (static_cast<uint32_t>(from_group >> 32) ^ first_);
+      words[i] = {{static_cast<uint32_t>(then >> 32) ^ second0_,
+                   static_cast<uint32_t>(then),
+                   static_cast<uint32_t>(from_group) ^ second2_, second3_}};
     }
-    return {{c0, c1, c2, c3}};
+#pragma unroll
+    for (int round = 0; round < kRounds; ++round) {
+#pragma unroll
+      for (int i = 0; i < kBlocks; ++i) {
+        uint32_t(&c)[4] = words[i].word;
+        const uint64_t product0 = uint64_t{kPhiloxMultiplier0} * c[0];
+        const uint64_t product1 = uint64_t{kPhiloxMultiplier1} * c[2];
+        c[0] = static_cast<uint32_t>(product1 >> 32) ^ c[1] ^ key0_[round];
+        c[1] = static_cast<uint32_t>(product1);
+        c[2] = static_cast<uint32_t>(product0 >> 32) ^ c[3] ^ key1_[round];
+        c[3] = static_cast<uint32_t>(product0);
+      }
+    }
   }
 
  private:
