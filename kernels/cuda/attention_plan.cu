@@ -2,6 +2,7 @@
 #include <cstdint>
 
 #include "kernels/cuda/attention_plan.h"
+#include "kernels/cuda/overlapped_launch.cuh"
 
 namespace quire::attention {
 namespace {
@@ -19,14 +20,14 @@ constexpr int kTileBucketKeys = 512;
 // pairs end.
 constexpr float kSplitPart = 0.75f;
 
+// Units that one thread writes; more are a warp's.
+constexpr int32_t kFewUnits = 8;
+
 struct Shared {
   uint64_t warp_sums[kWarps];
   uint64_t carry;
-  unsigned long long total_splits;
   int32_t unit_offsets[kUnitBuckets + 1];
   int32_t tile_offsets[kTileBuckets + 1];
-  int32_t leaves;
-  int32_t nodes;
   int32_t folds;
   int32_t long_folds;
 };
@@ -40,6 +41,10 @@ __device__ int32_t CeilDiv(int32_t a, int32_t b) { return (a + b - 1) / b; }
 // The sequence whose tiles include number `tile`.
 __device__ int32_t FindSeq(const int32_t* starts, int32_t num_seqs,
                            int32_t tile) {
+  // Of decodes with one tile each, the one of that number.
+  if (tile < num_seqs && starts[tile] <= tile && tile < starts[tile + 1]) {
+    return tile;
+  }
   int32_t low = 0, high = num_seqs;
   while (high - low > 1) {
     const int32_t middle = (low + high) / 2;
@@ -74,7 +79,7 @@ __device__ uint64_t BlockScan(uint64_t value, Shared* shared) {
   return value;
 }
 
-// Counts every sequence's tiles of both kinds.
+// Counts every sequence's tiles of both kinds; the sums are left in the carry.
 __device__ void CountTiles(const AttentionParams& p, const AttentionPlan& plan,
                            int32_t group, Shared* shared) {
   if (threadIdx.x == 0) {
@@ -136,46 +141,52 @@ __device__ int32_t NumNodes(const AttentionUnit& rows) {
   return CeilDiv(rows.rows_split_end, kNodeSplits) - FirstNode(rows);
 }
 
-// Slots out of `capacity`, or -1.
-__device__ int32_t Reserve(volatile int32_t* used, int32_t count,
-                           int32_t capacity) {
-  int32_t slot = *used;
-  while (slot + count <= capacity) {
-    const int32_t seen =
-        atomicCAS(const_cast<int32_t*>(used), slot, slot + count);
-    if (seen == slot) return slot;
-    slot = seen;
-  }
-  return -1;
+// Slots that rows would take, of the splits' states and of the nodes', in one
+// word.
+__device__ uint64_t SlotsOf(int32_t leaves, int32_t nodes) {
+  return static_cast<uint64_t>(nodes) << 32 | static_cast<uint32_t>(leaves);
 }
 
-// Chooses the kind, takes slots, and counts the units. `place`: of the rows
-// among all, from 0 to 1.
-__device__ void Decide(const AttentionPlan& plan, float splits_per_pair,
-                       float place, AttentionUnit* rows, Shared* shared) {
-  const int32_t splits = rows->rows_split_end - rows->rows_split_begin;
-  const int32_t nodes = NumNodes(*rows);
+// `place`: of the rows among all, from 0 to 1.
+__device__ uint64_t WantedSlots(const AttentionUnit& rows,
+                                float splits_per_pair, float place) {
+  const int32_t splits = rows.rows_split_end - rows.rows_split_begin;
+  const int32_t nodes = NumNodes(rows);
   const int32_t longest = min(splits, kNodeSplits);
+  const bool is_split =
+      longest > 1 && (1.0f - place) * splits_per_pair < longest * kSplitPart;
+  return SlotsOf(is_split ? splits : 0, nodes > 1 ? nodes : 0);
+}
+
+// Chooses the kind and counts the units. `wanted` slots are those from `first`
+// on, as far as there are so many.
+__device__ void Decide(const AttentionPlan& plan, uint64_t first,
+                       uint64_t wanted, AttentionUnit* rows, Shared* shared) {
+  const auto has_room = [](uint64_t begin, uint64_t count, int32_t capacity) {
+    return static_cast<uint32_t>(begin) +
+               int64_t{static_cast<uint32_t>(count)} <=
+           capacity;
+  };
   rows->kind = kFolded;
   rows->node_slot = -1;
   rows->leaf_slot = -1;
-  if (nodes > 1) {
-    rows->node_slot = Reserve(&shared->nodes, nodes, plan.node_capacity);
-    if (rows->node_slot < 0) {
+  if (wanted >> 32 != 0) {
+    if (!has_room(first >> 32, wanted >> 32, plan.node_capacity)) {
       rows->kind = kSerial;
       atomicAdd(&shared->unit_offsets[0], 1);
       return;
     }
+    rows->node_slot = static_cast<int32_t>(first >> 32);
   }
-  if (longest > 1 && (1.0f - place) * splits_per_pair < longest * kSplitPart) {
-    rows->leaf_slot = Reserve(&shared->leaves, splits, plan.leaf_capacity);
-    if (rows->leaf_slot >= 0) {
-      rows->kind = kLeaf;
-      atomicAdd(&shared->unit_offsets[kUnitBuckets - 1], splits);
-      return;
-    }
+  if (static_cast<uint32_t>(wanted) != 0 &&
+      has_room(first, wanted, plan.leaf_capacity)) {
+    rows->leaf_slot = static_cast<int32_t>(first);
+    rows->kind = kLeaf;
+    atomicAdd(&shared->unit_offsets[kUnitBuckets - 1],
+              static_cast<int32_t>(wanted));
+    return;
   }
-  for (int32_t node = 0; node < nodes; ++node) {
+  for (int32_t node = 0; node < NumNodes(*rows); ++node) {
     const int32_t begin = (FirstNode(*rows) + node) * kNodeSplits;
     const int32_t count = min(rows->rows_split_end, begin + kNodeSplits) -
                           max(rows->rows_split_begin, begin);
@@ -184,9 +195,8 @@ __device__ void Decide(const AttentionPlan& plan, float splits_per_pair,
 }
 
 // Notes rows whose stored states are to be combined.
-__device__ void NoteFold(const AttentionPlan& plan, int32_t tile,
-                         Shared* shared) {
-  const AttentionUnit& rows = plan.rows[tile];
+__device__ void NoteFold(const AttentionPlan& plan, const AttentionUnit& rows,
+                         int32_t tile, Shared* shared) {
   const bool is_stored =
       rows.kind == kLeaf || (rows.kind == kFolded && rows.node_slot >= 0);
   if (!is_stored) return;
@@ -220,37 +230,59 @@ __device__ void WriteUnit(const AttentionPlan& plan, const AttentionUnit& rows,
   plan.units[at] = unit;
 }
 
-// One warp writes the units of one decode tile.
+__device__ int32_t NumUnits(const AttentionUnit& rows) {
+  return rows.kind == kSerial ? 1
+         : rows.kind == kLeaf ? rows.rows_split_end - rows.rows_split_begin
+                              : NumNodes(rows);
+}
+
+// Writes every step-th unit of one decode tile, beginning with number `first`.
+// `leaf_at`: where the first of them goes, if they are splits.
 __device__ void WriteUnits(const AttentionPlan& plan, const AttentionUnit& rows,
+                           int32_t leaf_at, int32_t first, int32_t step,
                            Shared* shared) {
-  const int lane = threadIdx.x % 32;
   if (rows.kind == kLeaf) {
     const int32_t splits = rows.rows_split_end - rows.rows_split_begin;
-    int32_t at = 0;
-    if (lane == 0) {
-      at = atomicAdd(&shared->unit_offsets[kUnitBuckets - 1], splits);
-    }
-    at = __shfl_sync(~0u, at, 0);
-    for (int32_t i = lane; i < splits; i += 32) {
+    for (int32_t i = first; i < splits; i += step) {
       const int32_t split = rows.rows_split_begin + i;
-      WriteUnit(plan, rows, split, split + 1, at + i);
+      WriteUnit(plan, rows, split, split + 1, leaf_at + i);
     }
     return;
   }
   if (rows.kind == kSerial) {
-    if (lane == 0) {
+    if (first == 0) {
       WriteUnit(plan, rows, rows.rows_split_begin, rows.rows_split_end,
                 atomicAdd(&shared->unit_offsets[0], 1));
     }
     return;
   }
-  for (int32_t node = lane; node < NumNodes(rows); node += 32) {
-    const int32_t first = (FirstNode(rows) + node) * kNodeSplits;
-    const int32_t begin = max(rows.rows_split_begin, first);
-    const int32_t end = min(rows.rows_split_end, first + kNodeSplits);
+  for (int32_t node = first; node < NumNodes(rows); node += step) {
+    const int32_t node_begin = (FirstNode(rows) + node) * kNodeSplits;
+    const int32_t begin = max(rows.rows_split_begin, node_begin);
+    const int32_t end = min(rows.rows_split_end, node_begin + kNodeSplits);
     WriteUnit(
         plan, rows, begin, end,
         atomicAdd(&shared->unit_offsets[1 + kNodeSplits - (end - begin)], 1));
+  }
+}
+
+// Where a decode tile's splits go.
+__device__ int32_t TakeLeafPlaces(const AttentionUnit& rows, Shared* shared) {
+  if (rows.kind != kLeaf) return 0;
+  return atomicAdd(&shared->unit_offsets[kUnitBuckets - 1], NumUnits(rows));
+}
+
+// The units of tiles that have many: a warp each.
+__device__ void WriteManyUnits(const AttentionPlan& plan, int32_t num_rows,
+                               Shared* shared) {
+  const int lane = threadIdx.x % 32;
+  for (int32_t tile = threadIdx.x / 32; tile < num_rows; tile += kWarps) {
+    const AttentionUnit& rows = plan.rows[tile];
+    if (NumUnits(rows) <= kFewUnits) continue;
+    int32_t leaf_at = 0;
+    if (lane == 0) leaf_at = TakeLeafPlaces(rows, shared);
+    leaf_at = __shfl_sync(~0u, leaf_at, 0);
+    WriteUnits(plan, rows, leaf_at, lane, 32, shared);
   }
 }
 
@@ -267,7 +299,6 @@ __device__ int32_t TileBucket(const AttentionParams& p, int32_t seq) {
 // the same time read the same keys, and the tiles left to the end are short.
 __device__ void PlanPrefills(const AttentionParams& p,
                              const AttentionPlan& plan, Shared* shared) {
-  if (plan.prefill_starts[p.num_seqs] == 0) return;
   const int lane = threadIdx.x % 32;
   for (int pass = 0; pass < 2; ++pass) {
     for (int32_t seq = threadIdx.x / 32; seq < p.num_seqs; seq += kWarps) {
@@ -292,17 +323,55 @@ __device__ void PlanPrefills(const AttentionParams& p,
   }
 }
 
+// All decode tiles, a thread each and its first one in `rows`; yields whether a
+// thread has a tile of many units.
+__device__ bool PlanDecodes(const AttentionParams& p, const AttentionPlan& plan,
+                            int32_t group, int32_t num_rows,
+                            AttentionUnit* rows, Shared* shared) {
+  uint64_t splits = 0;
+  for (int32_t tile = threadIdx.x; tile < num_rows; tile += kThreads) {
+    *rows = DescribeRows(p, plan, group, tile);
+    splits += rows->rows_split_end - rows->rows_split_begin;
+    if (num_rows > kThreads) plan.rows[tile] = *rows;
+  }
+  splits = BlockScan(splits, shared);
+  if (threadIdx.x == kThreads - 1) shared->carry = splits;
+  __syncthreads();
+  const float splits_per_pair = static_cast<float>(shared->carry) *
+                                p.cache.layout.num_kv_heads / plan.num_pairs;
+  bool has_many = false;
+  uint64_t taken = 0;
+  for (int32_t base = 0; base < num_rows; base += kThreads) {
+    const int32_t tile = base + threadIdx.x;
+    const bool is_there = tile < num_rows;
+    if (is_there && num_rows > kThreads) *rows = plan.rows[tile];
+    const uint64_t wanted =
+        is_there ? WantedSlots(*rows, splits_per_pair,
+                               static_cast<float>(tile) / num_rows)
+                 : 0;
+    __syncthreads();  // all have read the carry, and the sums of warps
+    const uint64_t end = taken + BlockScan(wanted, shared);
+    if (is_there) {
+      Decide(plan, end - wanted, wanted, rows, shared);
+      NoteFold(plan, *rows, tile, shared);
+      has_many |= NumUnits(*rows) > kFewUnits;
+      plan.rows[tile] = *rows;
+    }
+    if (threadIdx.x == kThreads - 1) shared->carry = end;
+    __syncthreads();
+    taken = shared->carry;
+  }
+  return has_many;
+}
+
 // One block. The order of units within a bucket varies from run to run; results
 // do not depend on it.
 __global__ void __launch_bounds__(kThreads)
     PlanKernel(const AttentionParams p, const AttentionPlan plan) {
   __shared__ Shared shared;
-  const int32_t num_kv_heads = p.cache.layout.num_kv_heads;
-  const int32_t group = p.num_q_heads / num_kv_heads;
+  LetNextKernelBegin();
+  const int32_t group = p.num_q_heads / p.cache.layout.num_kv_heads;
   if (threadIdx.x == 0) {
-    shared.total_splits = 0;
-    shared.leaves = 0;
-    shared.nodes = 0;
     shared.folds = 0;
     shared.long_folds = 0;
   }
@@ -310,46 +379,38 @@ __global__ void __launch_bounds__(kThreads)
     if (i <= kUnitBuckets) shared.unit_offsets[i] = 0;
     shared.tile_offsets[i] = 0;
   }
+  WaitForEarlierKernels();
   CountTiles(p, plan, group, &shared);
-  const int32_t num_rows = plan.decode_starts[p.num_seqs];
-  unsigned long long splits = 0;
-  for (int32_t tile = threadIdx.x; tile < num_rows; tile += kThreads) {
-    const AttentionUnit rows = DescribeRows(p, plan, group, tile);
-    splits += rows.rows_split_end - rows.rows_split_begin;
-    plan.rows[tile] = rows;
-  }
-  if (splits > 0) atomicAdd(&shared.total_splits, splits);
-  __syncthreads();
-  const float splits_per_pair =
-      static_cast<float>(shared.total_splits) * num_kv_heads / plan.num_pairs;
-  for (int32_t tile = threadIdx.x; tile < num_rows; tile += kThreads) {
-    Decide(plan, splits_per_pair, static_cast<float>(tile) / num_rows,
-           &plan.rows[tile], &shared);
-    NoteFold(plan, tile, &shared);
-  }
-  __syncthreads();
+  const auto num_rows = static_cast<int32_t>(shared.carry);
+  const auto num_tiles = static_cast<int32_t>(shared.carry >> 32);
+  AttentionUnit rows;
+  const bool has_many =
+      __syncthreads_or(PlanDecodes(p, plan, group, num_rows, &rows, &shared));
   if (threadIdx.x == 0) {
     TurnCountsIntoOffsets(shared.unit_offsets, kUnitBuckets);
     *plan.header = {};
     plan.header->next_unit = plan.num_pairs;
     plan.header->num_units = shared.unit_offsets[kUnitBuckets];
-    plan.header->num_tiles = plan.prefill_starts[p.num_seqs];
+    plan.header->num_tiles = num_tiles;
     plan.header->num_folds = shared.folds;
     plan.header->num_long_folds = shared.long_folds;
   }
   __syncthreads();
-  for (int32_t tile = threadIdx.x / 32; tile < num_rows; tile += kWarps) {
-    WriteUnits(plan, plan.rows[tile], &shared);
+  for (int32_t tile = threadIdx.x; tile < num_rows; tile += kThreads) {
+    if (num_rows > kThreads) rows = plan.rows[tile];
+    if (NumUnits(rows) > kFewUnits) continue;
+    WriteUnits(plan, rows, TakeLeafPlaces(rows, &shared), 0, 1, &shared);
   }
-  PlanPrefills(p, plan, &shared);
+  if (has_many) WriteManyUnits(plan, num_rows, &shared);
+  if (num_tiles > 0) PlanPrefills(p, plan, &shared);
 }
 
 }  // namespace
 
 cudaError_t LaunchPlan(const AttentionParams& params, const AttentionPlan& plan,
                        cudaStream_t stream) {
-  PlanKernel<<<1, kThreads, 0, stream>>>(params, plan);
-  return cudaGetLastError();
+  return LaunchOverlapped(PlanKernel, dim3(1), dim3(kThreads), 0, stream,
+                          params, plan);
 }
 
 }  // namespace quire::attention
