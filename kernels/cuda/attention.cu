@@ -70,7 +70,8 @@ int64_t MaxDecodeTiles(const StepSize& size) {
 }
 
 int64_t MaxPrefillTiles(const StepSize& size) {
-  return int64_t{size.num_tokens} * size.group / kPrefillRows + size.num_seqs;
+  const int64_t rounding = int64_t{size.num_seqs} * (kPrefillRows - 1);
+  return (int64_t{size.num_tokens} * size.group + rounding) / kPrefillRows;
 }
 
 // What does not depend on how sequences are split. The units come last.
@@ -184,6 +185,9 @@ cudaError_t LaunchAttentionCuda(const AttentionParams& params,
   const bool has_decodes = params.min_new_tokens <= kMaxDecodeTokens;
   const bool has_prefills =
       options.max_query <= 0 || options.max_query > kMaxDecodeTokens;
+  plan.has_few_rows =
+      MaxPrefillTiles(size) * 2 * layout.num_kv_heads <= options.num_sms;
+  plan.is_known = options.reuse_plan;
   plan.reads_early = options.reuse_plan && params.are_contexts_apart;
   plan.prefills_alone = !has_decodes;
   cudaError_t error = cudaSuccess;

@@ -13,6 +13,7 @@
 #include "kernels/cuda/attention_runs.cuh"
 #include "kernels/cuda/attention_tile.cuh"
 #include "kernels/cuda/attention_wgmma.cuh"
+#include "kernels/cuda/overlapped_launch.cuh"
 
 namespace quire::attention {
 
@@ -95,11 +96,12 @@ __device__ __forceinline__ int NumKeyTiles(const TileRows& rows) {
   return max(1, (rows.kv_end + kKeys - 1) / kKeys - rows.kv_begin / kKeys);
 }
 
-// One warp of those that copy. Each copies its own quarter of the rows and
-// tells of it when it is there: products see shared memory only after a fence
-// by the thread that wrote to it. Bulk copies, of a tiled cache, tell of
-// themselves.
-template <int kHeadDim, bool kIsTiled>
+// One warp of those that copy. With kHasFewRows a block runs half a tile, its
+// first consumer group's, and no other. Each warp copies its own quarter of the
+// rows and tells of it when it is there: products see shared memory only after
+// a fence by the thread that wrote to it. Bulk copies, of a tiled cache, tell
+// of themselves.
+template <int kHeadDim, bool kIsTiled, bool kHasFewRows>
 class Loader {
  public:
   using Memory = PrefillMemory<kHeadDim>;
@@ -117,7 +119,11 @@ class Loader {
         runs_(p, warp_ * kOwnKeys) {}
 
   __device__ __forceinline__ void Run() {
-    FetchTile();
+    if constexpr (kHasFewRows) {
+      BeginOnlyTile();
+    } else {
+      FetchTile();
+    }
 #pragma unroll 1
     for (RingPosition<kTileRing> at;; at.Advance()) {
       const TileRows& rows = memory_->TakeTile(at);
@@ -138,23 +144,59 @@ class Loader {
   static constexpr int kAhead = 2;
   static_assert(kAhead + 2 <= Shape::kSlots);
 
-  // One thread describes the next tile to all.
+  // One thread describes the next tile to all; with few rows there is none.
   __device__ __forceinline__ void FetchTile() {
     if (warp_ == 0 && lane_ == 0) {
-      const int heads = p_.cache.layout.num_kv_heads;
-      const int tile = atomicAdd(&plan_.header->next_tile, 1);
       TileRows rows = {};
-      if (tile < plan_.header->num_tiles * heads) {
-        rows =
-            DescribeTile(p_, plan_.tiles[tile / heads], group_, tile % heads);
+      if constexpr (!kHasFewRows) {
+        const int heads = p_.cache.layout.num_kv_heads;
+        const int tile = atomicAdd(&plan_.header->next_tile, 1);
+        if (tile < plan_.header->num_tiles * heads) {
+          rows =
+              DescribeTile(p_, plan_.tiles[tile / heads], group_, tile % heads);
+        }
       }
-      WaitForPhase(SharedAddress(&memory_->tile_empty[fetched_.at]),
-                   fetched_.parity ^ 1);
-      memory_->tiles[fetched_.at] = rows;
-      Arrive(SharedAddress(&memory_->tile_full[fetched_.at]));
-      fetched_.Advance();
+      GiveTile(rows);
     }
     __syncwarp();
+  }
+  __device__ __forceinline__ void GiveTile(const TileRows& rows) {
+    WaitForPhase(SharedAddress(&memory_->tile_empty[fetched_.at]),
+                 fetched_.parity ^ 1);
+    memory_->tiles[fetched_.at] = rows;
+    Arrive(SharedAddress(&memory_->tile_full[fetched_.at]));
+    fetched_.Advance();
+  }
+
+  // Finds the block's half of a tile, as far as that is known while the kernel
+  // before, which writes its keys and values, still runs. Decodes write nothing
+  // that is read here, and have waited for what was written before them.
+  __device__ __forceinline__ void BeginOnlyTile() {
+    if (plan_.prefills_alone && !plan_.is_known) WaitForEarlierKernels();
+    if (warp_ == 0 && lane_ == 0) GiveTile(OnlyTile());
+    __syncwarp();
+    PrefetchTable(memory_->TakeTile(RingPosition<kTileRing>()));
+    if (!plan_.prefills_alone) return;
+    WaitForEarlierKernels();
+    LetNextKernelBegin();
+  }
+  __device__ __forceinline__ TileRows OnlyTile() const {
+    const int heads = p_.cache.layout.num_kv_heads;
+    const int tile = blockIdx.x / 2, half = blockIdx.x % 2;
+    if (tile >= plan_.header->num_tiles * heads) return {};
+    PrefillTile rows = plan_.tiles[tile / heads];
+    rows.row_begin += half * kGroupRows;
+    const TileRows described =
+        DescribeTile(p_, rows, group_, tile % heads, kGroupRows);
+    return described.num_rows > 0 ? described : TileRows{};
+  }
+  __device__ __forceinline__ void PrefetchTable(const TileRows& rows) const {
+    constexpr int kLineEntries = 32;
+    if (rows.num_rows == 0) return;
+    const CacheRows cache(p_, plan_, rows.seq_slot, rows.kv_head);
+    const int block = cache.BlockOf(rows.kv_begin) + lane_ * kLineEntries;
+    if (block > cache.BlockOf(rows.kv_end - 1)) return;
+    asm volatile("prefetch.global.L1 [%0];" ::"l"(cache.table + block));
   }
 
   __device__ __forceinline__ void LoadTile(

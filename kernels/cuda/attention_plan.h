@@ -109,11 +109,16 @@ struct AttentionPlan {
   int32_t num_pairs;     // of warps that run decodes
   int32_t num_blocks;    // that run prefills
   int32_t max_decode_tokens;
-  // An earlier launch has read it, and AttentionParams::are_contexts_apart.
+  // An earlier launch has read it: it and what it was made of are there.
+  bool is_known;
+  // So it is, and AttentionParams::are_contexts_apart.
   bool reads_early;
   // Prefills come right after what wrote the step's keys and values: no decodes
   // are launched, which would have waited for it.
   bool prefills_alone;
+  // Of prefills' rows there are so few that each half of a tile of every KV
+  // head finds a block that runs nothing else.
+  bool has_few_rows;
   // Rows of head_dim elements from one block of the cache to the next.
   uint32_t block_rows;
   // position / block_size == __umulhi(position, block_factor) >> block_shift,

@@ -29,7 +29,7 @@ constexpr int kLoaderRegisters = 56;
 constexpr int kConsumerRegisters = 224;
 
 // A warp group that computes.
-template <int kHeadDim>
+template <int kHeadDim, bool kHasFewRows>
 class Consumer {
  public:
   using Memory = PrefillMemory<kHeadDim>;
@@ -60,7 +60,11 @@ class Consumer {
       memory_->GiveTileBack(at, lane_);
       WaitForPhase(SharedAddress(&memory_->queries_full[index_]), parity);
       parity ^= 1;
-      RunTile(rows);
+      if (kHasFewRows && index_ > 0) {
+        PassTile(rows);
+      } else {
+        RunTile(rows);
+      }
     }
     if (index_ == 0) TakeTurn();
   }
@@ -127,6 +131,20 @@ class Consumer {
     HoldOutputs();
     Release(&memory_->empty[values.at]);
     Write(rows);
+  }
+
+  // Goes along with the first group, which has all rows.
+  __device__ __forceinline__ void PassTile(const TileRows& rows) {
+    Release(&memory_->queries_empty[index_]);
+    Release(&memory_->empty[TakeSlot().at]);
+#pragma unroll 1
+    for (int i = NumKeyTiles<Shape::kKeys>(rows); i > 1; --i) {
+      Release(&memory_->empty[TakeSlot().at]);
+      Release(&memory_->empty[TakeSlot().at]);
+      TakeTurn();
+      PassTurn();
+    }
+    Release(&memory_->empty[TakeSlot().at]);
   }
 
   // Groups take turns at beginning products: while one's run, the other's
@@ -361,7 +379,7 @@ class Consumer {
 
 #endif  // __CUDA_ARCH_FEAT_SM90_ALL
 
-template <int kHeadDim, bool kIsTiled>
+template <int kHeadDim, bool kIsTiled, bool kHasFewRows>
 __global__ void __launch_bounds__(kThreads, 1)
     WgmmaPrefillKernel(const __grid_constant__ AttentionParams p,
                        const __grid_constant__ AttentionPlan plan) {
@@ -374,23 +392,23 @@ __global__ void __launch_bounds__(kThreads, 1)
     GiveUpRegisters<kLoaderRegisters>();
     // Beside the last decodes: nothing that those write is read here, and they
     // waited for what was written before.
-    if (plan.prefills_alone) WaitForEarlierKernels();
-    Loader<kHeadDim, kIsTiled>(p, plan, memory).Run();
-    if (threadIdx.x == 0) LeavePrefill(plan);
+    if (plan.prefills_alone && !kHasFewRows) WaitForEarlierKernels();
+    Loader<kHeadDim, kIsTiled, kHasFewRows>(p, plan, memory).Run();
+    if (threadIdx.x == 0 && !kHasFewRows) LeavePrefill(plan);
     if (!plan.prefills_alone) WaitForEarlierKernels();
   } else {
     TakeRegisters<kConsumerRegisters>();
-    Consumer<kHeadDim>(p, memory).Run();
+    Consumer<kHeadDim, kHasFewRows>(p, memory).Run();
   }
 #endif
 }
 
-template <int kHeadDim, bool kIsTiled>
+template <int kHeadDim, bool kIsTiled, bool kHasFewRows>
 cudaError_t LaunchWith(const AttentionParams& params, const AttentionPlan& plan,
                        cudaStream_t stream) {
   constexpr int kBytes = sizeof(PrefillMemory<kHeadDim>);
   static_assert(kBytes <= 227 * 1024);
-  const auto kernel = WgmmaPrefillKernel<kHeadDim, kIsTiled>;
+  const auto kernel = WgmmaPrefillKernel<kHeadDim, kIsTiled, kHasFewRows>;
   const cudaError_t error = cudaFuncSetAttribute(
       kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);
   if (error != cudaSuccess) return error;
@@ -401,12 +419,15 @@ cudaError_t LaunchWith(const AttentionParams& params, const AttentionPlan& plan,
 template <int kHeadDim>
 cudaError_t LaunchFor(const AttentionParams& params, const AttentionPlan& plan,
                       cudaStream_t stream) {
+  const bool is_few = plan.has_few_rows;
   if constexpr (kHeadDim % kTilePart == 0) {
     if (params.cache.layout.order == KvOrder::kTiles) {
-      return LaunchWith<kHeadDim, true>(params, plan, stream);
+      return is_few ? LaunchWith<kHeadDim, true, true>(params, plan, stream)
+                    : LaunchWith<kHeadDim, true, false>(params, plan, stream);
     }
   }
-  return LaunchWith<kHeadDim, false>(params, plan, stream);
+  return is_few ? LaunchWith<kHeadDim, false, true>(params, plan, stream)
+                : LaunchWith<kHeadDim, false, false>(params, plan, stream);
 }
 
 }  // namespace

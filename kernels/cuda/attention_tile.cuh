@@ -20,14 +20,16 @@ struct TileRows {
   int32_t kv_head;
 };
 
-static __device__ __forceinline__ TileRows DescribeTile(
-    const AttentionParams& p, const PrefillTile& tile, int group, int kv_head) {
+// Of the tile's rows, at most so many: none if num_rows is not positive.
+static __device__ __forceinline__ TileRows
+DescribeTile(const AttentionParams& p, const PrefillTile& tile, int group,
+             int kv_head, int most_rows = kPrefillRows) {
   TileRows rows;
   rows.query_start = p.query_start[tile.seq];
   const int tokens = p.query_start[tile.seq + 1] - rows.query_start;
   rows.position = p.context_lens[tile.seq] - tokens;
   rows.row_begin = tile.row_begin;
-  rows.num_rows = min(kPrefillRows, tokens * group - tile.row_begin);
+  rows.num_rows = min(most_rows, tokens * group - tile.row_begin);
   const int first = rows.position + tile.row_begin / group;
   const int last = rows.position + (tile.row_begin + rows.num_rows - 1) / group;
   rows.kv_begin =
