@@ -89,6 +89,16 @@ struct AttentionParams {
   int32_t min_new_tokens = 0;
 };
 
+// A layer's attention from its product of queries, keys and values on:
+// RopeWriteKv(), UpdateKeyBounds() if rows are sparse, Attention().
+// REQUIRES: attention.q is write.qkv, and so its stride; both name the same
+// tokens, heads and cache; slot_mapping and positions say of every token that
+// is a sequence's what block_tables and context_lens do.
+struct AttendNewTokensParams {
+  RopeWriteKvParams write;
+  AttentionParams attention;
+};
+
 // Block moves of one step, all in one call. Numbers are block indices.
 struct BlockPair {
   int32_t src;

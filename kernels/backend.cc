@@ -37,6 +37,16 @@ absl::Status Backend::GatedGemm(const GatedGemmParams& params) {
                      .num_tokens = params.m});
 }
 
+absl::Status Backend::AttendNewTokens(const AttendNewTokensParams& params) {
+  absl::Status status = RopeWriteKv(params.write);
+  if (status.ok() && params.attention.sparse.first_positions != nullptr) {
+    status = UpdateKeyBounds({.slot_mapping = params.write.slot_mapping,
+                              .cache = params.write.cache,
+                              .num_tokens = params.write.num_tokens});
+  }
+  return status.ok() ? Attention(params.attention) : status;
+}
+
 absl::StatusOr<std::unique_ptr<Recording>> Backend::Record(
     std::function<absl::Status()> enqueue) {
   return std::make_unique<CallAgain>(std::move(enqueue));

@@ -162,6 +162,9 @@ class Backend {
     return absl::UnimplementedError(name() + " keeps no bounds of keys");
   }
   virtual absl::Status Attention(const AttentionParams& params) = 0;
+  // By default the operations that it stands for, one after the other. Leaves
+  // queries, keys and values in params.write.qkv rotated or as they were.
+  virtual absl::Status AttendNewTokens(const AttendNewTokensParams& params);
   // Device to device, device to host pool and back.
   virtual absl::Status CopyBlocks(const BlockCopyParams& params) = 0;
   virtual absl::Status SwapOutBlocks(const BlockCopyParams& params) = 0;

@@ -31,6 +31,10 @@ int64_t AttentionRunner::WorkspaceBytes(const AttentionParams& params) const {
                                      params.cache.layout.head_dim, num_sms_);
 }
 
+bool AttentionRunner::HasPlan(const AttentionParams& params) const {
+  return has_plan_ && IsSameStep(params, planned_);
+}
+
 absl::Status AttentionRunner::Run(const AttentionParams& params,
                                   void* workspace, int64_t workspace_bytes) {
   AttentionCudaOptions options = {};
@@ -40,7 +44,7 @@ absl::Status AttentionRunner::Run(const AttentionParams& params,
   // Every sequence has a new token at least.
   options.max_query = params.num_tokens - params.num_seqs + 1;
   options.is_deterministic = is_deterministic_;
-  options.reuse_plan = has_plan_ && IsSameStep(params, planned_);
+  options.reuse_plan = HasPlan(params);
   planned_ = params;
   has_plan_ = true;
   return CudaStatus(LaunchAttentionCuda(params, options, stream_), "attention");

@@ -26,6 +26,10 @@ class AttentionRunner {
   // called, arrays hold what they held.
   void ForgetPlan() { has_plan_ = false; }
 
+  // Whether the plan is of this step: all that describes the step has been
+  // there since an earlier layer's attention.
+  bool HasPlan(const AttentionParams& params) const;
+
   // Enqueues. REQUIRES: workspace_bytes >= WorkspaceBytes(params).
   absl::Status Run(const AttentionParams& params, void* workspace,
                    int64_t workspace_bytes);

@@ -112,8 +112,11 @@ class CudaBackend final : public Backend {
   absl::Status CombineExperts(const CombineExpertsParams& params) override {
     return Launch("combining experts", LaunchCombineExpertsCuda, params);
   }
-  absl::Status RopeWriteKv(const RopeWriteKvParams& params) override;
+  absl::Status RopeWriteKv(const RopeWriteKvParams& params) override {
+    return RopeWriteKv(params, /*is_known=*/false);
+  }
   absl::Status Attention(const AttentionParams& params) override;
+  absl::Status AttendNewTokens(const AttendNewTokensParams& params) override;
   absl::Status CopyBlocks(const BlockCopyParams& params) override;
   absl::Status SwapOutBlocks(const BlockCopyParams& params) override {
     return Swap(params, cudaMemcpyDeviceToHost, "swapping out");
@@ -191,6 +194,7 @@ class CudaBackend final : public Backend {
   // still name stays where it is.
   absl::Status Reserve(int64_t bytes, std::unique_ptr<DeviceBuffer>* buffer);
 
+  absl::Status RopeWriteKv(const RopeWriteKvParams& params, bool is_known);
   // REQUIRES: not gated, or products_->CanGate().
   absl::Status Multiply(const PlainGemmParams& product);
   // The name that an operation of these sizes is timed under.
@@ -366,10 +370,21 @@ absl::Status CudaBackend::GatedGemm(const GatedGemmParams& params) {
   return Launch("activation", LaunchSiluMulInTurnsCuda, gates, options_.dtype);
 }
 
-absl::Status CudaBackend::RopeWriteKv(const RopeWriteKvParams& params) {
+absl::Status CudaBackend::RopeWriteKv(const RopeWriteKvParams& params,
+                                      bool is_known) {
   DCHECK(params.cache.layout.dtype == options_.dtype);
   QUIRE_RETURN_IF_ERROR(WaitForSwaps());
-  return Launch("rope and KV write", LaunchRopeWriteKvCuda, params);
+  return Launch("rope and KV write", LaunchRopeWriteKvCuda, params, is_known);
+}
+
+absl::Status CudaBackend::AttendNewTokens(const AttendNewTokensParams& params) {
+  const AttentionParams& attention = params.attention;
+  if (attention.sparse.first_positions != nullptr) {
+    return Backend::AttendNewTokens(params);
+  }
+  QUIRE_RETURN_IF_ERROR(
+      RopeWriteKv(params.write, attention_->HasPlan(attention)));
+  return Attention(attention);
 }
 
 absl::Status CudaBackend::Attention(const AttentionParams& params) {

@@ -36,19 +36,24 @@ Pieces PiecesOf(const RopeWriteKvParams& params, int32_t rotary_dim) {
   return p;
 }
 
+// Cosines and sines of neighbouring pairs.
+template <int kCount>
+struct Angles {
+  float cos[kCount], sin[kCount];
+};
+
 template <typename T, int kCount>
 __device__ __forceinline__ void Rotate(const T* in, T* low_out, T* high_out,
-                                       const float* cos, int32_t half) {
-  float a[kCount], b[kCount], c[kCount], s[kCount];
+                                       const Angles<kCount>& angles,
+                                       int32_t half) {
+  float a[kCount], b[kCount];
   cuda::Load(in, a);
   cuda::Load(in + half, b);
-  cuda::Load(cos, c);
-  cuda::Load(cos + half, s);
   float low[kCount], high[kCount];
 #pragma unroll
   for (int j = 0; j < kCount; ++j) {
-    low[j] = fmaf(-b[j], s[j], a[j] * c[j]);
-    high[j] = fmaf(a[j], s[j], b[j] * c[j]);
+    low[j] = fmaf(-b[j], angles.sin[j], a[j] * angles.cos[j]);
+    high[j] = fmaf(a[j], angles.sin[j], b[j] * angles.cos[j]);
   }
   cuda::Store(low, low_out);
   cuda::Store(high, high_out);
@@ -67,15 +72,14 @@ __device__ __forceinline__ void Copy(const T* in, T* out) {
 template <typename T, int kCount>
 __global__ void __launch_bounds__(kThreads)
     RopeWriteKvKernel(const __grid_constant__ RopeWriteKvParams params,
-                      const __grid_constant__ Pieces pieces,
-                      int32_t rotary_dim) {
+                      const __grid_constant__ Pieces pieces, int32_t rotary_dim,
+                      bool is_known) {
   LetNextKernelBegin();
-  WaitForEarlierKernels();
+  if (!is_known) WaitForEarlierKernels();
   const int64_t index = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   const int32_t token = static_cast<int32_t>(index / pieces.v);
   if (token >= params.num_tokens) return;
   const int32_t slot = params.slot_mapping[token];
-  if (slot < 0) return;
   int32_t piece = static_cast<int32_t>(index - int64_t{token} * pieces.v);
 
   const KvLayout& layout = params.cache.layout;
@@ -93,21 +97,26 @@ __global__ void __launch_bounds__(kThreads)
     return k_out + head * layout.HeadStride() +
            layout.ElementOffset(in_block, at);
   };
-  const float* cos = nullptr;
-  if (piece < pieces.k) {
-    cos = params.cos_sin + int64_t{params.positions[token]} * rotary_dim;
+  const int32_t in_heads = piece < pieces.q ? piece : piece - pieces.q;
+  const bool is_rotated = piece < pieces.k;
+  const int32_t head_of_pairs = is_rotated ? in_heads / pieces.per_half : 0;
+  const int32_t pair = (in_heads - head_of_pairs * pieces.per_half) * kCount;
+  Angles<kCount> angles;
+  if (is_rotated && slot >= 0) {
+    const float* cos =
+        params.cos_sin + int64_t{params.positions[token]} * rotary_dim + pair;
+    cuda::Load(cos, angles.cos);
+    cuda::Load(cos + half, angles.sin);
   }
+  if (is_known) WaitForEarlierKernels();
+  if (slot < 0) return;
   if (piece < pieces.q) {
-    const int32_t head = piece / pieces.per_half;
-    const int32_t at = (piece - head * pieces.per_half) * kCount;
-    T* in = q + head * head_dim + at;
-    Rotate<T, kCount>(in, in, in + half, cos + at, half);
+    T* in = q + head_of_pairs * head_dim + pair;
+    Rotate<T, kCount>(in, in, in + half, angles, half);
   } else if (piece < pieces.k) {
-    piece -= pieces.q;
-    const int32_t head = piece / pieces.per_half;
-    const int32_t at = (piece - head * pieces.per_half) * kCount;
-    Rotate<T, kCount>(k + head * head_dim + at, place(head, at),
-                      place(head, at + half), cos + at, half);
+    Rotate<T, kCount>(k + head_of_pairs * head_dim + pair,
+                      place(head_of_pairs, pair),
+                      place(head_of_pairs, pair + half), angles, half);
   } else if (piece < pieces.rest) {
     piece -= pieces.k;
     const int32_t head = piece / pieces.per_rest;
@@ -123,7 +132,8 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 template <typename T>
-cudaError_t Launch(const RopeWriteKvParams& params, cudaStream_t stream) {
+cudaError_t Launch(const RopeWriteKvParams& params, bool is_known,
+                   cudaStream_t stream) {
   const KvLayout& layout = params.cache.layout;
   const int32_t rotary_dim = params.cos_sin == nullptr ? 0 : params.rotary_dim;
   const auto launch = [&]<int kCount>(std::integral_constant<int, kCount>) {
@@ -133,7 +143,7 @@ cudaError_t Launch(const RopeWriteKvParams& params, cudaStream_t stream) {
     return LaunchOverlapped(
         RopeWriteKvKernel<T, kCount>,
         dim3(static_cast<unsigned>((items + kThreads - 1) / kThreads)),
-        dim3(kThreads), 0, stream, params, pieces, rotary_dim);
+        dim3(kThreads), 0, stream, params, pieces, rotary_dim, is_known);
   };
   constexpr int kWide = cuda::kLanes<T>;
   if (rotary_dim % (2 * kWide) == 0 && layout.head_dim % kWide == 0 &&
@@ -148,11 +158,11 @@ cudaError_t Launch(const RopeWriteKvParams& params, cudaStream_t stream) {
 }  // namespace
 
 cudaError_t LaunchRopeWriteKvCuda(const RopeWriteKvParams& params,
-                                  cudaStream_t stream) {
+                                  bool is_known, cudaStream_t stream) {
   if (params.num_tokens <= 0) return cudaSuccess;
   return params.cache.layout.dtype == DType::kF32
-             ? Launch<float>(params, stream)
-             : Launch<Bf16>(params, stream);
+             ? Launch<float>(params, is_known, stream)
+             : Launch<Bf16>(params, is_known, stream);
 }
 
 }  // namespace quire

@@ -8,8 +8,10 @@
 namespace quire {
 
 // Rotates queries in place and writes rotated keys and values, in one launch.
+// `is_known`: positions and slot_mapping were there before an earlier kernel
+// began, so that they are read while the one before still runs.
 cudaError_t LaunchRopeWriteKvCuda(const RopeWriteKvParams& params,
-                                  cudaStream_t stream);
+                                  bool is_known, cudaStream_t stream);
 
 }  // namespace quire
 

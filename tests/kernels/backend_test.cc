@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // What a backend has that brings nothing of its own: recordings that are called
-// again, and gated products in two steps.
+// again, gated products in two steps, and attention's.
 #include "kernels/backend.h"
 
 #include <cmath>
@@ -91,6 +91,64 @@ TEST_P(GatedGemmTest, IsTheProductAndThenItsActivation) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Dtypes, GatedGemmTest,
+                         testing::Values(DType::kF32, DType::kBf16), DtypeName);
+
+class AttendNewTokensTest : public PerDtypeTest {};
+
+// Exact: the same operations. The third token is padding.
+TEST_P(AttendNewTokensTest, RotatesWritesAndAttends) {
+  constexpr int32_t kTokens = 3, kHeads = 2, kDim = 8, kBlock = 4;
+  constexpr int64_t kRow = (kHeads + 2) * kDim;
+  const KvLayout layout = {1, 1, kDim, kBlock, GetParam()};
+  const std::vector<float> angles(kBlock * kDim, 0.5f);
+  const std::vector<int32_t> positions = {0, 1, 0}, slots = {0, 1, -1};
+  const std::vector<int32_t> tables = {0}, starts = {0, 2}, contexts = {2};
+  const auto run = [&](bool at_once, Tensor* cache, Tensor* out) {
+    Tensor qkv = Tensor::Random(GetParam(), kTokens * kRow, 1);
+    const KvCacheView view = {cache->data(), layout, 0, 1};
+    const AttendNewTokensParams params = {
+        .write = {.qkv = qkv.data(),
+                  .qkv_stride = kRow,
+                  .cos_sin = angles.data(),
+                  .positions = positions.data(),
+                  .slot_mapping = slots.data(),
+                  .cache = view,
+                  .rotary_dim = kDim,
+                  .num_q_heads = kHeads,
+                  .num_tokens = kTokens},
+        .attention = {.q = qkv.data(),
+                      .q_stride = kRow,
+                      .out = out->data(),
+                      .cache = view,
+                      .block_tables = tables.data(),
+                      .seq_slots = tables.data(),
+                      .query_start = starts.data(),
+                      .context_lens = contexts.data(),
+                      .max_blocks_per_seq = 1,
+                      .num_seqs = 1,
+                      .num_tokens = kTokens,
+                      .num_q_heads = kHeads,
+                      .sliding_window = 0,
+                      .scale = 0.5f}};
+    if (at_once) return backend_->AttendNewTokens(params);
+    const absl::Status written = backend_->RopeWriteKv(params.write);
+    return written.ok() ? backend_->Attention(params.attention) : written;
+  };
+  Tensor caches[2] = {Tensor(GetParam(), layout.BlockStride()),
+                      Tensor(GetParam(), layout.BlockStride())};
+  Tensor outs[2] = {Tensor(GetParam(), kTokens * kHeads * kDim),
+                    Tensor(GetParam(), kTokens * kHeads * kDim)};
+  for (bool at_once : {false, true}) {
+    ASSERT_TRUE(run(at_once, &caches[at_once], &outs[at_once]).ok());
+  }
+  EXPECT_TRUE(caches[1].SameBits(caches[0]));
+  EXPECT_TRUE(outs[1].SameBits(outs[0]));
+  for (int64_t i = 0; i < 2 * kHeads * kDim; ++i) {
+    ASSERT_FALSE(std::isnan(outs[1][i])) << i;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Dtypes, AttendNewTokensTest,
                          testing::Values(DType::kF32, DType::kBf16), DtypeName);
 
 }  // namespace

@@ -206,42 +206,36 @@ absl::Status DecoderOps::Attention(const DecoderLayer& layer, int32_t layer_idx,
                                  activations_.qkv, backend_.dtype(),
                                  batch.num_tokens));
   QUIRE_RETURN_IF_ERROR(NormHeads(layer, batch.num_tokens));
-  QUIRE_RETURN_IF_ERROR(backend_.RopeWriteKv(
-      {.qkv = activations_.qkv,
-       .qkv_stride = stride,
-       .cos_sin = cos_sin,
-       .positions = batch.positions,
-       .slot_mapping = batch.slot_mapping,
-       .cache = view,
-       .rotary_dim = cos_sin == nullptr ? 0 : config_.rotary_dim,
-       .num_q_heads = shape_.num_q_heads,
-       .num_tokens = batch.num_tokens}));
   const bool is_sparse =
       batch.sparse.first_positions != nullptr && layer_idx >= kFirstSparseLayer;
-  if (is_sparse) {
-    QUIRE_RETURN_IF_ERROR(
-        backend_.UpdateKeyBounds({.slot_mapping = batch.slot_mapping,
-                                  .cache = view,
-                                  .num_tokens = batch.num_tokens}));
-  }
-  QUIRE_RETURN_IF_ERROR(backend_.Attention(
-      {.q = activations_.qkv,
-       .q_stride = stride,
-       .out = activations_.attended,
-       .cache = view,
-       .block_tables = batch.block_tables,
-       .seq_slots = batch.seq_slots,
-       .query_start = batch.query_start,
-       .context_lens = batch.context_lens,
-       .max_blocks_per_seq = batch.max_blocks_per_seq,
-       .num_seqs = batch.num_seqs,
-       .num_tokens = batch.num_tokens,
-       .num_q_heads = shape_.num_q_heads,
-       .sliding_window = config_.layer_window(layer_idx),
-       .scale = static_cast<float>(1 / std::sqrt(config_.head_dim)),
-       .sparse = is_sparse ? batch.sparse : SparseRows{},
-       .are_contexts_apart = batch.are_contexts_apart,
-       .min_new_tokens = batch.min_new_tokens}));
+  QUIRE_RETURN_IF_ERROR(backend_.AttendNewTokens(
+      {.write = {.qkv = activations_.qkv,
+                 .qkv_stride = stride,
+                 .cos_sin = cos_sin,
+                 .positions = batch.positions,
+                 .slot_mapping = batch.slot_mapping,
+                 .cache = view,
+                 .rotary_dim = cos_sin == nullptr ? 0 : config_.rotary_dim,
+                 .num_q_heads = shape_.num_q_heads,
+                 .num_tokens = batch.num_tokens},
+       .attention = {
+           .q = activations_.qkv,
+           .q_stride = stride,
+           .out = activations_.attended,
+           .cache = view,
+           .block_tables = batch.block_tables,
+           .seq_slots = batch.seq_slots,
+           .query_start = batch.query_start,
+           .context_lens = batch.context_lens,
+           .max_blocks_per_seq = batch.max_blocks_per_seq,
+           .num_seqs = batch.num_seqs,
+           .num_tokens = batch.num_tokens,
+           .num_q_heads = shape_.num_q_heads,
+           .sliding_window = config_.layer_window(layer_idx),
+           .scale = static_cast<float>(1 / std::sqrt(config_.head_dim)),
+           .sparse = is_sparse ? batch.sparse : SparseRows{},
+           .are_contexts_apart = batch.are_contexts_apart,
+           .min_new_tokens = batch.min_new_tokens}}));
   QUIRE_RETURN_IF_ERROR(MultiplyOut(layer.attention_out, activations_.attended,
                                     batch.num_tokens));
   is_partial_unsummed_ = shape_.world_size > 1;

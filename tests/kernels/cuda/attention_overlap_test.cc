@@ -134,7 +134,8 @@ void CheckStep(const std::vector<NewTokens>& sequences, int32_t num_blocks,
   write.cache = params.cache;
   write.num_q_heads = kHeads;
   write.num_tokens = num_tokens;
-  ASSERT_EQ(LaunchRopeWriteKvCuda(write, stream), cudaSuccess);
+  ASSERT_EQ(LaunchRopeWriteKvCuda(write, /*is_known=*/true, stream),
+            cudaSuccess);
   options.reuse_plan = true;
   ASSERT_EQ(LaunchAttentionCuda(params, options, stream), cudaSuccess);
   ASSERT_EQ(cudaStreamSynchronize(stream), cudaSuccess);

@@ -229,7 +229,7 @@ void BenchRope() {
     const double us = TimeGraph(turns, [&](int i) {
       params.qkv = qkv[i]->data();
       params.cache = {cache[i]->data(), layout, 0, num_blocks};
-      CHECK_CUDA(LaunchRopeWriteKvCuda(params, stream));
+      CHECK_CUDA(LaunchRopeWriteKvCuda(params, /*is_known=*/true, stream));
     });
     // Queries read and written, keys and values read and written.
     Report("rope + KV write, 32/8 x 128, " + std::to_string(tokens) + " tokens",

@@ -44,7 +44,8 @@ Tensor WrittenCache(int32_t head_dim, int32_t rotary_dim, KvOrder order) {
   params.rotary_dim = rotary_dim;
   params.num_q_heads = kHeads;
   params.num_tokens = kTokens;
-  EXPECT_EQ(LaunchRopeWriteKvCuda(params, nullptr), cudaSuccess);
+  EXPECT_EQ(LaunchRopeWriteKvCuda(params, /*is_known=*/false, nullptr),
+            cudaSuccess);
   EXPECT_EQ(cudaMemcpy(cache.data(), params.cache.base, cache.size() * 2,
                        cudaMemcpyDeviceToHost),
             cudaSuccess);
