@@ -43,11 +43,20 @@ class CudaBackend final : public Backend {
   DType dtype() const override { return options_.dtype; }
   DType partial_dtype() const override { return options_.partial_dtype; }
 
-  absl::StatusOr<MemoryInfo> GetMemoryInfo() override;
+  absl::StatusOr<MemoryInfo> GetMemoryInfo() override {
+    QUIRE_RETURN_IF_ERROR(Begin());
+    return GetCudaMemory();
+  }
   absl::StatusOr<std::unique_ptr<DeviceBuffer>> Allocate(
-      int64_t bytes) override;
+      int64_t bytes) override {
+    QUIRE_RETURN_IF_ERROR(Begin());
+    return AllocateCuda(bytes);
+  }
   absl::StatusOr<std::unique_ptr<DeviceBuffer>> AllocateHost(
-      int64_t bytes) override;
+      int64_t bytes) override {
+    QUIRE_RETURN_IF_ERROR(Begin());
+    return AllocatePinned(bytes);
+  }
   absl::StatusOr<std::unique_ptr<VirtualMemory>> ReserveVirtual(
       const VirtualMemoryOptions& options) override {
     QUIRE_RETURN_IF_ERROR(Begin());
@@ -77,7 +86,10 @@ class CudaBackend final : public Backend {
     return Packed([&] { return packer_->Upload(stacked); });
   }
 
-  absl::Status Gemm(const GemmParams& params) override;
+  absl::Status Gemm(const GemmParams& params) override {
+    if (params.m <= 0) return absl::OkStatus();
+    return Multiply(products_->ProductOf(params));
+  }
   bool adds_products() const override { return true; }
   bool CanSend(const GemmParams& params) const override {
     return params.m > 0 && products_->CanSend(products_->ProductOf(params));
@@ -108,7 +120,10 @@ class CudaBackend final : public Backend {
   absl::Status RouteTokens(const RouteTokensParams& params) override {
     return Launch("routing", LaunchRouteTokensCuda, params);
   }
-  absl::Status ExpertGemm(const ExpertGemmParams& params) override;
+  absl::Status ExpertGemm(const ExpertGemmParams& params) override {
+    return Timed(TimedName("experts", params.weight->n(), params.weight->k()),
+                 [&] { return products_->RunExperts(params); });
+  }
   absl::Status CombineExperts(const CombineExpertsParams& params) override {
     return Launch("combining experts", LaunchCombineExpertsCuda, params);
   }
@@ -117,7 +132,10 @@ class CudaBackend final : public Backend {
   }
   absl::Status Attention(const AttentionParams& params) override;
   absl::Status AttendNewTokens(const AttendNewTokensParams& params) override;
-  absl::Status CopyBlocks(const BlockCopyParams& params) override;
+  absl::Status CopyBlocks(const BlockCopyParams& params) override {
+    QUIRE_RETURN_IF_ERROR(WaitForSwaps());
+    return Launch("copying blocks", LaunchCopyBlocksCuda, params);
+  }
   absl::Status SwapOutBlocks(const BlockCopyParams& params) override {
     return Swap(params, cudaMemcpyDeviceToHost, "swapping out");
   }
@@ -131,7 +149,10 @@ class CudaBackend final : public Backend {
   absl::Status MergeChoices(const MergeChoicesParams& params) override {
     return Launch("merging choices", LaunchMergeChoicesCuda, params);
   }
-  absl::Status CopyRuns(const CopyRunsParams& params) override;
+  absl::Status CopyRuns(const CopyRunsParams& params) override {
+    attention_->ForgetPlan();  // it may be the block tables that change
+    return Launch("copying runs", LaunchCopyRunsCuda, params);
+  }
   bool chooses_shaped() const override { return true; }
   absl::Status ChooseShaped(const ShapedChoiceParams& params) override {
     return Timed("choosing tokens", [&] { return shaped_->Run(params); });
@@ -196,7 +217,10 @@ class CudaBackend final : public Backend {
 
   absl::Status RopeWriteKv(const RopeWriteKvParams& params, bool is_known);
   // REQUIRES: not gated, or products_->CanGate().
-  absl::Status Multiply(const PlainGemmParams& product);
+  absl::Status Multiply(const PlainGemmParams& product) {
+    return Timed(TimedName("product", product.n, product.k),
+                 [&] { return products_->Run(product); });
+  }
   // The name that an operation of these sizes is timed under.
   std::string TimedName(const char* operation, int64_t n, int64_t k) const;
   absl::Status Swap(const BlockCopyParams& params, cudaMemcpyKind direction,
@@ -286,27 +310,6 @@ absl::Status CudaBackend::Keep(absl::Status status) {
   return status;
 }
 
-absl::StatusOr<MemoryInfo> CudaBackend::GetMemoryInfo() {
-  QUIRE_RETURN_IF_ERROR(Begin());
-  size_t free_bytes = 0, total_bytes = 0;
-  QUIRE_RETURN_IF_CUDA_ERROR(cudaMemGetInfo(&free_bytes, &total_bytes),
-                             "memory");
-  return MemoryInfo{static_cast<int64_t>(total_bytes),
-                    static_cast<int64_t>(free_bytes)};
-}
-
-absl::StatusOr<std::unique_ptr<DeviceBuffer>> CudaBackend::Allocate(
-    int64_t bytes) {
-  QUIRE_RETURN_IF_ERROR(Begin());
-  return AllocateCuda(bytes);
-}
-
-absl::StatusOr<std::unique_ptr<DeviceBuffer>> CudaBackend::AllocateHost(
-    int64_t bytes) {
-  QUIRE_RETURN_IF_ERROR(Begin());
-  return AllocatePinned(bytes);
-}
-
 absl::Status CudaBackend::CopyToDevice(const void* host, void* device,
                                        int64_t bytes) {
   QUIRE_RETURN_IF_ERROR(Begin());
@@ -337,21 +340,6 @@ std::string CudaBackend::TimedName(const char* operation, int64_t n,
                                    int64_t k) const {
   return timer_ == nullptr ? std::string()
                            : absl::StrCat(operation, " ", n, "x", k);
-}
-
-absl::Status CudaBackend::Multiply(const PlainGemmParams& product) {
-  return Timed(TimedName("product", product.n, product.k),
-               [&] { return products_->Run(product); });
-}
-
-absl::Status CudaBackend::ExpertGemm(const ExpertGemmParams& params) {
-  return Timed(TimedName("experts", params.weight->n(), params.weight->k()),
-               [&] { return products_->RunExperts(params); });
-}
-
-absl::Status CudaBackend::Gemm(const GemmParams& params) {
-  if (params.m <= 0) return absl::OkStatus();
-  return Multiply(products_->ProductOf(params));
 }
 
 absl::Status CudaBackend::GatedGemm(const GatedGemmParams& params) {
@@ -430,11 +418,6 @@ absl::Status CudaBackend::ChooseTokens(const ChooseTokensParams& params) {
                 choice_workspace_->data(), choice_rows_);
 }
 
-absl::Status CudaBackend::CopyRuns(const CopyRunsParams& params) {
-  attention_->ForgetPlan();  // it may be the block tables that change
-  return Launch("copying runs", LaunchCopyRunsCuda, params);
-}
-
 absl::StatusOr<std::unique_ptr<Recording>> CudaBackend::Record(
     std::function<absl::Status()> enqueue) {
   QUIRE_RETURN_IF_ERROR(Synchronize());
@@ -451,11 +434,6 @@ absl::Status CudaBackend::Replay(Recording* recording) {
   QUIRE_RETURN_IF_ERROR(WaitForSwaps());
   attention_->ForgetPlan();  // the workspace holds the recorded step's
   return Keep(static_cast<CudaRecording*>(recording)->Launch(stream_));
-}
-
-absl::Status CudaBackend::CopyBlocks(const BlockCopyParams& params) {
-  QUIRE_RETURN_IF_ERROR(WaitForSwaps());
-  return Launch("copying blocks", LaunchCopyBlocksCuda, params);
 }
 
 }  // namespace

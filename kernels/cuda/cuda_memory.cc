@@ -32,6 +32,14 @@ absl::Status Explain(cudaError_t error, const char* what, int64_t bytes) {
 
 }  // namespace
 
+absl::StatusOr<MemoryInfo> GetCudaMemory() {
+  size_t free_bytes = 0, total_bytes = 0;
+  QUIRE_RETURN_IF_CUDA_ERROR(cudaMemGetInfo(&free_bytes, &total_bytes),
+                             "memory");
+  return MemoryInfo{static_cast<int64_t>(total_bytes),
+                    static_cast<int64_t>(free_bytes)};
+}
+
 absl::StatusOr<std::unique_ptr<DeviceBuffer>> AllocateCuda(int64_t bytes) {
   void* data = nullptr;
   // An empty buffer has an address of its own too.

@@ -12,6 +12,9 @@
 
 namespace quire {
 
+// Of the calling thread's current device.
+absl::StatusOr<MemoryInfo> GetCudaMemory();
+
 // On the calling thread's current device. ResourceExhausted if it is full.
 absl::StatusOr<std::unique_ptr<DeviceBuffer>> AllocateCuda(int64_t bytes);
 
