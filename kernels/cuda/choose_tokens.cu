@@ -268,6 +268,7 @@ __device__ __forceinline__ void Leave(const Choice<RowT>& params,
     __threadfence();
   }
   if (!__shfl_sync(0xffffffffu, is_last, 0)) return;
+  __syncwarp();  // others read what the first lane knows to be there
   const ChoicePart whole = Combine(parts, last - first + 1);
   if (threadIdx.x != 0) return;
   work.arrivals[row_idx] = 0;

@@ -184,6 +184,13 @@ TEST(AttentionOverlapCudaTest, PromptsAloneReadWhatTheKernelBeforeWrites) {
   }
 }
 
+TEST(AttentionOverlapCudaTest, AShortPromptReadsWhatTheKernelBeforeWrites) {
+  // So few rows that blocks take half a tile; 16 tokens are there already.
+  for (int run = 0; run < 5; ++run) {
+    CheckStep({{0, 144, 128, 10}}, 16, /*are_contexts_apart=*/false);
+  }
+}
+
 TEST(AttentionOverlapCudaTest, APrefixThatTheStepComputesIsReadWhenItIsThere) {
   // The second one's prefix of 128 tokens is what the first one computes, and
   // so its answer; its own token's block comes after.
