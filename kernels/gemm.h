@@ -56,6 +56,9 @@ struct GemmParams {
   // Ranks whose inboxes get y as it is stored, for the sum over ranks that
   // follows (Collective::SumSent), or null. REQUIRES: Backend::CanSend(*this).
   const PeerGroup* peers = nullptr;
+  // Every rank computes it and must find the same bits: how follows from sizes
+  // and options alone, never from what was faster.
+  bool is_alike = false;
 };
 
 // y = silu(x gate^T) * (x up^T), as an MLP with gates begins.

@@ -37,7 +37,7 @@ absl::StatusOr<std::unique_ptr<CudaProducts>> CudaProducts::Create(
         products->tile_gemm_,
         TileGemm::Create(stream, options.library.is_deterministic));
   }
-  if (products->tile_gemm_ != nullptr) {
+  if (products->tile_gemm_ != nullptr && !options.library.is_deterministic) {
     LtGemm* const library = products->library_.get();
     TileGemm* const tiles = products->tile_gemm_.get();
     products->tile_choice_ = std::make_unique<TileChoice>(
@@ -72,6 +72,7 @@ PlainGemmParams CudaProducts::ProductOf(const GemmParams& params) const {
   product.y_dtype = params.y_dtype;
   product.adds = params.adds;
   product.peers = params.peers;
+  product.is_alike = params.is_alike;
   return product;
 }
 
@@ -104,7 +105,7 @@ bool CudaProducts::IsOfGatedTiles(const PlainGemmParams& product) const {
 }
 
 absl::StatusOr<bool> CudaProducts::IsOfTiles(const PlainGemmParams& product) {
-  if (tile_gemm_ == nullptr || product.m <= kSomeRows ||
+  if (tile_choice_ == nullptr || product.is_alike || product.m <= kSomeRows ||
       !TileGemm::CanRun(product)) {
     return false;
   }

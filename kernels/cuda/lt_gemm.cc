@@ -41,7 +41,8 @@ bool IsAligned(const void* pointer) {
 
 // What a product has beside its operands: part of its key.
 int ExtrasOf(const PlainGemmParams& params) {
-  return (params.bias != nullptr ? 1 : 0) + (params.adds ? 2 : 0);
+  return (params.bias != nullptr ? 1 : 0) + (params.adds ? 2 : 0) +
+         (params.is_alike ? 4 : 0);
 }
 
 }  // namespace
@@ -361,13 +362,16 @@ absl::StatusOr<cublasLtMatmulAlgo_t> LtGemm::Choose(
     AppendToCache(key, algorithm);
     return algorithm;
   }
-  const bool may_time = options_.is_tuned &&
+  const bool may_time = options_.is_tuned && !params.is_alike &&
                         !ProductTimer::IsCapturing(stream_) &&
                         it == chosen_.end();
   QUIRE_ASSIGN_OR_RETURN(const auto guesses,
                          Guess(product, may_time ? kMaxGuesses : 1));
   if (!may_time) return guesses.front();
-  QUIRE_ASSIGN_OR_RETURN(const auto algorithm, Time(params, product, guesses));
+  const auto timed = Time(params, product, guesses);
+  // No room to time in: another time, perhaps.
+  if (absl::IsResourceExhausted(timed.status())) return guesses.front();
+  QUIRE_ASSIGN_OR_RETURN(const auto algorithm, timed);
   chosen_[key] = algorithm;
   AppendToCache(key, algorithm);
   return algorithm;

@@ -31,7 +31,8 @@ struct LtGemmOptions {
   // that few rows and very many are slower than they could be.
   bool is_deterministic = false;
   // Times the library's best guesses on the device when a bucket of m is first
-  // met; otherwise takes its first guess. Not while a graph is captured.
+  // met; otherwise takes its first guess. Not while a graph is captured, where
+  // memory has no room to time in, or where ranks must do alike.
   bool is_tuned = true;
   // Where choices are kept for the next process, or empty. Lines of another
   // library version or device are passed over.
@@ -42,7 +43,7 @@ struct LtGemmOptions {
 int64_t GemmBucketOf(int64_t m);
 
 // n, k, bucket of m (0: any), dtype, y_dtype, 1 with bias and 2 more if the
-// product is added.
+// product is added, 4 more if it is alike on all ranks.
 using GemmKey = std::tuple<int64_t, int64_t, int64_t, int, int, int>;
 GemmKey GemmKeyOf(const PlainGemmParams& params);
 

@@ -29,6 +29,7 @@ struct PlainGemmParams {
   // REQUIRES: no bias, not `adds`, y_dtype is dtype.
   bool is_gated = false;
   const PeerGroup* peers = nullptr;  // GemmParams::peers
+  bool is_alike = false;             // GemmParams::is_alike
 };
 
 // Whether our own products of few and of some rows may be given peers, too: the

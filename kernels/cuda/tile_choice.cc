@@ -88,7 +88,10 @@ absl::StatusOr<bool> TileChoice::AreTilesFaster(const PlainGemmParams& params) {
   const auto it = has_tiles_.find(key);
   if (it != has_tiles_.end()) return it->second;
   if (!options_.is_tuned || ProductTimer::IsCapturing(stream_)) return false;
-  QUIRE_ASSIGN_OR_RETURN(const bool has_tiles, Time(params));
+  const absl::StatusOr<bool> timed = Time(params);
+  // No room to time in: another time, perhaps.
+  if (absl::IsResourceExhausted(timed.status())) return false;
+  QUIRE_ASSIGN_OR_RETURN(const bool has_tiles, timed);
   has_tiles_[key] = has_tiles;
   AppendToCache(key, has_tiles);
   return has_tiles;

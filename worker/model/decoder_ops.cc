@@ -314,8 +314,16 @@ absl::Status DecoderOps::Experts(const MoeWeights& moe, const void* x,
         Multiply(*moe.shared_out.weight, moe.shared_out.bias.get(), act.mlp_act,
                  act.partial, backend_.partial_dtype(), num_tokens));
   }
-  QUIRE_RETURN_IF_ERROR(Multiply(*moe.router, /*bias=*/nullptr, x,
-                                 act.router_logits, DType::kF32, num_tokens));
+  // Ranks that routed a token to different experts would sum halves of each.
+  QUIRE_RETURN_IF_ERROR(backend_.Gemm({.x = x,
+                                       .x_stride = moe.router->k(),
+                                       .weight = moe.router.get(),
+                                       .bias = nullptr,
+                                       .y = act.router_logits,
+                                       .y_stride = moe.router->n(),
+                                       .y_dtype = DType::kF32,
+                                       .m = num_tokens,
+                                       .is_alike = true}));
   QUIRE_RETURN_IF_ERROR(
       backend_.RouteTokens({.logits = act.router_logits,
                             .logits_stride = moe.router->n(),

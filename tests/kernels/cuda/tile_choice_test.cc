@@ -144,6 +144,22 @@ TEST_F(TileChoiceTest, ErrorsAreToldAndNotRemembered) {
   EXPECT_FALSE(Ask(&choice, 200));
 }
 
+TEST_F(TileChoiceTest, WithoutRoomToTimeInTheLibraryIsTakenForNow) {
+  bool is_full = true;
+  TileChoice choice(
+      {}, "a_gpu/1/bucket", stream_,
+      [&](const PlainGemmParams&) {
+        return is_full ? absl::ResourceExhaustedError("full")
+                       : CudaStatus(LaunchDelayCuda(kLong, stream_), "delay");
+      },
+      [&](const PlainGemmParams&) {
+        return CudaStatus(LaunchDelayCuda(kShort, stream_), "delay");
+      });
+  EXPECT_FALSE(Ask(&choice, 200));
+  is_full = false;
+  EXPECT_TRUE(Ask(&choice, 200));
+}
+
 TEST_F(TileChoiceTest, TimingAddsNothingToTheResult) {
   TileChoice choice = Between(kLong, kShort);
   PlainGemmParams params = ProductOf(200);
