@@ -35,10 +35,6 @@ cudaDataType_t CudaType(DType dtype) {
   return dtype == DType::kF32 ? CUDA_R_32F : CUDA_R_16BF;
 }
 
-bool IsAligned(const void* pointer) {
-  return reinterpret_cast<uintptr_t>(pointer) % 16 == 0;
-}
-
 // What a product has beside its operands: part of its key.
 int ExtrasOf(const PlainGemmParams& params) {
   return (params.bias != nullptr ? 1 : 0) + (params.adds ? 2 : 0) +

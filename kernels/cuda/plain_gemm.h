@@ -32,6 +32,11 @@ struct PlainGemmParams {
   bool is_alike = false;             // GemmParams::is_alike
 };
 
+// To 16 bytes; null is.
+inline bool IsAligned(const void* pointer) {
+  return reinterpret_cast<uintptr_t>(pointer) % 16 == 0;
+}
+
 // Whether our own products of few and of some rows may be given peers, too: the
 // result is rows of bfloat16, one behind the other.
 inline bool IsSendable(const PlainGemmParams& params) {

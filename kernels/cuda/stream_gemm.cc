@@ -9,14 +9,10 @@
 #include "cuda_runtime_api.h"
 #include "kernels/cuda/cuda_memory.h"
 #include "kernels/cuda/cuda_status.h"
-#include "kernels/cuda/gated_rows.h"
+#include "kernels/cuda/own_product.h"
 
 namespace quire {
 namespace {
-
-bool IsAligned(const void* pointer) {
-  return reinterpret_cast<uintptr_t>(pointer) % 16 == 0;
-}
 
 int64_t PartialBytes(int num_sms) {
   return int64_t{num_sms} * kStreamTileRows * kMaxStreamTokens *
@@ -37,17 +33,10 @@ int32_t TokensFor(int64_t m) {
 
 absl::StatusOr<std::unique_ptr<StreamGemm>> StreamGemm::Create(
     cudaStream_t stream) {
-  int device = 0, major = 0;
-  QUIRE_RETURN_IF_CUDA_ERROR(cudaGetDevice(&device), "current device");
-  QUIRE_RETURN_IF_CUDA_ERROR(
-      cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device),
-      "device properties");
-  if (major != 9) return nullptr;
+  QUIRE_ASSIGN_OR_RETURN(const int32_t num_sms, NumHopperMultiprocessors());
+  if (num_sms == 0) return nullptr;
   auto gemm = absl::WrapUnique(new StreamGemm(stream));
-  QUIRE_RETURN_IF_CUDA_ERROR(
-      cudaDeviceGetAttribute(&gemm->num_sms_, cudaDevAttrMultiProcessorCount,
-                             device),
-      "device properties");
+  gemm->num_sms_ = num_sms;
   QUIRE_RETURN_IF_ERROR(gemm->Init());
   return gemm;
 }
@@ -61,14 +50,7 @@ absl::Status StreamGemm::Init() {
 }
 
 bool StreamGemm::CanRun(const PlainGemmParams& params) {
-  if (params.adds && (params.is_gated || params.y_dtype != params.dtype)) {
-    return false;
-  }
-  return params.dtype == DType::kBf16 && params.m <= kMaxStreamTokens &&
-         params.k % 8 == 0 && params.x_stride % 8 == 0 &&
-         params.n % (params.is_gated ? 2 * kGatedRows : 8) == 0 &&
-         params.y_stride % 8 == 0 && IsAligned(params.x) &&
-         IsAligned(params.w) && IsAligned(params.y) && IsAligned(params.bias);
+  return params.m <= kMaxStreamTokens && IsOwnProduct(params);
 }
 
 StreamPlan StreamGemm::PlanOf(int64_t n, int64_t k) const {

@@ -6,16 +6,12 @@
 #include "cuda_runtime_api.h"
 #include "kernels/cuda/cuda_memory.h"
 #include "kernels/cuda/cuda_status.h"
-#include "kernels/cuda/gated_rows.h"
+#include "kernels/cuda/own_product.h"
 #include "kernels/cuda/tile_kernel.h"
 #include "kernels/cuda/tile_plan.h"
 
 namespace quire {
 namespace {
-
-bool IsAligned(const void* pointer) {
-  return reinterpret_cast<uintptr_t>(pointer) % 16 == 0;
-}
 
 int64_t PartialBytes(int32_t num_clusters) {
   return int64_t{num_clusters} * kTilesOfCluster * kTileRows * kMaxTileTokens *
@@ -30,12 +26,8 @@ TileGemm::~TileGemm() = default;
 
 absl::StatusOr<std::unique_ptr<TileGemm>> TileGemm::Create(
     cudaStream_t stream, bool is_deterministic) {
-  int device = 0, major = 0;
-  QUIRE_RETURN_IF_CUDA_ERROR(cudaGetDevice(&device), "current device");
-  QUIRE_RETURN_IF_CUDA_ERROR(
-      cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device),
-      "device properties");
-  if (major != 9) return nullptr;
+  QUIRE_ASSIGN_OR_RETURN(const int32_t num_sms, NumHopperMultiprocessors());
+  if (num_sms == 0) return nullptr;
   auto gemm = absl::WrapUnique(new TileGemm(stream, is_deterministic));
   QUIRE_RETURN_IF_ERROR(gemm->Init());
   return gemm;
@@ -54,14 +46,7 @@ absl::Status TileGemm::Init() {
 }
 
 bool TileGemm::CanRun(const PlainGemmParams& params) {
-  if (params.adds && (params.is_gated || params.y_dtype != params.dtype)) {
-    return false;
-  }
-  return params.dtype == DType::kBf16 && params.k % 8 == 0 &&
-         params.x_stride % 8 == 0 &&
-         params.n % (params.is_gated ? 2 * kGatedRows : 8) == 0 &&
-         params.y_stride % 8 == 0 && IsAligned(params.x) &&
-         IsAligned(params.w) && IsAligned(params.y) && IsAligned(params.bias);
+  return IsOwnProduct(params);
 }
 
 absl::Status TileGemm::Run(const PlainGemmParams& params) {
