@@ -151,6 +151,7 @@ absl::Status Coordinator::Impl::InitGroups() {
   registry.num_groups = options_.data_parallel_size;
   registry.world_size = options_.tensor_parallel_size;
   registry.reform = options_.reform_lost_groups;
+  registry.heartbeat_timeout = options_.heartbeat_timeout;
   // Ever growing, across restarts too: a worker that has seen a later
   // coordinator refuses an earlier one.
   const Epoch epoch(static_cast<uint64_t>(absl::ToUnixMicros(clock_->Now())));
@@ -384,6 +385,7 @@ absl::StatusOr<std::unique_ptr<Coordinator>> Coordinator::Start(
   whole.launch.block_size = options.engine.block_size;
   whole.launch.sparse_pages = options.engine.sparse_pages;
   whole.launch.seed = options.seed;
+  whole.launch.heartbeat_timeout = options.heartbeat_timeout;
   auto impl = std::make_unique<Impl>(whole, std::move(callbacks), clock);
   QUIRE_RETURN_IF_ERROR(impl->Init());
   return std::unique_ptr<Coordinator>(new Coordinator(std::move(impl)));

@@ -44,6 +44,8 @@ struct CoordinatorOptions {
   int metrics_port = 8002;
 
   bool reform_lost_groups = false;
+  // Of a worker's silence, after which it is lost. [1 s, 10 min]
+  absl::Duration heartbeat_timeout = absl::Seconds(3);
   StepWatchdog::Options watchdog;
   EngineOptions engine;  // max_model_len is taken from the above
   LaunchOptions launch;  // and so is what it shares with `engine`

@@ -107,6 +107,9 @@ ABSL_FLAG(std::string, on_group_lost, "exit",
           "When a worker is lost: exit, or reform: wait for workers to join "
           "anew and go on. Other groups take the requests of a lost one over; "
           "exit then means when the last group is lost.");
+ABSL_FLAG(double, heartbeat_timeout, 3,
+          "Seconds without a sign of life after which a worker is lost, 1 to "
+          "600.");
 ABSL_FLAG(double, step_timeout, 0,
           "Seconds after which a step without an answer means a lost worker; "
           "0: from measured steps.");
@@ -182,6 +185,8 @@ absl::Status CheckFlags() {
                                    1 << 30));
   QUIRE_RETURN_IF_ERROR(CheckRange(
       "max_model_len", absl::GetFlag(FLAGS_max_model_len), 0, 1 << 30));
+  QUIRE_RETURN_IF_ERROR(CheckRange(
+      "heartbeat_timeout", absl::GetFlag(FLAGS_heartbeat_timeout), 1, 600));
   QUIRE_RETURN_IF_ERROR(
       CheckRange("step_timeout", absl::GetFlag(FLAGS_step_timeout), 0, 86400));
   QUIRE_RETURN_IF_ERROR(
@@ -272,6 +277,8 @@ absl::StatusOr<CoordinatorOptions> OptionsFromFlags() {
   options.control_port = absl::GetFlag(FLAGS_control_port);
   options.metrics_port = absl::GetFlag(FLAGS_metrics_port);
   options.reform_lost_groups = absl::GetFlag(FLAGS_on_group_lost) == "reform";
+  options.heartbeat_timeout =
+      absl::Seconds(absl::GetFlag(FLAGS_heartbeat_timeout));
   options.watchdog.fixed = absl::Seconds(absl::GetFlag(FLAGS_step_timeout));
   QUIRE_ASSIGN_OR_RETURN(options.engine, EngineOptionsFromFlags());
   SetLaunchFlags(options.engine, &options.launch);

@@ -10,6 +10,7 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
 #include "common/wire/status_wire.h"
 #include "coordinator/cluster/cluster_status.h"
 #include "proto/cluster.grpc.pb.h"
@@ -162,6 +163,8 @@ class ClusterService final : public v1::Cluster::CallbackService {
     response->set_world_size(seat.world_size);
     response->set_coordinator_epoch(seat.coordinator_epoch.value());
     response->set_group_epoch(seat.group_epoch.value());
+    response->set_heartbeat_period_s(
+        absl::ToDoubleSeconds(cluster_->registry->heartbeat_period()));
     if (registration->formed.has_value()) {
       cluster_->on_formed(*registration->formed);
     }

@@ -9,6 +9,12 @@
 #include "glog/logging.h"
 
 namespace quire {
+namespace {
+
+constexpr absl::Duration kLongestPeriod = absl::Milliseconds(500);
+constexpr int kBeatsInTimeout = 6;
+
+}  // namespace
 
 WorkerRegistry::WorkerRegistry(const Options& options, Epoch coordinator_epoch,
                                const Clock* clock)
@@ -233,16 +239,18 @@ std::optional<GroupLoss> WorkerRegistry::Tick(int32_t group_idx) {
     std::optional<Member>& member = group.members[rank];
     if (!member.has_value()) continue;
     const absl::Duration silence = now - member->last_heartbeat;
-    if (silence >= options_.suspect_after && !member->suspect) {
+    if (silence >= options_.heartbeat_timeout / 2 && !member->suspect) {
       member->suspect = true;
       LOG(WARNING) << "rank " << rank << " (" << member->offer.address
                    << ") of group " << group_idx << " has been silent for "
                    << absl::FormatDuration(silence);
     }
-    if (silence < options_.dead_after) continue;
+    if (silence < options_.heartbeat_timeout) continue;
     const absl::Status cause = absl::UnavailableError(absl::StrCat(
         "rank ", rank, " (", member->offer.address, ") sent no heartbeat for ",
-        absl::FormatDuration(options_.dead_after)));
+        absl::FormatDuration(options_.heartbeat_timeout),
+        ": it hangs, or it or the network is slow, which a longer "
+        "--heartbeat_timeout bears"));
     if (group.state == GroupState::kJoining) {
       LOG(WARNING) << cause.message() << "; its seat is free again";
       member.reset();
@@ -287,6 +295,10 @@ std::vector<GroupInfo> WorkerRegistry::Groups() const {
 std::string WorkerRegistry::device() const {
   absl::MutexLock lock(&mutex_);
   return device_;
+}
+
+absl::Duration WorkerRegistry::heartbeat_period() const {
+  return std::min(kLongestPeriod, options_.heartbeat_timeout / kBeatsInTimeout);
 }
 
 }  // namespace quire

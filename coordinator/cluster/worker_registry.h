@@ -105,9 +105,8 @@ class WorkerRegistry {
     int32_t num_groups = 1;
     int32_t world_size = 1;  // ranks of a group
     bool reform = false;     // Reform() follows the end of every epoch
-    // Of silence. A heartbeat is due each 0.5 s.
-    absl::Duration suspect_after = absl::Milliseconds(1500);
-    absl::Duration dead_after = absl::Seconds(3);
+    // Of silence, after which a worker is lost. [1 s, 10 min]
+    absl::Duration heartbeat_timeout = absl::Seconds(3);
   };
 
   // `clock` must outlive this.
@@ -156,6 +155,9 @@ class WorkerRegistry {
   std::vector<GroupInfo> Groups() const;
   // "" until a worker has joined.
   std::string device() const;
+  // In which a worker is to say that it lives: each half second, and six times
+  // within the timeout, so that a few late ones are no loss.
+  absl::Duration heartbeat_period() const;
   Epoch coordinator_epoch() const { return coordinator_epoch_; }
 
  private:

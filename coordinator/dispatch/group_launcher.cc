@@ -63,12 +63,13 @@ class GroupLauncher::Calls {
 class GroupLauncher::RankLaunch {
  public:
   RankLaunch(int32_t rank, const std::string& address,
-             const v1::EpochPair& epoch, Calls* calls)
+             absl::Duration heartbeat_timeout, const v1::EpochPair& epoch,
+             Calls* calls)
       : rank_(rank),
         address_(address),
         epoch_(epoch),
         calls_(calls),
-        channel_(MakeWorkerChannel(address)),
+        channel_(MakeWorkerChannel(address, heartbeat_timeout)),
         stub_(v1::Worker::NewStub(channel_)) {}
 
   void Load(const LaunchOptions& options, int32_t world_size,
@@ -275,7 +276,9 @@ absl::StatusOr<LaunchedGroup> GroupLauncher::Launch(
   std::vector<std::unique_ptr<RankLaunch>> ranks;
   for (int32_t rank = 0; rank < world_size; ++rank) {
     ranks.push_back(
-        std::make_unique<RankLaunch>(rank, addresses[rank], epoch, &calls));
+        std::make_unique<RankLaunch>(rank, addresses[rank],
+                                     options_.heartbeat_timeout, epoch,
+                                     &calls));
   }
   LaunchedGroup group;
   const absl::Status status = RunParts(ranks, &calls, observer, share, &group);

@@ -45,6 +45,8 @@ struct LaunchOptions {
   // many bytes behind them.
   int64_t virtual_page_bytes = 0;
   int32_t sparse_pages = 0;  // that a decode reads; 0: all
+  // Of a worker's silence, which its connection bears at least.
+  absl::Duration heartbeat_timeout = absl::Seconds(3);
 };
 
 struct LaunchedGroup {

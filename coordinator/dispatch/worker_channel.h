@@ -5,6 +5,8 @@
 #include <memory>
 #include <string>
 
+#include "absl/time/time.h"
+
 namespace grpc {
 class Channel;
 }  // namespace grpc
@@ -13,7 +15,10 @@ namespace quire {
 
 // A channel to one worker's gRPC port, "host:port". Connects when first used.
 // Messages up to 64 MiB; never retried, never shared with another epoch.
-std::shared_ptr<grpc::Channel> MakeWorkerChannel(const std::string& address);
+// Breaks when the worker's process has answered no ping for `silence`, or four
+// seconds if that is less: who is to be lost sooner misses heartbeats.
+std::shared_ptr<grpc::Channel> MakeWorkerChannel(
+    const std::string& address, absl::Duration silence = absl::ZeroDuration());
 
 }  // namespace quire
 

@@ -42,6 +42,7 @@ TEST_F(CoordinatorFlagsTest, DefaultsAreThoseUsersKnow) {
   EXPECT_EQ(options->metrics_port, 8002);
   EXPECT_EQ(options->launch.load_format, "safetensors");
   EXPECT_FALSE(options->reform_lost_groups);
+  EXPECT_EQ(options->heartbeat_timeout, absl::Seconds(3));
   EXPECT_EQ(options->flags.at("model"), "/m");
 }
 
@@ -54,7 +55,8 @@ TEST_F(CoordinatorFlagsTest, ATenantsFileThatIsNotThereIsNamed) {
 TEST_F(CoordinatorFlagsTest, ValuesReachTheirRooms) {
   auto options = Parse({"--max_model_len=100", "--num_gpu_blocks_override=9",
                         "--load_format=dummy", "--on_group_lost=reform",
-                        "--step_timeout=1.5", "--dtype=float32",
+                        "--step_timeout=1.5", "--heartbeat_timeout=20",
+                        "--dtype=float32",
                         "--forced_preemption_period=5", "--priority_ageing=5s",
                         "--demote_prefixes=always",
                         "--sparse_attention=top_pages:32",
@@ -66,6 +68,7 @@ TEST_F(CoordinatorFlagsTest, ValuesReachTheirRooms) {
   EXPECT_EQ(options->launch.dtype, "float32");
   EXPECT_TRUE(options->reform_lost_groups);
   EXPECT_EQ(options->watchdog.fixed, absl::Milliseconds(1500));
+  EXPECT_EQ(options->heartbeat_timeout, absl::Seconds(20));
   EXPECT_EQ(options->engine.forced_preemption_period, 5);
   EXPECT_EQ(options->engine.priority_ageing, absl::Seconds(5));
   EXPECT_EQ(options->engine.sparse_pages, 32);
@@ -122,6 +125,8 @@ TEST_F(CoordinatorFlagsTest, BadValuesNameTheFlagAndItsRange) {
       {"--num_gpu_blocks_override=-1", "0 to"},
       {"--max_model_len=-1", "0 to"},
       {"--step_timeout=-1", "0 to"},
+      {"--heartbeat_timeout=0.5", "heartbeat_timeout=0.5: it may be 1 to 600"},
+      {"--heartbeat_timeout=nan", "1 to 600"},
       {"--sparse_attention=top_pages:3", "at least 4"},
       {"--sparse_attention=pages:8", "top_pages:K"},
       {"--port=65536", "0 to 65535"},

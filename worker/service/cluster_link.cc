@@ -16,6 +16,9 @@
 namespace quire {
 namespace {
 
+// Of coordinators that do not say.
+constexpr absl::Duration kDefaultHeartbeatPeriod = absl::Milliseconds(500);
+
 std::chrono::system_clock::time_point DeadlineIn(absl::Duration duration) {
   return std::chrono::system_clock::now() +
          absl::ToChronoMilliseconds(duration);
@@ -118,7 +121,7 @@ class GrpcClusterLink final : public ClusterLink {
       if (!stream_->Write(beat)) return;
       absl::MutexLock lock(&mutex_);
       if (mutex_.AwaitWithTimeout(absl::Condition(&leaving_),
-                                  options_.heartbeat_period)) {
+                                  membership_.heartbeat_period)) {
         return;
       }
     }
@@ -191,6 +194,10 @@ absl::StatusOr<std::unique_ptr<ClusterLink>> ClusterLink::Join(
   membership.world_size = response.world_size();
   membership.coordinator_epoch = Epoch(response.coordinator_epoch());
   membership.group_epoch = Epoch(response.group_epoch());
+  membership.heartbeat_period =
+      response.heartbeat_period_s() > 0
+          ? absl::Seconds(response.heartbeat_period_s())
+          : kDefaultHeartbeatPeriod;
   return std::make_unique<GrpcClusterLink>(std::move(stub), membership, options,
                                            std::move(last_step),
                                            std::move(on_lost));

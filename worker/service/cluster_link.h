@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A worker's tie to its coordinator's control port: it registers, shows every
-// half second that it lives, and finds its peers on the rendezvous board.
+// A worker's tie to its coordinator's control port: it registers, shows as
+// often as it is told to that it lives, and finds its peers on the rendezvous
+// board.
 #ifndef WORKER_SERVICE_CLUSTER_LINK_H_
 #define WORKER_SERVICE_CLUSTER_LINK_H_
 
@@ -29,7 +30,6 @@ struct ClusterLinkOptions {
   std::string version;
   // For the coordinator to be there: workers may start first.
   absl::Duration join_timeout = absl::Seconds(60);
-  absl::Duration heartbeat_period = absl::Milliseconds(500);
 };
 
 // The seat that the coordinator gave.
@@ -39,6 +39,7 @@ struct Membership {
   int32_t world_size = 1;
   Epoch coordinator_epoch;
   Epoch group_epoch;
+  absl::Duration heartbeat_period;
 };
 
 // Thread-safe.

@@ -113,6 +113,37 @@ TEST_F(WorkerRegistryTest, ThreeSecondsOfSilenceEndTheEpoch) {
   EXPECT_EQ(Beat(10).code(), absl::StatusCode::kFailedPrecondition);
 }
 
+TEST_F(WorkerRegistryTest, ALongerTimeoutBearsMoreSilence) {
+  WorkerRegistry::Options options = TwoRanks();
+  options.heartbeat_timeout = absl::Seconds(20);
+  WorkerRegistry registry(options, kCoordinator, &clock_);
+  for (uint64_t i : {10, 11}) ASSERT_TRUE(registry.Register(Offer(i)).ok());
+  clock_.Advance(absl::Milliseconds(9999));
+  registry.Tick(0);
+  EXPECT_FALSE(registry.Groups()[0].ranks[0].suspect);
+  clock_.Advance(absl::Seconds(10));
+  EXPECT_FALSE(registry.Tick(0).has_value());
+  EXPECT_TRUE(registry.Groups()[0].ranks[0].suspect);
+  clock_.Advance(absl::Milliseconds(1));
+  const auto loss = registry.Tick(0);
+  ASSERT_TRUE(loss.has_value());
+  EXPECT_THAT(std::string(loss->cause.message()),
+              testing::HasSubstr("no heartbeat for 20s"));
+  EXPECT_THAT(std::string(loss->cause.message()),
+              testing::HasSubstr("--heartbeat_timeout"));
+}
+
+TEST_F(WorkerRegistryTest, WorkersBeatOftenWithinTheTimeout) {
+  const auto period = [&](absl::Duration timeout) {
+    WorkerRegistry::Options options = TwoRanks();
+    options.heartbeat_timeout = timeout;
+    return WorkerRegistry(options, kCoordinator, &clock_).heartbeat_period();
+  };
+  EXPECT_EQ(period(absl::Seconds(1)), absl::Seconds(1) / 6);
+  EXPECT_EQ(period(absl::Seconds(3)), absl::Milliseconds(500));
+  EXPECT_EQ(period(absl::Minutes(10)), absl::Milliseconds(500));
+}
+
 TEST_F(WorkerRegistryTest, SuspectsSilenceBeforeItIsDeath) {
   Form(10, 11);
   clock_.Advance(absl::Milliseconds(1500));

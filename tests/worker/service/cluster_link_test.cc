@@ -27,6 +27,7 @@ class FakeCluster final : public v1::Cluster::Service {
     response->set_world_size(2);
     response->set_coordinator_epoch(7);
     response->set_group_epoch(3);
+    response->set_heartbeat_period_s(heartbeat_period_s_);
     return grpc::Status::OK;
   }
 
@@ -75,12 +76,16 @@ class FakeCluster final : public v1::Cluster::Service {
 
   void EndEpoch() { end_.Notify(); }
 
+  // Before anybody joins.
+  void set_heartbeat_period_s(double s) { heartbeat_period_s_ = s; }
+
  private:
   absl::Mutex mutex_;
   int num_beats_ ABSL_GUARDED_BY(mutex_) = 0;
   v1::HeartbeatRequest last_beat_ ABSL_GUARDED_BY(mutex_);
   std::map<std::string, std::string> board_ ABSL_GUARDED_BY(mutex_);
   absl::Notification end_;
+  double heartbeat_period_s_ = 0.001;
 };
 
 class ClusterLinkTest : public testing::Test {
@@ -96,7 +101,6 @@ class ClusterLinkTest : public testing::Test {
     options_.address = "127.0.0.1:1234";
     options_.instance_id = 99;
     options_.device = "cpu";
-    options_.heartbeat_period = absl::Milliseconds(1);
   }
 
   absl::StatusOr<std::unique_ptr<ClusterLink>> Join() {
@@ -121,6 +125,7 @@ TEST_F(ClusterLinkTest, JoiningGivesASeatAndStartsTheHeartbeat) {
   EXPECT_EQ((*link)->membership().rank, 1);
   EXPECT_EQ((*link)->membership().world_size, 2);
   EXPECT_EQ((*link)->membership().coordinator_epoch, Epoch(7));
+  EXPECT_EQ((*link)->membership().heartbeat_period, absl::Milliseconds(1));
   const v1::HeartbeatRequest beat = cluster_.AwaitBeats(3);
   EXPECT_EQ(beat.instance_id(), 99u);
   EXPECT_EQ(beat.group_epoch(), 3u);
@@ -128,6 +133,14 @@ TEST_F(ClusterLinkTest, JoiningGivesASeatAndStartsTheHeartbeat) {
   cluster_.EndEpoch();
   lost_.WaitForNotification();
   EXPECT_EQ(cause_.code(), absl::StatusCode::kFailedPrecondition) << cause_;
+}
+
+TEST_F(ClusterLinkTest, ACoordinatorThatAsksForNoPeriodHearsTwoBeatsASecond) {
+  cluster_.set_heartbeat_period_s(0);
+  auto link = Join();
+  ASSERT_TRUE(link.ok()) << link.status();
+  EXPECT_EQ((*link)->membership().heartbeat_period, absl::Milliseconds(500));
+  cluster_.EndEpoch();
 }
 
 TEST_F(ClusterLinkTest, ADyingCoordinatorIsNoticed) {
