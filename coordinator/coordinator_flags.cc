@@ -12,6 +12,7 @@
 #include "common/flags/parse_flags.h"
 #include "common/sparse_attention.h"
 #include "common/status_macros.h"
+#include "coordinator/engine/engine_options.h"
 #include "coordinator/engine/preemption_mode.h"
 #include "coordinator/engine/prefix_demotion.h"
 #include "coordinator/engine/tenant_config.h"
@@ -77,6 +78,10 @@ ABSL_FLAG(std::string, preemption_mode, "auto",
           "whichever is faster for each request by measured rates.");
 ABSL_FLAG(double, swap_space, 4,
           "GiB of host memory of each worker to move KV blocks to; 0: none.");
+ABSL_FLAG(double, watermark, quire::EngineOptions().watermark,
+          "Share of the KV blocks that an admission leaves free for running "
+          "sequences to grow into, 0 to 0.5. More: fewer preemptions, smaller "
+          "batches.");
 ABSL_FLAG(bool, enable_prefix_caching, true,
           "Let requests of equal salt reuse each other's prefixes.");
 ABSL_FLAG(std::string, sparse_attention, "",
@@ -205,6 +210,7 @@ absl::StatusOr<EngineOptions> EngineOptionsFromFlags() {
   engine.block_size = absl::GetFlag(FLAGS_block_size);
   engine.kv_manager = absl::GetFlag(FLAGS_kv_manager);
   engine.scheduling_policy = absl::GetFlag(FLAGS_scheduling_policy);
+  engine.watermark = absl::GetFlag(FLAGS_watermark);
   engine.run_ahead_depth = absl::GetFlag(FLAGS_run_ahead_depth);
   engine.max_queued_requests = absl::GetFlag(FLAGS_max_queued_requests);
   engine.max_queued_tokens = absl::GetFlag(FLAGS_max_queued_tokens);

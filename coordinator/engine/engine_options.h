@@ -37,8 +37,10 @@ struct EngineOptions {
   std::string scheduling_policy = "paged_fcfs";
   // Steps planned before the first of them is known. 1: wait for each result.
   int32_t run_ahead_depth = 2;
-  // Part of the pool that an admission leaves free.
-  double watermark = 0.01;
+  // Part of the pool that an admission leaves free for others to grow into.
+  // In the simulator, full pools preempted up to 2.5 times as often with 0.01,
+  // and served up to 2 % fewer requests with 0.05.
+  double watermark = 0.02;
   int32_t max_queued_requests = 1024;
   int64_t max_queued_tokens = 1 << 22;  // of prompts
   // A waiting request gains a level of priority each so long; 0: never.

@@ -37,6 +37,7 @@ TEST_F(CoordinatorFlagsTest, DefaultsAreThoseUsersKnow) {
   EXPECT_EQ(options->engine.max_num_batched_tokens, 2048);
   EXPECT_EQ(options->engine.block_size, 16);
   EXPECT_EQ(options->engine.run_ahead_depth, 2);
+  EXPECT_EQ(options->engine.watermark, 0.02);
   EXPECT_EQ(options->port, 8001);
   EXPECT_EQ(options->control_port, 9000);
   EXPECT_EQ(options->metrics_port, 8002);
@@ -58,7 +59,7 @@ TEST_F(CoordinatorFlagsTest, ValuesReachTheirRooms) {
                         "--step_timeout=1.5", "--heartbeat_timeout=20",
                         "--dtype=float32",
                         "--forced_preemption_period=5", "--priority_ageing=5s",
-                        "--demote_prefixes=always",
+                        "--demote_prefixes=always", "--watermark=0.05",
                         "--sparse_attention=top_pages:32",
                         "--data_parallel_size=4", "--routing=round_robin"});
   ASSERT_TRUE(options.ok()) << options.status();
@@ -71,6 +72,7 @@ TEST_F(CoordinatorFlagsTest, ValuesReachTheirRooms) {
   EXPECT_EQ(options->heartbeat_timeout, absl::Seconds(20));
   EXPECT_EQ(options->engine.forced_preemption_period, 5);
   EXPECT_EQ(options->engine.priority_ageing, absl::Seconds(5));
+  EXPECT_EQ(options->engine.watermark, 0.05);
   EXPECT_EQ(options->engine.sparse_pages, 32);
   EXPECT_EQ(options->engine.demote_prefixes, PrefixDemotion::kAlways);
   EXPECT_EQ(options->data_parallel_size, 4);

@@ -20,7 +20,7 @@ struct EngineFlags {
   int64_t max_model_len = 2048;
   int64_t block_size = 16;
   int64_t run_ahead_depth = 2;
-  double watermark = 0.01;
+  double watermark = EngineOptions().watermark;
   std::string preemption_mode = "auto";
 };
 
