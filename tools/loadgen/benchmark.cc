@@ -95,7 +95,7 @@ void Benchmark::Interrupt() {
 
 absl::Status Benchmark::Prepare() {
   QUIRE_RETURN_IF_ERROR(
-      target_.AwaitReady(absl::Seconds(options_.ready_check_timeout_s)));
+      target_.AwaitReady(absl::Seconds(options_.ready_check_timeout_s), err_));
   QUIRE_ASSIGN_OR_RETURN(const v1::Model model,
                          target_.FindModel(options_.model));
   options_.model = model.name();

@@ -12,6 +12,8 @@ namespace {
 
 constexpr absl::Duration kQueryTimeout = absl::Seconds(5);
 constexpr absl::Duration kPause = absl::Milliseconds(50);
+// Of a wait that needs no word.
+constexpr absl::Duration kSilence = absl::Milliseconds(500);
 
 }  // namespace
 
@@ -20,25 +22,40 @@ LoadTarget::LoadTarget(std::string target, Clock* clock)
       clock_(clock),
       channel_(MakeChannel(target_)) {}
 
-absl::Status LoadTarget::AwaitReady(absl::Duration timeout) {
-  const absl::Time deadline = clock_->Now() + timeout;
-  QUIRE_RETURN_IF_ERROR(WaitForServer(channel_.get(), target_, timeout));
+absl::Status LoadTarget::AwaitReady(absl::Duration timeout,
+                                    std::ostream* err) {
+  const absl::Time start = clock_->Now();
+  bool has_told = err == nullptr;
+  absl::Status there = absl::UnavailableError("nobody was asked yet");
   while (true) {
-    const absl::StatusOr<v1::GetServerInfoResponse> info =
-        GetServerInfo(channel_, kQueryTimeout);
-    if (info.ok() && info->ready()) return absl::OkStatus();
-    if (!info.ok() && !absl::IsUnavailable(info.status())) {
-      return info.status();
+    if (!there.ok()) there = WaitForServer(channel_.get(), target_, kPause);
+    if (there.ok()) {
+      const absl::StatusOr<v1::GetServerInfoResponse> info =
+          GetServerInfo(channel_, kQueryTimeout);
+      if (info.ok() && info->ready()) return absl::OkStatus();
+      if (!info.ok() && !absl::IsUnavailable(info.status())) {
+        return info.status();
+      }
     }
-    if (clock_->Now() >= deadline) {
-      return absl::UnavailableError(absl::StrCat(
-          "the server at ", target_, " was not ready within ",
-          absl::FormatDuration(timeout),
-          "; `quire status` shows its workers, --ready_check_timeout_sec waits "
-          "longer"));
+    const absl::Duration waited = clock_->Now() - start;
+    if (waited >= timeout) return there.ok() ? NotReady(timeout) : there;
+    if (!has_told && waited >= kSilence) {
+      has_told = true;
+      *err << "waiting up to " << absl::FormatDuration(timeout)
+           << (there.ok() ? " for the workers of the server at "
+                          : " for a server at ")
+           << target_ << std::endl;
     }
     if (!Pause()) return absl::CancelledError("interrupted");
   }
+}
+
+absl::Status LoadTarget::NotReady(absl::Duration timeout) const {
+  return absl::UnavailableError(absl::StrCat(
+      "the server at ", target_, " was not ready within ",
+      absl::FormatDuration(timeout),
+      "; `quire status` shows its workers, --ready_check_timeout_sec waits "
+      "longer"));
 }
 
 absl::StatusOr<v1::Model> LoadTarget::FindModel(const std::string& name) {

@@ -5,6 +5,7 @@
 #define TOOLS_LOADGEN_SERVER_H_
 
 #include <memory>
+#include <ostream>
 #include <string>
 
 #include "absl/base/thread_annotations.h"
@@ -25,8 +26,9 @@ class LoadTarget {
   LoadTarget(std::string target, Clock* clock);
 
   // Waits until Generate would be accepted. Unavailable, in one line with the
-  // remedy, after `timeout`; Cancelled after Interrupt.
-  absl::Status AwaitReady(absl::Duration timeout);
+  // remedy, after `timeout`; Cancelled after Interrupt. A wait that people could
+  // notice is told on `err`, if there is one, once.
+  absl::Status AwaitReady(absl::Duration timeout, std::ostream* err = nullptr);
 
   // The model named `name`, or the first if it is empty. NotFound lists those
   // that there are.
@@ -41,6 +43,7 @@ class LoadTarget {
   void Interrupt();
 
  private:
+  absl::Status NotReady(absl::Duration timeout) const;
   // Lets a little time pass. False if interrupted.
   bool Pause();
 

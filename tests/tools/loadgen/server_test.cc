@@ -4,12 +4,30 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <sstream>
+
+#include "tests/fakes/closed_port.h"
 #include "tests/tools/fakes/fake_server.h"
 
 namespace quire {
 namespace {
 
 using ::testing::HasSubstr;
+
+// Whoever waits on it finds that the time has passed.
+class HastyClock final : public Clock {
+ public:
+  absl::Time Now() const override { return now_; }
+  bool AwaitUntil(absl::Mutex*, const absl::Condition& condition,
+                  absl::Time deadline) override {
+    now_ = std::max(now_, deadline);
+    return condition.Eval();
+  }
+
+ private:
+  absl::Time now_ = absl::UnixEpoch();
+};
 
 TEST(LoadTargetTest, PicksTheFirstModelWithoutAName) {
   FakeServer server;
@@ -57,6 +75,35 @@ TEST(LoadTargetTest, RequestsThatStayAreNamed) {
   LoadTarget target(server.address(), &clock);
   EXPECT_EQ(target.CheckBlocks(absl::ZeroDuration()).status().code(),
             absl::StatusCode::kDeadlineExceeded);
+}
+
+TEST(LoadTargetTest, AWaitForNobodyIsToldAndEndsWithTheRemedy) {
+  const ClosedPort nobody;
+  HastyClock clock;
+  LoadTarget target(nobody.address(), &clock);
+  std::ostringstream err;
+  const absl::Status status = target.AwaitReady(absl::Seconds(1), &err);
+  EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable);
+  EXPECT_THAT(std::string(status.message()), HasSubstr(nobody.address()));
+  EXPECT_THAT(std::string(status.message()), HasSubstr("--target"));
+  EXPECT_EQ(err.str(),
+            "waiting up to 1s for a server at " + nobody.address() + "\n");
+}
+
+TEST(LoadTargetTest, AWaitForWorkersIsToldAndEndsWithTheRemedy) {
+  FakeServer server;
+  HastyClock clock;
+  LoadTarget target(server.address(), &clock);
+  ASSERT_TRUE(target.AwaitReady(absl::Hours(1)).ok());  // connects
+  v1::GetServerInfoResponse info;
+  info.set_ready(false);
+  server.set_info(info);
+  std::ostringstream err;
+  const absl::Status status = target.AwaitReady(absl::Seconds(1), &err);
+  EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("`quire status`"));
+  EXPECT_EQ(err.str(), "waiting up to 1s for the workers of the server at " +
+                           server.address() + "\n");
 }
 
 TEST(LoadTargetTest, AnInterruptEndsTheWait) {
