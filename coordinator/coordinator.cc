@@ -315,8 +315,9 @@ void Coordinator::Impl::OnReady(int32_t group_idx, const LaunchedGroup& group) {
             << " tokens at once";
   // The engine hears of the group on its own thread; until then it would
   // refuse the first request of whoever is told now.
-  if (!groups_[group_idx]->engine()->AwaitReady(clock_->Now() +
-                                                kEngineReadyTimeout)) {
+  if (!groups_[group_idx]->engine()->AwaitReady(
+          clock_->Now() + kEngineReadyTimeout, group.ready.group_epoch)) {
+    // No effect if the group is lost, or was refused.
     groups_[group_idx]->Close(
         group.ready.group_epoch,
         absl::UnavailableError(

@@ -75,15 +75,17 @@ void EngineLoop::Stop() {
   if (thread_.joinable()) thread_.join();
 }
 
-bool EngineLoop::IsReadyOrOver() const {
-  return (stats_.ready && (seat_.watcher == nullptr || watcher_knows_ready_)) ||
-         stopping_;
+bool EngineLoop::IsReady() const {
+  return stats_.ready && (seat_.watcher == nullptr || watcher_knows_ready_);
 }
 
-bool EngineLoop::AwaitReady(absl::Time deadline) {
+bool EngineLoop::AwaitReady(absl::Time deadline, std::optional<Epoch> awaited) {
   absl::MutexLock lock(&mutex_);
-  clock_->AwaitUntil(&mutex_, absl::Condition(this, &EngineLoop::IsReadyOrOver),
-                     deadline);
+  const auto is_decided = [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    return IsReady() || stopping_ ||
+           (awaited.has_value() && lost_epoch_ >= *awaited);
+  };
+  clock_->AwaitUntil(&mutex_, absl::Condition(&is_decided), deadline);
   return stats_.ready && !stopping_;
 }
 
@@ -201,7 +203,9 @@ void EngineLoop::OnGroupReady(const GroupReady& group) { Post(group); }
 void EngineLoop::OnStepResult(StepResult result) { Post(std::move(result)); }
 
 void EngineLoop::OnGroupLost(Epoch group_epoch, const absl::Status& cause) {
-  Post(Loss{group_epoch, cause});
+  absl::MutexLock lock(&mutex_);
+  lost_epoch_ = group_epoch;
+  inbox_.push_back(Loss{group_epoch, cause});
 }
 
 void EngineLoop::Post(Message message) {

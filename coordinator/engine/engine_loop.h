@@ -7,6 +7,7 @@
 #define COORDINATOR_ENGINE_ENGINE_LOOP_H_
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 #include <variant>
@@ -18,6 +19,7 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "common/clock.h"
+#include "common/ids.h"
 #include "coordinator/dispatch/dispatcher.h"
 #include "coordinator/engine/engine_client.h"
 #include "coordinator/engine/engine_core.h"
@@ -54,8 +56,10 @@ class EngineLoop final : public EngineClient, public DispatchListener {
   void Start(Dispatcher* dispatcher) ABSL_LOCKS_EXCLUDED(mutex_);
 
   // Waits until Submit() is heard by a worker group that is ready. False: not
-  // by `deadline`, or the loop is over.
-  bool AwaitReady(absl::Time deadline) ABSL_LOCKS_EXCLUDED(mutex_);
+  // by `deadline`, the loop is over, or the group of epoch `awaited` is lost.
+  bool AwaitReady(absl::Time deadline,
+                  std::optional<Epoch> awaited = std::nullopt)
+      ABSL_LOCKS_EXCLUDED(mutex_);
 
   // Takes no new requests from now on (Unavailable), waits until those that
   // run have ended or `deadline` has passed, and ends the rest Unavailable.
@@ -166,7 +170,7 @@ class EngineLoop final : public EngineClient, public DispatchListener {
   void Publish() ABSL_LOCKS_EXCLUDED(mutex_);
   void PublishState() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Post(Message message) ABSL_LOCKS_EXCLUDED(mutex_);
-  bool IsReadyOrOver() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  bool IsReady() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   bool HasWork() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   bool IsDrained() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
@@ -191,6 +195,7 @@ class EngineLoop final : public EngineClient, public DispatchListener {
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   bool idle_ ABSL_GUARDED_BY(mutex_) = true;
   bool watcher_knows_ready_ ABSL_GUARDED_BY(mutex_) = false;
+  Epoch lost_epoch_ ABSL_GUARDED_BY(mutex_);  // the last that was lost
   Intake intake_ ABSL_GUARDED_BY(mutex_);
   EngineStats stats_ ABSL_GUARDED_BY(mutex_);
   EngineMetrics metrics_ ABSL_GUARDED_BY(mutex_);

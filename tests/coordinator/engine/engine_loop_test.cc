@@ -162,6 +162,18 @@ TEST_F(EngineLoopTest, AwaitReadyGivesUpWithoutWorkersOrALoop) {
   EXPECT_FALSE((*loop)->AwaitReady(absl::InfiniteFuture()));
 }
 
+TEST_F(EngineLoopTest, AwaitReadyEndsWithTheGroupThatItAwaits) {
+  auto loop = EngineLoop::Create(options_, &ear_, &clock_);
+  ASSERT_TRUE(loop.ok()) << loop.status();
+  (*loop)->Start(&workers_);
+  (*loop)->OnGroupLost(Epoch(2), absl::InternalError("the pool is refused"));
+  EXPECT_FALSE((*loop)->AwaitReady(absl::InfiniteFuture(), Epoch(2)));
+  // A loss of old says nothing of a group that comes.
+  EXPECT_FALSE((*loop)->AwaitReady(clock_.Now(), Epoch(3)));
+  (*loop)->OnGroupReady(workers_.Begin(3));
+  EXPECT_TRUE((*loop)->AwaitReady(absl::InfiniteFuture(), Epoch(3)));
+}
+
 TEST_F(EngineLoopTest, IsUnavailableBeforeWorkersAreReady) {
   auto loop = EngineLoop::Create(options_, &ear_, &clock_);
   ASSERT_TRUE(loop.ok());
