@@ -103,6 +103,10 @@ class Coordinator::Impl {
   absl::Status Listen();
   void OnReady(int32_t group_idx, const LaunchedGroup& group);
   void OnLost(int32_t group_idx, const absl::Status& cause, bool was_ready);
+  // Calls on_ready if no group is on its way for the first time.
+  void TellReady() ABSL_EXCLUSIVE_LOCKS_REQUIRED(lives_mutex_);
+  // `cause`, with the group's number if there are several.
+  absl::Status NameGroup(int32_t group_idx, const absl::Status& cause) const;
   // What requests are given to.
   EngineClient* engine();
 
@@ -110,10 +114,13 @@ class Coordinator::Impl {
   absl::Mutex lives_mutex_;
   struct Life {
     bool is_ready = false;
-    bool is_lost = false;  // and not back
+    bool is_lost = false;      // and not back
+    bool is_hopeless = false;  // lost, and may not begin again
     int32_t num_blocks = 0;
+    std::string cause = "";  // of the loss
   };
   std::vector<Life> lives_ ABSL_GUARDED_BY(lives_mutex_);  // by group
+  bool told_ready_ ABSL_GUARDED_BY(lives_mutex_) = false;
 };
 
 EngineClient* Coordinator::Impl::engine() {
@@ -331,12 +338,26 @@ void Coordinator::Impl::OnReady(int32_t group_idx, const LaunchedGroup& group) {
   if (!registry_->CheckEpoch(group_idx, group.ready.group_epoch).ok()) return;
   lives_[group_idx] = {.is_ready = true, .num_blocks = group.ready.num_blocks};
   if (!sessions_.is_draining()) public_server_->SetReady(true);
+  TellReady();
+}
+
+void Coordinator::Impl::TellReady() {
   int32_t num_blocks = 0;
+  std::string missing;
   for (const Life& life : lives_) {
-    if (!life.is_ready) return;
+    if (!life.is_ready && !life.is_lost) return;
     num_blocks += life.num_blocks;
+    if (life.is_lost && missing.empty()) missing = life.cause;
   }
-  if (callbacks_.on_ready != nullptr) callbacks_.on_ready(num_blocks);
+  told_ready_ = true;
+  if (callbacks_.on_ready != nullptr) callbacks_.on_ready(num_blocks, missing);
+}
+
+absl::Status Coordinator::Impl::NameGroup(int32_t group_idx,
+                                          const absl::Status& cause) const {
+  if (options_.data_parallel_size == 1) return cause;
+  return absl::Status(cause.code(), absl::StrCat("group ", group_idx, ": ",
+                                                 cause.message()));
 }
 
 void Coordinator::Impl::OnLost(int32_t group_idx, const absl::Status& cause,
@@ -345,14 +366,23 @@ void Coordinator::Impl::OnLost(int32_t group_idx, const absl::Status& cause,
   // One that was launched may have been refused by the engine; then it never
   // ran. One that was lost before the engine said a word may have.
   was_ready &= lives_[group_idx].is_ready || absl::IsUnavailable(cause);
-  lives_[group_idx] = {.is_lost = true};
-  LostGroup lost = {.cause = cause, .was_ready = was_ready};
+  LostGroup lost = {.cause = NameGroup(group_idx, cause),
+                    .was_ready = was_ready};
+  lives_[group_idx] = {.is_lost = true,
+                       .is_hopeless = !MayBegin(cause, was_ready),
+                       .cause = std::string(lost.cause.message())};
+  bool is_any_ready = false;
   for (const Life& life : lives_) {
-    lost.num_ready += life.is_ready ? 1 : 0;
+    is_any_ready |= life.is_ready;
     lost.num_left += life.is_lost ? 0 : 1;
+    lost.num_hopeful += life.is_hopeless ? 0 : 1;
   }
-  if (lost.num_ready == 0) public_server_->SetReady(false);
+  if (!is_any_ready) public_server_->SetReady(false);
   if (callbacks_.on_lost != nullptr) callbacks_.on_lost(lost);
+  if (!told_ready_ && is_any_ready &&
+      !EndsService(lost, options_.reform_lost_groups)) {
+    TellReady();
+  }
 }
 
 void Coordinator::Impl::Drain(absl::Time deadline) {

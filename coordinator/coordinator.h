@@ -54,8 +54,11 @@ struct CoordinatorOptions {
 
 // Called one at a time.
 struct CoordinatorCallbacks {
-  // A group became ready, and now all are. Blocks are those of all.
-  std::function<void(int32_t num_blocks)> on_ready;
+  // Requests can be served as well as they will be for now: a group became
+  // ready, or the first time was lost, and all are ready but those that have
+  // been lost. Blocks are those of all that are ready; `missing` says in one
+  // line why a group is not, "" if all are.
+  std::function<void(int32_t num_blocks, const std::string& missing)> on_ready;
   std::function<void(const LostGroup&)> on_lost;
 };
 

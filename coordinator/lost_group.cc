@@ -3,13 +3,15 @@
 
 namespace quire {
 
+bool MayBegin(const absl::Status& cause, bool was_ready) {
+  return was_ready || absl::IsUnavailable(cause);
+}
+
 bool EndsService(const LostGroup& lost, bool reform) {
+  // No reason to take the workers from clients of other groups.
+  if (reform) return lost.num_hopeful == 0;
   // Groups that have run leave the others to go on.
-  if (!reform) return !lost.was_ready || lost.num_left == 0;
-  // What did not come up for a reason of its own would fail again; but that is
-  // no reason to take the workers from clients who have some.
-  const bool may_recover = lost.was_ready || absl::IsUnavailable(lost.cause);
-  return !may_recover && lost.num_ready == 0;
+  return !lost.was_ready || lost.num_left == 0;
 }
 
 }  // namespace quire

@@ -5,8 +5,8 @@
 // Prints for whoever started it, on stdout:
 //   QUIRE_LISTENING public=host:port control=host:port metrics=host:port
 //   QUIRE_WARNING text                  if something is amiss
-//   QUIRE_KV blocks=N block_size=N     when all groups are ready, and then
-//   QUIRE_READY
+//   QUIRE_KV blocks=N block_size=N     when all groups are ready, or those that
+//   QUIRE_READY                        have not been lost, and then
 // Exit codes: 0 told to stop, 1 failed, 2 used wrongly.
 #include <poll.h>
 #include <signal.h>
@@ -96,8 +96,13 @@ class FatalLoss {
 CoordinatorCallbacks MakeCallbacks(const CoordinatorOptions& options,
                                    FatalLoss* fatal_loss) {
   CoordinatorCallbacks callbacks;
-  callbacks.on_ready = [block_size =
-                            options.engine.block_size](int32_t num_blocks) {
+  callbacks.on_ready = [block_size = options.engine.block_size](
+                           int32_t num_blocks, const std::string& missing) {
+    if (!missing.empty()) {
+      std::printf("QUIRE_WARNING %s; the other groups serve, and this one "
+                  "begins again when workers join\n",
+                  missing.c_str());
+    }
     std::printf("QUIRE_KV blocks=%d block_size=%d\nQUIRE_READY\n", num_blocks,
                 block_size);
     std::fflush(stdout);

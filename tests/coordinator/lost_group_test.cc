@@ -17,25 +17,21 @@ TEST(LostGroupTest, WithoutReformingOthersGoOnAfterOneThatHasRun) {
 }
 
 TEST(LostGroupTest, WithoutReformingOneThatNeverRanEndsAll) {
-  const LostGroup lost = {.cause = kGone, .num_left = 1, .num_ready = 1};
+  const LostGroup lost = {.cause = kGone, .num_left = 1, .num_hopeful = 2};
   EXPECT_TRUE(EndsService(lost, /*reform=*/false));
 }
 
-TEST(LostGroupTest, ReformingOutlivesEveryLossOfOneThatHasRun) {
-  const LostGroup lost = {.cause = kTruncated, .was_ready = true};
-  EXPECT_FALSE(EndsService(lost, /*reform=*/true));
+TEST(LostGroupTest, WhatHasRunAndWhatLostAWorkerMayBeginAgain) {
+  EXPECT_TRUE(MayBegin(kTruncated, /*was_ready=*/true));
+  EXPECT_TRUE(MayBegin(kGone, /*was_ready=*/false));
+  EXPECT_FALSE(MayBegin(kTruncated, /*was_ready=*/false));
 }
 
-TEST(LostGroupTest, ReformingOutlivesAWorkerThatDiesWhileItLoads) {
-  const LostGroup lost = {.cause = kGone};
+TEST(LostGroupTest, ReformingGoesOnWhileAnyGroupMayBegin) {
+  LostGroup lost = {.cause = kTruncated, .num_hopeful = 1};
   EXPECT_FALSE(EndsService(lost, /*reform=*/true));
-}
-
-TEST(LostGroupTest, ReformingEndsWithWhatCannotLoadUnlessAnotherGroupServes) {
-  LostGroup lost = {.cause = kTruncated, .num_left = 1};
+  lost.num_hopeful = 0;
   EXPECT_TRUE(EndsService(lost, /*reform=*/true));
-  lost.num_ready = 1;
-  EXPECT_FALSE(EndsService(lost, /*reform=*/true));
 }
 
 }  // namespace
