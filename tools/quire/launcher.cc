@@ -13,12 +13,11 @@
 #include <utility>
 
 #include "absl/container/flat_hash_set.h"
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/strip.h"
 #include "common/status_macros.h"
 #include "proto/cluster.pb.h"
 #include "tools/cli/server_queries.h"
+#include "tools/quire/last_words.h"
 #include "tools/quire/start_box.h"
 
 namespace quire {
@@ -34,37 +33,15 @@ constexpr size_t kReportedLines = 10;
 constexpr absl::Duration kLastWords = absl::Seconds(3);
 // After a failure there is nothing to drain.
 constexpr absl::Duration kFailureGrace = absl::Seconds(5);
-constexpr int kUsageExit = 2;
-// A worker that ends more often, never having lived long, is not started again:
-// something is wrong that a new process does not cure.
-constexpr int kMaxRestarts = 5;
-constexpr absl::Duration kLongLife = absl::Minutes(10);
 constexpr int kKillingInterrupt = 3;
 
-// What a child that gave up said to people, in one line, about why. nullopt of
-// one that crashed or just ended.
-std::optional<std::string> ReasonOf(const ChildProcess& child) {
-  if (child.exit_code() != 1 && child.exit_code() != kUsageExit) {
-    return std::nullopt;
-  }
-  const auto& tail = child.stderr_tail();
-  for (auto line = tail.rbegin(); line != tail.rend(); ++line) {
-    absl::string_view text = *line;
-    if (absl::ConsumePrefix(&text, "quire_coordinator: ") ||
-        absl::ConsumePrefix(&text, "quire_worker: ")) {
-      return std::string(text);
-    }
-  }
-  return std::nullopt;
+// REQUIRES: it has exited.
+std::optional<std::string> Reason(const ChildProcess& child) {
+  return ReasonOf(child.exit_code(), child.stderr_tail());
 }
 
-// Whether it ended because the coordinator had.
-bool LostCoordinator(const ChildProcess& child) {
-  const auto& tail = child.stderr_tail();
-  return child.has_exited() &&
-         std::any_of(tail.begin(), tail.end(), [](const std::string& line) {
-           return absl::StrContains(line, "lost the coordinator: ");
-         });
+bool FollowsCoordinator(const ChildProcess& child) {
+  return child.has_exited() && LostCoordinator(child.stderr_tail());
 }
 
 }  // namespace
@@ -81,7 +58,7 @@ Launcher::Launcher(LauncherOptions options, SignalEvents* events,
 int Launcher::Run() {
   absl::Status status = StartCoordinator();
   while (status.ok() && num_interrupts_ == 0 && !AnyExited()) {
-    Poll(stage_ == Stage::kServing ? absl::InfiniteDuration() : kPollInterval);
+    Poll(stage_ == Stage::kServing ? UntilRestart() : kPollInterval);
     if (num_interrupts_ > 0 || AnyExited()) break;
     status = ReplaceWorkers();
     if (status.ok()) status = Advance();
@@ -145,25 +122,55 @@ absl::Status Launcher::StartWorker(int64_t group, int64_t rank) {
 absl::Status Launcher::ReplaceWorkers() {
   if (NeedsAllWorkers()) return absl::OkStatus();
   for (size_t idx = 0; idx < lives_.size(); ++idx) {
-    ChildProcess& child = *children_[1 + idx];
-    WorkerLife& life = lives_[idx];
-    if (!child.has_exited() || life.is_lost) continue;
-    *err_ << "quire serve: the " << child.name() << " " << child.DescribeExit()
-          << "; its log is " << child.log_path() << std::endl;
-    if (clock_->Now() - life.restarted >= kLongLife) life.num_restarts = 0;
-    if (!options_.restarts_workers || life.num_restarts == kMaxRestarts) {
-      life.is_lost = true;
-      continue;
+    const WorkerLife& life = lives_[idx];
+    if (children_[1 + idx]->has_exited() && !life.is_over()) NoteEnd(idx);
+    if (life.restart_at().has_value() && *life.restart_at() <= clock_->Now()) {
+      QUIRE_RETURN_IF_ERROR(Restart(idx));
     }
-    ++life.num_restarts;
-    life.restarted = clock_->Now();
-    // In place of the last child, where StartChild puts it.
-    QUIRE_RETURN_IF_ERROR(
-        StartWorker(idx / options_.num_workers, idx % options_.num_workers));
-    std::swap(children_[1 + idx], children_.back());
-    children_.pop_back();
   }
   return absl::OkStatus();
+}
+
+void Launcher::NoteEnd(size_t worker_idx) {
+  const ChildProcess& child = *children_[1 + worker_idx];
+  WorkerLife& life = lives_[worker_idx];
+  const absl::Time now = clock_->Now();
+  life.End(!options_.restarts_workers ? WorkerLife::Restarts::kNever
+           : options_.num_groups == 1 ? WorkerLife::Restarts::kAFewTimes
+                                      : WorkerLife::Restarts::kAlways,
+           now);
+  const std::optional<std::string> reason = Reason(child);
+  *err_ << "quire serve: the " << child.name() << " " << child.DescribeExit()
+        << (reason.has_value() ? absl::StrCat(": ", *reason) : "")
+        << "; its log is " << child.log_path();
+  if (!life.is_lost()) {
+    const absl::Duration delay = *life.restart_at() - now;
+    *err_ << "; it is started again"
+          << (delay > absl::ZeroDuration()
+                  ? absl::StrCat(" in ", absl::FormatDuration(delay))
+                  : "");
+  }
+  *err_ << std::endl;
+}
+
+absl::Status Launcher::Restart(size_t worker_idx) {
+  lives_[worker_idx].Begin(clock_->Now());
+  // In place of the last child, where StartChild puts it.
+  QUIRE_RETURN_IF_ERROR(StartWorker(worker_idx / options_.num_workers,
+                                    worker_idx % options_.num_workers));
+  std::swap(children_[1 + worker_idx], children_.back());
+  children_.pop_back();
+  return absl::OkStatus();
+}
+
+absl::Duration Launcher::UntilRestart() const {
+  absl::Time next = absl::InfiniteFuture();
+  for (const WorkerLife& life : lives_) {
+    next = std::min(next, life.restart_at().value_or(absl::InfiniteFuture()));
+  }
+  return next == absl::InfiniteFuture()
+             ? absl::InfiniteDuration()
+             : std::max(absl::ZeroDuration(), next - clock_->Now());
 }
 
 absl::Status Launcher::StartChild(ChildProcess::Options options) {
@@ -188,9 +195,9 @@ void Launcher::HandleCoordinatorLine(const std::string& line) {
   } else if (const auto kv_size = ParseKvLine(line)) {
     kv_size_ = kv_size;
   } else if (const auto warning = ParseWarningLine(line)) {
-    warning_ = *warning;
+    warnings_.push_back(*warning);
   } else if (IsReadyLine(line)) {
-    said_ready_ = true;
+    is_ready_ = true;
   }
 }
 
@@ -201,8 +208,8 @@ absl::Status Launcher::Advance() {
     control_ = MakeChannel(listening_.control_address);
     stage_ = Stage::kLoading;
   }
-  if (stage_ == Stage::kLoading && !said_ready_) ShowLoading();
-  if (stage_ == Stage::kLoading && said_ready_) {
+  if (stage_ == Stage::kLoading && !is_ready_) ShowLoading();
+  if (stage_ == Stage::kLoading && is_ready_) {
     QUIRE_RETURN_IF_ERROR(AnnounceReady());
     stage_ = Stage::kServing;
   }
@@ -214,7 +221,38 @@ void Launcher::ShowLoading() {
   // by its exit.
   const absl::StatusOr<v1::StatusResponse> status =
       GetClusterStatus(control_, kQueryTimeout);
-  if (status.ok()) progress_.Update(*status);
+  if (!status.ok()) return;
+  progress_.Update(*status);
+  if (!ServesWithoutFailed(*status)) return;
+  is_ready_ = true;
+  warnings_.push_back(
+      "not all groups serve: workers have failed, see above; they are started "
+      "again");
+}
+
+bool Launcher::ServesWithoutFailed(const v1::StatusResponse& status) const {
+  if (NeedsAllWorkers()) return false;
+  int num_ready = 0;
+  for (const v1::Group& group : status.groups()) {
+    // So its engine says, a little later than its workers.
+    const bool is_ready = group.num_blocks() > 0;
+    num_ready += is_ready ? 1 : 0;
+    if (!is_ready && (group.state() != v1::GROUP_STATE_JOINING ||
+                      !HasFailed(group.group()))) {
+      return false;
+    }
+  }
+  return num_ready > 0;
+}
+
+bool Launcher::HasFailed(size_t group) const {
+  const size_t first = group * options_.num_workers;
+  for (size_t idx = first; idx < first + options_.num_workers; ++idx) {
+    if (children_[1 + idx]->has_exited() || lives_[idx].has_failed()) {
+      return true;
+    }
+  }
+  return false;
 }
 
 absl::Status Launcher::AnnounceReady() {
@@ -230,7 +268,9 @@ absl::Status Launcher::AnnounceReady() {
   }
   *err_ << StartBox(info, listening_, clock_->Now() - start_)
         << "logs: " << options_.log_dir << std::endl;
-  if (!warning_.empty()) *err_ << "warning: " << warning_ << std::endl;
+  for (const std::string& warning : warnings_) {
+    *err_ << "warning: " << warning << std::endl;
+  }
   return options_.ready_file.empty() ? absl::OkStatus() : WriteReadyFile();
 }
 
@@ -279,16 +319,31 @@ void Launcher::HandleSignals() {
 }
 
 bool Launcher::NeedsAllWorkers() const {
-  return stage_ != Stage::kServing ||
-         (options_.num_groups == 1 && !options_.restarts_workers);
+  if (stage_ == Stage::kServing) {
+    return options_.num_groups == 1 && !options_.restarts_workers;
+  }
+  return options_.num_groups == 1 || !options_.restarts_workers;
+}
+
+bool Launcher::NoGroupBegins() const {
+  if (stage_ == Stage::kServing || is_ready_ || lives_.empty()) return false;
+  for (size_t idx = 0; idx < lives_.size(); ++idx) {
+    const ChildProcess& child = *children_[1 + idx];
+    if (child.has_exited() && child.exit_code() == kUsageExit) return true;
+  }
+  for (int64_t group = 0; group < options_.num_groups; ++group) {
+    if (!HasFailed(group)) return false;
+  }
+  return true;
 }
 
 bool Launcher::AnyExited() const {
   if (options_.num_groups == 1 &&
       std::any_of(lives_.begin(), lives_.end(),
-                  [](const WorkerLife& life) { return life.is_lost; })) {
+                  [](const WorkerLife& life) { return life.is_lost(); })) {
     return true;
   }
+  if (NoGroupBegins()) return true;
   const auto end = NeedsAllWorkers() || children_.empty()
                        ? children_.end()
                        : children_.begin() + 1;
@@ -300,10 +355,11 @@ void Launcher::AwaitCompany() {
   absl::Time end = clock_->Now() + kCompany;
   while (clock_->Now() < end) Poll(end - clock_->Now());
   end = clock_->Now() + kLastWords;
-  while (
-      std::any_of(children_.begin(), children_.end(),
-                  [](const auto& child) { return LostCoordinator(*child); }) &&
-      !children_.front()->has_exited() && clock_->Now() < end) {
+  const auto follows = [](const auto& child) {
+    return FollowsCoordinator(*child);
+  };
+  while (std::any_of(children_.begin(), children_.end(), follows) &&
+         !children_.front()->has_exited() && clock_->Now() < end) {
     Poll(end - clock_->Now());
   }
 }
@@ -314,18 +370,20 @@ int Launcher::ReportFailure() {
   for (const auto& child : children_) {
     if (!child->has_exited()) continue;
     // The coordinator's end says more.
-    if (children_.front()->has_exited() && LostCoordinator(*child)) continue;
+    if (children_.front()->has_exited() && FollowsCoordinator(*child)) {
+      continue;
+    }
     failed.push_back(child.get());
     if (child->exit_code() == kUsageExit && stage_ != Stage::kServing) {
       result = kUsageExit;
     }
   }
   for (const ChildProcess* child : failed) {
-    if (!ReasonOf(*child).has_value()) QuoteTail(*child);
+    if (!Reason(*child).has_value()) QuoteTail(*child);
   }
   absl::flat_hash_set<std::string> reasons;
   for (const ChildProcess* child : failed) {
-    const std::optional<std::string> reason = ReasonOf(*child);
+    const std::optional<std::string> reason = Reason(*child);
     if (reason.has_value()) {
       if (!reasons.insert(*reason).second) continue;  // of all ranks
       // The coordinator speaks for the server.

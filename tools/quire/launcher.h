@@ -23,6 +23,7 @@
 #include "tools/quire/child_process.h"
 #include "tools/quire/listening_line.h"
 #include "tools/quire/load_progress.h"
+#include "tools/quire/worker_life.h"
 
 namespace quire {
 
@@ -39,7 +40,8 @@ struct LauncherOptions {
   int64_t num_groups = 1;
   // Of several groups, each worker gets --device=cuda:N, a GPU of its own.
   bool numbers_gpus = false;
-  // Start a worker that ended again, once the server is ready.
+  // Start a worker that ended again: once the server is ready, and of several
+  // groups before that, too.
   bool restarts_workers = false;
   // Where the children's logs go; an existing folder.
   std::string log_dir;
@@ -71,14 +73,23 @@ class Launcher {
   absl::Status StartCoordinator();
   absl::Status StartWorkers();
   absl::Status StartWorker(int64_t group, int64_t rank);
-  // Notes workers that others can do without, and starts them again if that is
-  // wanted.
+  // Notes workers that others can do without, and starts them again, later from
+  // time to time, if that is wanted.
   absl::Status ReplaceWorkers();
+  // Says that a worker has ended, and decides whether and when it begins again.
+  void NoteEnd(size_t worker_idx);
+  absl::Status Restart(size_t worker_idx);
+  // Until the next worker begins again.
+  absl::Duration UntilRestart() const;
   absl::Status StartChild(ChildProcess::Options options);
   void HandleCoordinatorLine(const std::string& line);
   // Lets the stage follow what the coordinator has said.
   absl::Status Advance();
   void ShowLoading();
+  // Whether a group serves, and each that does not waits for a worker that has
+  // failed: the coordinator may never hear of that one.
+  bool ServesWithoutFailed(const v1::StatusResponse& status) const;
+  bool HasFailed(size_t group) const;
   absl::Status AnnounceReady();
   absl::Status WriteReadyFile() const;
 
@@ -87,6 +98,9 @@ class Launcher {
   void HandleSignals();
   // Whether the server ends with any of its workers.
   bool NeedsAllWorkers() const;
+  // Whether each group has lost a worker before the server was ready, or one
+  // did not take its flags: what all have.
+  bool NoGroupBegins() const;
   // Whether a child is gone that the server cannot do without.
   bool AnyExited() const;
   // Lets children end that fail together with one that has.
@@ -108,21 +122,16 @@ class Launcher {
   LoadProgress progress_;
 
   Stage stage_ = Stage::kStarting;
-  bool said_ready_ = false;
+  bool is_ready_ = false;  // so the coordinator says, or without the failed
   std::optional<std::string> listening_line_;
   std::optional<KvSize> kv_size_;
-  std::string warning_;  // the coordinator's; "" if it has none
+  std::vector<std::string> warnings_;  // the coordinator's
   Listening listening_;
   std::shared_ptr<grpc::Channel> control_;
   int num_interrupts_ = 0;
   int last_interrupt_ = 0;  // SIGINT or SIGTERM
   // The coordinator, then the workers by group and rank.
   std::vector<std::unique_ptr<ChildProcess>> children_;
-  struct WorkerLife {
-    bool is_lost = false;  // ended while serving, and not started again
-    int num_restarts = 0;  // since it last lived long
-    absl::Time restarted = absl::InfinitePast();
-  };
   std::vector<WorkerLife> lives_;  // of the workers, in that order
 };
 

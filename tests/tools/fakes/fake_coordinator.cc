@@ -3,6 +3,8 @@
 // A program that behaves to its launcher like a coordinator. --fake says how:
 //   serve   becomes ready after two Status calls, ends at SIGINT or SIGTERM
 //   warn    like serve, and warns
+//   waits   like serve, but is never ready
+//   half    like waits, but the first of its two groups is ready
 //   refuse  says in one line why it cannot begin, after others, exits with 1
 //   unload  like refuse, but while its workers load
 //   fail    complains and exits with 1
@@ -30,9 +32,19 @@ constexpr int kCallsUntilReady = 2;
 
 class Cluster final : public quire::v1::Cluster::Service {
  public:
+  explicit Cluster(bool is_half_ready) : is_half_ready_(is_half_ready) {}
+
   grpc::Status Status(grpc::ServerContext*, const quire::v1::StatusRequest*,
                       quire::v1::StatusResponse* response) override {
     quire::v1::Group* group = response->add_groups();
+    if (is_half_ready_) {
+      group->set_state(quire::v1::GROUP_STATE_READY);
+      group->set_num_blocks(1024);
+      group = response->add_groups();
+      group->set_group(1);
+      group->set_state(quire::v1::GROUP_STATE_JOINING);
+      return grpc::Status::OK;
+    }
     group->set_state(quire::v1::GROUP_STATE_LOADING);
     quire::v1::Rank* rank = group->add_ranks();
     rank->set_load_phase("weights");
@@ -52,6 +64,7 @@ class Cluster final : public quire::v1::Cluster::Service {
   }
 
  private:
+  const bool is_half_ready_;
   absl::Mutex mutex_;
   int num_calls_ ABSL_GUARDED_BY(mutex_) = 0;
 };
@@ -80,7 +93,7 @@ int Serve(const std::string& behaviour) {
   sigaddset(&set, SIGTERM);
   pthread_sigmask(SIG_BLOCK, &set, nullptr);
 
-  Cluster cluster;
+  Cluster cluster(behaviour == "half");
   Inference inference;
   int port = 0;
   grpc::ServerBuilder builder;
@@ -97,6 +110,7 @@ int Serve(const std::string& behaviour) {
   std::fflush(stdout);
   std::thread([&] {
     cluster.AwaitCalls();
+    if (behaviour == "waits") return;
     if (behaviour == "unload")
       _exit(Refuse("rank 1 (127.0.0.1:7): no weights"));
     std::printf("QUIRE_KV blocks=1024 block_size=16\nQUIRE_READY\n");

@@ -3,8 +3,9 @@
 // A program that behaves to its launcher like a worker: it repeats its flags,
 // and who it is, on standard error and waits for SIGTERM. With --fake=fail,
 // rank 1 complains and exits with 1. With --fake=refuse, every rank says in one
-// line why it cannot begin; with --fake=orphan, every rank ends with its
-// coordinator.
+// line why it cannot begin, with --fake=refuse_1 those of group 1; with
+// --fake=usage every rank refuses its flags, with --fake=orphan every rank ends
+// with its coordinator.
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <signal.h>
@@ -45,10 +46,17 @@ int main(int argc, char** argv) {
         stderr, "tensor model.norm.weight of model.safetensors is truncated\n");
     return 1;
   }
-  if (flags.find("--fake=refuse") != std::string::npos) {
+  const bool refuses = flags.find("--fake=refuse_1") != std::string::npos
+                           ? flags.find("--group=1") != std::string::npos
+                           : flags.find("--fake=refuse") != std::string::npos;
+  if (refuses) {
     std::fprintf(stderr,
                  "I1122 a log's line\nquire_worker: no GPU; --device\n");
     return 1;
+  }
+  if (flags.find("--fake=usage") != std::string::npos) {
+    std::fprintf(stderr, "quire_worker: unknown flag --fake\n");
+    return 2;
   }
   if (flags.find("--fake=orphan") != std::string::npos) {
     const std::string flag = "--coordinator=127.0.0.1:";

@@ -10,6 +10,9 @@
 #include <cstdlib>
 #include <fstream>
 #include <sstream>
+#include <string>
+#include <utility>
+#include <vector>
 
 namespace quire {
 namespace {
@@ -94,6 +97,31 @@ class WorkerKiller final : public std::stringbuf {
   bool ended_ = false;
 };
 
+// Ends the server once it is ready and all of `lines` have been said.
+class LinesAwaiter final : public std::stringbuf {
+ public:
+  explicit LinesAwaiter(std::vector<std::string> lines)
+      : lines_(std::move(lines)) {}
+
+ protected:
+  int sync() override {
+    const std::string text = str();
+    bool is_done = !ended_ && text.find("is ready after") != std::string::npos;
+    for (const std::string& line : lines_) {
+      is_done &= text.find(line) != std::string::npos;
+    }
+    if (is_done) {
+      ended_ = true;
+      kill(getpid(), SIGTERM);
+    }
+    return 0;
+  }
+
+ private:
+  const std::vector<std::string> lines_;
+  bool ended_ = false;
+};
+
 class LauncherTest : public testing::Test {
  protected:
   LauncherTest() {
@@ -174,6 +202,49 @@ TEST_F(LauncherTest, AWorkerOfSeveralGroupsIsStartedAgainIfThatIsWanted) {
   options_.verbose = true;
   WorkerKiller killer(/*times=*/2);
   EXPECT_EQ(RunInto(&killer), 0) << text_;
+}
+
+TEST_F(LauncherTest, AGroupThatCannotBeginIsTriedAgainBesideOthers) {
+  options_.num_groups = 2;
+  options_.num_workers = 1;
+  options_.restarts_workers = true;
+  options_.worker_flags = {"--fake=refuse_1"};
+  LinesAwaiter awaiter(
+      {"the worker 1 exited with status 1: no GPU; --device; its log is " +
+           options_.log_dir + "/worker_1.log; it is started again\n",
+       "/worker_1.log; it is started again in 1s\n"});
+  EXPECT_EQ(RunInto(&awaiter), 0) << text_;
+  EXPECT_THAT(text_, Not(HasSubstr("the worker 0 exited")));
+}
+
+TEST_F(LauncherTest, AServerIsReadyWithoutWorkersThatNeverJoin) {
+  options_.coordinator_flags = {"--fake=half"};
+  options_.num_groups = 2;
+  options_.num_workers = 1;
+  options_.restarts_workers = true;
+  options_.worker_flags = {"--fake=refuse_1"};
+  LinesAwaiter awaiter({"warning: not all groups serve"});
+  EXPECT_EQ(RunInto(&awaiter), 0) << text_;
+}
+
+TEST_F(LauncherTest, NoServerIsLeftWhenNoGroupCanBegin) {
+  options_.coordinator_flags = {"--fake=waits"};
+  options_.num_groups = 2;
+  options_.num_workers = 1;
+  options_.restarts_workers = true;
+  options_.worker_flags = {"--fake=refuse"};
+  EXPECT_EQ(Run(/*signal=*/0), 1);
+  EXPECT_THAT(text_, HasSubstr("no GPU; --device"));
+}
+
+TEST_F(LauncherTest, AFlagThatWorkersRefuseIsNotTriedAgain) {
+  options_.coordinator_flags = {"--fake=waits"};
+  options_.num_groups = 2;
+  options_.restarts_workers = true;
+  options_.worker_flags = {"--fake=usage"};
+  EXPECT_EQ(Run(/*signal=*/0), 2);
+  EXPECT_THAT(text_, HasSubstr("unknown flag --fake"));
+  EXPECT_THAT(text_, Not(HasSubstr("started again")));
 }
 
 TEST_F(LauncherTest, AWorkerOfOneGroupIsStartedAgainIfThatIsWanted) {
