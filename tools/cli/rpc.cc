@@ -9,6 +9,12 @@
 #include "absl/strings/str_replace.h"
 
 namespace quire {
+namespace {
+
+// Of a wait that needs no word.
+constexpr absl::Duration kSilence = absl::Milliseconds(500);
+
+}  // namespace
 
 std::shared_ptr<grpc::Channel> MakeChannel(const std::string& target,
                                            int index) {
@@ -25,10 +31,21 @@ std::shared_ptr<grpc::Channel> MakeChannel(const std::string& target,
 }
 
 absl::Status WaitForServer(grpc::Channel* channel, const std::string& target,
-                           absl::Duration timeout) {
-  if (channel->WaitForConnected(absl::ToChronoTime(absl::Now() + timeout))) {
-    return absl::OkStatus();
+                           absl::Duration timeout, std::ostream* err) {
+  if (target.empty()) {
+    return absl::InvalidArgumentError(
+        "--target is empty: want the host:port of a server");
   }
+  const absl::Time start = absl::Now();
+  const auto connects_by = [channel](absl::Time deadline) {
+    return channel->WaitForConnected(absl::ToChronoTime(deadline));
+  };
+  if (err != nullptr && timeout > kSilence) {
+    if (connects_by(start + kSilence)) return absl::OkStatus();
+    *err << "waiting up to " << absl::FormatDuration(timeout)
+         << " for a server at " << target << std::endl;
+  }
+  if (connects_by(start + timeout)) return absl::OkStatus();
   return absl::UnavailableError(
       absl::StrCat("no server answers at ", target,
                    "; start one with `quire serve --model DIR`, or name "

@@ -190,8 +190,8 @@ int Run(const Flags& flags, const v1::SamplingParams& sampling) {
       &std::cerr, &clock);
   if (!flags.target.empty()) {
     const auto channel = MakeChannel(flags.target);
-    const absl::Status there =
-        WaitForServer(channel.get(), flags.target, absl::Seconds(5));
+    const absl::Status there = WaitForServer(channel.get(), flags.target,
+                                             absl::Seconds(5), &std::cerr);
     if (!there.ok()) return Fail(DescribeStatus(there), 1);
     options.jobs = flags.jobs > 0 ? flags.jobs : kServerJobs;
     ServerRequests server(channel, flags.model, static_cast<int>(options.jobs));

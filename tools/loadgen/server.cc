@@ -29,6 +29,7 @@ absl::Status LoadTarget::AwaitReady(absl::Duration timeout,
   absl::Status there = absl::UnavailableError("nobody was asked yet");
   while (true) {
     if (!there.ok()) there = WaitForServer(channel_.get(), target_, kPause);
+    if (absl::IsInvalidArgument(there)) return there;
     if (there.ok()) {
       const absl::StatusOr<v1::GetServerInfoResponse> info =
           GetServerInfo(channel_, kQueryTimeout);

@@ -26,8 +26,8 @@ class LoadTarget {
   LoadTarget(std::string target, Clock* clock);
 
   // Waits until Generate would be accepted. Unavailable, in one line with the
-  // remedy, after `timeout`; Cancelled after Interrupt. A wait that people could
-  // notice is told on `err`, if there is one, once.
+  // remedy, after `timeout`; Cancelled after Interrupt. A wait that people
+  // could notice is told on `err`, if there is one, once.
   absl::Status AwaitReady(absl::Duration timeout, std::ostream* err = nullptr);
 
   // The model named `name`, or the first if it is empty. NotFound lists those

@@ -249,8 +249,9 @@ int ChatCommand(const std::vector<std::string>& args) {
   SignalEvents events(SignalEvents::Children::kIgnore);
   const auto channel = MakeChannel(flags.target);
   Interrupts interrupts(&events);
-  const absl::Status there = WaitForServer(
-      channel.get(), flags.target, absl::Seconds(flags.connect_timeout_s));
+  const absl::Status there =
+      WaitForServer(channel.get(), flags.target,
+                    absl::Seconds(flags.connect_timeout_s), &std::cerr);
   if (!there.ok()) {
     std::cerr << "quire chat: " << DescribeStatus(there) << "\n";
     return 1;

@@ -18,7 +18,8 @@ absl::StatusOr<v1::ExplainResponse> AskWhy(const std::string& request_id,
                                            const std::string& target,
                                            absl::Duration timeout) {
   const auto channel = MakeChannel(target);
-  QUIRE_RETURN_IF_ERROR(WaitForServer(channel.get(), target, timeout));
+  QUIRE_RETURN_IF_ERROR(
+      WaitForServer(channel.get(), target, timeout, &std::cerr));
   return ExplainRequest(channel, request_id, timeout);
 }
 

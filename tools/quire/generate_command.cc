@@ -182,7 +182,7 @@ int Generate(const v1::GenerateRequest& request, const Flags& flags) {
       context.TryCancel();
     });
     status = WaitForServer(channel.get(), flags.target,
-                           absl::Seconds(flags.connect_timeout_s));
+                           absl::Seconds(flags.connect_timeout_s), &std::cerr);
     if (status.ok() && interrupted == 0) {
       const uint32_t n = std::max<uint32_t>(1, request.sampling().n());
       for (uint32_t i = 0; i < n; ++i) answers.emplace_back(clock.Now(), i);

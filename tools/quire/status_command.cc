@@ -29,7 +29,8 @@ std::string ToJson(const v1::StatusResponse& status) {
 absl::StatusOr<v1::StatusResponse> AskStatus(const std::string& target,
                                              absl::Duration timeout) {
   const auto channel = MakeChannel(target);
-  QUIRE_RETURN_IF_ERROR(WaitForServer(channel.get(), target, timeout));
+  QUIRE_RETURN_IF_ERROR(
+      WaitForServer(channel.get(), target, timeout, &std::cerr));
   return GetClusterStatus(channel, timeout);
 }
 

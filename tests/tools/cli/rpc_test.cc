@@ -5,6 +5,8 @@
 #include <grpcpp/channel.h>
 #include <gtest/gtest.h>
 
+#include <sstream>
+
 #include "tests/fakes/closed_port.h"
 
 namespace quire {
@@ -22,6 +24,26 @@ TEST(RpcTest, NobodyThereIsOneLineWithTheRemedy) {
   EXPECT_THAT(DescribeStatus(status), HasSubstr("no server answers at"));
   EXPECT_THAT(DescribeStatus(status), HasSubstr("quire serve --model DIR"));
   EXPECT_EQ(DescribeStatus(status).find('\n'), std::string::npos);
+}
+
+TEST(RpcTest, AWaitForNobodyIsTold) {
+  const ClosedPort nobody;
+  const auto channel = MakeChannel(nobody.address());
+  std::ostringstream err;
+  EXPECT_EQ(WaitForServer(channel.get(), nobody.address(),
+                          absl::Milliseconds(600), &err)
+                .code(),
+            absl::StatusCode::kUnavailable);
+  EXPECT_EQ(err.str(),
+            "waiting up to 600ms for a server at " + nobody.address() + "\n");
+}
+
+TEST(RpcTest, AnEmptyTargetIsNotWaitedFor) {
+  const auto channel = MakeChannel("");
+  const absl::Status status =
+      WaitForServer(channel.get(), "", absl::InfiniteDuration());
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(DescribeStatus(status), HasSubstr("--target is empty"));
 }
 
 TEST(RpcTest, DescriptionsStayOnOneLine) {
