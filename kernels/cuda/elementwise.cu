@@ -158,12 +158,29 @@ cudaError_t Cast(const void* in, void* out, int64_t n, cudaStream_t stream) {
   return cudaGetLastError();
 }
 
-// A block a run.
+// A block a run, which may lie in the host's memory: a thread's words are all
+// on their way at once.
 __global__ void __launch_bounds__(kThreads)
     CopyRunsKernel(const __grid_constant__ CopyRunsParams params) {
+  constexpr int kWords = 4;
+  LetNextKernelBegin();
+  WaitForEarlierKernels();
   const WordRun run = params.runs[blockIdx.x];
-  for (int32_t i = threadIdx.x; i < run.count; i += kThreads) {
-    params.out[run.to + i] = params.values[run.from + i];
+  const int32_t* from = params.values + run.from;
+  int32_t* to = params.out + run.to;
+  for (int32_t first = threadIdx.x; first < run.count;
+       first += kThreads * kWords) {
+    int32_t words[kWords];
+#pragma unroll
+    for (int i = 0; i < kWords; ++i) {
+      const int32_t at = first + i * kThreads;
+      if (at < run.count) words[i] = from[at];
+    }
+#pragma unroll
+    for (int i = 0; i < kWords; ++i) {
+      const int32_t at = first + i * kThreads;
+      if (at < run.count) to[at] = words[i];
+    }
   }
 }
 
@@ -231,8 +248,8 @@ cudaError_t LaunchAddCuda(const AddParams& params, DType dtype,
 cudaError_t LaunchCopyRunsCuda(const CopyRunsParams& params,
                                cudaStream_t stream) {
   if (params.num_runs <= 0) return cudaSuccess;
-  CopyRunsKernel<<<params.num_runs, kThreads, 0, stream>>>(params);
-  return cudaGetLastError();
+  return LaunchOverlapped(CopyRunsKernel, dim3(params.num_runs), dim3(kThreads),
+                          0, stream, params);
 }
 
 cudaError_t LaunchCastCuda(const void* in, DType in_dtype, void* out,

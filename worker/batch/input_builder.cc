@@ -16,6 +16,8 @@ namespace {
 // Arrays start on cache lines.
 constexpr int64_t kAlignment = 64 / sizeof(int32_t);
 constexpr int64_t kChoiceWords = sizeof(ChoiceRow) / sizeof(int32_t);
+// Of a run: the device fetches runs side by side, each from far away.
+constexpr int64_t kMaxRunWords = 1024;
 
 // Of a slice, the tokens after which another prompt token comes whose log
 // probability is wanted: so many of the first.
@@ -60,7 +62,7 @@ InputBuilder::Sections InputBuilder::SectionsFor(
       s.first_sparse + (limits_.sparse_pages > 0 ? RoundUp(num_seqs) : 0);
   s.choices = s.sample_rows + RoundUp(num_samples);
   s.prompt_rows = s.choices + RoundUp(num_samples * kChoiceWords);
-  s.table_runs = s.prompt_rows + RoundUp(num_prompt_rows);
+  s.end = s.prompt_rows + RoundUp(num_prompt_rows);
   return s;
 }
 
@@ -82,19 +84,21 @@ absl::StatusOr<std::unique_ptr<InputBuilder>> InputBuilder::Create(
   auto builder = absl::WrapUnique(
       new InputBuilder(backend, limits, max_num_batched_tokens));
   const int64_t seqs = limits.max_num_seqs;
-  const int64_t table_bytes =
-      seqs * builder->max_blocks_per_seq_ * sizeof(int32_t);
   const int64_t most_tokens = std::max<int64_t>(max_num_batched_tokens, seqs);
-  const int64_t bytes =
-      builder->SectionsFor(most_tokens, seqs, seqs, most_tokens).table_runs *
-          sizeof(int32_t) +
-      seqs * sizeof(WordRun) + table_bytes;
+  const int64_t array_words =
+      builder->SectionsFor(most_tokens, seqs, seqs, most_tokens).end;
+  const int64_t table_words = seqs * builder->max_blocks_per_seq_;
+  const int64_t words = array_words + table_words;
+  builder->max_array_words_ = array_words;
+  builder->max_table_words_ = table_words;
+  const int64_t max_runs = words / kMaxRunWords + 1 + seqs;
   for (auto& host : builder->hosts_) {
-    QUIRE_ASSIGN_OR_RETURN(host, backend->AllocateHost(bytes));
+    QUIRE_ASSIGN_OR_RETURN(
+        host, backend->AllocateHost(words * sizeof(int32_t) +
+                                    max_runs * sizeof(WordRun)));
   }
-  QUIRE_ASSIGN_OR_RETURN(builder->device_, backend->Allocate(bytes));
-  QUIRE_ASSIGN_OR_RETURN(builder->device_tables_,
-                         backend->Allocate(table_bytes));
+  QUIRE_ASSIGN_OR_RETURN(builder->device_,
+                         backend->Allocate(words * sizeof(int32_t)));
   QUIRE_ASSIGN_OR_RETURN(builder->device_sampled_,
                          backend->Allocate(seqs * sizeof(int32_t)));
   return builder;
@@ -232,31 +236,33 @@ void InputBuilder::Begin() {
   prompt_runs_.clear();
 }
 
+void InputBuilder::AddRun(int64_t from, int64_t to, int64_t count) {
+  WordRun* runs = host_runs();
+  for (int64_t at = 0; at < count; at += kMaxRunWords) {
+    runs[num_runs_++] = {
+        static_cast<int32_t>(from + at), static_cast<int32_t>(to + at),
+        static_cast<int32_t>(std::min(count - at, kMaxRunWords))};
+  }
+}
+
 absl::StatusOr<BatchInput> InputBuilder::Send(SlotStates* slots) {
-  CopyRunsParams tables = {};
-  int64_t end = sections_.table_runs;
+  num_runs_ = 0;
+  AddRun(0, 0, sections_.end);
   if (slots != nullptr) {
-    auto* runs = reinterpret_cast<WordRun*>(host_ + end);
-    tables.num_runs = static_cast<int32_t>(slots->changed_rows().size());
-    const int64_t values =
-        end + tables.num_runs * (sizeof(WordRun) / sizeof(int32_t));
-    end = values;
+    int64_t from = sections_.end;
     for (const SlotStates::ChangedRow& row : slots->changed_rows()) {
       const int32_t first = row.slot * max_blocks_per_seq_ + row.begin;
       const int32_t count = row.end - row.begin;
-      *runs++ = {static_cast<int32_t>(end - values), first, count};
-      std::copy_n(slots->block_tables() + first, count, host_ + end);
-      end += count;
+      std::copy_n(slots->block_tables() + first, count, host_ + from);
+      AddRun(from, max_array_words_ + first, count);
+      from += count;
     }
     slots->ClearChanges();
-    tables.runs = reinterpret_cast<const WordRun*>(device_->as<int32_t>() +
-                                                   sections_.table_runs);
-    tables.values = device_->as<int32_t>() + values;
-    tables.out = device_tables_->as<int32_t>();
   }
-  QUIRE_RETURN_IF_ERROR(
-      backend_->CopyToDevice(host_, device_->data(), end * sizeof(int32_t)));
-  if (tables.num_runs > 0) QUIRE_RETURN_IF_ERROR(backend_->CopyRuns(tables));
+  QUIRE_RETURN_IF_ERROR(backend_->CopyRuns({.runs = host_runs(),
+                                            .values = host_,
+                                            .out = device_->as<int32_t>(),
+                                            .num_runs = num_runs_}));
   const int32_t* in = device_->as<int32_t>();
   BatchInput batch;
   batch.num_tokens = num_tokens_;
@@ -273,7 +279,7 @@ absl::StatusOr<BatchInput> InputBuilder::Send(SlotStates* slots) {
   batch.choices = reinterpret_cast<const ChoiceRow*>(in + sections_.choices);
   batch.prompt_rows = in + sections_.prompt_rows;
   batch.num_prompt_rows = num_prompt_rows_;
-  batch.block_tables = device_tables_->as<int32_t>();
+  batch.block_tables = in + max_array_words_;
   batch.max_blocks_per_seq = max_blocks_per_seq_;
   if (limits_.sparse_pages > 0) {
     batch.sparse = {in + sections_.first_sparse, limits_.sparse_pages};

@@ -40,8 +40,8 @@ class InputBuilder {
   static constexpr int32_t kMaxInFlight = 2;
 
   // The input of an applied plan: sequences in plan order, decodes first, then
-  // padding up to `padded_seqs` of them if that is more. Everything goes to the
-  // device in one copy; of the block tables, the entries that changed go too,
+  // padding up to `padded_seqs` of them if that is more. The device fetches
+  // everything in one operation; of the block tables, the entries that changed,
   // and `slots` forgets that they did. Enqueued work may read the last input
   // still. Internal if a slice contradicts its slot or the limits.
   // REQUIRES: the device is done with the input kMaxInFlight calls ago; padding
@@ -65,10 +65,10 @@ class InputBuilder {
 
  private:
   // Offsets in elements of the arrays, packed by the step's own sizes so that
-  // one short copy moves them all.
+  // little is moved.
   struct Sections {
     int64_t token_ids, positions, slot_mapping, query_start, context_lens,
-        seq_slots, first_sparse, sample_rows, choices, prompt_rows, table_runs;
+        seq_slots, first_sparse, sample_rows, choices, prompt_rows, end;
   };
   Sections SectionsFor(int64_t num_tokens, int64_t num_seqs,
                        int64_t num_samples, int64_t num_prompt_rows) const;
@@ -83,15 +83,23 @@ class InputBuilder {
   void AddPadding(int32_t padded_tokens, int32_t padded_seqs);
   // Sends what was added, and the changed entries of the tables, if given.
   absl::StatusOr<BatchInput> Send(SlotStates* slots);
+  // Has words of the host's buffer copied to words of the device's.
+  void AddRun(int64_t from, int64_t to, int64_t count);
+  WordRun* host_runs() const {
+    return reinterpret_cast<WordRun*>(host_ + max_array_words_ +
+                                      max_table_words_);
+  }
 
   Backend* const backend_;
   const SlotLimits limits_;
   const int32_t max_num_batched_tokens_;
   const int32_t max_blocks_per_seq_;
+  // Of an input: its arrays, changed entries of tables, runs of both.
   std::unique_ptr<DeviceBuffer> hosts_[kMaxInFlight];
-  std::unique_ptr<DeviceBuffer> device_;
+  std::unique_ptr<DeviceBuffer> device_;  // arrays, and behind them the tables
   std::unique_ptr<DeviceBuffer> device_sampled_;
-  std::unique_ptr<DeviceBuffer> device_tables_;
+  int64_t max_array_words_ = 0;
+  int64_t max_table_words_ = 0;
 
   std::vector<SlotId> sampled_slots_;
   std::vector<PromptRun> prompt_runs_;
@@ -104,6 +112,7 @@ class InputBuilder {
   int32_t num_seqs_ = 0;
   int32_t num_samples_ = 0;
   int32_t num_prompt_rows_ = 0;
+  int32_t num_runs_ = 0;
 };
 
 }  // namespace quire

@@ -173,6 +173,9 @@ absl::Status Executor::AllocateKv(int32_t num_blocks, int32_t num_host_blocks) {
 absl::Status Executor::AllocateTokens() {
   const int64_t bytes = parts_.limits.max_num_seqs * sizeof(int32_t);
   QUIRE_ASSIGN_OR_RETURN(device_tokens_, parts_.backend->Allocate(bytes));
+  QUIRE_ASSIGN_OR_RETURN(all_tokens_,
+                         parts_.backend->AllocateHost(sizeof(WordRun)));
+  *all_tokens_->as<WordRun>() = {0, 0, parts_.limits.max_num_seqs};
   for (auto& tokens : host_tokens_) {
     QUIRE_ASSIGN_OR_RETURN(tokens, parts_.backend->AllocateHost(bytes));
   }
@@ -367,9 +370,11 @@ absl::Status Executor::EnqueueResults(const float* logits,
                                             device_tokens_->as<int32_t>(),
                                             builder_->sampled_by_slot()));
   }
-  return parts_.backend->CopyToHost(device_tokens_->data(),
-                                    host_tokens_[idx]->data(),
-                                    slots.size() * sizeof(int32_t));
+  return parts_.backend->CopyRuns(
+      {.runs = all_tokens_->as<WordRun>(),
+       .values = device_tokens_->as<int32_t>(),
+       .out = host_tokens_[idx]->as<int32_t>(),
+       .num_runs = 1});
 }
 
 std::function<absl::Status()> Executor::Waiter() const {

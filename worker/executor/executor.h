@@ -192,6 +192,7 @@ class Executor {
   std::unique_ptr<StepRecordings> recordings_;   // null: none
   std::unique_ptr<DeviceBuffer> device_tokens_;  // [max_num_seqs]
   std::unique_ptr<DeviceBuffer> host_tokens_[kMaxFlights];
+  std::unique_ptr<DeviceBuffer> all_tokens_;  // a WordRun, for the way back
   std::unique_ptr<GroupChoice> group_choice_;  // of a group
   std::deque<Flight> flights_;  // in the order of their beginning
   std::vector<Flight> landed_;  // to be used again, for their vectors

@@ -95,12 +95,12 @@ TEST_F(InputBuilderTest, PromptsAloneTellTheFewestTokensOfOne) {
   EXPECT_EQ(built->min_new_tokens, 2);
 }
 
-TEST_F(InputBuilderTest, ASteadyDecodeIsOneCopyAndAllocatesNothing) {
+TEST_F(InputBuilderTest, ASteadyDecodeIsOneOperationAndAllocatesNothing) {
   StepPlan plan;
   plan.decodes = {SlotId(0)};
   ASSERT_TRUE(builder_->Build(plan, &slots_).ok());
   slots_.Commit(plan, {16});
-  const int32_t copies = backend_.num_copies_to_device();
+  const int32_t fetches = backend_.num_fetches();
   const int64_t bytes = backend_.allocated_bytes();
   ASSERT_TRUE(slots_.Apply(plan).ok());
   const auto built = builder_->Build(plan, &slots_);
@@ -109,7 +109,8 @@ TEST_F(InputBuilderTest, ASteadyDecodeIsOneCopyAndAllocatesNothing) {
   EXPECT_TRUE(built->are_contexts_apart);
   EXPECT_EQ(built->min_new_tokens, 1);
   EXPECT_EQ(built->slot_mapping[0], 10);
-  EXPECT_EQ(backend_.num_copies_to_device(), copies + 1);
+  EXPECT_EQ(backend_.num_fetches(), fetches + 1);
+  EXPECT_EQ(backend_.num_copies_to_device(), 0);
   EXPECT_EQ(backend_.allocated_bytes(), bytes);
 }
 
@@ -169,6 +170,32 @@ TEST_F(InputBuilderTest, PaddingOwnsNoTokenAndLiesWhereItAlwaysDoes) {
   EXPECT_EQ(padding->choices, in.choices);
   EXPECT_EQ(padding->context_lens, in.context_lens);
   EXPECT_EQ(padding->slot_mapping[0], -1);
+}
+
+TEST_F(InputBuilderTest, LongInputsAreFetchedInManyRuns) {
+  SlotLimits limits = Limits();
+  limits.block_size = 1;
+  limits.max_model_len = 3000;
+  limits.num_blocks = 3000;
+  SlotStates slots(limits);
+  StepPlan plan;
+  std::vector<TokenId> tokens(2500);
+  std::vector<int32_t> blocks(2500);
+  for (int32_t i = 0; i < 2500; ++i) {
+    tokens[i] = i % 90;
+    blocks[i] = 2999 - i;
+  }
+  plan.admitted = {Admit(1, tokens, blocks, 0)};
+  plan.chunks = {{SlotId(1), 2500, true}};
+  ASSERT_TRUE(slots.Apply(plan).ok());
+  const auto builder = *InputBuilder::Create(&backend_, limits, 2500);
+  const auto built = builder->Build(plan, &slots);
+  ASSERT_TRUE(built.ok()) << built.status();
+  EXPECT_EQ(List(built->token_ids, 2500),
+            std::vector<int32_t>(tokens.begin(), tokens.end()));
+  EXPECT_EQ(List(built->slot_mapping, 2500), blocks);
+  EXPECT_EQ(List(built->block_tables + 3000, 2500), blocks);
+  EXPECT_EQ(built->sample_rows[0], 2499);
 }
 
 TEST_F(InputBuilderTest, SlicesThatContradictTheirSlotsAreNamed) {

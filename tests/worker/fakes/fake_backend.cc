@@ -94,6 +94,7 @@ absl::Status FakeBackend::ChooseShaped(const ShapedChoiceParams& params) {
 }
 
 absl::Status FakeBackend::CopyRuns(const CopyRunsParams& params) {
+  ++num_fetches_;
   for (int32_t i = 0; i < params.num_runs; ++i) {
     const WordRun& run = params.runs[i];
     std::memcpy(params.out + run.to, params.values + run.from,

@@ -79,6 +79,8 @@ class FakeBackend final : public Backend {
   void Break(const absl::Status& cause) { device_ = cause; }
   void set_name(const std::string& name) { name_ = name; }
   int32_t num_copies_to_device() const { return num_copies_to_device_; }
+  // Calls of CopyRuns().
+  int32_t num_fetches() const { return num_fetches_; }
   int64_t allocated_bytes() const { return allocated_bytes_; }
 
  private:
@@ -92,6 +94,7 @@ class FakeBackend final : public Backend {
   absl::Status device_;
   const MemoryInfo memory_;
   int32_t num_copies_to_device_ = 0;
+  int32_t num_fetches_ = 0;
   int64_t allocated_bytes_ = 0;
   ThreadTeam team_{1};
   ThreadScratch scratch_{1};
