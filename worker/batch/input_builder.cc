@@ -206,15 +206,15 @@ void InputBuilder::AddSlice(const Slice& slice, const SlotStates& slots) {
   }
 }
 
-void InputBuilder::AddPadding(int32_t padded_tokens, int32_t padded_seqs) {
+void InputBuilder::AddPadding(const StepSize& size) {
   int32_t* out = host_;
-  for (int32_t i = num_tokens_; i < padded_tokens; ++i) {
+  for (int32_t i = num_tokens_; i < size.num_tokens; ++i) {
     out[sections_.token_ids + i] = 0;
     out[sections_.positions + i] = 0;
     out[sections_.slot_mapping + i] = -1;
   }
   auto* choices = reinterpret_cast<ChoiceRow*>(out + sections_.choices);
-  for (int32_t i = num_seqs_; i < padded_seqs; ++i) {
+  for (int32_t i = num_seqs_; i < size.num_seqs; ++i) {
     out[sections_.query_start + i + 1] = num_tokens_;
     out[sections_.context_lens + i] = 0;
     out[sections_.seq_slots + i] = 0;
@@ -222,8 +222,8 @@ void InputBuilder::AddPadding(int32_t padded_tokens, int32_t padded_seqs) {
     out[sections_.sample_rows + i] = i;
     choices[i] = {0, 0, 0, /*slot=*/-1, 0};
   }
-  num_tokens_ = padded_tokens;
-  num_seqs_ = num_samples_ = padded_seqs;
+  num_tokens_ = size.num_tokens;
+  num_seqs_ = num_samples_ = size.num_seqs;
 }
 
 void InputBuilder::Begin() {
@@ -289,14 +289,14 @@ absl::StatusOr<BatchInput> InputBuilder::Send(SlotStates* slots) {
 
 absl::StatusOr<BatchInput> InputBuilder::Build(const StepPlan& plan,
                                                SlotStates* slots,
-                                               int32_t padded_seqs) {
+                                               const StepSize& size) {
   Begin();
   QUIRE_RETURN_IF_ERROR(CountAndCheck(plan, *slots));
-  const auto num_decodes = static_cast<int32_t>(plan.decodes.size());
-  if (padded_seqs > num_decodes) {
-    CHECK(plan.chunks.empty());
-    CHECK_LE(padded_seqs, limits_.max_num_seqs);
-    sections_ = SectionsFor(padded_seqs, padded_seqs, padded_seqs,
+  const bool is_padded = size.num_tokens > 0;
+  if (is_padded) {
+    CHECK_LE(plan.decodes.size() + plan.chunks.size(), size.num_seqs);
+    CHECK_LE(size.num_seqs, limits_.max_num_seqs);
+    sections_ = SectionsFor(size.num_tokens, size.num_seqs, size.num_seqs,
                             /*num_prompt_rows=*/0);
   }
   host_[sections_.query_start] = 0;
@@ -304,26 +304,30 @@ absl::StatusOr<BatchInput> InputBuilder::Build(const StepPlan& plan,
     AddSlice({slot, 1, /*sample=*/true}, *slots);
   }
   for (const Slice& slice : plan.chunks) AddSlice(slice, *slots);
-  if (padded_seqs > num_decodes) AddPadding(padded_seqs, padded_seqs);
+  if (is_padded) {
+    CHECK_LE(num_tokens_, size.num_tokens);
+    CHECK_EQ(num_prompt_rows_, 0);
+    AddPadding(size);
+  }
   QUIRE_ASSIGN_OR_RETURN(BatchInput batch, Send(slots));
   batch.are_contexts_apart = plan.chunks.empty();
   batch.min_new_tokens = FewestTokens(plan);
+  DCHECK_GE(batch.min_new_tokens, size.min_new_tokens);
   return batch;
 }
 
-absl::StatusOr<BatchInput> InputBuilder::BuildPadding(int32_t num_tokens,
-                                                      int32_t num_seqs) {
-  CHECK_LE(num_seqs, num_tokens);
-  CHECK_LE(num_seqs, limits_.max_num_seqs);
+absl::StatusOr<BatchInput> InputBuilder::BuildPadding(const StepSize& size) {
+  CHECK_LE(size.num_seqs, size.num_tokens);
+  CHECK_LE(size.num_seqs, limits_.max_num_seqs);
   Begin();
-  sections_ = SectionsFor(num_tokens, num_seqs, num_seqs,
+  sections_ = SectionsFor(size.num_tokens, size.num_seqs, size.num_seqs,
                           /*num_prompt_rows=*/0);
   host_[sections_.query_start] = 0;
-  AddPadding(num_tokens, num_seqs);
+  AddPadding(size);
   QUIRE_ASSIGN_OR_RETURN(BatchInput batch, Send(/*slots=*/nullptr));
   // Such a step is recorded for decodes.
-  batch.are_contexts_apart = num_seqs == num_tokens;
-  batch.min_new_tokens = num_seqs == num_tokens ? 1 : 0;
+  batch.are_contexts_apart = size.num_seqs == size.num_tokens;
+  batch.min_new_tokens = size.min_new_tokens;
   return batch;
 }
 

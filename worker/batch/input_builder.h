@@ -27,6 +27,15 @@ struct PromptRun {
   int32_t num_tokens = 0;
 };
 
+// What a step is padded to: those of one size differ in arrays alone, which lie
+// where they always do, so that one can be run again for another.
+struct StepSize {
+  int32_t num_tokens = 0;
+  int32_t num_seqs = 0;
+  // Of each sequence that has any; see AttentionParams.
+  int32_t min_new_tokens = 0;
+};
+
 // Thread-compatible; the executor thread is the sole caller. Allocates at
 // creation only.
 class InputBuilder {
@@ -40,19 +49,20 @@ class InputBuilder {
   static constexpr int32_t kMaxInFlight = 2;
 
   // The input of an applied plan: sequences in plan order, decodes first, then
-  // padding up to `padded_seqs` of them if that is more. The device fetches
-  // everything in one operation; of the block tables, the entries that changed,
-  // and `slots` forgets that they did. Enqueued work may read the last input
-  // still. Internal if a slice contradicts its slot or the limits.
-  // REQUIRES: the device is done with the input kMaxInFlight calls ago; padding
-  // only if the plan has no chunks.
+  // padding up to `size`, if that has tokens. The device fetches everything in
+  // one operation; of the block tables, the entries that changed, and `slots`
+  // forgets that they did. Enqueued work may read the last input still.
+  // Internal if a slice contradicts its slot or the limits.
+  // REQUIRES: the device is done with the input kMaxInFlight calls ago; a size
+  // holds the plan's, and each of its sequences yields a token and scores no
+  // prompt.
   absl::StatusOr<BatchInput> Build(const StepPlan& plan, SlotStates* slots,
-                                   int32_t padded_seqs = 0);
+                                   const StepSize& size = {});
 
-  // An input of nothing but padding, for warming up. Its arrays lie where those
-  // of decodes padded to `num_seqs` lie if there are as many tokens.
+  // An input of nothing but padding, for warming up: plans that are padded to
+  // that size differ from it in what arrays hold.
   // REQUIRES: num_seqs <= num_tokens, both within the limits.
-  absl::StatusOr<BatchInput> BuildPadding(int32_t num_tokens, int32_t num_seqs);
+  absl::StatusOr<BatchInput> BuildPadding(const StepSize& size);
 
   // [max_num_seqs] device memory: what each slot sampled last. The builder only
   // says where it is.
@@ -80,7 +90,7 @@ class InputBuilder {
   absl::Status CountAndCheck(const StepPlan& plan, const SlotStates& slots);
   absl::Status CheckSlice(const Slice& slice, const SlotStates& slots);
   void AddSlice(const Slice& slice, const SlotStates& slots);
-  void AddPadding(int32_t padded_tokens, int32_t padded_seqs);
+  void AddPadding(const StepSize& size);
   // Sends what was added, and the changed entries of the tables, if given.
   absl::StatusOr<BatchInput> Send(SlotStates* slots);
   // Has words of the host's buffer copied to words of the device's.

@@ -19,15 +19,9 @@ namespace quire {
 
 namespace {
 
-// Only decodes are recorded, and a step has no more of them than tokens.
+// A step has no more decodes than tokens.
 int32_t MaxRecordedSeqs(const StepLimits& limits) {
   return std::min(limits.max_num_seqs, limits.max_num_batched_tokens);
-}
-
-// Whether the slot's next chunk may hold prompt tokens to score.
-bool ScoresPrompt(const Slot& slot) {
-  return slot.sampling.num_prompt_logprobs >= 0 &&
-         slot.num_computed + 1 < slot.num_prompt;
 }
 
 }  // namespace
@@ -99,7 +93,9 @@ absl::StatusOr<MemoryProfile> Executor::Profile(double memory_utilization) {
       KvBytesFor(memory, memory_utilization, parts_.num_local_ranks));
   if (parts_.records_decodes) {
     profile.kv_bytes -= StepRecordings::kMaxBytes *
-                        RecordedSizes(MaxRecordedSeqs(parts_.limits)).size();
+                        StepRecordings::CountFor(
+                            MaxRecordedSeqs(parts_.limits),
+                            parts_.limits.max_num_batched_tokens);
     if (profile.kv_bytes <= 0) {
       return absl::ResourceExhaustedError(
           "recordings of steps leave no memory for KV blocks; lower "
@@ -199,7 +195,8 @@ absl::Status Executor::PrepareSteps() {
   QUIRE_ASSIGN_OR_RETURN(
       recordings_,
       StepRecordings::Create(parts_.backend.get(), builder_.get(),
-                             MaxRecordedSeqs(parts_.limits), enqueue));
+                             MaxRecordedSeqs(parts_.limits),
+                             parts_.limits.max_num_batched_tokens, enqueue));
   return absl::OkStatus();
 }
 
@@ -228,15 +225,15 @@ absl::Status Executor::EnqueueChoice(const float* logits,
 
 absl::StatusOr<const float*> Executor::EnqueueSlices(const StepPlan& plan,
                                                      bool chooses) {
-  const int32_t size =
-      recordings_ != nullptr && plan.chunks.empty()
-          ? recordings_->SizeFor(static_cast<int32_t>(plan.decodes.size()))
-          : 0;
+  const StepSize size = recordings_ != nullptr && !ScoresPrompts(plan)
+                            ? recordings_->SizeFor(plan)
+                            : StepSize();
   QUIRE_ASSIGN_OR_RETURN(const BatchInput batch,
                          builder_->Build(plan, slots_.get(), size));
   prompt_rows_ = batch.prompt_rows;
   QUIRE_RETURN_IF_ERROR(parts_.backend->MarkBegin(next_mark_));
-  return size > 0 ? recordings_->Replay(size) : Enqueue(batch, chooses);
+  return size.num_tokens > 0 ? recordings_->Replay(size)
+                             : Enqueue(batch, chooses);
 }
 
 absl::Status Executor::ScorePrompts(std::vector<PromptLogprobs>* out) {
@@ -281,19 +278,25 @@ bool Executor::IsChosenOnDevice(const SlotSampling& sampling) const {
          (sampling.min_tokens == 0 || sampling.stop_token_ids.empty());
 }
 
+bool Executor::ScoresPrompts(const StepPlan& plan) const {
+  const auto scores = [this](const Slice& slice) {
+    if (!slots_->CheckAlive(slice.slot).ok()) return false;
+    const Slot& slot = slots_->slot(slice.slot);
+    return slot.sampling.num_prompt_logprobs >= 0 &&
+           slot.num_computed + 1 < slot.num_prompt;
+  };
+  return std::any_of(plan.chunks.begin(), plan.chunks.end(), scores);
+}
+
 bool Executor::IsChosenOnDevice(const StepPlan& plan) const {
   const auto is_chosen = [this](SlotId slot) {
     return !slots_->CheckAlive(slot).ok() ||
            IsChosenOnDevice(slots_->slot(slot).sampling);
   };
-  const auto scores_prompt = [this](SlotId slot) {
-    return slots_->CheckAlive(slot).ok() && ScoresPrompt(slots_->slot(slot));
-  };
   return std::all_of(plan.decodes.begin(), plan.decodes.end(), is_chosen) &&
          std::all_of(plan.chunks.begin(), plan.chunks.end(),
-                     [&](const Slice& s) {
-                       return is_chosen(s.slot) && !scores_prompt(s.slot);
-                     }) &&
+                     [&](const Slice& s) { return is_chosen(s.slot); }) &&
+         !ScoresPrompts(plan) &&
          std::all_of(plan.admitted.begin(), plan.admitted.end(),
                      [&](const AdmittedSlot& admitted) {
                        return IsChosenOnDevice(admitted.sampling) &&

@@ -46,8 +46,9 @@ struct ExecutorParts {
   int64_t virtual_page_bytes = 0;
   int32_t vocab_size = 0;       // ids that a sequence may hold
   int32_t num_local_ranks = 1;  // that share the device's memory, this included
-  // Decodes are recorded when the cache is allocated (Backend::Record) and
-  // padded to the sizes that were; steps of all sizes are warmed up.
+  // Decodes and short prompts are recorded when the cache is allocated
+  // (Backend::Record) and padded to the sizes that were; steps of all sizes are
+  // warmed up.
   bool records_decodes = false;
   // Whether the devices of a group choose tokens among themselves, so that
   // steps run ahead; else its hosts do. Not asked of a rank alone.
@@ -166,6 +167,8 @@ class Executor {
   // Whether the device alone chooses tokens as these parameters say.
   bool IsChosenOnDevice(const SlotSampling& sampling) const;
   bool IsChosenOnDevice(const StepPlan& plan) const;
+  // Whether chunks of the plan may hold prompt tokens to score.
+  bool ScoresPrompts(const StepPlan& plan) const;
   // Before the step of that mark, which has run.
   void NoteIdleness(int32_t mark);
   // Enqueues the choice of what Enqueue() did not choose, and the way back of

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Decode steps that were recorded once for some batch sizes and are run again
-// as one launch each. A batch between two sizes is padded up to the larger.
+// Steps of decodes, and of one short prompt, that were recorded once for some
+// sizes and are run again as one launch each. What is between two sizes is
+// padded up to the larger.
 #ifndef WORKER_EXECUTOR_STEP_RECORDINGS_H_
 #define WORKER_EXECUTOR_STEP_RECORDINGS_H_
 
@@ -12,6 +13,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "common/step_plan.h"
 #include "kernels/backend.h"
 #include "worker/batch/input_builder.h"
 #include "worker/model/model.h"
@@ -22,45 +24,54 @@ namespace quire {
 using EnqueueStep =
     std::function<absl::StatusOr<const float*>(const BatchInput& batch)>;
 
-// The batch sizes that are recorded: padding costs at most one row of eight, or
-// seven rows.
+// The sizes of decodes that are recorded: padding costs at most one row of
+// eight, or seven rows.
 std::vector<int32_t> RecordedSizes(int32_t max_num_seqs);
+
+// The tokens of prompts that are recorded: up to 128 of them, weights are most
+// of what a step reads, so that padding of up to 15 costs less than launching.
+std::vector<int32_t> RecordedPrompts(int32_t max_num_tokens);
 
 // Thread-compatible. Borrows the backend.
 class StepRecordings {
  public:
   // Device memory that one recording may take.
   static constexpr int64_t kMaxBytes = int64_t{8} << 20;
+  // So many are made.
+  static int64_t CountFor(int32_t max_num_seqs, int32_t max_num_tokens);
 
   // Runs padding of every size once, which is when a device measures what it
   // does fastest, and records it. `enqueue` must live as long as this.
   static absl::StatusOr<std::unique_ptr<StepRecordings>> Create(
       Backend* backend, InputBuilder* builder, int32_t max_num_seqs,
-      EnqueueStep enqueue);
+      int32_t max_num_tokens, EnqueueStep enqueue);
 
-  // What a batch is padded to.
-  // REQUIRES: 1 <= num_seqs <= the max_num_seqs of creation.
-  int32_t SizeFor(int32_t num_seqs) const;
+  // What a step is padded to that scores no prompt: without tokens if it cannot
+  // be replayed. REQUIRES: a slice, and sizes within those of creation.
+  StepSize SizeFor(const StepPlan& plan) const;
 
-  // Runs the step of that many sequences on the input that the builder sent
-  // last; yields its logits. REQUIRES: a recorded size.
-  absl::StatusOr<const float*> Replay(int32_t size);
+  // Runs the step of that size on the input that the builder sent last; yields
+  // its logits. REQUIRES: SizeFor() yielded it.
+  absl::StatusOr<const float*> Replay(const StepSize& size);
 
  private:
   struct Step {
-    int32_t size;
+    StepSize size;
     const float* logits;
     std::unique_ptr<Recording> recording;
   };
+  using Steps = std::vector<Step>;  // by tokens
 
   StepRecordings(Backend* backend, EnqueueStep enqueue)
       : backend_(backend), enqueue_(std::move(enqueue)) {}
 
-  std::vector<Step>::const_iterator Find(int32_t num_seqs) const;
+  absl::Status Record(const StepSize& size, InputBuilder* builder,
+                      Steps* steps);
 
   Backend* const backend_;
   const EnqueueStep enqueue_;
-  std::vector<Step> steps_;  // by size
+  Steps decodes_;
+  Steps prompts_;
 };
 
 // Runs padding of as many tokens as steps may have, and of sizes between, so

@@ -149,7 +149,8 @@ TEST_F(InputBuilderTest, ATokenThatIsNotKnownIsTakenFromItsSlot) {
 TEST_F(InputBuilderTest, PaddingOwnsNoTokenAndLiesWhereItAlwaysDoes) {
   StepPlan plan;
   plan.decodes = {SlotId(0)};
-  const auto built = builder_->Build(plan, &slots_, /*padded_seqs=*/3);
+  constexpr StepSize kSize = {3, 3, 1};
+  const auto built = builder_->Build(plan, &slots_, kSize);
   ASSERT_TRUE(built.ok()) << built.status();
   const BatchInput in = *built;
   EXPECT_EQ(in.num_tokens, 3);
@@ -164,12 +165,42 @@ TEST_F(InputBuilderTest, PaddingOwnsNoTokenAndLiesWhereItAlwaysDoes) {
   EXPECT_EQ(in.choices[0].slot, 0);
   EXPECT_EQ(in.choices[1].slot, -1);
   EXPECT_EQ(builder_->sampled_slots(), (std::vector<SlotId>{SlotId(0)}));
-  const auto padding = builder_->BuildPadding(3, 3);
+  const auto padding = builder_->BuildPadding(kSize);
   ASSERT_TRUE(padding.ok()) << padding.status();
   EXPECT_EQ(padding->token_ids, in.token_ids);
   EXPECT_EQ(padding->choices, in.choices);
   EXPECT_EQ(padding->context_lens, in.context_lens);
   EXPECT_EQ(padding->slot_mapping[0], -1);
+  EXPECT_TRUE(padding->are_contexts_apart);
+}
+
+TEST_F(InputBuilderTest, PaddingOfAPromptBelongsToNobody) {
+  StepPlan plan;
+  plan.chunks = {{SlotId(2), 4, true}};
+  constexpr StepSize kSize = {6, 1, 3};
+  const auto built = builder_->Build(plan, &slots_, kSize);
+  ASSERT_TRUE(built.ok()) << built.status();
+  const BatchInput in = *built;
+  EXPECT_EQ(in.num_tokens, 6);
+  EXPECT_EQ(in.num_seqs, 1);
+  EXPECT_EQ(in.num_samples, 1);
+  EXPECT_EQ(in.min_new_tokens, 4);
+  using List32 = std::vector<int32_t>;
+  EXPECT_EQ(List(in.token_ids, 6), (List32{22, 23, 24, 25, 0, 0}));
+  EXPECT_EQ(List(in.positions, 6), (List32{2, 3, 4, 5, 0, 0}));
+  EXPECT_EQ(List(in.slot_mapping, 6), (List32{30, 31, 12, 13, -1, -1}));
+  EXPECT_EQ(List(in.query_start, 2), (List32{0, 4}));
+  EXPECT_EQ(List(in.context_lens, 1), (List32{6}));
+  EXPECT_EQ(List(in.sample_rows, 1), (List32{3}));
+  const auto padding = builder_->BuildPadding(kSize);
+  ASSERT_TRUE(padding.ok()) << padding.status();
+  EXPECT_EQ(padding->token_ids, in.token_ids);
+  EXPECT_EQ(padding->sample_rows, in.sample_rows);
+  EXPECT_EQ(padding->choices, in.choices);
+  EXPECT_EQ(padding->block_tables, in.block_tables);
+  EXPECT_EQ(padding->query_start[1], 0);
+  EXPECT_EQ(padding->min_new_tokens, 3);
+  EXPECT_FALSE(padding->are_contexts_apart);
 }
 
 TEST_F(InputBuilderTest, LongInputsAreFetchedInManyRuns) {

@@ -194,6 +194,47 @@ TEST(CudaExecutorModelTest, RowsOfVirtualMemoryGiveTheTokensOfBlocks) {
             Generate(paged.get(), samples, 32));
 }
 
+// A prompt alone, of the first tokens of all samples' prompts.
+Sample PromptOf(const std::vector<Sample>& samples, int32_t length) {
+  Sample prompt;
+  for (size_t i = 0; static_cast<int32_t>(prompt.prompt.size()) < length; ++i) {
+    const std::vector<TokenId>& more = samples[i % samples.size()].prompt;
+    prompt.prompt.insert(prompt.prompt.end(), more.begin(), more.end());
+  }
+  prompt.prompt.resize(length);
+  prompt.output.resize(6);  // so many are wanted
+  return prompt;
+}
+
+TEST(CudaExecutorModelTest, PromptsAloneAreReplayedAsTheyRun) {
+  const std::vector<Sample> samples = GoldenSamples();
+  const RealClock clock;
+  DeviceOptions cuda;
+  cuda.device = "cuda";
+  cuda.deterministic = true;
+  MemoryBoard recorded_board, eager_board;
+  const auto recorded = Load(cuda, &clock, &recorded_board);
+  cuda.enforce_eager = true;
+  const auto eager = Load(cuda, &clock, &eager_board);
+  ASSERT_NE(recorded, nullptr);
+  ASSERT_NE(eager, nullptr);
+  StepPlan release;
+  release.released = {SlotId(0)};
+  for (int32_t length : {1, 5, 8, 9, 16, 17, 33, 100, 128, 129, 200}) {
+    const Sample prompt = PromptOf(samples, length);
+    // Whole, and as it is after a prefix of another step.
+    for (int32_t chunk : {512, 70}) {
+      EXPECT_EQ(Generate(recorded.get(), {prompt}, chunk),
+                Generate(eager.get(), {prompt}, chunk))
+          << length << " tokens by " << chunk;
+      for (Executor* executor : {recorded.get(), eager.get()}) {
+        StepResult result;
+        ASSERT_TRUE(executor->Step(release, &result).ok());
+      }
+    }
+  }
+}
+
 // Parameters of every kind, a seat each.
 SlotSampling SamplingOf(int32_t slot) {
   SlotSampling sampling;

@@ -61,6 +61,48 @@ TEST(ExecutorTest, PaddedRecordingsGiveTheSameTokens) {
   RunScript(2, /*records_decodes=*/true);
 }
 
+TEST(ExecutorTest, PromptsAloneGiveTheSameTokensPadded) {
+  const SimulatedClock clock;
+  const auto executor =
+      MakeExecutor(std::make_unique<SoloCollective>(), &clock,
+                   /*spoil=*/false, /*records_decodes=*/true);
+  ASSERT_TRUE(executor->AllocateKv(16, 0).ok());
+  StepPlan plan;
+  for (int32_t length : {1, 8, 9, 15, 16, 17, 30, 32}) {
+    std::vector<TokenId> tokens;
+    for (int32_t i = 0; i < length; ++i) tokens.push_back((7 * i) % kVocab);
+    plan.admitted = {Admit(0, tokens, {3, 1, 4, 15, 9, 2, 6, 5, 8, 0})};
+    plan.chunks = {{SlotId(0), length, true}};
+    StepResult result;
+    ASSERT_TRUE(executor->Step(plan, &result).ok());
+    EXPECT_EQ(result.tokens, Continue(tokens, 1)) << length;
+    StepPlan decode;
+    decode.decodes = {SlotId(0)};
+    ASSERT_TRUE(executor->Step(decode, &result).ok());
+    EXPECT_EQ(result.tokens[0], Continue(tokens, 2)[1]) << length;
+    plan.released = {SlotId(0)};
+  }
+}
+
+TEST(ExecutorTest, APromptThatIsScoredIsNotPadded) {
+  const SimulatedClock clock;
+  const auto executor =
+      MakeExecutor(std::make_unique<SoloCollective>(), &clock,
+                   /*spoil=*/false, /*records_decodes=*/true);
+  ASSERT_TRUE(executor->AllocateKv(16, 0).ok());
+  std::vector<TokenId> tokens;
+  for (int32_t i = 0; i < 12; ++i) tokens.push_back(i);
+  StepPlan plan;
+  plan.admitted = {Admit(0, tokens, {3, 1, 4, 15})};
+  plan.admitted[0].sampling.num_prompt_logprobs = 0;
+  plan.chunks = {{SlotId(0), 12, true}};
+  StepResult result;
+  ASSERT_TRUE(executor->Step(plan, &result).ok());
+  EXPECT_EQ(result.tokens, Continue(tokens, 1));
+  ASSERT_EQ(result.prompt_logprobs.size(), 1);
+  EXPECT_EQ(result.prompt_logprobs[0].tokens.size(), 11);
+}
+
 TEST(ExecutorTest, AWrongCopyWouldShow) {
   const SimulatedClock clock;
   const auto executor =
