@@ -53,6 +53,8 @@ ABSL_FLAG(
     "only the decodes and prefills, each with keys and values in blocks "
     "of 16 tokens, in whole rows head by head, and in whole rows token by "
     "token over all layers on pages of 2 MiB (vAttention)");
+ABSL_FLAG(int, prompt_pause_ms, 0,
+          "rest before each prompt alone, as where nothing else is to do");
 ABSL_FLAG(int, steps, 40, "decodes timed of each kind");
 ABSL_FLAG(int, max_num_seqs, 512, "slots");
 ABSL_FLAG(int, max_num_batched_tokens, 2048, "tokens of a step");
@@ -210,6 +212,7 @@ double BenchPrefill(const std::string& name, const Shape& shape,
     worker->Admit(0, num_tokens, num_tokens, 0, &plan);
     plan.chunks = {{SlotId(0), num_tokens, true}};
     if (repeat == 1) worker->TakeTimes();
+    absl::SleepFor(absl::Milliseconds(absl::GetFlag(FLAGS_prompt_pause_ms)));
     const absl::Time start = absl::Now();
     worker->Run(&plan);
     worker->Drain();
