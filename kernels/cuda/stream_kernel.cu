@@ -9,6 +9,7 @@
 
 #include "kernels/cuda/left_sums.cuh"
 #include "kernels/cuda/overlapped_launch.cuh"
+#include "kernels/cuda/stage_ring.cuh"
 #include "kernels/cuda/stream_kernel.h"
 #include "kernels/cuda/stream_store.cuh"
 #include "kernels/cuda/wgmma.cuh"
@@ -71,19 +72,6 @@ struct Walk {
   }
 };
 
-// A place in the ring of stages, and how often it was passed.
-template <int kStages>
-struct Ring {
-  int stage = 0;
-  int parity = 0;
-  __device__ __forceinline__ void Next() {
-    if (++stage == kStages) {
-      stage = 0;
-      parity ^= 1;
-    }
-  }
-};
-
 template <int kTokens>
 struct Shared {
   uint8_t* stages;
@@ -105,7 +93,7 @@ __device__ void FeedWeights(const CUtensorMap& w, const StreamGemmArgs& args,
   using L = Layout<kTokens>;
   const uint64_t once = hopper::EvictFirst();
   Walk walk(args.plan, begin);
-  Ring<L::kStages> ring;
+  hopper::Ring<L::kStages> ring;
 #pragma unroll 1
   for (int32_t i = 0; i < count; ++i) {
     if (i >= L::kStages) {
@@ -132,7 +120,7 @@ __device__ void FeedRows(const CUtensorMap& x, const StreamGemmArgs& args,
   using L = Layout<kTokens>;
   const uint64_t again = hopper::EvictLast();
   Walk walk(args.plan, begin);
-  Ring<L::kStages> ring;
+  hopper::Ring<L::kStages> ring;
   hopper::PrefetchMap(x);
   WaitForEarlierKernels();
 #pragma unroll 1
@@ -199,7 +187,7 @@ __device__ void AddPartials(const StreamGemmArgs& args, int32_t end,
 template <int kTokens>
 __device__ __forceinline__ void MultiplyPieces(
     const Shared<kTokens>& shared, int32_t count,
-    Ring<Layout<kTokens>::kStages>& ring, float (&sums)[kTokens / 2]) {
+    hopper::Ring<Layout<kTokens>::kStages>& ring, float (&sums)[kTokens / 2]) {
   const int half = threadIdx.x / 128;  // of the tile's rows
 #pragma unroll
   for (int i = 0; i < kTokens / 2; ++i) sums[i] = 0.0f;
@@ -231,7 +219,7 @@ __device__ void Consume(const StreamGemmArgs& args, int32_t begin, int32_t end,
   const int32_t units_per_tile = args.plan.units_per_tile;
   int32_t tile = begin / units_per_tile;
   int32_t tile_begin = tile * units_per_tile;
-  Ring<Layout<kTokens>::kStages> ring;
+  hopper::Ring<Layout<kTokens>::kStages> ring;
 #pragma unroll 1
   for (int32_t unit = begin; unit < end; ++tile) {
     const int32_t tile_end = tile_begin + units_per_tile;

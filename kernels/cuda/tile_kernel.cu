@@ -11,7 +11,9 @@
 // what those after it leave of that tile, in their order, and stores it.
 #include <cstdint>
 
+#include "kernels/cuda/cluster.cuh"
 #include "kernels/cuda/overlapped_launch.cuh"
+#include "kernels/cuda/stage_ring.cuh"
 #include "kernels/cuda/tile_kernel.h"
 #include "kernels/cuda/tile_partials.cuh"
 #include "kernels/cuda/tile_stages.cuh"
@@ -23,10 +25,10 @@
 namespace quire {
 namespace {
 
+using hopper::Ring;
 using tile::kConsumers;
 using tile::kWBytes;
 using tile::Layout;
-using tile::Ring;
 using tile::Shared;
 using tile::Work;
 
@@ -144,7 +146,7 @@ __global__ void __launch_bounds__(kThreads, 1)
     hopper::InitBarrier(&empty[threadIdx.x], kTilesOfCluster * kConsumers / 32);
     hopper::PublishBarriers();
   }
-  tile::SyncCluster();
+  hopper::SyncCluster();
   LetNextKernelBegin();
   if (threadIdx.x >= kConsumers) {
     GiveRegisters<40>();
@@ -158,7 +160,7 @@ __global__ void __launch_bounds__(kThreads, 1)
     Consume<kTokens>(y, args, shared);
   }
   __syncwarp();
-  tile::SyncCluster();  // the other block may still tell this one's barriers
+  hopper::SyncCluster();  // the other block may still tell this one's barriers
 #endif
 }
 

@@ -7,7 +7,9 @@
 
 #include <cstdint>
 
+#include "kernels/cuda/cluster.cuh"
 #include "kernels/cuda/overlapped_launch.cuh"
+#include "kernels/cuda/stage_ring.cuh"
 #include "kernels/cuda/tile_kernel.h"
 #include "kernels/cuda/tile_store.cuh"
 #include "kernels/cuda/tile_work.cuh"
@@ -15,6 +17,7 @@
 
 namespace quire::tile {
 
+static_assert(kTilesOfCluster == 2);  // CopyBoxToPair()
 constexpr int kConsumers = 2 * kWarpgroup;
 constexpr int kWBytes = kTileRows * kTileCols * 2;
 
@@ -27,19 +30,6 @@ struct Layout {
   static constexpr int kStages =
       (226 * 1024 - kAlignment - kOutsBytes) / kStageBytes;
   static constexpr int kBytes = kStages * kStageBytes + kOutsBytes + kAlignment;
-};
-
-// A place in the ring of stages, and how often it was passed.
-template <int kStages>
-struct Ring {
-  int stage = 0;
-  int parity = 0;
-  __device__ __forceinline__ void Next() {
-    if (++stage == kStages) {
-      stage = 0;
-      parity ^= 1;
-    }
-  }
 };
 
 template <int kTokens>
@@ -57,47 +47,12 @@ struct Shared {
   }
 };
 
-// Of all threads of the cluster; of what they wrote, barriers alone are there.
-__device__ __forceinline__ void SyncCluster() {
-  asm volatile("barrier.cluster.arrive.relaxed.aligned;" ::: "memory");
-  asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
-}
-
-// At the same barrier of block `rank` of the cluster. What it follows are
-// products that are done, not writes: releasing those to the cluster would take
-// longer than a piece.
-__device__ __forceinline__ void ArriveAt(uint64_t* barrier, int rank) {
-  asm volatile(
-      "{\n"
-      ".reg .b32 there;\n"
-      "mapa.shared::cluster.u32 there, %0, %1;\n"
-      "mbarrier.arrive.shared::cluster.b64 _, [there];\n"
-      "}\n" ::"r"(hopper::SharedAddress(barrier)),
-      "r"(rank)
-      : "memory");
-}
-
 // A stage may be written again once both blocks' consumers are done with it.
 template <int kTokens>
 __device__ __forceinline__ void Release(const Shared<kTokens>& shared,
                                         int stage) {
   const int lane = threadIdx.x % 32;
-  if (lane < kTilesOfCluster) ArriveAt(&shared.empty[stage], lane);
-}
-
-// Into all blocks of the cluster, at the same place, and tells the same
-// barrier of each.
-__device__ __forceinline__ void CopyBoxToAll(const CUtensorMap& map, int col,
-                                             int row, void* to,
-                                             uint64_t* barrier) {
-  constexpr uint16_t kAll = (1 << kTilesOfCluster) - 1;
-  asm volatile(
-      "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier"
-      "::complete_tx::bytes.multicast::cluster [%0], [%1, {%2, %3}], [%4], "
-      "%5;" ::"r"(hopper::SharedAddress(to)),
-      "l"(&map), "r"(col), "r"(row), "r"(hopper::SharedAddress(barrier)),
-      "h"(kAll)
-      : "memory");
+  if (lane < kTilesOfCluster) hopper::ArriveAt(&shared.empty[stage], lane);
 }
 
 __device__ __forceinline__ uint64_t EvictNormal() {
@@ -115,7 +70,7 @@ __device__ void FeedWeights(const CUtensorMap& w, const TileGemmArgs& args,
   using L = Layout<kTokens>;
   const uint64_t policy =
       args.plan.token_tiles == 1 ? hopper::EvictFirst() : EvictNormal();
-  Ring<L::kStages> ring;
+  hopper::Ring<L::kStages> ring;
   int32_t passed = 0;
   for (Work work(args.plan, ClusterNumber()); work.Next();) {
     const int32_t row =
@@ -139,10 +94,11 @@ __device__ void FeedRows(const CUtensorMap& x, const TileGemmArgs& args,
                          const Shared<kTokens>& shared) {
   using L = Layout<kTokens>;
   constexpr int kHalf = kTokens / kTilesOfCluster;
+  const uint64_t policy = EvictNormal();
   const int32_t rank = RankInCluster();
   hopper::PrefetchMap(x);
   WaitForEarlierKernels();
-  Ring<L::kStages> ring;
+  hopper::Ring<L::kStages> ring;
   int32_t passed = 0;
   for (Work work(args.plan, ClusterNumber()); work.Next();) {
     const int32_t row = work.token_tile * kTokens + rank * kHalf;
@@ -150,9 +106,10 @@ __device__ void FeedRows(const CUtensorMap& x, const TileGemmArgs& args,
       if (passed++ >= L::kStages) {
         hopper::Wait(&shared.empty[ring.stage], ring.parity ^ 1);
       }
-      CopyBoxToAll(x, piece * kTileCols, row,
-                   shared.x(ring.stage) + rank * (L::kXBytes / kTilesOfCluster),
-                   &shared.full[ring.stage]);
+      hopper::CopyBoxToPair(
+          x, piece * kTileCols, row,
+          shared.x(ring.stage) + rank * (L::kXBytes / kTilesOfCluster),
+          &shared.full[ring.stage], policy);
       ring.Next();
     }
   }

@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What blocks of a cluster do for each other on Hopper: they meet, tell each
+// other's barriers, and copy to two at once. A block alone is a cluster of one.
+#ifndef KERNELS_CUDA_CLUSTER_CUH_
+#define KERNELS_CUDA_CLUSTER_CUH_
+
+#include <cstdint>
+
+#include "cuda.h"
+#include "kernels/cuda/wgmma.cuh"
+
+namespace quire::hopper {
+
+// Of all threads of the cluster; of what they wrote, barriers alone are there.
+__device__ __forceinline__ void SyncCluster() {
+  asm volatile("barrier.cluster.arrive.relaxed.aligned;" ::: "memory");
+  asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
+}
+
+// At the same barrier of block `rank` of the cluster. What it follows are
+// products that are done, not writes: releasing those to the cluster would take
+// longer than a piece.
+__device__ __forceinline__ void ArriveAt(uint64_t* barrier, int rank) {
+  asm volatile(
+      "{\n"
+      ".reg .b32 there;\n"
+      "mapa.shared::cluster.u32 there, %0, %1;\n"
+      "mbarrier.arrive.shared::cluster.b64 _, [there];\n"
+      "}\n" ::"r"(SharedAddress(barrier)),
+      "r"(rank)
+      : "memory");
+}
+
+// As CopyBox(), into both blocks of a cluster of two, at the same place, and
+// tells the same barrier of each.
+__device__ __forceinline__ void CopyBoxToPair(const CUtensorMap& map, int col,
+                                              int row, void* to,
+                                              uint64_t* barrier,
+                                              uint64_t policy) {
+  constexpr uint16_t kBoth = 3;
+  asm volatile(
+      "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier"
+      "::complete_tx::bytes.multicast::cluster.L2::cache_hint [%0], [%1, {%2, "
+      "%3}], [%4], %5, %6;" ::"r"(SharedAddress(to)),
+      "l"(&map), "r"(col), "r"(row), "r"(SharedAddress(barrier)), "h"(kBoth),
+      "l"(policy)
+      : "memory");
+}
+
+}  // namespace quire::hopper
+
+#endif  // KERNELS_CUDA_CLUSTER_CUH_
