@@ -95,8 +95,9 @@ bool CudaProducts::IsOfFewRows(const PlainGemmParams& product) const {
 }
 
 bool CudaProducts::IsOfSomeRows(const PlainGemmParams& product) const {
-  return panel_gemm_ != nullptr && PanelGemm::CanRun(product) &&
-         panel_gemm_->UseOf(product.n, product.k) >= kLeastUse;
+  return panel_gemm_ != nullptr && product.m <= kSomeRows &&
+         PanelGemm::CanRun(product) &&
+         panel_gemm_->UseOf(product.m, product.n, product.k) >= kLeastUse;
 }
 
 bool CudaProducts::IsOfGatedTiles(const PlainGemmParams& product) const {

@@ -47,13 +47,12 @@ __device__ __forceinline__ bool IsThere(const uint4& words) {
          words.z != kEmptyWord && words.w != kEmptyWord;
 }
 
-// Waits for kCount fours of sums, `place(i)` each: all that are missing are
-// looked for at once, as a look takes long.
+// Waits for those of kCount fours of sums, `place(i)` each, that were not there
+// when they were loaded: all that are missing are looked for at once, as a look
+// takes long.
 template <int kCount, typename Place>
-__device__ __forceinline__ void Find(const Place& place,
-                                     uint4 (&words)[kCount]) {
-#pragma unroll
-  for (int i = 0; i < kCount; ++i) words[i] = LoadWords(place(i));
+__device__ __forceinline__ void FindMissing(const Place& place,
+                                            uint4 (&words)[kCount]) {
   bool is_missing = true;
 #pragma unroll 1
   while (is_missing) {
@@ -66,6 +65,14 @@ __device__ __forceinline__ void Find(const Place& place,
       if (!IsThere(words[i])) words[i] = LoadWords(place(i));
     }
   }
+}
+
+template <int kCount, typename Place>
+__device__ __forceinline__ void Find(const Place& place,
+                                     uint4 (&words)[kCount]) {
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) words[i] = LoadWords(place(i));
+  FindMissing(place, words);
 }
 
 // Adds what was found at `from` to four sums, and leaves that empty.

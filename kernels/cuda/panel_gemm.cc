@@ -25,17 +25,27 @@ int32_t CeilDiv(int64_t a, int64_t b) {
   return static_cast<int32_t>((a + b - 1) / b);
 }
 
-// What a block's work takes, as rows of the weight times pieces along k that
-// are read in that time.
-double Cost(const PanelPlan& plan, int64_t n, int64_t k, int32_t num_sms) {
-  constexpr double kPiece = 16;     // beside its rows
+// Blocks that share a panel, each with its tokens.
+int32_t TokenPartsOf(int64_t m) { return CeilDiv(m, kPanelTokens); }
+
+// What a piece takes a block, as rows of the weight that are read or multiplied
+// in that time. One block is bound by memory; of two with tokens of their own,
+// each is by tensor cores or, with narrow panels, by what the second-level
+// cache gives, 40 bytes a clock (both as measured on an H200).
+double PieceCost(int32_t rows, int32_t token_parts) {
+  if (token_parts == 1) return rows + 16;
+  return std::max<double>(rows, 0.4 * rows + 96) + 8;
+}
+
+// What a block's work takes, in that measure.
+double Cost(const PanelPlan& plan, int32_t token_parts, int32_t turns,
+            int64_t k) {
   constexpr double kMeeting = 600;  // splits wait for each other
   constexpr double kRowExchanged = 4;
-  const int32_t turns = CeilDiv(CeilDiv(n, plan.rows) * plan.splits, num_sms);
   const double pieces = CeilDiv(CeilDiv(k, kPanelCols), plan.splits);
   const double exchange =
-      plan.splits > 1 ? kMeeting + kRowExchanged * plan.rows : 0;
-  return turns * pieces * (plan.rows + kPiece) + exchange;
+      plan.splits > 1 ? kMeeting + kRowExchanged * token_parts * plan.rows : 0;
+  return turns * pieces * PieceCost(plan.rows, token_parts) + exchange;
 }
 
 }  // namespace
@@ -52,6 +62,8 @@ absl::StatusOr<std::unique_ptr<PanelGemm>> PanelGemm::Create(
 
 absl::Status PanelGemm::Init() {
   QUIRE_RETURN_IF_ERROR(maps_.Init());
+  QUIRE_RETURN_IF_CUDA_ERROR(NumPanelPairs(&num_pairs_),
+                             "products of some rows");
   QUIRE_ASSIGN_OR_RETURN(partials_, AllocateCuda(PartialBytes(num_sms_)));
   return CudaStatus(
       cudaMemsetAsync(partials_->data(), 0xff, partials_->bytes(), stream_),
@@ -59,53 +71,63 @@ absl::Status PanelGemm::Init() {
 }
 
 bool PanelGemm::CanRun(const PlainGemmParams& params) {
-  return params.m <= kPanelTokens && IsOwnProduct(params);
+  return params.m <= kMaxPanelTokens && IsOwnProduct(params);
 }
 
-bool PanelGemm::CanMeet(const PanelPlan& plan, int64_t n) const {
-  return plan.splits == 1 ||
-         int64_t{CeilDiv(n, plan.rows)} * plan.splits <= num_sms_;
+int32_t PanelGemm::ClustersOf(const PanelPlan& plan, int64_t m,
+                              int64_t n) const {
+  const int32_t clusters = CeilDiv(n, plan.rows) * plan.splits;
+  const int32_t at_once = TokenPartsOf(m) == 1 ? num_sms_ : num_pairs_;
+  if (clusters <= at_once) return clusters;
+  if (plan.splits > 1) return 0;
+  return CeilDiv(clusters, CeilDiv(clusters, at_once));
 }
 
-const PanelGemm::Deal& PanelGemm::DealOf(int64_t n, int64_t k) {
-  const auto [it, is_new] = deals_.try_emplace({n, k});
+const PanelGemm::Deal& PanelGemm::DealOf(int64_t m, int64_t n, int64_t k) {
+  const int32_t token_parts = TokenPartsOf(m);
+  const auto [it, is_new] = deals_.try_emplace({token_parts, n, k});
   Deal& best = it->second;
   if (!is_new) return best;
   double least = 0;
   for (const int32_t rows : kPanelRows) {
     for (const int32_t splits : {1, 2, 3, 4, 6, 8}) {
       const PanelPlan plan = {rows, splits};
-      if (splits > CeilDiv(k, kPanelCols) || !CanMeet(plan, n)) continue;
-      const double cost = Cost(plan, n, k, num_sms_);
+      const int32_t clusters = ClustersOf(plan, m, n);
+      if (clusters == 0 || splits > CeilDiv(k, kPanelCols)) continue;
+      const int32_t turns = CeilDiv(CeilDiv(n, rows) * splits, clusters);
+      const double cost = Cost(plan, token_parts, turns, k);
       if (least > 0 && cost >= least) continue;
       least = cost;
       best.plan = plan;
     }
   }
-  best.use = static_cast<double>(n) * CeilDiv(k, kPanelCols) / num_sms_ / least;
+  best.use = static_cast<double>(n) * token_parts * CeilDiv(k, kPanelCols) /
+             num_sms_ / least;
   return best;
 }
 
 absl::Status PanelGemm::Run(const PlainGemmParams& params) {
   if (params.m <= 0) return absl::OkStatus();
-  return RunAs(PlanOf(params.n, params.k), params);
+  return RunAs(PlanOf(params.m, params.n, params.k), params);
 }
 
 absl::Status PanelGemm::RunAs(const PanelPlan& plan,
                               const PlainGemmParams& params) {
   if (params.m <= 0) return absl::OkStatus();
-  const int32_t num_panels = CeilDiv(params.n, plan.rows);
-  const int32_t blocks = num_panels * plan.splits;
-  if (!CanMeet(plan, params.n)) {
+  const int32_t token_parts = TokenPartsOf(params.m);
+  const int32_t clusters = ClustersOf(plan, params.m, params.n);
+  if (clusters == 0) {
     return absl::InvalidArgumentError(absl::StrCat(
-        "a product of ", params.n, "x", params.k, " in ", blocks,
-        " blocks that wait for each other; ", num_sms_, " run at once"));
+        "a product of ", params.n, "x", params.k, " in panels of ", plan.rows,
+        " rows and ", plan.splits,
+        " splits that wait for each other: too many to run at once"));
   }
   // A multiple of eight rows, the pattern of a swizzle.
-  const int32_t x_rows = CeilDiv(params.m, 8) * 8;
-  QUIRE_ASSIGN_OR_RETURN(
-      const CUtensorMap* w,
-      maps_.Of({params.w, params.n, params.k, params.k, plan.rows}));
+  const int32_t x_rows =
+      token_parts > 1 ? kPanelTokens : CeilDiv(params.m, 8) * 8;
+  QUIRE_ASSIGN_OR_RETURN(const CUtensorMap* w,
+                         maps_.Of({params.w, params.n, params.k, params.k,
+                                   plan.rows / token_parts}));
   QUIRE_ASSIGN_OR_RETURN(
       const CUtensorMap* x,
       maps_.Of({params.x, params.m, params.k, params.x_stride, x_rows}));
@@ -118,14 +140,14 @@ absl::Status PanelGemm::RunAs(const PanelPlan& plan,
   args.m = static_cast<int32_t>(params.m);
   args.n = static_cast<int32_t>(params.n);
   args.num_units = CeilDiv(params.k, kPanelCols);
-  args.num_panels = num_panels;
+  args.num_panels = CeilDiv(params.n, plan.rows);
   args.splits = plan.splits;
+  args.token_parts = token_parts;
   args.x_rows = x_rows;
   args.y_is_float = params.y_dtype == DType::kF32;
   args.is_gated = params.is_gated;
   args.adds = params.adds;
-  return CudaStatus(LaunchPanelGemm(*w, *x, args, plan.rows,
-                                    std::min(blocks, num_sms_), stream_),
+  return CudaStatus(LaunchPanelGemm(*w, *x, args, plan.rows, clusters, stream_),
                     "a product of some rows");
 }
 

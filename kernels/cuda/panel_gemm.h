@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Products of some rows, 65 to 128, bound by reading the weight once: a kernel
-// for Hopper that deals a weight to blocks in panels of its rows, as wide as
-// makes them even: wide ones need little of x, and few or no sums of parts.
+// Products of some rows, 65 to 256: a kernel for Hopper that deals a weight to
+// blocks in panels of its rows, as wide as makes them even: wide ones need
+// little of x, and few or no sums of parts.
 #ifndef KERNELS_CUDA_PANEL_GEMM_H_
 #define KERNELS_CUDA_PANEL_GEMM_H_
 
@@ -23,7 +23,8 @@
 namespace quire {
 
 // Thread-compatible. Device memory: 16.5 MiB. Sums are split at places that
-// depend on n, k and the device alone, and added in their order.
+// depend on n, k, the device and on whether there are more than kPanelTokens
+// rows alone, and added in their order.
 class PanelGemm {
  public:
   // Null where the device is not of compute capability 9.0.
@@ -31,8 +32,8 @@ class PanelGemm {
   PanelGemm(const PanelGemm&) = delete;
   PanelGemm& operator=(const PanelGemm&) = delete;
 
-  // bfloat16 weights and inputs, at most kPanelTokens rows; sizes, strides and
-  // addresses multiples of 16 bytes. Gated ones: n is a multiple of 16.
+  // bfloat16 weights and inputs, at most kMaxPanelTokens rows; sizes, strides
+  // and addresses multiples of 16 bytes. Gated ones: n is a multiple of 16.
   static bool CanRun(const PlainGemmParams& params);
 
   // Enqueues; products of one object run one after another.
@@ -42,10 +43,12 @@ class PanelGemm {
   // at once.
   absl::Status RunAs(const PanelPlan& plan, const PlainGemmParams& params);
 
-  PanelPlan PlanOf(int64_t n, int64_t k) { return DealOf(n, k).plan; }
+  PanelPlan PlanOf(int64_t m, int64_t n, int64_t k) {
+    return DealOf(m, n, k).plan;
+  }
   // The part of the time that the plan takes in which all multiprocessors read
   // the weight.
-  double UseOf(int64_t n, int64_t k) { return DealOf(n, k).use; }
+  double UseOf(int64_t m, int64_t n, int64_t k) { return DealOf(m, n, k).use; }
 
  private:
   struct Deal {
@@ -56,15 +59,16 @@ class PanelGemm {
   explicit PanelGemm(cudaStream_t stream) : stream_(stream) {}
 
   absl::Status Init();
-  const Deal& DealOf(int64_t n, int64_t k);
-  // Whether all blocks that wait for each other run at once.
-  bool CanMeet(const PanelPlan& plan, int64_t n) const;
+  const Deal& DealOf(int64_t m, int64_t n, int64_t k);
+  // Of a launch; 0 if more would have to run at once than can.
+  int32_t ClustersOf(const PanelPlan& plan, int64_t m, int64_t n) const;
 
   const cudaStream_t stream_;
-  int num_sms_ = 0;
+  int32_t num_sms_ = 0;
+  int32_t num_pairs_ = 0;  // of blocks that run at once
   TensorMaps maps_;
   std::unique_ptr<DeviceBuffer> partials_;
-  std::map<std::pair<int64_t, int64_t>, Deal> deals_;
+  std::map<std::tuple<int32_t, int64_t, int64_t>, Deal> deals_;
 };
 
 }  // namespace quire

@@ -2,153 +2,48 @@
 //
 // y = x W^T on tensor cores, x [m, k] as their A and a panel of W [n, k] as
 // their B, whose width is any multiple of 32: so that a weight is dealt evenly
-// to blocks, in most shapes without cutting along k.
+// to blocks, in most shapes without cutting along k. Where tokens are more
+// than a block has room for, a cluster of two shares a panel.
 #include <cstdint>
 #include <type_traits>
 
-#include "kernels/cuda/left_sums.cuh"
+#include "kernels/cuda/cluster.cuh"
 #include "kernels/cuda/overlapped_launch.cuh"
+#include "kernels/cuda/panel_exchange.cuh"
 #include "kernels/cuda/panel_kernel.h"
+#include "kernels/cuda/panel_stages.cuh"
 #include "kernels/cuda/panel_store.cuh"
 #include "kernels/cuda/peer_inbox.cuh"
+#include "kernels/cuda/stage_ring.cuh"
 #include "kernels/cuda/wgmma.cuh"
 
 namespace quire {
 namespace {
 
-constexpr int kConsumers = 256;  // two warpgroups, 64 tokens each
+using hopper::Ring;
+using panel::kConsumers;
+using panel::Layout;
+using panel::Shared;
+using panel::Work;
+
 // One warp feeds weights, one rows of x.
 constexpr int kThreads = kConsumers + 64;
-constexpr int kRowBytes = kPanelCols * 2;
-
-template <int kRows>
-struct Layout {
-  static constexpr int kWBytes = kRows * kRowBytes;
-  static constexpr int kXBytes = kPanelTokens * kRowBytes;
-  static constexpr int kStageBytes = kWBytes + kXBytes;
-  static constexpr int kAlignment = 1024;  // of a swizzle's pattern
-  static constexpr int kStages = (226 * 1024 - kAlignment) / kStageBytes;
-  static constexpr int kBytes = kStages * kStageBytes + kAlignment;
-};
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
-// What a block has to do: `count` pieces from column `first_col` on, of panel
-// `first` and of every `step`th after it.
-struct Work {
-  int32_t split;
-  int32_t first_col;
-  int32_t count;
-  int32_t first;
-  int32_t step;
-
-  __device__ explicit Work(const PanelGemmArgs& args) {
-    const int32_t block = blockIdx.x;
-    first = block / args.splits;
-    split = block - first * args.splits;
-    const int32_t begin = split * args.num_units / args.splits;
-    const int32_t end = (split + 1) * args.num_units / args.splits;
-    first_col = begin * kPanelCols;
-    count = end - begin;
-    step = static_cast<int32_t>(gridDim.x) / args.splits;
-  }
-};
-
-// A place in the ring of stages, and how often it was passed.
-template <int kStages>
-struct Ring {
-  int stage = 0;
-  int parity = 0;
-  __device__ __forceinline__ void Next() {
-    if (++stage == kStages) {
-      stage = 0;
-      parity ^= 1;
-    }
-  }
-};
-
-template <int kRows>
-struct Shared {
-  uint8_t* stages;
-  uint64_t* full;
-  uint64_t* empty;
-
-  __device__ uint8_t* w(int stage) const {
-    return stages + stage * Layout<kRows>::kStageBytes;
-  }
-  __device__ uint8_t* x(int stage) const {
-    return w(stage) + Layout<kRows>::kWBytes;
-  }
-};
-
-// One thread feeds weights. They do not depend on the kernel before, so that
-// the first of them are on their way while that one ends.
-template <int kRows>
-__device__ void FeedWeights(const CUtensorMap& w, const PanelGemmArgs& args,
-                            const Work& work, const Shared<kRows>& shared) {
-  using L = Layout<kRows>;
-  const uint64_t once = hopper::EvictFirst();
-  const int stage_bytes = L::kWBytes + args.x_rows * kRowBytes;
-  Ring<L::kStages> ring;
-  int32_t fed = 0;
-#pragma unroll 1
-  for (int32_t panel = work.first; panel < args.num_panels;
-       panel += work.step) {
-#pragma unroll 1
-    for (int32_t i = 0; i < work.count; ++i, ++fed) {
-      if (fed >= L::kStages) {
-        hopper::Wait(&shared.empty[ring.stage], ring.parity ^ 1);
-      }
-      hopper::Expect(&shared.full[ring.stage], stage_bytes);
-      hopper::CopyBox(w, work.first_col + i * kPanelCols, panel * kRows,
-                      shared.w(ring.stage), &shared.full[ring.stage], once);
-      ring.Next();
-    }
-  }
-}
-
-// Another the rows of x. Its bytes may be there before they are expected: the
-// phase waits for the other's arrival all the same.
-template <int kRows>
-__device__ void FeedRows(const CUtensorMap& x, const PanelGemmArgs& args,
-                         const Work& work, const Shared<kRows>& shared) {
-  using L = Layout<kRows>;
-  const uint64_t again = hopper::EvictLast();
-  Ring<L::kStages> ring;
-  hopper::PrefetchMap(x);
-  WaitForEarlierKernels();
-  int32_t fed = 0;
-#pragma unroll 1
-  for (int32_t panel = work.first; panel < args.num_panels;
-       panel += work.step) {
-#pragma unroll 1
-    for (int32_t i = 0; i < work.count; ++i, ++fed) {
-      if (fed >= L::kStages) {
-        hopper::Wait(&shared.empty[ring.stage], ring.parity ^ 1);
-      }
-      hopper::CopyBox(x, work.first_col + i * kPanelCols, 0,
-                      shared.x(ring.stage), &shared.full[ring.stage], again);
-      ring.Next();
-    }
-  }
-}
-
 // The sums of `count` pieces of one panel. Products of a piece still run when
 // the next's are issued.
-template <int kRows>
+template <int kRows, int kTokenParts>
 __device__ __forceinline__ void MultiplyPieces(
     const Shared<kRows>& shared, int32_t count,
     Ring<Layout<kRows>::kStages>& ring, float (&sums)[kRows / 2]) {
   using L = Layout<kRows>;
   const int half = threadIdx.x / 128;  // of the tokens
-  const auto release = [&](int stage) {
-    if (threadIdx.x % 32 == 0) hopper::Arrive(&shared.empty[stage]);
-  };
 #pragma unroll
   for (int i = 0; i < kRows / 2; ++i) sums[i] = 0.0f;
   int before = -1;
 #pragma unroll 1
-  for (; count > 0; --count) {
+  for (int32_t i = 0; i < count; ++i) {
     hopper::Wait(&shared.full[ring.stage], ring.parity);
     const uint64_t a =
         hopper::Descriptor(shared.x(ring.stage) + half * (L::kXBytes / 2));
@@ -163,13 +58,13 @@ __device__ __forceinline__ void MultiplyPieces(
     hopper::CommitProducts();
     hopper::WaitForProducts<1>();
     hopper::HoldRegisters(sums);
-    if (before >= 0) release(before);
+    if (before >= 0) panel::Release<kRows, kTokenParts>(shared, before);
     before = ring.stage;
     ring.Next();
   }
   hopper::WaitForProducts<0>();
   hopper::HoldRegisters(sums);
-  if (before >= 0) release(before);
+  if (before >= 0) panel::Release<kRows, kTokenParts>(shared, before);
 }
 
 // Sixteen sums of `sums`, those of chunk `chunk`.
@@ -182,7 +77,7 @@ __device__ __forceinline__ void ChunkOf(const float (&sums)[kRows / 2],
 
 template <int kRows>
 __device__ __forceinline__ void StorePanel(const PanelGemmArgs& args,
-                                           int32_t panel,
+                                           const Work& work, int32_t panel,
                                            const float (&sums)[kRows / 2],
                                            uint32_t turn) {
   // One kind at a time, so that the instructions of chunks mix.
@@ -191,88 +86,31 @@ __device__ __forceinline__ void StorePanel(const PanelGemmArgs& args,
     for (int chunk = 0; chunk < kRows / panel::kChunkRows; ++chunk) {
       float sixteen[16];
       ChunkOf<kRows>(sums, chunk, sixteen);
-      store_chunk(panel * kRows + chunk * panel::kChunkRows, sixteen);
+      store_chunk(panel::Place{panel * kRows + chunk * panel::kChunkRows,
+                               work.first_token},
+                  sixteen);
     }
   };
   if (args.is_gated) {
-    store([&](int32_t first_row, const float(&sixteen)[16]) {
-      panel::StoreGated(args, first_row, sixteen);
+    store([&](const panel::Place& place, const float(&sixteen)[16]) {
+      panel::StoreGated(args, place, sixteen);
     });
   } else if (args.y_is_float) {
-    store([&](int32_t first_row, float(&sixteen)[16]) {
-      panel::AddBias(args, first_row, sixteen);
-      panel::StoreFloats(args, first_row, sixteen);
+    store([&](const panel::Place& place, float(&sixteen)[16]) {
+      panel::AddBias(args, place, sixteen);
+      panel::StoreFloats(args, place, sixteen);
     });
   } else {
-    store([&](int32_t first_row, float(&sixteen)[16]) {
+    store([&](const panel::Place& place, float(&sixteen)[16]) {
       panel::OldChunk old(turn);
-      old.Load(args, first_row);
-      panel::AddBias(args, first_row, sixteen);
-      panel::StoreRows(args, first_row, sixteen, old);
+      old.Load(args, place);
+      panel::AddBias(args, place, sixteen);
+      panel::StoreRows(args, place, sixteen, old);
     });
   }
 }
 
-// Where four of a thread's sums, of group `group` of a block's, are: neighbours
-// next to each other.
-template <int kRows>
-__device__ __forceinline__ uint4* PartialOf(const PanelGemmArgs& args,
-                                            int32_t block, int group) {
-  return reinterpret_cast<uint4*>(args.partials) +
-         (block * (kRows / 8) + group) * kConsumers + threadIdx.x;
-}
-
-// Adds what all splits of a panel have of a chunk, in their order.
-template <int kRows>
-__device__ __forceinline__ void SumChunk(const PanelGemmArgs& args,
-                                         int32_t first_block, int chunk,
-                                         float (&sums)[16]) {
-  constexpr int kAtOnce = kRows <= 192 ? 4 : 2;  // as registers allow
-#pragma unroll
-  for (int i = 0; i < 16; ++i) sums[i] = 0.0f;
-#pragma unroll 1
-  for (int32_t split = 0; split < args.splits; split += kAtOnce) {
-    uint4 parts[kAtOnce * 4];
-    const auto place = [&](int i) {
-      return PartialOf<kRows>(args,
-                              first_block + min(split + i / 4, args.splits - 1),
-                              chunk * 4 + i % 4);
-    };
-    left::Find(place, parts);
-#pragma unroll
-    for (int i = 0; i < kAtOnce * 4; ++i) {
-      if (split + i / 4 >= args.splits) break;
-      left::Take(place(i), parts[i], &sums[i % 4 * 4]);
-    }
-  }
-}
-
-// Splits of a panel exchange their sums: each stores some of its chunks.
-template <int kRows>
-__device__ void StoreSplitPanel(const PanelGemmArgs& args, const Work& work,
-                                const float (&sums)[kRows / 2], uint32_t turn) {
-  constexpr int kChunks = kRows / panel::kChunkRows;
-  // Warps whose tokens are beyond the end have nothing to tell.
-  if (static_cast<int32_t>(threadIdx.x) / 32 * 16 >= args.m) return;
-#pragma unroll
-  for (int group = 0; group < kRows / 8; ++group) {
-    left::Leave(&sums[group * 4], PartialOf<kRows>(args, blockIdx.x, group));
-  }
-  const int begin = work.split * kChunks / args.splits;
-  const int end = (work.split + 1) * kChunks / args.splits;
-#pragma unroll 1
-  for (int chunk = begin; chunk < end; ++chunk) {
-    const int32_t first_row = work.first * kRows + chunk * panel::kChunkRows;
-    panel::OldChunk old(turn);
-    old.Load(args, first_row);
-    float sixteen[16];
-    SumChunk<kRows>(args, static_cast<int32_t>(blockIdx.x) - work.split, chunk,
-                    sixteen);
-    panel::StoreChunk(args, first_row, sixteen, old);
-  }
-}
-
-template <int kRows>
+template <int kRows, int kTokenParts>
 __device__ void Consume(const PanelGemmArgs& args, const Work& work,
                         const Shared<kRows>& shared) {
   WaitForEarlierKernels();
@@ -283,18 +121,18 @@ __device__ void Consume(const PanelGemmArgs& args, const Work& work,
   for (int32_t panel = work.first; panel < args.num_panels;
        panel += work.step) {
     float sums[kRows / 2];
-    MultiplyPieces<kRows>(shared, work.count, ring, sums);
+    MultiplyPieces<kRows, kTokenParts>(shared, work.count, ring, sums);
     if (args.splits == 1) {
-      StorePanel<kRows>(args, panel, sums, turn);
+      StorePanel<kRows>(args, work, panel, sums, turn);
     } else {
-      StoreSplitPanel<kRows>(args, work, sums, turn);
+      panel::ExchangeAndStore<kRows>(args, work, shared, sums, turn);
     }
   }
 }
 
 #endif  // __CUDA_ARCH_FEAT_SM90_ALL
 
-template <int kRows>
+template <int kRows, int kTokenParts>
 __global__ void __launch_bounds__(kThreads, 1)
     PanelGemmKernel(const __grid_constant__ CUtensorMap w,
                     const __grid_constant__ CUtensorMap x,
@@ -309,31 +147,47 @@ __global__ void __launch_bounds__(kThreads, 1)
           (reinterpret_cast<uintptr_t>(raw) + L::kAlignment - 1) /
           L::kAlignment * L::kAlignment),
       full, empty};
+  const Work work = Work::Of<kTokenParts>(args);
   if (threadIdx.x < L::kStages) {
     hopper::InitBarrier(&full[threadIdx.x], 1);
-    hopper::InitBarrier(&empty[threadIdx.x], kConsumers / 32);
+    hopper::InitBarrier(&empty[threadIdx.x], kTokenParts * panel::kWarps);
     hopper::PublishBarriers();
   }
   __syncthreads();
+  if constexpr (kTokenParts > 1) hopper::SyncCluster();
   LetNextKernelBegin();
-  const Work work(args);
   if (threadIdx.x < kConsumers) {
-    Consume<kRows>(args, work, shared);
+    Consume<kRows, kTokenParts>(args, work, shared);
   } else if (threadIdx.x == kConsumers) {
-    FeedWeights<kRows>(w, args, work, shared);
+    panel::FeedWeights<kRows, kTokenParts>(w, args, work, shared);
   } else if (threadIdx.x == kConsumers + 32) {
-    FeedRows<kRows>(x, args, work, shared);
+    panel::FeedRows<kRows>(x, args, work, shared);
+  }
+  if constexpr (kTokenParts > 1) {
+    __syncwarp();
+    hopper::SyncCluster();  // the other may still tell this one's barriers
   }
 #endif
 }
 
-template <int kRows>
+template <int kRows, int kTokenParts>
 cudaError_t Prepare() {
   // For each device, which is one thread's.
   thread_local const cudaError_t prepared = cudaFuncSetAttribute(
-      PanelGemmKernel<kRows>, cudaFuncAttributeMaxDynamicSharedMemorySize,
-      Layout<kRows>::kBytes);
+      PanelGemmKernel<kRows, kTokenParts>,
+      cudaFuncAttributeMaxDynamicSharedMemorySize, Layout<kRows>::kBytes);
   return prepared;
+}
+
+template <int kRows, int kTokenParts>
+cudaError_t Launch(const CUtensorMap& w, const CUtensorMap& x,
+                   const PanelGemmArgs& args, int32_t num_clusters,
+                   cudaStream_t stream) {
+  const cudaError_t prepared = Prepare<kRows, kTokenParts>();
+  if (prepared != cudaSuccess) return prepared;
+  return LaunchOverlappedClusters(
+      PanelGemmKernel<kRows, kTokenParts>, dim3(num_clusters * kTokenParts),
+      kTokenParts, dim3(kThreads), Layout<kRows>::kBytes, stream, w, x, args);
 }
 
 // Calls `function` with the number of rows as a constant.
@@ -363,15 +217,30 @@ cudaError_t WithRows(int32_t rows, const Function& function) {
 
 cudaError_t LaunchPanelGemm(const CUtensorMap& w, const CUtensorMap& x,
                             const PanelGemmArgs& args, int32_t rows,
-                            int32_t num_blocks, cudaStream_t stream) {
+                            int32_t num_clusters, cudaStream_t stream) {
   return WithRows(rows, [&](auto constant) {
     constexpr int kRows = constant;
-    const cudaError_t prepared = Prepare<kRows>();
-    if (prepared != cudaSuccess) return prepared;
-    return LaunchOverlapped(PanelGemmKernel<kRows>, dim3(num_blocks),
-                            dim3(kThreads), Layout<kRows>::kBytes, stream, w, x,
-                            args);
+    return args.token_parts == 1
+               ? Launch<kRows, 1>(w, x, args, num_clusters, stream)
+               : Launch<kRows, 2>(w, x, args, num_clusters, stream);
   });
+}
+
+cudaError_t NumPanelPairs(int32_t* num_pairs) {
+  constexpr int kRows = 256;
+  const cudaError_t prepared = Prepare<kRows, 2>();
+  if (prepared != cudaSuccess) return prepared;
+  cudaLaunchAttribute attribute = {};
+  attribute.id = cudaLaunchAttributeClusterDimension;
+  attribute.val.clusterDim = {2, 1, 1};
+  cudaLaunchConfig_t config = {};
+  config.gridDim = dim3(2);
+  config.blockDim = dim3(kThreads);
+  config.dynamicSmemBytes = Layout<kRows>::kBytes;
+  config.attrs = &attribute;
+  config.numAttrs = 1;
+  return cudaOccupancyMaxActiveClusters(num_pairs, PanelGemmKernel<kRows, 2>,
+                                        &config);
 }
 
 }  // namespace quire

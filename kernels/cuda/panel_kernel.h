@@ -12,13 +12,14 @@
 
 namespace quire {
 
-inline constexpr int32_t kPanelTokens = 128;  // at most
-inline constexpr int32_t kPanelCols = 64;     // of the weight at a time
+inline constexpr int32_t kPanelTokens = 128;  // of a block, at most
+inline constexpr int32_t kMaxPanelTokens = 2 * kPanelTokens;
+inline constexpr int32_t kPanelCols = 64;  // of the weight at a time
 
 // Rows of a panel that there are kernels for.
 inline constexpr int32_t kPanelRows[] = {64, 96, 128, 160, 192, 224, 256};
 
-// How a weight is dealt to blocks.
+// How a weight is dealt to blocks, or to pairs of them.
 struct PanelPlan {
   int32_t rows;  // of a panel: one of kPanelRows
   // Parts of a panel's columns, each a block's. REQUIRES: 1, or all blocks run
@@ -36,23 +37,28 @@ struct PanelGemmArgs {
   int32_t m;
   int32_t n;
   int32_t num_units;   // pieces along k
-  int32_t num_panels;  // a multiple of `sharers`; the last may be beyond n
+  int32_t num_panels;  // the last may be beyond n
   int32_t splits;
-  int32_t sharers;
-  int32_t x_rows;   // that a block copies: m in as many parts as sharers
+  // 1, or 2: then blocks are clusters of two, with kPanelTokens each, that
+  // share what they load of the weight.
+  int32_t token_parts;
+  int32_t x_rows;   // that a block copies
   PeerGroup peers;  // that rows of y go to, if there are any
   bool y_is_float;
   bool is_gated;  // y = silu(gate) * up, rows 16 i and 16 i + 8 on of w
   bool adds;      // y += the product; not with float or gates
 };
 
-// `w` maps [n, k] in boxes of `rows`, `x` [m, k] in boxes of args.x_rows, both
-// by kPanelCols with a swizzle of 128 bytes. A block takes one split of a
-// panel, and of those `num_blocks` / args.splits after it. REQUIRES: m is at
-// most kPanelTokens.
+// `w` maps [n, k] in boxes of `rows` / args.token_parts, `x` [m, k] in boxes of
+// args.x_rows, both by kPanelCols with a swizzle of 128 bytes. A cluster takes
+// one split of a panel, and of those `num_clusters` / args.splits after it.
+// REQUIRES: m is at most kPanelTokens times token_parts.
 cudaError_t LaunchPanelGemm(const CUtensorMap& w, const CUtensorMap& x,
                             const PanelGemmArgs& args, int32_t rows,
-                            int32_t num_blocks, cudaStream_t stream);
+                            int32_t num_clusters, cudaStream_t stream);
+
+// How many clusters of two blocks the current device runs at once.
+cudaError_t NumPanelPairs(int32_t* num_pairs);
 
 }  // namespace quire
 

@@ -18,17 +18,26 @@ namespace quire::panel {
 
 inline constexpr int kChunkRows = 32;
 
+// Where a chunk is: from which row of the weight on, of a block whose tokens
+// begin at `first_token`.
+struct Place {
+  int32_t first_row;
+  int32_t first_token;
+};
+
 // The first of the two tokens of a lane, eight apart.
-__device__ __forceinline__ int32_t FirstTokenOf() {
-  return static_cast<int32_t>(threadIdx.x) / 32 * 16 + threadIdx.x % 32 / 4;
+__device__ __forceinline__ int32_t FirstTokenOf(const Place& place) {
+  return place.first_token + static_cast<int32_t>(threadIdx.x) / 32 * 16 +
+         static_cast<int32_t>(threadIdx.x) % 32 / 4;
 }
 
 // Where a lane's eight neighbours of a row of y are, of the token `h` of its
 // two; null beyond the ends.
 __device__ __forceinline__ uint4* RowPlace(const PanelGemmArgs& args,
-                                           int32_t first_row, int h) {
-  const int32_t row = first_row + static_cast<int32_t>(threadIdx.x % 4) * 8;
-  const int32_t token = FirstTokenOf() + 8 * h;
+                                           const Place& place, int h) {
+  const int32_t row =
+      place.first_row + static_cast<int32_t>(threadIdx.x % 4) * 8;
+  const int32_t token = FirstTokenOf(place) + 8 * h;
   if (row >= args.n || token >= args.m) return nullptr;
   return reinterpret_cast<uint4*>(static_cast<__nv_bfloat16*>(args.y) +
                                   token * args.y_stride + row);
@@ -43,23 +52,23 @@ struct OldChunk {
   __device__ __forceinline__ explicit OldChunk(uint32_t turn) : turn(turn) {}
 
   __device__ __forceinline__ void Load(const PanelGemmArgs& args,
-                                       int32_t first_row) {
+                                       const Place& place) {
     if (!args.adds) return;
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
-      const uint4* from = RowPlace(args, first_row, h);
+      const uint4* from = RowPlace(args, place, h);
       rows[h] = from == nullptr ? make_uint4(0, 0, 0, 0) : *from;
     }
   }
 };
 
 __device__ __forceinline__ void AddBias(const PanelGemmArgs& args,
-                                        int32_t first_row, float (&sums)[16]) {
+                                        const Place& place, float (&sums)[16]) {
   if (args.bias == nullptr) return;
   const auto* bias = static_cast<const __nv_bfloat16*>(args.bias);
 #pragma unroll
   for (int g = 0; g < 4; ++g) {
-    const int32_t row = first_row + g * 8 + threadIdx.x % 4 * 2;
+    const int32_t row = place.first_row + g * 8 + threadIdx.x % 4 * 2;
     if (row >= args.n) continue;
     const float2 v =
         fragment::Unpack(*reinterpret_cast<const uint32_t*>(bias + row));
@@ -72,13 +81,13 @@ __device__ __forceinline__ void AddBias(const PanelGemmArgs& args,
 }
 
 __device__ __forceinline__ void StoreFloats(const PanelGemmArgs& args,
-                                            int32_t first_row,
+                                            const Place& place,
                                             const float (&sums)[16]) {
   float* const y = static_cast<float*>(args.y);
 #pragma unroll
   for (int i = 0; i < 8; ++i) {
-    const int32_t row = first_row + i / 2 * 8 + threadIdx.x % 4 * 2;
-    const int32_t token = FirstTokenOf() + i % 2 * 8;
+    const int32_t row = place.first_row + i / 2 * 8 + threadIdx.x % 4 * 2;
+    const int32_t token = FirstTokenOf(place) + i % 2 * 8;
     if (row >= args.n || token >= args.m) continue;
     *reinterpret_cast<float2*>(y + token * args.y_stride + row) =
         make_float2(sums[i * 2], sums[i * 2 + 1]);
@@ -88,7 +97,7 @@ __device__ __forceinline__ void StoreFloats(const PanelGemmArgs& args,
 // Of every sixteen rows the first eight are gates, the others what they let
 // through.
 __device__ __forceinline__ void StoreGated(const PanelGemmArgs& args,
-                                           int32_t first_row,
+                                           const Place& place,
                                            const float (&sums)[16]) {
   uint32_t words[4];  // by token, then column
 #pragma unroll
@@ -99,8 +108,8 @@ __device__ __forceinline__ void StoreGated(const PanelGemmArgs& args,
   }
   fragment::TransposeFour(words);
   const int lane = threadIdx.x % 4;
-  const int32_t row = first_row + lane % 2 * 16;
-  const int32_t token = FirstTokenOf() + lane / 2 * 8;
+  const int32_t row = place.first_row + lane % 2 * 16;
+  const int32_t token = FirstTokenOf(place) + lane / 2 * 8;
   if (row >= args.n || token >= args.m) return;
   auto* const y = static_cast<__nv_bfloat16*>(args.y);
   *reinterpret_cast<uint4*>(y + token * args.y_stride + row / 2) =
@@ -108,7 +117,7 @@ __device__ __forceinline__ void StoreGated(const PanelGemmArgs& args,
 }
 
 __device__ __forceinline__ void StoreRows(const PanelGemmArgs& args,
-                                          int32_t first_row,
+                                          const Place& place,
                                           const float (&sums)[16],
                                           const OldChunk& old) {
 #pragma unroll
@@ -132,7 +141,7 @@ __device__ __forceinline__ void StoreRows(const PanelGemmArgs& args,
       words[g] = fragment::Pack(v.x, v.y);
     }
     fragment::TransposeFour(words);
-    uint4* const to = RowPlace(args, first_row, h);
+    uint4* const to = RowPlace(args, place, h);
     if (to == nullptr) continue;
     const uint4 row = make_uint4(words[0], words[1], words[2], words[3]);
     *to = row;
@@ -145,15 +154,16 @@ __device__ __forceinline__ void StoreRows(const PanelGemmArgs& args,
 
 // A chunk's sums into y; `old` is loaded.
 __device__ __forceinline__ void StoreChunk(const PanelGemmArgs& args,
-                                           int32_t first_row, float (&sums)[16],
+                                           const Place& place,
+                                           float (&sums)[16],
                                            const OldChunk& old) {
-  AddBias(args, first_row, sums);
+  AddBias(args, place, sums);
   if (args.y_is_float) {
-    StoreFloats(args, first_row, sums);
+    StoreFloats(args, place, sums);
   } else if (args.is_gated) {
-    StoreGated(args, first_row, sums);
+    StoreGated(args, place, sums);
   } else {
-    StoreRows(args, first_row, sums, old);
+    StoreRows(args, place, sums, old);
   }
 }
 

@@ -48,8 +48,9 @@ class PanelGemmTest : public testing::TestWithParam<PanelPlan> {
 TEST_P(PanelGemmTest, AgreesWithTheReferenceOnFewPanels) {
   // Fewer pieces than splits, panels that end within the first chunk, rings
   // that go round.
-  const ProductCase kCases[] = {
-      {1, 16, 8}, {65, 144, 72}, {97, 400, 264}, {128, 272, 1032}};
+  const ProductCase kCases[] = {{1, 16, 8},      {65, 144, 72},
+                                {97, 400, 264},  {128, 272, 1032},
+                                {129, 528, 264}, {230, 272, 1032}};
   for (const ProductCase& c : kCases) {
     for (const ProductKind kind : kProductKinds) {
       World().Check(c, kind);
@@ -58,18 +59,24 @@ TEST_P(PanelGemmTest, AgreesWithTheReferenceOnFewPanels) {
   }
 }
 
-// More panels than any Hopper GPU has multiprocessors, unless they are split.
+// More panels than any Hopper GPU has multiprocessors, or pairs of them, unless
+// they are split.
 TEST_P(PanelGemmTest, AgreesWithTheReferenceOnBlocksOfSeveralPanels) {
   const PanelPlan& plan = GetParam();
-  const int64_t panels = plan.splits == 1 ? 165 : 128 / plan.splits - 1;
-  for (const ProductKind kind : {ProductKind::kAdds, ProductKind::kGated}) {
-    World().Check({68, plan.rows * panels + 16, 136}, kind);
-    if (HasFatalFailure()) return;
+  for (const int64_t m : {68, 200}) {
+    const int parts = m > kPanelTokens ? 2 : 1;
+    const int64_t panels =
+        plan.splits == 1 ? 165 / parts : 128 / parts / plan.splits - 1;
+    for (const ProductKind kind : {ProductKind::kAdds, ProductKind::kGated}) {
+      World().Check({m, plan.rows * panels + 16, 136}, kind);
+      if (HasFatalFailure()) return;
+    }
   }
 }
 
 TEST_P(PanelGemmTest, AddsInTheSameOrderEachTime) {
   World().CheckRepeats({127, 528, 2056});
+  World().CheckRepeats({256, 528, 2056});
 }
 
 TEST_P(PanelGemmTest, RefusesSplitsThatCannotMeet) {
@@ -78,12 +85,13 @@ TEST_P(PanelGemmTest, RefusesSplitsThatCannotMeet) {
   alignas(16) char nothing[16];
   PlainGemmParams params = {};
   params.x = params.w = params.y = nothing;
-  params.m = 1;
   params.n = params.y_stride = int64_t{plan.rows} * 165;
   params.k = params.x_stride = 64;
   params.dtype = params.y_dtype = DType::kBf16;
-  EXPECT_EQ(gemm_->RunAs(plan, params).code(),
-            absl::StatusCode::kInvalidArgument);
+  for (params.m = 1; params.m <= kMaxPanelTokens; params.m += 255) {
+    EXPECT_EQ(gemm_->RunAs(plan, params).code(),
+              absl::StatusCode::kInvalidArgument);
+  }
 }
 
 std::vector<PanelPlan> Plans() {
@@ -93,6 +101,7 @@ std::vector<PanelPlan> Plans() {
   }
   plans.push_back({64, 2});
   plans.push_back({128, 4});
+  plans.push_back({256, 4});
   plans.push_back({256, 8});
   return plans;
 }
@@ -118,8 +127,8 @@ TEST_P(PanelDealTest, KeepsMultiprocessorsBusy) {
                              {15360, 5120},
                              {27648, 5120},
                              {5120, 13824}}) {
-    EXPECT_GT(gemm_->UseOf(n, k), 0.5) << n << "x" << k;
-    EXPECT_LE(gemm_->UseOf(n, k), 1.0) << n << "x" << k;
+    EXPECT_GT(gemm_->UseOf(128, n, k), 0.5) << n << "x" << k;
+    EXPECT_LE(gemm_->UseOf(128, n, k), 1.0) << n << "x" << k;
   }
 }
 

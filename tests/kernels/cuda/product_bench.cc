@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Products by cuBLASLt's tuned choice and by our own kernel, on weights that
-// come from memory: each shape of Llama-3.1-8B alone, and a layer's chain of
-// products as a model runs it.
+// Products by cuBLASLt's tuned choice, by our tiles and by our own kernel for
+// so many rows, on weights that come from memory: each shape of Llama-3.1-8B
+// alone, and a layer's chain of products as a model runs it.
 //
 //   product_bench [--chain | --plans] [--ranks=N] [ROWS...]
 //
@@ -78,15 +78,19 @@ double TimeGraph(int count, const std::function<void(int)>& enqueue) {
   cudaEvent_t begin, end;
   CHECK_CUDA(cudaEventCreate(&begin));
   CHECK_CUDA(cudaEventCreate(&end));
+  // Until the clock is what the power limit leaves of it.
+  constexpr double kWarmUs = 1e5;
+  double warm_us = 0;
   std::vector<double> times;
-  for (int run = 0; run < 6; ++run) {
+  while (times.size() < 5) {
     CHECK_CUDA(cudaEventRecord(begin, stream));
     CHECK_CUDA(cudaGraphLaunch(ready, stream));
     CHECK_CUDA(cudaEventRecord(end, stream));
     CHECK_CUDA(cudaEventSynchronize(end));
     float ms = 0;
     CHECK_CUDA(cudaEventElapsedTime(&ms, begin, end));
-    if (run > 0) times.push_back(ms * 1000 / count);
+    if (warm_us >= kWarmUs) times.push_back(ms * 1000 / count);
+    warm_us += ms * 1000;
   }
   cudaEventDestroy(begin);
   cudaEventDestroy(end);
@@ -176,6 +180,11 @@ class Bench {
     CHECK(status.ok()) << status;
   }
 
+  void RunTiles(const PlainGemmParams& p) {
+    const absl::Status status = tiles_->Run(p);
+    CHECK(status.ok()) << status;
+  }
+
  private:
   std::unique_ptr<LtGemm> lt_;
   std::unique_ptr<StreamGemm> ours_;
@@ -183,18 +192,37 @@ class Bench {
   std::unique_ptr<TileGemm> tiles_;
 };
 
-// The least of a weight's rows that a block's share comes to in all.
-double BusyPart(const Shape& shape, const PanelPlan& plan, int num_sms) {
+// The part of the multiprocessors' time in which they have work, if all pieces
+// take the same.
+double BusyPart(const Shape& shape, const PanelPlan& plan, int64_t m,
+                int num_sms) {
+  const int64_t parts = (m + kPanelTokens - 1) / kPanelTokens;
   const int64_t panels = (shape.n + plan.rows - 1) / plan.rows;
-  const int64_t blocks = panels * plan.splits;
+  const int64_t blocks = panels * parts * plan.splits;
   const int64_t turns = (blocks + num_sms - 1) / num_sms;
   if (plan.splits > 1 && turns > 1) return 0;
   const double share = static_cast<double>(turns) * plan.rows / plan.splits;
-  return shape.n / (share * num_sms);
+  return shape.n * parts / (share * num_sms);
+}
+
+// By every plan that keeps most multiprocessors busy.
+void BenchPlansOf(Bench* bench, const Shape& shape, int64_t m, int count,
+                  const std::function<PlainGemmParams(int)>& params) {
+  constexpr int kSms = 132;
+  for (const int32_t rows : kPanelRows) {
+    for (const int32_t splits : {1, 2, 3, 4, 6, 8}) {
+      const PanelPlan plan = {rows, splits};
+      if (BusyPart(shape, plan, m, kSms) < 0.7) continue;
+      const double us = TimeGraph(count, [&](int i) {
+        const absl::Status status = bench->panels()->RunAs(plan, params(i));
+        CHECK(status.ok()) << status;
+      });
+      std::printf("  panels of %3d, %d splits: %6.1f us\n", rows, splits, us);
+    }
+  }
 }
 
 void BenchPlans(Bench* bench, const std::vector<int64_t>& rows) {
-  constexpr int kSms = 132;
   for (const Shape& shape : shapes) {
     if (shape.n > 100000) continue;
     const int turns = 300000000 / (shape.n * shape.k * 2) + 1;
@@ -203,34 +231,31 @@ void BenchPlans(Bench* bench, const std::vector<int64_t>& rows) {
       weights.push_back(Random(shape.n * shape.k));
     for (int64_t m : rows) {
       const auto x = Random(m * shape.k);
-      const auto y = Device(m * shape.n * 4);
+      const auto y = Device(m * shape.n * 4), scratch = Device(m * shape.n * 2);
       CHECK_CUDA(cudaMemset(y->data(), 0, y->bytes()));
-      const PanelPlan chosen = bench->panels()->PlanOf(shape.n, shape.k);
-      std::printf("%s, %d rows: panels of %d, %d splits chosen, use %.2f\n",
-                  shape.name, static_cast<int>(m), chosen.rows, chosen.splits,
-                  bench->panels()->UseOf(shape.n, shape.k));
-      for (const int32_t panel : kPanelRows) {
-        for (const int32_t splits : {1, 2, 3, 4, 6, 8}) {
-          const PanelPlan plan = {panel, splits};
-          if (BusyPart(shape, plan, kSms) < 0.85) continue;
-          const double us = TimeGraph(turns * 2, [&](int i) {
-            const absl::Status status = bench->panels()->RunAs(
-                plan, Params(shape, m, x->data(), weights[i % turns]->data(),
-                             y->data()));
-            CHECK(status.ok()) << status;
-          });
-          std::printf("  panels of %3d, %d splits: %6.1f us\n", panel, splits,
-                      us);
-        }
-      }
+      const auto params = [&](int i) {
+        return Params(shape, m, x->data(), weights[i % turns]->data(),
+                      y->data());
+      };
+      const PanelPlan chosen = bench->panels()->PlanOf(m, shape.n, shape.k);
+      std::printf(
+          "%s, %d rows: panels of %d, %d splits chosen, use %.2f; library "
+          "%.1f us, tiles %.1f us\n",
+          shape.name, static_cast<int>(m), chosen.rows, chosen.splits,
+          bench->panels()->UseOf(m, shape.n, shape.k),
+          TimeGraph(
+              turns * 2,
+              [&](int i) { bench->RunLibrary(params(i), scratch->data()); }),
+          TimeGraph(turns * 2, [&](int i) { bench->RunTiles(params(i)); }));
+      BenchPlansOf(bench, shape, m, turns * 2, params);
       std::fflush(stdout);
     }
   }
 }
 
 void BenchShapes(Bench* bench, const std::vector<int64_t>& rows) {
-  std::printf("%-8s %5s %9s %9s %8s %9s\n", "product", "rows", "floor us",
-              "library", "TFLOP/s", "ours");
+  std::printf("%-8s %5s %9s %9s %8s %9s %9s\n", "product", "rows", "floor us",
+              "library", "TFLOP/s", "tiles", "ours");
   for (const Shape& shape : shapes) {
     const int64_t bytes = shape.n * shape.k * 2;
     const int turns =
@@ -254,6 +279,8 @@ void BenchShapes(Bench* bench, const std::vector<int64_t>& rows) {
       std::printf("%-8s %5d %9.1f %9.1f %8.0f ", shape.name,
                   static_cast<int>(m), std::max(bytes / 4.27e6, flops / 790e6),
                   library, flops / library / 1e6);
+      std::printf("%9.1f ",
+                  TimeGraph(count, [&](int i) { bench->RunTiles(params(i)); }));
       std::printf("%9.1f",
                   TimeGraph(count, [&](int i) { bench->RunOurs(params(i)); }));
       std::printf("\n");
