@@ -13,6 +13,9 @@ namespace {
 constexpr double kLeastUse = 0.55;
 // Products of more rows are bound by tensor cores, not by memory.
 constexpr int64_t kSomeRows = 128;
+// Panels multiply 64 rows at a time: up to here, pairs of their blocks would
+// compute a quarter of what they do for nothing.
+constexpr int64_t kTooFewForPairs = 192;
 
 const CudaWeight& CudaWeightOf(const PackedWeight* weight) {
   return static_cast<const CudaWeight&>(*weight);
@@ -38,14 +41,32 @@ absl::StatusOr<std::unique_ptr<CudaProducts>> CudaProducts::Create(
         TileGemm::Create(stream, options.library.is_deterministic));
   }
   if (products->tile_gemm_ != nullptr && !options.library.is_deterministic) {
-    LtGemm* const library = products->library_.get();
-    TileGemm* const tiles = products->tile_gemm_.get();
-    products->tile_choice_ = std::make_unique<TileChoice>(
-        options.library, library->signature(), stream,
-        [library](const PlainGemmParams& trial) { return library->Run(trial); },
-        [tiles](const PlainGemmParams& trial) { return tiles->Run(trial); });
+    products->choice_ = std::make_unique<ProductChoice>(
+        options.library, products->library_->signature(), stream,
+        products->Candidates());
   }
   return products;
+}
+
+std::vector<ProductChoice::Candidate> CudaProducts::Candidates() {
+  std::vector<ProductChoice::Candidate> candidates = {
+      {ProductKernel::kLibrary, LtGemm::CanRun,
+       [this](const PlainGemmParams& trial) { return library_->Run(trial); }},
+      {ProductKernel::kTiles, TileGemm::CanRun,
+       [this](const PlainGemmParams& trial) {
+         return tile_gemm_->Run(trial);
+       }}};
+  if (panel_gemm_ != nullptr) {
+    candidates.push_back({ProductKernel::kPanels,
+                          [](const PlainGemmParams& product) {
+                            return product.m > kTooFewForPairs &&
+                                   PanelGemm::CanRun(product);
+                          },
+                          [this](const PlainGemmParams& trial) {
+                            return panel_gemm_->Run(trial);
+                          }});
+  }
+  return candidates;
 }
 
 PlainGemmParams CudaProducts::ProductOf(const CudaWeight& weight, const void* x,
@@ -100,22 +121,22 @@ bool CudaProducts::IsOfSomeRows(const PlainGemmParams& product) const {
          panel_gemm_->UseOf(product.m, product.n, product.k) >= kLeastUse;
 }
 
-bool CudaProducts::IsOfGatedTiles(const PlainGemmParams& product) const {
-  return tile_gemm_ != nullptr && product.is_gated && product.m > kSomeRows &&
+bool CudaProducts::IsOfTiles(const PlainGemmParams& product) const {
+  return tile_gemm_ != nullptr && product.m > kSomeRows &&
          TileGemm::CanRun(product);
 }
 
-absl::StatusOr<bool> CudaProducts::IsOfTiles(const PlainGemmParams& product) {
-  if (tile_choice_ == nullptr || product.is_alike || product.m <= kSomeRows ||
-      !TileGemm::CanRun(product)) {
-    return false;
+absl::StatusOr<ProductKernel> CudaProducts::KernelOf(
+    const PlainGemmParams& product) {
+  if (choice_ != nullptr && !product.is_alike && IsOfTiles(product)) {
+    return choice_->FastestOf(product);
   }
-  return tile_choice_->AreTilesFaster(product);
+  return product.is_gated ? ProductKernel::kTiles : ProductKernel::kLibrary;
 }
 
 bool CudaProducts::CanGate(const PlainGemmParams& product) const {
   return IsOfFewRows(product) || IsOfSomeRows(product) ||
-         IsOfGatedTiles(product);
+         (product.is_gated && IsOfTiles(product));
 }
 
 bool CudaProducts::CanSend(const PlainGemmParams& product) const {
@@ -125,9 +146,9 @@ bool CudaProducts::CanSend(const PlainGemmParams& product) const {
 absl::Status CudaProducts::Run(const PlainGemmParams& product) {
   if (IsOfFewRows(product)) return stream_gemm_->Run(product);
   if (IsOfSomeRows(product)) return panel_gemm_->Run(product);
-  if (product.is_gated) return tile_gemm_->Run(product);
-  QUIRE_ASSIGN_OR_RETURN(const bool is_of_tiles, IsOfTiles(product));
-  if (is_of_tiles) return tile_gemm_->Run(product);
+  QUIRE_ASSIGN_OR_RETURN(const ProductKernel kernel, KernelOf(product));
+  if (kernel == ProductKernel::kPanels) return panel_gemm_->Run(product);
+  if (kernel == ProductKernel::kTiles) return tile_gemm_->Run(product);
   if (LtGemm::CanRun(product)) {
     const absl::Status status = library_->Run(product);
     if (!absl::IsUnimplemented(status)) return status;

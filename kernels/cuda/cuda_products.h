@@ -6,6 +6,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -15,8 +16,8 @@
 #include "kernels/cuda/lt_gemm.h"
 #include "kernels/cuda/panel_gemm.h"
 #include "kernels/cuda/plain_gemm.h"
+#include "kernels/cuda/product_choice.h"
 #include "kernels/cuda/stream_gemm.h"
-#include "kernels/cuda/tile_choice.h"
 #include "kernels/cuda/tile_gemm.h"
 
 namespace quire {
@@ -55,12 +56,15 @@ class CudaProducts {
   PlainGemmParams ProductOf(const CudaWeight& weight, const void* x, void* y,
                             int32_t m) const;
 
+  // For products of many rows. They live as long as this object.
+  std::vector<ProductChoice::Candidate> Candidates();
+
   bool IsOfFewRows(const PlainGemmParams& product) const;
   bool IsOfSomeRows(const PlainGemmParams& product) const;
-  // Gated, of many rows: the library would need a kernel for the gates.
-  bool IsOfGatedTiles(const PlainGemmParams& product) const;
-  // Of many rows and faster so. REQUIRES: not gated.
-  absl::StatusOr<bool> IsOfTiles(const PlainGemmParams& product);
+  // Of many rows, as our own products want them.
+  bool IsOfTiles(const PlainGemmParams& product) const;
+  // Of one that is neither of few nor of some rows.
+  absl::StatusOr<ProductKernel> KernelOf(const PlainGemmParams& product);
 
   const DType dtype_;
   const cudaStream_t stream_;
@@ -68,7 +72,7 @@ class CudaProducts {
   std::unique_ptr<StreamGemm> stream_gemm_;  // null: all are the library's
   std::unique_ptr<PanelGemm> panel_gemm_;    // as above
   std::unique_ptr<TileGemm> tile_gemm_;      // as above
-  std::unique_ptr<TileChoice> tile_choice_;  // null with tile_gemm_
+  std::unique_ptr<ProductChoice> choice_;    // null with tile_gemm_
 };
 
 }  // namespace quire

@@ -38,7 +38,7 @@ cudaDataType_t CudaType(DType dtype) {
 // What a product has beside its operands: part of its key.
 int ExtrasOf(const PlainGemmParams& params) {
   return (params.bias != nullptr ? 1 : 0) + (params.adds ? 2 : 0) +
-         (params.is_alike ? 4 : 0);
+         (params.is_alike ? 4 : 0) + (params.is_gated ? 8 : 0);
 }
 
 }  // namespace

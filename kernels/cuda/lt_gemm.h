@@ -43,7 +43,7 @@ struct LtGemmOptions {
 int64_t GemmBucketOf(int64_t m);
 
 // n, k, bucket of m (0: any), dtype, y_dtype, 1 with bias and 2 more if the
-// product is added, 4 more if it is alike on all ranks.
+// product is added, 4 more if it is alike on all ranks, 8 more if gated.
 using GemmKey = std::tuple<int64_t, int64_t, int64_t, int, int, int>;
 GemmKey GemmKeyOf(const PlainGemmParams& params);
 
