@@ -249,8 +249,8 @@ std::optional<GroupLoss> WorkerRegistry::Tick(int32_t group_idx) {
     const absl::Status cause = absl::UnavailableError(absl::StrCat(
         "rank ", rank, " (", member->offer.address, ") sent no heartbeat for ",
         absl::FormatDuration(options_.heartbeat_timeout),
-        ": it hangs, or it or the network is slow, which a longer "
-        "--heartbeat_timeout bears"));
+        ": it hangs or is cut off; where machines stall, raise "
+        "--heartbeat_timeout"));
     if (group.state == GroupState::kJoining) {
       LOG(WARNING) << cause.message() << "; its seat is free again";
       member.reset();

@@ -11,6 +11,8 @@ namespace quire {
 void BeginProgram(const char* program) {
   google::InitGoogleLogging(program);
   FLAGS_logtostderr = true;
+  // Errors are told in our words, which have the remedy.
+  setenv("GRPC_VERBOSITY", "NONE", /*overwrite=*/0);
   // `bazel run` starts programs elsewhere than where the user stands.
   if (const char* dir = std::getenv("BUILD_WORKING_DIRECTORY")) {
     PLOG_IF(WARNING, chdir(dir) != 0) << dir;

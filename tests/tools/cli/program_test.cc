@@ -16,9 +16,11 @@ TEST(ProgramTest, BeginsWhereTheUserStandsAndLogsToStandardError) {
   const auto place = std::filesystem::canonical(testing::TempDir());
   ASSERT_NE(std::filesystem::current_path(), place);
   setenv("BUILD_WORKING_DIRECTORY", place.c_str(), 1);
+  unsetenv("GRPC_VERBOSITY");
   BeginProgram("program");
   EXPECT_EQ(std::filesystem::current_path(), place);
   EXPECT_TRUE(google::IsGoogleLoggingInitialized());
+  EXPECT_STREQ(std::getenv("GRPC_VERBOSITY"), "NONE");
   testing::internal::CaptureStderr();
   LOG(INFO) << "here";
   EXPECT_NE(testing::internal::GetCapturedStderr().find("here"),
