@@ -80,8 +80,8 @@ class GrammarVocab final {
   GrammarVocab(const GrammarVocab&) = delete;
   GrammarVocab& operator=(const GrammarVocab&) = delete;
 
-  // InvalidArgument, in one line, if the rule is malformed, if no text that ends
-  // follows it, or if it costs more than limits on size, counts (ffi/src/rule_cost.rs)
+  // InvalidArgument, in one line, if the rule is malformed, if it can lead to
+  // where no text ends, or if it costs more than limits on size, counts (ffi/src/rule_cost.rs)
   // and memory (some tens of megabytes) allow. Takes some tens of milliseconds
   // at most where those limits foresee the cost, and is given up after a second
   // of processor time where they do not.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-//! Refuses rules from which no text of finite length follows: a recursion
-//! without a way out. The parser would follow it until the tokens run out.
+//! Refuses rules with a recursion without a way out, even if another branch
+//! ends: once a text is in there the parser follows it until the tokens run out.
 //!
 //! What is looked at is the compiled grammar, into which JSON schemas and Lark
 //! alike have become symbols and their alternatives. A symbol ends if all parts
@@ -17,14 +17,14 @@ use crate::boundary::Failure;
 /// Compiled symbols have numbers of 16 bits, some of which are taken.
 const MAX_SYMBOLS: usize = 65_000;
 
-/// A failure if nothing that ends follows from `compiled`, whose source is
-/// `grammar`.
+/// A failure if `compiled`, whose source is `grammar`, can lead to where no text
+/// ends.
 pub fn check_ends(
     factory: &ParserFactory,
     grammar: &TopLevelGrammar,
     compiled: &CGrammar,
 ) -> Result<(), Failure> {
-    if !endless(compiled).contains(&compiled.start()) {
+    if endless(compiled).is_empty() {
         return Ok(());
     }
     let lark = grammar
@@ -41,7 +41,7 @@ pub fn check_ends(
             "rule {name:?} can never end: each of its alternatives leads back to it; add one that \
              does not"
         ),
-        None => "no text of it can ever end: each alternative leads back to itself; add one that \
+        None => "a part of it can never end: each alternative leads back to itself; add one that \
                  does not"
             .to_string(),
     };
@@ -157,9 +157,12 @@ fn endless(grammar: &CGrammar) -> HashSet<CSymIdx> {
 }
 
 /// Symbols of which each leads to each other and to nothing else that is
-/// endless: why the start is.
+/// endless: why the first one is that the start leads to. Empty if none is.
 fn circle(grammar: &CGrammar, endless: &HashSet<CSymIdx>) -> Vec<CSymIdx> {
-    let mut first = grammar.start();
+    let mut symbols = reached(grammar, grammar.start(), |_| true).into_iter();
+    let Some(mut first) = symbols.find(|s| endless.contains(s)) else {
+        return vec![];
+    };
     loop {
         let inside = reached(grammar, first, |s| endless.contains(&s));
         let mut users: HashMap<CSymIdx, Vec<CSymIdx>> = HashMap::default();
