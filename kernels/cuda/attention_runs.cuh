@@ -16,6 +16,10 @@
 
 namespace quire::attention {
 
+// What values without a position are: the most rows that a lane copies at once.
+static __device__ const uint4
+    kZeroRows[2 * kTileTokens * kTileRowBytes / sizeof(uint4)] = {};
+
 // One warp's kRows rows of a slot, from `first_row` on, each of them
 // kHeadDim / kTilePart lines. Layout::At(part, row) is where in the slot a line
 // lies, in bytes. A lane copies lines of one part, of neighbouring rows that
@@ -50,7 +54,7 @@ class TileRuns {
   // Arrives at `barrier`, once a warp, and lets it wait for the copies. `line`:
   // what LookUp() said, `offset` lines further on. Keys without a position stay
   // what they were: they are masked. Values without one are multiplied by zero,
-  // and must be numbers.
+  // and must be numbers: zeros are copied there.
   __device__ __forceinline__ void Copy(const TileRows& rows, int at,
                                        uint32_t line, uint32_t offset,
                                        bool is_values, uint8_t* slot,
@@ -59,14 +63,13 @@ class TileRuns {
     const int begin = min(max(rows.kv_begin - at, first_row_), last);
     const int end = max(min(rows.kv_end - at, last), begin);
     const int num_rows = end - begin;
-    if (is_values && num_rows < kRows) {
-      ClearRows(slot, first_row_, begin);
-      ClearRows(slot, end, last);
-      FenceAsyncProxy();
-      __syncwarp();
+    const bool is_cleared = is_values && num_rows < kRows;
+    if (lane_ == 0) {
+      ArriveExpecting(barrier,
+                      (is_cleared ? kRows : num_rows) * kHeadDim * 2);
     }
-    if (lane_ == 0) ArriveExpecting(barrier, num_rows * kHeadDim * 2);
     __syncwarp();
+    if (is_cleared) ClearRows(slot, begin, end, barrier);
     if (line == kNoRow) return;
     const int row = max(FirstRow(), begin);
     CopyBulk(SharedAddress(slot) + Layout::At(lane_ % kParts, row),
@@ -79,16 +82,21 @@ class TileRuns {
     return first_row_ + lane_ / kParts * run_;
   }
 
-  __device__ __forceinline__ void ClearRows(uint8_t* slot, int begin,
-                                            int end) const {
-    constexpr int kUnits = kTilePart / kTileUnit;
-#pragma unroll
-    for (int part = 0; part < kParts; ++part) {
-      for (int i = begin * kUnits + lane_; i < end * kUnits; i += 32) {
-        *reinterpret_cast<uint4*>(slot + Layout::At(part, i / kUnits) +
-                                  i % kUnits * 16) = make_uint4(0, 0, 0, 0);
-      }
-    }
+  // This lane's rows but those of [begin, end).
+  __device__ __forceinline__ void ClearRows(uint8_t* slot, int begin, int end,
+                                            uint32_t barrier) const {
+    const int first = FirstRow(), last = first + run_;
+    if (first >= first_row_ + kRows) return;
+    const int low = max(first, min(begin, last));
+    const int high = max(low, min(end, last));
+    CopyZeros(slot, first, low - first, barrier);
+    CopyZeros(slot, high, last - high, barrier);
+  }
+  __device__ __forceinline__ void CopyZeros(uint8_t* slot, int row, int count,
+                                            uint32_t barrier) const {
+    if (count == 0) return;
+    CopyBulk(SharedAddress(slot) + Layout::At(lane_ % kParts, row), kZeroRows,
+             count * kTileRowBytes, barrier);
   }
 
   const uint8_t* base_;
