@@ -71,21 +71,21 @@ struct PrefillMemory {
     }
     for (int i = 0; i < kTileRing; ++i) {
       InitBarrier(SharedAddress(&tile_full[i]), 1);
-      InitBarrier(SharedAddress(&tile_empty[i]), kGroupWarps + kConsumerWarps);
+      InitBarrier(SharedAddress(&tile_empty[i]),
+                  (kGroupWarps + kConsumerWarps) * 32);
     }
     FenceAsyncProxy();
   }
 
-  // The tile at a place of the ring, until this warp gives it back.
+  // The tile at a place of the ring, until this thread gives it back.
   __device__ __forceinline__ const TileRows& TakeTile(
       const RingPosition<kTileRing>& at) {
     WaitForPhase(SharedAddress(&tile_full[at.at]), at.parity);
     return tiles[at.at];
   }
   __device__ __forceinline__ void GiveTileBack(
-      const RingPosition<kTileRing>& at, int lane) {
-    __syncwarp();
-    if (lane == 0) Arrive(SharedAddress(&tile_empty[at.at]));
+      const RingPosition<kTileRing>& at) {
+    Arrive(SharedAddress(&tile_empty[at.at]));
   }
 };
 
@@ -131,7 +131,7 @@ class Loader {
       RingPosition<kTileRing> next = at;
       next.Advance();
       LoadTile(rows, next);
-      memory_->GiveTileBack(at, lane_);
+      memory_->GiveTileBack(at);
     }
     Flush();
   }

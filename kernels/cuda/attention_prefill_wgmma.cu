@@ -57,7 +57,7 @@ class Consumer {
     for (RingPosition<kTileRing> at;; at.Advance()) {
       const TileRows rows = memory_->TakeTile(at);
       if (rows.num_rows == 0) break;
-      memory_->GiveTileBack(at, lane_);
+      memory_->GiveTileBack(at);
       WaitForPhase(SharedAddress(&memory_->queries_full[index_]), parity);
       parity ^= 1;
       if (kHasFewRows && index_ > 0) {
