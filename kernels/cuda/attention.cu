@@ -16,10 +16,12 @@ using attention::kMmaRows;
 using attention::kPrefillRows;
 using attention::PrefillTile;
 
-// Beside what a step's rows need, for the states of split sequences. With a
-// head dim of 128 and 8 KV heads of 4 query heads each it holds 3,700 splits,
-// which is 0.95 million tokens; sequences beyond it are not split.
-constexpr int64_t kStateBytes = int64_t{64} << 20;
+// Where states lie is the same for all steps, as they are empty between
+// launches. With a head dim of 128 and 8 KV heads of 4 query heads each, there
+// is room for 3,800 splits and nodes, half of either; sequences beyond are not
+// split.
+constexpr int64_t kStateBytes = kAttentionStateBytes;
+constexpr int32_t kMaxSlots = 1 << 16;  // of states, whichever their size
 constexpr int64_t kAlignment = 256;
 
 constexpr int64_t Align(int64_t bytes) {
@@ -74,11 +76,12 @@ int64_t MaxPrefillTiles(const StepSize& size) {
   return (int64_t{size.num_tokens} * size.group + rounding) / kPrefillRows;
 }
 
-// What does not depend on how sequences are split. The units come last.
-AttentionPlan TakeFixed(const StepSize& size, Arena* arena) {
+// All but the states.
+AttentionPlan TakeRest(const StepSize& size, Arena* arena) {
   AttentionPlan plan = {};
   plan.decode_rows = std::min(size.group, kMmaRows);
-  plan.state_floats = plan.decode_rows * (size.head_dim + 4);
+  plan.state_floats =
+      plan.decode_rows * attention::LeftRowFloats(size.head_dim);
   plan.num_pairs = size.num_sms * attention::DecodePairsPerSm();
   plan.num_blocks = size.num_sms;
   plan.max_decode_tokens = kMaxDecodeTokens;
@@ -89,39 +92,52 @@ AttentionPlan TakeFixed(const StepSize& size, Arena* arena) {
   plan.fold_capacity = static_cast<int32_t>(MaxDecodeTiles(size));
   plan.folds = arena->Take<int32_t>(plan.fold_capacity);
   plan.tiles = arena->Take<PrefillTile>(MaxPrefillTiles(size));
+  plan.unit_capacity = static_cast<int32_t>(MaxDecodeTiles(size)) + kMaxSlots;
+  plan.units = arena->Take<AttentionUnit>(plan.unit_capacity);
   plan.warp_states =
       arena->Take<float>(int64_t{plan.num_pairs} * 2 * plan.state_floats);
+  plan.block_states = arena->Take<float>(int64_t{plan.num_blocks} * 2 *
+                                         kPrefillRows * (size.head_dim + 4));
   return plan;
 }
 
-int64_t BlockStateBytes(const StepSize& size) {
-  return int64_t{size.num_sms} * 2 * kPrefillRows * (size.head_dim + 4) * 4;
+int64_t RestBytes(const StepSize& size) {
+  Arena arena(nullptr);
+  TakeRest(size, &arena);
+  return arena.used();
 }
 
-// Cuts what is left of the workspace into states. Prefills and decodes run one
-// after the other and share it.
-bool TakeStates(const StepSize& size, int32_t num_kv_heads, int64_t bytes,
-                Arena* arena, AttentionPlan* plan) {
+// Cuts the workspace into the parts of the plan; false if it is too small.
+bool LayPlan(const StepSize& size, int32_t num_kv_heads,
+             const AttentionCudaOptions& options, AttentionPlan* plan) {
+  const int64_t left = options.workspace_bytes - RestBytes(size);
+  if (left < 0) return false;
+  Arena arena(options.workspace);
+  float* const states = arena.Take<float>(
+      std::min(kStateBytes, left / kAlignment * kAlignment) / 4);
+  const int64_t state_bytes = arena.used();
+  *plan = TakeRest(size, &arena);
   // Long contexts that are not split need as many nodes as short ones that are
   // need leaves.
-  constexpr int64_t kNodePart = 2;
-  const int64_t tiles = MaxDecodeTiles(size);
-  const int64_t left = bytes - arena->used() - 8 * kAlignment -
-                       tiles * int64_t{sizeof(AttentionUnit)};
-  if (left < BlockStateBytes(size)) return false;
-  const int64_t slot_bytes = int64_t{num_kv_heads} * plan->state_floats * 4 +
-                             int64_t{sizeof(AttentionUnit)};
-  const int64_t slots = std::min<int64_t>(left / slot_bytes, INT32_MAX / 2);
-  plan->node_capacity = static_cast<int32_t>(slots / kNodePart);
-  plan->leaf_capacity = static_cast<int32_t>(slots) - plan->node_capacity;
-  plan->unit_capacity = static_cast<int32_t>(slots + tiles);
-  plan->units = arena->Take<AttentionUnit>(plan->unit_capacity);
-  plan->node_states = arena->Take<float>(int64_t{plan->node_capacity} *
-                                         num_kv_heads * plan->state_floats);
-  plan->leaf_states = arena->Take<float>(0);
-  // Blocks of prefills begin when decodes are combined.
-  plan->block_states = plan->node_states;
-  return left - slots * int64_t{sizeof(AttentionUnit)} >= BlockStateBytes(size);
+  const int64_t slot_floats = int64_t{num_kv_heads} * plan->state_floats;
+  const auto slots = static_cast<int32_t>(
+      std::min<int64_t>(state_bytes / 4 / slot_floats, kMaxSlots));
+  plan->node_capacity = slots / 2;
+  plan->leaf_capacity = slots - plan->node_capacity;
+  plan->node_states = states;
+  plan->leaf_states = states + plan->node_capacity * slot_floats;
+  return true;
+}
+
+// Blocks of decodes wait for each other, so all have to fit at once.
+int32_t NumSms(const AttentionCudaOptions& options) {
+  int device = 0, count = 0;
+  if (cudaGetDevice(&device) != cudaSuccess ||
+      cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device) !=
+          cudaSuccess) {
+    return options.num_sms;
+  }
+  return std::min(options.num_sms, count);
 }
 
 // The cache is counted in rows of head_dim elements, by 32 bits: 1 TiB where
@@ -154,12 +170,7 @@ int64_t AttentionCudaWorkspaceBytes(int32_t max_tokens, int32_t num_q_heads,
                                     int32_t head_dim, int32_t num_sms) {
   const StepSize size = {max_tokens, max_tokens, num_q_heads, head_dim,
                          num_sms};
-  // Units of 64 bytes are beside states of 2 KB and more.
-  const int64_t block_bytes = BlockStateBytes(size) / 32 * 33;
-  Arena arena(nullptr);
-  TakeFixed(size, &arena);
-  return arena.used() + MaxDecodeTiles(size) * sizeof(AttentionUnit) +
-         std::max(kStateBytes, block_bytes + 16 * kAlignment);
+  return kStateBytes + RestBytes(size);
 }
 
 cudaError_t LaunchAttentionCuda(const AttentionParams& params,
@@ -172,11 +183,9 @@ cudaError_t LaunchAttentionCuda(const AttentionParams& params,
   }
   const StepSize size = {params.num_tokens, params.num_seqs,
                          params.num_q_heads / layout.num_kv_heads,
-                         layout.head_dim, options.num_sms};
-  Arena arena(options.workspace);
-  AttentionPlan plan = TakeFixed(size, &arena);
-  if (!TakeStates(size, layout.num_kv_heads, options.workspace_bytes, &arena,
-                  &plan)) {
+                         layout.head_dim, NumSms(options)};
+  AttentionPlan plan;
+  if (!LayPlan(size, layout.num_kv_heads, options, &plan)) {
     return cudaErrorInvalidValue;
   }
   SetBlockDivision(layout.block_size, &plan);
@@ -186,7 +195,7 @@ cudaError_t LaunchAttentionCuda(const AttentionParams& params,
   const bool has_prefills =
       options.max_query <= 0 || options.max_query > kMaxDecodeTokens;
   plan.has_few_rows =
-      MaxPrefillTiles(size) * 2 * layout.num_kv_heads <= options.num_sms;
+      MaxPrefillTiles(size) * 2 * layout.num_kv_heads <= size.num_sms;
   plan.is_known = options.reuse_plan;
   plan.reads_early = options.reuse_plan && params.are_contexts_apart;
   plan.prefills_alone = !has_decodes;
@@ -196,9 +205,7 @@ cudaError_t LaunchAttentionCuda(const AttentionParams& params,
     if (error != cudaSuccess) return error;
   }
   if (has_decodes) {
-    error = attention::LaunchDecode(params, plan, options.num_sms, stream);
-    if (error != cudaSuccess) return error;
-    error = attention::LaunchCombine(params, plan, options.num_sms, stream);
+    error = attention::LaunchDecode(params, plan, size.num_sms, stream);
     if (error != cudaSuccess) return error;
   }
   if (!has_prefills) return cudaSuccess;

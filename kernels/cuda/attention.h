@@ -12,14 +12,21 @@
 
 namespace quire {
 
+// Of a workspace before its first use (kernels/cuda/left_sums.cuh).
+inline constexpr int kAttentionEmptyByte = 0xff;
+// The first bytes of a workspace of AttentionCudaWorkspaceBytes(), which are so
+// between launches, too: decodes leave states of split sequences there.
+inline constexpr int64_t kAttentionStateBytes = int64_t{64} << 20;
+
 // What the launch needs to know beside the operation's own parameters. The
 // arrays of AttentionParams are device memory and stay there: the launch plans
 // on the device, so that it can be captured in a graph.
 struct AttentionCudaOptions {
-  void* workspace;  // device memory, 256-byte aligned, of no set content; one
-                    // stream at a time uses it
+  // Device memory, 256-byte aligned, that one stream at a time uses and nobody
+  // else writes to. Before its first use all bytes are kAttentionEmptyByte.
+  void* workspace;
   int64_t workspace_bytes;  // at least AttentionCudaWorkspaceBytes()
-  int32_t num_sms;
+  int32_t num_sms;  // at most the device's are used
   // The most new tokens of any one sequence of the step, or an upper bound;
   // 1: all are decodes. 0: unknown. Kernels that this and
   // AttentionParams::min_new_tokens leave without work are not launched.

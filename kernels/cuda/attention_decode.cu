@@ -4,11 +4,12 @@
 // units (attention_plan.h) until none is left and streams their keys and values
 // through a ring of chunks in shared memory that only the pair uses; it runs
 // ahead across units, so that most of the ring is always in flight, and begins
-// while the kernel before still runs. No pair waits for another. States of rows
-// that several pairs share are stored, and combined by the next kernel
-// (attention_combine.cu).
+// while the kernel before still runs. What several pairs have parts of, those
+// that have run out of units combine (attention_combine.cuh).
 #include <cstdint>
 
+#include "kernels/cuda/attention.h"
+#include "kernels/cuda/attention_combine.cuh"
 #include "kernels/cuda/attention_copier.cuh"
 #include "kernels/cuda/attention_fold.cuh"
 #include "kernels/cuda/attention_mma.cuh"
@@ -18,6 +19,8 @@
 
 namespace quire::attention {
 namespace {
+
+static_assert(kAttentionEmptyByte == left::kEmptyByte);
 
 // A warp that computes.
 template <int kHeadDim, int kSlots, int kRowTiles, bool kIsTiled>
@@ -168,8 +171,8 @@ class Consumer {
   __device__ __forceinline__ void FinishSplit(const AttentionUnit& unit,
                                               int split, bool* is_first_node) {
     if (unit.kind == kLeaf) {
-      Stored{SplitState(p_, plan_, unit, split)}.Store(state_, lane_,
-                                                       unit.num_rows);
+      LeaveState(state_, lane_, unit.num_rows,
+                 SplitState(p_, plan_, unit, split));
       return;
     }
     const int node = split / kNodeSplits;
@@ -186,8 +189,8 @@ class Consumer {
     if (is_only) {
       Write(unit);
     } else if (unit.kind == kFolded) {
-      Stored{NodeState(p_, plan_, unit, node)}.Store(state_, lane_,
-                                                     unit.num_rows);
+      LeaveState(state_, lane_, unit.num_rows,
+                 NodeState(p_, plan_, unit, node));
     } else {
       Stored{Scratch(1)}.Add(&state_, scale_, *is_first_node, lane_,
                              unit.num_rows);
@@ -219,22 +222,31 @@ class Consumer {
 constexpr int kHopperShared = 227 * 1024;
 constexpr int kAmpereShared = 163 * 1024;
 constexpr int kPairs = 4;
+constexpr int kThreads = kPairs * 64;
 
-// Chunks of a pair's ring: more are no faster. What they leave, of shared
-// memory and registers, has room for a block of the combining kernel, which
-// then has read the plan before decodes end, and does not hold up the kernel
-// after it.
+// Chunks of a pair's ring: more are no faster.
 template <int kHeadDim, int kShared>
 constexpr int kSlots = (kShared < kHopperShared ? 4 : 6) /
                        (kHeadDim > 128 ? 2 : 1);
-template <int kHeadDim>
-constexpr int kRegisters = kHeadDim > 128 ? 255 : 192;
-
 template <int kHeadDim, int kShared, bool kIsTiled>
-using MemoryFor = PairMemory<kHeadDim, kSlots<kHeadDim, kShared>, kIsTiled>;
+struct BlockMemory {
+  PairMemory<kHeadDim, kSlots<kHeadDim, kShared>, kIsTiled> pairs[kPairs];
+  typename LongCombiner<kHeadDim, kThreads>::Memory long_rows;
+};
+
+// For the last pair to have all its units: makes the plan ready for the next
+// layer.
+__device__ __forceinline__ void LeaveUnits(const AttentionPlan& plan,
+                                           int num_pairs) {
+  __threadfence();
+  if (atomicAdd(&plan.header->warps_done, 1) == num_pairs - 1) {
+    plan.header->warps_done = 0;
+    plan.header->next_unit = num_pairs;
+  }
+}
 
 template <int kHeadDim, int kShared, int kRowTiles, bool kIsTiled>
-__global__ void __maxnreg__(kRegisters<kHeadDim>)
+__global__ void __launch_bounds__(kThreads, 1)
     DecodeKernel(const __grid_constant__ AttentionParams p,
                  const __grid_constant__ AttentionPlan plan) {
 #if __CUDA_ARCH__ >= 900
@@ -249,43 +261,37 @@ __global__ void __maxnreg__(kRegisters<kHeadDim>)
     const int pair_in_block = threadIdx.x / 32 % kPairs;
     const bool is_copier = threadIdx.x / 32 >= kPairs;
     auto* memory =
-        reinterpret_cast<MemoryFor<kHeadDim, kShared, kIsTiled>*>(shared) +
-        pair_in_block;
-    if (is_copier) memory->Init(lane);
+        reinterpret_cast<BlockMemory<kHeadDim, kShared, kIsTiled>*>(shared);
+    auto* own = &memory->pairs[pair_in_block];
+    if (is_copier) own->Init(lane);
     __syncthreads();
     // Neighbouring units go to different multiprocessors.
     const int pair = pair_in_block * gridDim.x + blockIdx.x;
-    if (!is_copier) {
+    const int num_pairs = gridDim.x * kPairs;
+    if (is_copier) {
+      Copier<kHeadDim, kCount, kIsTiled>(p, plan, own, lane, pair).Run();
+      if (lane == 0) LeaveUnits(plan, num_pairs);
+    } else {
       WaitForEarlierKernels();
       LetNextKernelBegin();
-      Consumer<kHeadDim, kCount, kRowTiles, kIsTiled>(p, plan, memory, lane,
-                                                      pair)
+      Consumer<kHeadDim, kCount, kRowTiles, kIsTiled>(p, plan, own, lane, pair)
           .Run();
-      return;
     }
-    Copier<kHeadDim, kCount, kIsTiled>(p, plan, memory, lane, pair).Run();
-    if (lane == 0) {
-      const int32_t num_pairs = gridDim.x * kPairs;
-      __threadfence();
-      if (atomicAdd(&plan.header->warps_done, 1) == num_pairs - 1) {
-        plan.header->warps_done = 0;
-        plan.header->next_unit = num_pairs;
-      }
-    }
+    Combiner<kHeadDim, kThreads>(p, plan).Run();
+    LongCombiner<kHeadDim, kThreads>(p, plan, &memory->long_rows).Run();
   }
 }
 
 template <int kHeadDim, int kShared, int kRowTiles, bool kIsTiled>
 cudaError_t LaunchWith(const AttentionParams& params, const AttentionPlan& plan,
                        int32_t num_sms, cudaStream_t stream) {
-  constexpr int kBytes =
-      kPairs * sizeof(MemoryFor<kHeadDim, kShared, kIsTiled>);
+  constexpr int kBytes = sizeof(BlockMemory<kHeadDim, kShared, kIsTiled>);
   static_assert(kBytes <= kShared);
   const auto kernel = DecodeKernel<kHeadDim, kShared, kRowTiles, kIsTiled>;
   const cudaError_t error = cudaFuncSetAttribute(
       kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);
   if (error != cudaSuccess) return error;
-  return LaunchOverlapped(kernel, num_sms, kPairs * 64, kBytes, stream, params,
+  return LaunchOverlapped(kernel, num_sms, kThreads, kBytes, stream, params,
                           plan);
 }
 

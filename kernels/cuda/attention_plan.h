@@ -32,6 +32,8 @@ constexpr int32_t kSplit = 128;
 constexpr int32_t kNodeSplits = 8;
 // A warp alone combines the splits of so many nodes of a row.
 constexpr int32_t kFewNodes = 2;
+// Columns of a left state that eight lanes fold, with m and l of their own.
+constexpr int32_t kPartColumns = 32;
 // Rows of a matrix instruction, the most of a decode tile.
 constexpr int32_t kMmaRows = 16;
 // Rows of a prefill tile.
@@ -42,7 +44,7 @@ constexpr int32_t kMaxDecodeTokens = 4;
 enum UnitKind : int32_t {
   kLeaf,    // one split, whose state is stored
   kFolded,  // the splits of one node, folded on the way
-  kSerial,  // all splits of the rows
+  kSerial,  // all splits of the rows, of more than one node
 };
 
 // A decode's work for one pair: up to kMmaRows rows of a sequence against some
@@ -66,6 +68,14 @@ struct AttentionUnit {
   int32_t unused;
 };
 
+// Parts of a left state's row, and its floats: o, then m and l for each part.
+constexpr int32_t NumParts(int32_t head_dim) {
+  return (head_dim + kPartColumns - 1) / kPartColumns;
+}
+constexpr int32_t LeftRowFloats(int32_t head_dim) {
+  return (head_dim + 2 * NumParts(head_dim) + 3) / 4 * 4;
+}
+
 // A prefill's work for one thread block, for each KV head.
 struct PrefillTile {
   int32_t seq;
@@ -83,8 +93,10 @@ struct AttentionPlanHeader {
   int32_t num_long_folds;
 };
 
-// Where things lie in the workspace. States are [rows][head_dim + 4] floats per
-// slot and KV head: o, m, l and two of padding.
+// Where things lie in the workspace. States that are left to others are
+// [rows][LeftRowFloats] floats per slot and KV head, empty between launches;
+// those that nobody else reads have rows of head_dim + 4: o, m, l and two of
+// padding.
 struct AttentionPlan {
   AttentionPlanHeader* header;
   int32_t* decode_starts;   // [num_seqs + 1] prefix sums of decode tiles
@@ -105,8 +117,8 @@ struct AttentionPlan {
   int32_t node_capacity;
   int32_t unit_capacity;
   int32_t decode_rows;   // rows of a decode tile
-  int32_t state_floats;  // decode_rows * (head_dim + 4)
-  int32_t num_pairs;     // of warps that run decodes
+  int32_t state_floats;  // decode_rows * LeftRowFloats(head_dim)
+  int32_t num_pairs;     // of warps that run decodes, all at once
   int32_t num_blocks;    // that run prefills
   int32_t max_decode_tokens;
   // An earlier launch has read it: it and what it was made of are there.
@@ -131,14 +143,12 @@ struct AttentionPlan {
 cudaError_t LaunchPlan(const AttentionParams& params, const AttentionPlan& plan,
                        cudaStream_t stream);
 
-// Kernels for bfloat16 and head dims of 64, 80, 96, 128 and 256.
+// Kernels for bfloat16 and head dims of 64, 80, 96, 128 and 256. Blocks of
+// decodes wait for each other's states, so all have to run at once. REQUIRES:
+// num_sms is not more than the device has; plan.num_pairs follows from it.
 cudaError_t LaunchDecode(const AttentionParams& params,
                          const AttentionPlan& plan, int32_t num_sms,
                          cudaStream_t stream);
-// What the decodes stored but did not finish; right after them.
-cudaError_t LaunchCombine(const AttentionParams& params,
-                          const AttentionPlan& plan, int32_t num_sms,
-                          cudaStream_t stream);
 cudaError_t LaunchPrefill(const AttentionParams& params,
                           const AttentionPlan& plan, cudaStream_t stream);
 // The same on Hopper's own matrix instructions, with sums in an order that is

@@ -384,6 +384,10 @@ absl::Status CudaBackend::Attention(const AttentionParams& params) {
   if (attention_workspace_ == nullptr ||
       attention_workspace_->bytes() < bytes) {
     QUIRE_RETURN_IF_ERROR(Reserve(bytes, &attention_workspace_));
+    QUIRE_RETURN_IF_ERROR(Keep(CudaStatus(
+        cudaMemsetAsync(attention_workspace_->data(), kAttentionEmptyByte,
+                        attention_workspace_->bytes(), stream_),
+        "attention")));
     attention_->ForgetPlan();
   }
   return Timed("attention", [&] {

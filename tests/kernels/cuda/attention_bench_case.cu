@@ -237,6 +237,9 @@ double TimeCase(const BenchCase& c, int32_t num_sms) {
       num_tokens, c.num_q_heads, c.head_dim, num_sms);
   Buffer workspace(options.workspace_bytes);
   options.workspace = workspace.as<void>();
+  Check(cudaMemset(options.workspace, kAttentionEmptyByte,
+                   options.workspace_bytes),
+        "emptying");
   Check(LaunchAttentionCuda(params, options, nullptr), "planning");
   Check(cudaDeviceSynchronize(), "planning");
   options.reuse_plan = true;

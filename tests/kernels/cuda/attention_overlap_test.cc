@@ -120,6 +120,8 @@ void CheckStep(const std::vector<NewTokens>& sequences, int32_t num_blocks,
       AttentionCudaWorkspaceBytes(num_tokens, kHeads, kHeadDim, num_sms);
   void* workspace = nullptr;
   ASSERT_EQ(cudaMalloc(&workspace, options.workspace_bytes), cudaSuccess);
+  ASSERT_EQ(cudaMemset(workspace, kAttentionEmptyByte, options.workspace_bytes),
+            cudaSuccess);
   options.workspace = workspace;
   cudaStream_t stream = nullptr;
   ASSERT_EQ(cudaStreamCreate(&stream), cudaSuccess);

@@ -112,7 +112,8 @@ TEST_P(AttentionCudaTest, LongContextsAgreeWithTheReference) {
   const AttentionWorld world(GetParam(), shape, {131072, 20000, 4097});
   const std::vector<StepSequence> sequences = {
       {131072, 1, 0}, {20000, 1, 1}, {4097, 1, 2}};
-  ExpectNear(world, sequences, world.Attend(sequences, {.say_decode = true}));
+  ExpectNear(world, sequences,
+             world.Attend(sequences, {.repeats = 2, .say_decode = true}));
   const std::vector<StepSequence> prefill = {{4097, 6, 2}, {20000, 33, 1}};
   ExpectNearInEitherMode(world, prefill);
 }
@@ -294,7 +295,7 @@ TEST_P(AttentionCudaTest, SplitsAndLoadDoNotShowInLongContexts) {
   const int64_t row = world.row_size();
   const Tensor chunk =
       world.Attend({{9000, 30, 0}}, {.is_deterministic = true});
-  const LaunchChoices decode = {.say_decode = true};
+  const LaunchChoices decode = {.repeats = 2, .say_decode = true};
   EXPECT_TRUE(
       world.Attend({{9000, 1, 0}}, decode).SameBits(0, chunk, 29 * row, row));
   std::vector<StepSequence> crowd(300, {1000, 1, 1});
@@ -320,9 +321,13 @@ TEST_P(AttentionCudaTest, LittleWorkspaceAndOtherLayersDoNotShow) {
   EXPECT_TRUE(usual.SameBits(world.Attend(sequences, {.repeats = 5})));
   // A small device with little memory: not all that is split finds room.
   for (int32_t num_sms : {1, 2, 132}) {
-    EXPECT_TRUE(usual.SameBits(
-        world.Attend(sequences, {.num_sms = num_sms, .least_workspace = true})))
-        << num_sms;
+    for (int64_t more : {0, 20'000, 100'000}) {
+      EXPECT_TRUE(usual.SameBits(
+          world.Attend(sequences, {.num_sms = num_sms,
+                                   .least_workspace = true,
+                                   .more_workspace = more})))
+          << num_sms << " multiprocessors, " << more << " bytes";
+    }
   }
 }
 

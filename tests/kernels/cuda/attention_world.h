@@ -12,6 +12,7 @@
 #include <cstring>
 #include <numeric>
 #include <random>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -30,10 +31,10 @@ class DeviceCopy {
     EXPECT_EQ(cudaMemcpy(data_, host, bytes, cudaMemcpyHostToDevice),
               cudaSuccess);
   }
-  // Of no meaning: every byte is 0xff.
+  // Every byte is kAttentionEmptyByte.
   explicit DeviceCopy(int64_t bytes) {
     EXPECT_EQ(cudaMalloc(&data_, bytes), cudaSuccess);
-    EXPECT_EQ(cudaMemset(data_, 0xff, bytes), cudaSuccess);
+    EXPECT_EQ(cudaMemset(data_, kAttentionEmptyByte, bytes), cudaSuccess);
   }
   explicit DeviceCopy(const Tensor& tensor)
       : DeviceCopy(tensor.data(), tensor.size() * SizeOf(tensor.dtype())) {}
@@ -52,6 +53,15 @@ class DeviceCopy {
   void* data_ = nullptr;
 };
 
+// Whether device memory is as it was before its first use.
+inline bool IsEmpty(const char* memory, int64_t bytes) {
+  std::string copy(bytes, '\0');
+  EXPECT_EQ(cudaMemcpy(copy.data(), memory, bytes, cudaMemcpyDeviceToHost),
+            cudaSuccess);
+  return copy.find_first_not_of(static_cast<char>(kAttentionEmptyByte)) ==
+         std::string::npos;
+}
+
 struct AttentionShape {
   int32_t num_q_heads;
   int32_t num_kv_heads;
@@ -69,8 +79,9 @@ struct StepSequence {
 struct LaunchChoices {
   int32_t block_size = 16;
   int32_t num_sms = 132;
-  bool least_workspace = false;  // no more than the launch accepts
-  int32_t repeats = 1;
+  bool least_workspace = false;  // no more than the launch accepts...
+  int64_t more_workspace = 0;    // ...and these bytes
+  int32_t repeats = 1;  // beyond one: with the plan of the first
   bool say_decode = false;  // promise that every sequence has one new token
   bool is_deterministic = false;
   int32_t padding = 0;  // tokens behind those of the sequences
@@ -242,7 +253,6 @@ inline Tensor AttentionWorld::Attend(const std::vector<StepSequence>& sequences,
   options.is_deterministic = choices.is_deterministic;
   const int64_t bytes = AttentionCudaWorkspaceBytes(
       num_tokens, shape_.num_q_heads, shape_.head_dim, options.num_sms);
-  // What the workspace holds before must not matter.
   const DeviceCopy workspace(bytes);
   options.workspace = workspace.as<void>();
   options.workspace_bytes = choices.least_workspace ? 4096 : bytes;
@@ -252,11 +262,21 @@ inline Tensor AttentionWorld::Attend(const std::vector<StepSequence>& sequences,
     error = LaunchAttentionCuda(params, options, nullptr);
   }
   EXPECT_EQ(error, cudaSuccess);
+  if (choices.more_workspace > 0) {
+    EXPECT_EQ(cudaMemset(options.workspace, kAttentionEmptyByte, bytes),
+              cudaSuccess);
+    options.workspace_bytes =
+        std::min(bytes, options.workspace_bytes + choices.more_workspace);
+    EXPECT_EQ(LaunchAttentionCuda(params, options, nullptr), cudaSuccess);
+  }
   options.reuse_plan = true;
   for (int32_t i = 1; i < choices.repeats; ++i) {
     EXPECT_EQ(LaunchAttentionCuda(params, options, nullptr), cudaSuccess);
   }
   EXPECT_EQ(cudaDeviceSynchronize(), cudaSuccess);
+  if (choices.repeats > 1) {
+    EXPECT_TRUE(IsEmpty(workspace.as<char>(), kAttentionStateBytes));
+  }
   EXPECT_EQ(cudaMemcpy(out.data(), params.out, out.size() * SizeOf(dtype_),
                        cudaMemcpyDeviceToHost),
             cudaSuccess);
