@@ -9,16 +9,22 @@ namespace {
 
 constexpr int kThreads = 1024;
 constexpr int kWarps = kThreads / 32;
-// Longest work first: bucket 0 serial, 1 + kNodeSplits - n for n folded splits,
-// the last one leaves.
-constexpr int kUnitBuckets = kNodeSplits + 2;
+// Longest work first: serial rows by the logarithm of their nodes, then n
+// folded splits at kFoldedBuckets - n, the last one leaves.
+constexpr int kSerialBuckets = 8;
+constexpr int kFoldedBuckets = kSerialBuckets + kNodeSplits;
+constexpr int kUnitBuckets = kFoldedBuckets + 1;
 constexpr int kTileBuckets = 64;
 constexpr int kTileBucketKeys = 512;
-// Of rows whose nodes take `longest` splits where a pair's share of the step is
-// `share`, all but kSplitPart * longest / share are folded by one pair each,
-// and need no memory for states; what is split comes last, and evens out when
-// pairs end.
-constexpr float kSplitPart = 0.75f;
+// Rows are cut into splits where a pair that folded a node of theirs, of
+// `longest` splits, would end too late: what is left of the step after them is
+// less than kSplitPart * longest^2 splits a pair, or all of the step less than
+// kFewPart * longest. What is split comes last, and evens out when pairs end;
+// what is not needs no memory for states. Reads are as fast while a quarter of
+// all pairs are left: nodes of four splits may begin when one is left, of eight
+// when four are.
+constexpr float kSplitPart = 1.0f / 16;
+constexpr float kFewPart = 0.5f;
 
 // Units that one thread writes; more are a warp's.
 constexpr int32_t kFewUnits = 8;
@@ -147,16 +153,29 @@ __device__ uint64_t SlotsOf(int32_t leaves, int32_t nodes) {
   return static_cast<uint64_t>(nodes) << 32 | static_cast<uint32_t>(leaves);
 }
 
-// `place`: of the rows among all, from 0 to 1.
+// `tile`: which of num_rows the rows are.
 __device__ uint64_t WantedSlots(const AttentionUnit& rows,
-                                float splits_per_pair, float place) {
+                                float splits_per_pair, int32_t tile,
+                                int32_t num_rows) {
   const int32_t splits = rows.rows_split_end - rows.rows_split_begin;
   const int32_t nodes = NumNodes(rows);
   const int32_t longest = min(splits, kNodeSplits);
+  const float each = splits_per_pair / num_rows;
   const bool is_split =
-      longest > 1 && (1.0f - place) * splits_per_pair < longest * kSplitPart;
-  return SlotsOf(is_split ? splits : 0, nodes > 1 ? nodes : 0);
+      longest > 1 &&
+      (each * (num_rows - 1 - tile) < kSplitPart * longest * longest ||
+       splits_per_pair < kFewPart * longest);
+  // One pair folds all nodes of rows that take no more than its share of what
+  // is left: nothing of them is left to combine in the end.
+  const bool is_serial = splits <= each * (num_rows - tile);
+  return SlotsOf(is_split ? splits : 0, nodes > 1 && !is_serial ? nodes : 0);
 }
+
+__device__ int SerialBucket(const AttentionUnit& rows) {
+  return kSerialBuckets - 1 -
+         min(kSerialBuckets - 1, 31 - __clz(NumNodes(rows)));
+}
+__device__ int FoldedBucket(int32_t splits) { return kFoldedBuckets - splits; }
 
 // Chooses the kind and counts the units. `wanted` slots are those from `first`
 // on, as far as there are so many.
@@ -170,10 +189,11 @@ __device__ void Decide(const AttentionPlan& plan, uint64_t first,
   rows->kind = kFolded;
   rows->node_slot = -1;
   rows->leaf_slot = -1;
-  if (wanted >> 32 != 0) {
-    if (!has_room(first >> 32, wanted >> 32, plan.node_capacity)) {
+  if (NumNodes(*rows) > 1) {
+    if (wanted >> 32 == 0 ||
+        !has_room(first >> 32, wanted >> 32, plan.node_capacity)) {
       rows->kind = kSerial;
-      atomicAdd(&shared->unit_offsets[0], 1);
+      atomicAdd(&shared->unit_offsets[SerialBucket(*rows)], 1);
       return;
     }
     rows->node_slot = static_cast<int32_t>(first >> 32);
@@ -190,7 +210,7 @@ __device__ void Decide(const AttentionPlan& plan, uint64_t first,
     const int32_t begin = (FirstNode(*rows) + node) * kNodeSplits;
     const int32_t count = min(rows->rows_split_end, begin + kNodeSplits) -
                           max(rows->rows_split_begin, begin);
-    atomicAdd(&shared->unit_offsets[1 + kNodeSplits - count], 1);
+    atomicAdd(&shared->unit_offsets[FoldedBucket(count)], 1);
   }
 }
 
@@ -252,7 +272,7 @@ __device__ void WriteUnits(const AttentionPlan& plan, const AttentionUnit& rows,
   if (rows.kind == kSerial) {
     if (first == 0) {
       WriteUnit(plan, rows, rows.rows_split_begin, rows.rows_split_end,
-                atomicAdd(&shared->unit_offsets[0], 1));
+                atomicAdd(&shared->unit_offsets[SerialBucket(rows)], 1));
     }
     return;
   }
@@ -260,9 +280,8 @@ __device__ void WriteUnits(const AttentionPlan& plan, const AttentionUnit& rows,
     const int32_t node_begin = (FirstNode(rows) + node) * kNodeSplits;
     const int32_t begin = max(rows.rows_split_begin, node_begin);
     const int32_t end = min(rows.rows_split_end, node_begin + kNodeSplits);
-    WriteUnit(
-        plan, rows, begin, end,
-        atomicAdd(&shared->unit_offsets[1 + kNodeSplits - (end - begin)], 1));
+    WriteUnit(plan, rows, begin, end,
+              atomicAdd(&shared->unit_offsets[FoldedBucket(end - begin)], 1));
   }
 }
 
@@ -346,9 +365,7 @@ __device__ bool PlanDecodes(const AttentionParams& p, const AttentionPlan& plan,
     const bool is_there = tile < num_rows;
     if (is_there && num_rows > kThreads) *rows = plan.rows[tile];
     const uint64_t wanted =
-        is_there ? WantedSlots(*rows, splits_per_pair,
-                               static_cast<float>(tile) / num_rows)
-                 : 0;
+        is_there ? WantedSlots(*rows, splits_per_pair, tile, num_rows) : 0;
     __syncthreads();  // all have read the carry, and the sums of warps
     const uint64_t end = taken + BlockScan(wanted, shared);
     if (is_there) {
