@@ -12,8 +12,9 @@ requests by loadgen and prints a table:
   decode   (time of B prompts with 129 outputs - time with 65) / 64, where the
            prompts end 96 tokens before the context named: what a step of B
            takes with gRPC, scheduler and all, without the steps in which
-           prompts and decodes mix; the better of two
-  prefill  time of one prompt with one output, the best of five
+           prompts and decodes mix; of either time the better of two
+  prefill  time of a prompt with one output, the median of nine that follow
+           each other: after a rest, a GPU takes milliseconds to speed up
   load     the lengths of ShareGPT requests, all at once; fails if a request
            fails or a block leaks
 
@@ -92,23 +93,26 @@ class Cluster:
         with open(result, encoding="utf-8") as file:
             return json.load(file)
 
-    def seconds(self, batch, prompt, outputs):
+    def random(self, batch, prompt, outputs, *flags):
         return self.load("--dataset_name=random", f"--num_prompts={batch}",
                          f"--random_input_len={prompt}",
-                         f"--random_output_len={outputs}")["duration"]
+                         f"--random_output_len={outputs}", *flags)
+
+    def seconds(self, batch, prompt, outputs):
+        return self.random(batch, prompt, outputs)["duration"]
 
     def steps(self):
         """Milliseconds by name."""
         self.seconds(8, 64, 16)  # what the first requests alone pay
         found = {}
         for batch in BATCHES:
-            found[f"decode {batch} x {CONTEXT}"] = min(
-                self.seconds(batch, CONTEXT - 96, 129) -
-                self.seconds(batch, CONTEXT - 96, 65)
-                for _ in range(2)) / 64 * 1e3
+            long, short = (
+                min(self.seconds(batch, CONTEXT - 96, outputs)
+                    for _ in range(2)) for outputs in (129, 65))
+            found[f"decode {batch} x {CONTEXT}"] = (long - short) / 64 * 1e3
         for prompt in PROMPTS:
-            found[f"prefill {prompt}"] = min(
-                self.seconds(1, prompt, 1) for _ in range(5)) * 1e3
+            found[f"prefill {prompt}"] = self.random(
+                9, prompt, 1, "--max_concurrency=1")["median_e2el_ms"]
         return found
 
     def throughput(self, num_prompts):

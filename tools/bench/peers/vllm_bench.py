@@ -49,10 +49,10 @@ def main():
     seconds([(64, 16)] * 8)
     if what == "steps":
         for batch in BATCHES:
-            found[f"decode {batch} x {CONTEXT}"] = min(
-                seconds([(CONTEXT - 96, 129)] * batch) -
-                seconds([(CONTEXT - 96, 65)] * batch)
-                for _ in range(2)) / 64 * 1e3
+            long, short = (
+                min(seconds([(CONTEXT - 96, outputs)] * batch)
+                    for _ in range(2)) for outputs in (129, 65))
+            found[f"decode {batch} x {CONTEXT}"] = (long - short) / 64 * 1e3
         for prompt in PROMPTS:
             found[f"prefill {prompt}"] = min(
                 seconds([(prompt, 1)]) for _ in range(5)) * 1e3
