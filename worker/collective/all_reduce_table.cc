@@ -4,9 +4,24 @@
 #include <algorithm>
 #include <cmath>
 
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
 #include "glog/logging.h"
 
 namespace quire {
+
+std::string ToString(const AllReduceTimes& times) {
+  return absl::StrCat(
+      times.bytes >> 10, " KB ",
+      absl::StrJoin(times.seconds, "/", [](std::string* out, double seconds) {
+        if (std::isfinite(seconds)) {
+          absl::StrAppendFormat(out, "%.1f", seconds * 1e6);
+        } else {
+          out->push_back('-');
+        }
+      }));
+}
 
 AllReduceTable::AllReduceTable(absl::Span<const AllReduceTimes> times) {
   for (const AllReduceTimes& row : times) {

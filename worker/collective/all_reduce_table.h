@@ -7,6 +7,7 @@
 
 #include <array>
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "absl/types/span.h"
@@ -21,6 +22,9 @@ struct AllReduceTimes {
   int64_t bytes;
   std::array<double, kNumAllReduceWays> seconds;  // by AllReduceWay
 };
+
+// As in "64 KB 3.5/4.4/-", in microseconds.
+std::string ToString(const AllReduceTimes& times);
 
 // Immutable. Equal times make equal tables, so ranks that agree on the times
 // agree on each message's way.

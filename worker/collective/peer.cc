@@ -6,7 +6,6 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
 #include "common/status_macros.h"
 #include "cuda_runtime_api.h"
 #include "glog/logging.h"
@@ -290,11 +289,7 @@ absl::Status PeerCollective::MeasureWays() {
           row.seconds[way],
           TimeWay(static_cast<AllReduceWay>(way), data->data(), bytes));
     }
-    absl::StrAppend(
-        &text, " ", bytes >> 10, " KB ",
-        absl::StrJoin(row.seconds, "/", [](std::string* out, double seconds) {
-          absl::StrAppend(out, static_cast<int64_t>(seconds * 1e7) / 10.0);
-        }));
+    absl::StrAppend(&text, " ", ToString(row));
   }
   table_ = AllReduceTable(times);
   if (rank() == 0) {

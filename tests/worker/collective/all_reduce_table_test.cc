@@ -36,6 +36,11 @@ TEST(AllReduceTableTest, AWayThatThereIsNotIsNotTaken) {
   EXPECT_EQ(table.WayFor(2000), kOne);
 }
 
+TEST(AllReduceTableTest, TimesAreToldInMicrosecondsAndAMissingWayIsToldSo) {
+  EXPECT_EQ(ToString({64 << 10, {3.46e-6, 0.00125, kNone}}),
+            "64 KB 3.5/1250.0/-");
+}
+
 TEST(AllReduceTableTest, NoiseLeavesNoHoles) {
   const AllReduceTable table(std::vector<AllReduceTimes>{
       {1000, {1.00, 2.0, 3}}, {2000, {1.02, 1.0, 3}}, {4000, {1.5, 1.9, 3}}});
