@@ -40,6 +40,9 @@ std::optional<std::string> Reason(const ChildProcess& child) {
   return ReasonOf(child.exit_code(), child.stderr_tail());
 }
 
+// So its engine says, a little later than its workers.
+bool IsReady(const v1::Group& group) { return group.num_blocks() > 0; }
+
 bool FollowsCoordinator(const ChildProcess& child) {
   return child.has_exited() && LostCoordinator(child.stderr_tail());
 }
@@ -68,10 +71,13 @@ int Launcher::Run() {
   if (num_interrupts_ > 0) {
     *err_ << "quire serve: ending; again to hurry" << std::endl;
   } else {
+    // What is read meanwhile may make a group serve that did not.
+    const bool had_exited = AnyExited();
     AwaitCompany();
     // Whoever died says more than the call that then failed.
-    result = AnyExited() ? ReportFailure() : 1;
-    if (!AnyExited()) {
+    const bool has_exited = had_exited || AnyExited();
+    result = has_exited ? ReportFailure() : 1;
+    if (!has_exited) {
       *err_ << "quire serve: " << status.message() << std::endl;
     }
   }
@@ -132,6 +138,7 @@ absl::Status Launcher::ReplaceWorkers() {
 }
 
 void Launcher::NoteEnd(size_t worker_idx) {
+  progress_.Finish();
   const ChildProcess& child = *children_[1 + worker_idx];
   WorkerLife& life = lives_[worker_idx];
   const absl::Time now = clock_->Now();
@@ -223,6 +230,9 @@ void Launcher::ShowLoading() {
       GetClusterStatus(control_, kQueryTimeout);
   if (!status.ok()) return;
   progress_.Update(*status);
+  for (const v1::Group& group : status->groups()) {
+    has_served_ |= IsReady(group);
+  }
   if (!ServesWithoutFailed(*status)) return;
   is_ready_ = true;
   warnings_.push_back(
@@ -234,10 +244,8 @@ bool Launcher::ServesWithoutFailed(const v1::StatusResponse& status) const {
   if (NeedsAllWorkers()) return false;
   int num_ready = 0;
   for (const v1::Group& group : status.groups()) {
-    // So its engine says, a little later than its workers.
-    const bool is_ready = group.num_blocks() > 0;
-    num_ready += is_ready ? 1 : 0;
-    if (!is_ready && (group.state() != v1::GROUP_STATE_JOINING ||
+    num_ready += IsReady(group) ? 1 : 0;
+    if (!IsReady(group) && (group.state() != v1::GROUP_STATE_JOINING ||
                       !HasFailed(group.group()))) {
       return false;
     }
@@ -326,7 +334,7 @@ bool Launcher::NeedsAllWorkers() const {
 }
 
 bool Launcher::NoGroupBegins() const {
-  if (stage_ == Stage::kServing || is_ready_ || lives_.empty()) return false;
+  if (has_served_ || is_ready_ || lives_.empty()) return false;
   for (size_t idx = 0; idx < lives_.size(); ++idx) {
     const ChildProcess& child = *children_[1 + idx];
     if (child.has_exited() && child.exit_code() == kUsageExit) return true;

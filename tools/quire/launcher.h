@@ -98,8 +98,8 @@ class Launcher {
   void HandleSignals();
   // Whether the server ends with any of its workers.
   bool NeedsAllWorkers() const;
-  // Whether each group has lost a worker before the server was ready, or one
-  // did not take its flags: what all have.
+  // Whether each group has lost a worker before any was ready, or one did not
+  // take its flags: what all have.
   bool NoGroupBegins() const;
   // Whether a child is gone that the server cannot do without.
   bool AnyExited() const;
@@ -122,7 +122,8 @@ class Launcher {
   LoadProgress progress_;
 
   Stage stage_ = Stage::kStarting;
-  bool is_ready_ = false;  // so the coordinator says, or without the failed
+  bool has_served_ = false;  // a group, while others still loaded
+  bool is_ready_ = false;    // so the coordinator says, or without the failed
   std::optional<std::string> listening_line_;
   std::optional<KvSize> kv_size_;
   std::vector<std::string> warnings_;  // the coordinator's

@@ -5,6 +5,7 @@
 //   warn    like serve, and warns
 //   waits   like serve, but is never ready
 //   half    like waits, but the first of its two groups is ready
+//   loads   like half, while the other loads
 //   refuse  says in one line why it cannot begin, after others, exits with 1
 //   unload  like refuse, but while its workers load
 //   fail    complains and exits with 1
@@ -19,6 +20,7 @@
 
 #include <cstdio>
 #include <cstring>
+#include <optional>
 #include <string>
 #include <thread>
 
@@ -32,17 +34,19 @@ constexpr int kCallsUntilReady = 2;
 
 class Cluster final : public quire::v1::Cluster::Service {
  public:
-  explicit Cluster(bool is_half_ready) : is_half_ready_(is_half_ready) {}
+  // `other`: the state of a second group, beside one that is ready.
+  explicit Cluster(std::optional<quire::v1::GroupState> other)
+      : other_(other) {}
 
   grpc::Status Status(grpc::ServerContext*, const quire::v1::StatusRequest*,
                       quire::v1::StatusResponse* response) override {
     quire::v1::Group* group = response->add_groups();
-    if (is_half_ready_) {
+    if (other_.has_value()) {
       group->set_state(quire::v1::GROUP_STATE_READY);
       group->set_num_blocks(1024);
       group = response->add_groups();
       group->set_group(1);
-      group->set_state(quire::v1::GROUP_STATE_JOINING);
+      group->set_state(*other_);
       return grpc::Status::OK;
     }
     group->set_state(quire::v1::GROUP_STATE_LOADING);
@@ -64,7 +68,7 @@ class Cluster final : public quire::v1::Cluster::Service {
   }
 
  private:
-  const bool is_half_ready_;
+  const std::optional<quire::v1::GroupState> other_;
   absl::Mutex mutex_;
   int num_calls_ ABSL_GUARDED_BY(mutex_) = 0;
 };
@@ -93,7 +97,10 @@ int Serve(const std::string& behaviour) {
   sigaddset(&set, SIGTERM);
   pthread_sigmask(SIG_BLOCK, &set, nullptr);
 
-  Cluster cluster(behaviour == "half");
+  std::optional<quire::v1::GroupState> other;
+  if (behaviour == "half") other = quire::v1::GROUP_STATE_JOINING;
+  if (behaviour == "loads") other = quire::v1::GROUP_STATE_LOADING;
+  Cluster cluster(other);
   Inference inference;
   int port = 0;
   grpc::ServerBuilder builder;

@@ -97,7 +97,7 @@ class WorkerKiller final : public std::stringbuf {
   bool ended_ = false;
 };
 
-// Ends the server once it is ready and all of `lines` have been said.
+// Ends the server once all of `lines` have been said.
 class LinesAwaiter final : public std::stringbuf {
  public:
   explicit LinesAwaiter(std::vector<std::string> lines)
@@ -106,7 +106,7 @@ class LinesAwaiter final : public std::stringbuf {
  protected:
   int sync() override {
     const std::string text = str();
-    bool is_done = !ended_ && text.find("is ready after") != std::string::npos;
+    bool is_done = !ended_;
     for (const std::string& line : lines_) {
       is_done &= text.find(line) != std::string::npos;
     }
@@ -210,7 +210,8 @@ TEST_F(LauncherTest, AGroupThatCannotBeginIsTriedAgainBesideOthers) {
   options_.restarts_workers = true;
   options_.worker_flags = {"--fake=refuse_1"};
   LinesAwaiter awaiter(
-      {"the worker 1 exited with status 1: no GPU; --device; its log is " +
+      {"is ready after",
+       "the worker 1 exited with status 1: no GPU; --device; its log is " +
            options_.log_dir + "/worker_1.log; it is started again\n",
        "/worker_1.log; it is started again in 1s\n"});
   EXPECT_EQ(RunInto(&awaiter), 0) << text_;
@@ -224,6 +225,17 @@ TEST_F(LauncherTest, AServerIsReadyWithoutWorkersThatNeverJoin) {
   options_.restarts_workers = true;
   options_.worker_flags = {"--fake=refuse_1"};
   LinesAwaiter awaiter({"warning: not all groups serve"});
+  EXPECT_EQ(RunInto(&awaiter), 0) << text_;
+}
+
+TEST_F(LauncherTest, AGroupThatHasServedKeepsTheServer) {
+  options_.coordinator_flags = {"--fake=loads"};
+  options_.num_groups = 2;
+  options_.num_workers = 1;
+  options_.restarts_workers = true;
+  options_.worker_flags = {"--fake=refuse"};
+  LinesAwaiter awaiter({"/worker_0.log; it is started again in 1s",
+                        "/worker_1.log; it is started again in 1s"});
   EXPECT_EQ(RunInto(&awaiter), 0) << text_;
 }
 
