@@ -86,7 +86,8 @@ bool EngineLoop::AwaitReady(absl::Time deadline, std::optional<Epoch> awaited) {
            (awaited.has_value() && lost_epoch_ >= *awaited);
   };
   clock_->AwaitUntil(&mutex_, absl::Condition(&is_decided), deadline);
-  return stats_.ready && !stopping_;
+  return IsReady() && !stopping_ &&
+         !(awaited.has_value() && lost_epoch_ >= *awaited);
 }
 
 void EngineLoop::Drain(absl::Time deadline) {
