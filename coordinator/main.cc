@@ -96,12 +96,14 @@ class FatalLoss {
 CoordinatorCallbacks MakeCallbacks(const CoordinatorOptions& options,
                                    FatalLoss* fatal_loss) {
   CoordinatorCallbacks callbacks;
-  callbacks.on_ready = [block_size = options.engine.block_size](
+  callbacks.on_ready = [block_size = options.engine.block_size,
+                        reform = options.reform_lost_groups](
                            int32_t num_blocks, const std::string& missing) {
     if (!missing.empty()) {
-      std::printf("QUIRE_WARNING %s; the other groups serve, and this one "
-                  "begins again when workers join\n",
-                  missing.c_str());
+      std::printf("QUIRE_WARNING %s; the other groups serve%s\n",
+                  missing.c_str(),
+                  reform ? ", and this one begins again when workers join"
+                         : "; --on_group_lost=reform would take workers again");
     }
     std::printf("QUIRE_KV blocks=%d block_size=%d\nQUIRE_READY\n", num_blocks,
                 block_size);
