@@ -114,7 +114,7 @@ ABSL_FLAG(std::string, on_group_lost, "exit",
           "exit then means when the last group is lost.");
 ABSL_FLAG(double, heartbeat_timeout, 3,
           "Seconds without a sign of life after which a worker is lost, 1 to "
-          "600.");
+          "30. A step that waits for it may end it before: --step_timeout.");
 ABSL_FLAG(double, step_timeout, 0,
           "Seconds after which a step without an answer means a lost worker; "
           "0: from measured steps.");
@@ -191,7 +191,7 @@ absl::Status CheckFlags() {
   QUIRE_RETURN_IF_ERROR(CheckRange(
       "max_model_len", absl::GetFlag(FLAGS_max_model_len), 0, 1 << 30));
   QUIRE_RETURN_IF_ERROR(CheckRange(
-      "heartbeat_timeout", absl::GetFlag(FLAGS_heartbeat_timeout), 1, 600));
+      "heartbeat_timeout", absl::GetFlag(FLAGS_heartbeat_timeout), 1, 30));
   QUIRE_RETURN_IF_ERROR(
       CheckRange("step_timeout", absl::GetFlag(FLAGS_step_timeout), 0, 86400));
   QUIRE_RETURN_IF_ERROR(
