@@ -25,7 +25,9 @@ struct AttentionCudaOptions {
   // Device memory, 256-byte aligned, that one stream at a time uses and nobody
   // else writes to. Before its first use all bytes are kAttentionEmptyByte.
   void* workspace;
-  int64_t workspace_bytes;  // at least AttentionCudaWorkspaceBytes()
+  // At least AttentionCudaWorkspaceBytes() of the largest step; of less, where
+  // states lie depends on the step, and it is to be emptied between them.
+  int64_t workspace_bytes;
   int32_t num_sms;  // at most the device's are used
   // The most new tokens of any one sequence of the step, or an upper bound;
   // 1: all are decodes. 0: unknown. Kernels that this and
