@@ -12,11 +12,11 @@
 #include <fstream>
 #include <utility>
 
-#include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
 #include "common/status_macros.h"
 #include "proto/cluster.pb.h"
 #include "tools/cli/server_queries.h"
+#include "tools/quire/failure_report.h"
 #include "tools/quire/last_words.h"
 #include "tools/quire/start_box.h"
 
@@ -28,24 +28,14 @@ constexpr absl::Duration kQueryTimeout = absl::Milliseconds(500);
 constexpr absl::Duration kInfoTimeout = absl::Seconds(5);
 // Children that fail together are reported together.
 constexpr absl::Duration kCompany = absl::Milliseconds(300);
-constexpr size_t kReportedLines = 10;
 // A coordinator that lets its workers go is about to say why.
 constexpr absl::Duration kLastWords = absl::Seconds(3);
 // After a failure there is nothing to drain.
 constexpr absl::Duration kFailureGrace = absl::Seconds(5);
 constexpr int kKillingInterrupt = 3;
 
-// REQUIRES: it has exited.
-std::optional<std::string> Reason(const ChildProcess& child) {
-  return ReasonOf(child.exit_code(), child.stderr_tail());
-}
-
 // So its engine says, a little later than its workers.
 bool IsReady(const v1::Group& group) { return group.num_blocks() > 0; }
-
-bool FollowsCoordinator(const ChildProcess& child) {
-  return child.has_exited() && LostCoordinator(child.stderr_tail());
-}
 
 }  // namespace
 
@@ -76,7 +66,9 @@ int Launcher::Run() {
     AwaitCompany();
     // Whoever died says more than the call that then failed.
     const bool has_exited = had_exited || AnyExited();
-    result = has_exited ? ReportFailure() : 1;
+    result = has_exited
+                 ? ReportFailure(children_, stage_ == Stage::kServing, err_)
+                 : 1;
     if (!has_exited) {
       *err_ << "quire serve: " << status.message() << std::endl;
     }
@@ -369,53 +361,6 @@ void Launcher::AwaitCompany() {
   while (std::any_of(children_.begin(), children_.end(), follows) &&
          !children_.front()->has_exited() && clock_->Now() < end) {
     Poll(end - clock_->Now());
-  }
-}
-
-int Launcher::ReportFailure() {
-  int result = 1;
-  std::vector<const ChildProcess*> failed;
-  for (const auto& child : children_) {
-    if (!child->has_exited()) continue;
-    // The coordinator's end says more.
-    if (children_.front()->has_exited() && FollowsCoordinator(*child)) {
-      continue;
-    }
-    failed.push_back(child.get());
-    if (child->exit_code() == kUsageExit && stage_ != Stage::kServing) {
-      result = kUsageExit;
-    }
-  }
-  for (const ChildProcess* child : failed) {
-    if (!Reason(*child).has_value()) QuoteTail(*child);
-  }
-  absl::flat_hash_set<std::string> reasons;
-  for (const ChildProcess* child : failed) {
-    const std::optional<std::string> reason = Reason(*child);
-    if (reason.has_value()) {
-      if (!reasons.insert(*reason).second) continue;  // of all ranks
-      // The coordinator speaks for the server.
-      *err_ << "quire serve: "
-            << (child == children_.front().get()
-                    ? ""
-                    : absl::StrCat(child->name(), ": "))
-            << *reason << " (log: " << child->log_path() << ")" << std::endl;
-      continue;
-    }
-    *err_ << "quire serve: the " << child->name() << " "
-          << child->DescribeExit()
-          << (stage_ == Stage::kServing ? "" : " before the server was ready")
-          << "; its log is " << child->log_path() << std::endl;
-  }
-  return result;
-}
-
-void Launcher::QuoteTail(const ChildProcess& child) {
-  const auto& tail = child.stderr_tail();
-  const size_t skip =
-      tail.size() > kReportedLines ? tail.size() - kReportedLines : 0;
-  for (size_t line = skip; line < tail.size(); ++line) {
-    *err_ << child.name() << "| " << tail[line] << "\n";
   }
 }
 

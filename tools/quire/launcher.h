@@ -105,10 +105,6 @@ class Launcher {
   bool AnyExited() const;
   // Lets children end that fail together with one that has.
   void AwaitCompany();
-  // Says which children ended by themselves and why: in one line each that
-  // gave its reason, else with its last words. Returns Run's result.
-  int ReportFailure();
-  void QuoteTail(const ChildProcess& child);
   // Ends the coordinator, then the workers; by force after the grace.
   void StopChildren();
   // Sends `signal` to children [first, last) and waits for their end.
