@@ -9,11 +9,10 @@
 #include "common/digest.h"
 #include "common/status_macros.h"
 #include "glog/logging.h"
-#include "worker/batch/token_counts.h"
 #include "worker/kv/kv_cache.h"
 #include "worker/kv/memory_profile.h"
 #include "worker/kv/virtual_kv_cache.h"
-#include "worker/sampler/merge.h"
+#include "worker/sampler/plain_row.h"
 
 namespace quire {
 
@@ -271,11 +270,8 @@ absl::Status Executor::ScorePrompts(std::vector<PromptLogprobs>* out) {
 
 bool Executor::IsChosenOnDevice(const SlotSampling& sampling) const {
   if (chooser_ != nullptr) return DeviceChooser::CanChoose(sampling);
-  return MayChooseOnDevice() && !NeedsCandidates(sampling) &&
-         sampling.num_logprobs < 0 && !TokenCounts::IsNeeded(sampling) &&
-         sampling.logit_bias.empty() && sampling.bad_words.empty() &&
-         sampling.allowed_token_ids.empty() && !sampling.needs_mask &&
-         (sampling.min_tokens == 0 || sampling.stop_token_ids.empty());
+  return MayChooseOnDevice() && sampling.num_logprobs < 0 &&
+         IsAlwaysPlain(sampling);
 }
 
 bool Executor::ScoresPrompts(const StepPlan& plan) const {

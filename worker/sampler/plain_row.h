@@ -12,6 +12,8 @@ namespace quire {
 // Whether the slot's next token is the best of all its noisy logits as the
 // model gave them.
 bool IsPlainRow(const Slot& slot);
+// Whether that is so of every slot with these parameters, at all times.
+bool IsAlwaysPlain(const SlotSampling& sampling);
 
 }  // namespace quire
 

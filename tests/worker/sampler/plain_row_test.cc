@@ -40,6 +40,7 @@ TEST(PlainRowTest, WhatChangesLogitsDoesNot) {
     if (kind == 4) sampling.allowed_token_ids = {4};
     if (kind == 5) sampling.needs_mask = true;
     EXPECT_FALSE(IsPlainRow(slot)) << kind;
+    EXPECT_FALSE(IsAlwaysPlain(sampling)) << kind;
   }
 }
 
@@ -51,6 +52,9 @@ TEST(PlainRowTest, StopTokensAreMaskedUntilThereAreEnough) {
   EXPECT_FALSE(IsPlainRow(slot));
   slot.tokens.push_back(9);
   EXPECT_TRUE(IsPlainRow(slot));
+  EXPECT_FALSE(IsAlwaysPlain(slot.sampling));
+  slot.sampling.min_tokens = 0;
+  EXPECT_TRUE(IsAlwaysPlain(slot.sampling));
 }
 
 }  // namespace
