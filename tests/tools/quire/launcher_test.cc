@@ -132,6 +132,12 @@ class LauncherTest : public testing::Test {
     options_.ready_file = testing::TempDir() + "/ready";
     unlink(options_.ready_file.c_str());
   }
+  // Whose workers are started again.
+  void ServeTwoGroupsOfOne() {
+    options_.num_groups = 2;
+    options_.num_workers = 1;
+    options_.restarts_workers = true;
+  }
   int Run(int signal = SIGTERM) {
     // They are only heard if the server repeats what they say.
     ReadySignaller buffer(
@@ -205,9 +211,7 @@ TEST_F(LauncherTest, AWorkerOfSeveralGroupsIsStartedAgainIfThatIsWanted) {
 }
 
 TEST_F(LauncherTest, AGroupThatCannotBeginIsTriedAgainBesideOthers) {
-  options_.num_groups = 2;
-  options_.num_workers = 1;
-  options_.restarts_workers = true;
+  ServeTwoGroupsOfOne();
   options_.worker_flags = {"--fake=refuse_1"};
   LinesAwaiter awaiter(
       {"is ready after",
@@ -220,9 +224,7 @@ TEST_F(LauncherTest, AGroupThatCannotBeginIsTriedAgainBesideOthers) {
 
 TEST_F(LauncherTest, AServerIsReadyWithoutWorkersThatNeverJoin) {
   options_.coordinator_flags = {"--fake=half"};
-  options_.num_groups = 2;
-  options_.num_workers = 1;
-  options_.restarts_workers = true;
+  ServeTwoGroupsOfOne();
   options_.worker_flags = {"--fake=refuse_1"};
   LinesAwaiter awaiter({"warning: not all groups serve"});
   EXPECT_EQ(RunInto(&awaiter), 0) << text_;
@@ -230,9 +232,7 @@ TEST_F(LauncherTest, AServerIsReadyWithoutWorkersThatNeverJoin) {
 
 TEST_F(LauncherTest, AGroupThatHasServedKeepsTheServer) {
   options_.coordinator_flags = {"--fake=loads"};
-  options_.num_groups = 2;
-  options_.num_workers = 1;
-  options_.restarts_workers = true;
+  ServeTwoGroupsOfOne();
   options_.worker_flags = {"--fake=refuse"};
   LinesAwaiter awaiter({"/worker_0.log; it is started again in 1s",
                         "/worker_1.log; it is started again in 1s"});
@@ -241,9 +241,7 @@ TEST_F(LauncherTest, AGroupThatHasServedKeepsTheServer) {
 
 TEST_F(LauncherTest, NoServerIsLeftWhenNoGroupCanBegin) {
   options_.coordinator_flags = {"--fake=waits"};
-  options_.num_groups = 2;
-  options_.num_workers = 1;
-  options_.restarts_workers = true;
+  ServeTwoGroupsOfOne();
   options_.worker_flags = {"--fake=refuse"};
   EXPECT_EQ(Run(/*signal=*/0), 1);
   EXPECT_THAT(text_, HasSubstr("no GPU; --device"));
