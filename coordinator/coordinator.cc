@@ -221,6 +221,10 @@ absl::Status Coordinator::Impl::AddGroup(const EngineOptions& engine,
                                         bool was_ready) {
     OnLost(group_idx, cause, was_ready);
   };
+  callbacks.on_dismissed = [this](const DismissedWorker& worker) {
+    absl::MutexLock lock(&lives_mutex_);
+    if (callbacks_.on_dismissed != nullptr) callbacks_.on_dismissed(worker);
+  };
   QUIRE_ASSIGN_OR_RETURN(
       std::unique_ptr<ReplicaGroup> group,
       ReplicaGroup::Create(options,
@@ -356,8 +360,8 @@ void Coordinator::Impl::TellReady() {
 absl::Status Coordinator::Impl::NameGroup(int32_t group_idx,
                                           const absl::Status& cause) const {
   if (options_.data_parallel_size == 1) return cause;
-  return absl::Status(cause.code(), absl::StrCat("group ", group_idx, ": ",
-                                                 cause.message()));
+  return absl::Status(cause.code(),
+                      absl::StrCat("group ", group_idx, ": ", cause.message()));
 }
 
 void Coordinator::Impl::OnLost(int32_t group_idx, const absl::Status& cause,

@@ -15,6 +15,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "common/clock.h"
+#include "coordinator/cluster/worker_registry.h"
 #include "coordinator/dispatch/group_launcher.h"
 #include "coordinator/dispatch/step_watchdog.h"
 #include "coordinator/engine/engine_options.h"
@@ -60,6 +61,8 @@ struct CoordinatorCallbacks {
   // line why a group is not, "" if all are.
   std::function<void(int32_t num_blocks, const std::string& missing)> on_ready;
   std::function<void(const LostGroup&)> on_lost;
+  // Not when the coordinator ends.
+  std::function<void(const DismissedWorker&)> on_dismissed;
 };
 
 // Thread-safe.

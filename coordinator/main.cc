@@ -7,6 +7,7 @@
 //   QUIRE_WARNING text                  if something is amiss
 //   QUIRE_KV blocks=N block_size=N     when all groups are ready, or those that
 //   QUIRE_READY                        have not been lost, and then
+//   QUIRE_DISMISSED group=N rank=N pid=N  when a worker is to end that may hang
 // Exit codes: 0 told to stop, 1 failed, 2 used wrongly.
 #include <poll.h>
 #include <signal.h>
@@ -15,6 +16,7 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <iostream>
@@ -26,6 +28,7 @@
 #include "absl/synchronization/mutex.h"
 #include "common/clock.h"
 #include "common/flags/parse_flags.h"
+#include "coordinator/cluster/worker_registry.h"
 #include "coordinator/coordinator.h"
 #include "coordinator/coordinator_flags.h"
 #include "coordinator/lost_group.h"
@@ -112,6 +115,11 @@ CoordinatorCallbacks MakeCallbacks(const CoordinatorOptions& options,
   callbacks.on_lost = [reform = options.reform_lost_groups,
                        fatal_loss](const LostGroup& lost) {
     if (EndsService(lost, reform)) fatal_loss->Set(lost.cause);
+  };
+  callbacks.on_dismissed = [](const DismissedWorker& worker) {
+    std::printf("QUIRE_DISMISSED group=%d rank=%d pid=%ju\n", worker.group,
+                worker.rank, uintmax_t{worker.pid});
+    std::fflush(stdout);
   };
   return callbacks;
 }

@@ -131,6 +131,10 @@ void GroupController::WatchLiveness(Clock* clock) {
       EndEpoch(loss->group_epoch, loss->cause);
     }
     dispatcher_.CheckWatchdog();
+    for (const DismissedWorker& worker :
+         registry_->TakeDismissed(options_.group)) {
+      if (callbacks_.on_dismissed != nullptr) callbacks_.on_dismissed(worker);
+    }
   }
 }
 

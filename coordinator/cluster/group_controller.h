@@ -40,6 +40,8 @@ class GroupController final : public DispatchListener {
     // Once per epoch. `was_ready`: in this epoch.
     std::function<void(const absl::Status& cause, bool was_ready)> on_lost;
     std::function<void(int32_t rank, const LoadProgress&)> on_load;
+    // A worker has lost its seat, a tenth of a second ago or less.
+    std::function<void(const DismissedWorker&)> on_dismissed;
   };
 
   // All borrowed, and must outlive this; `metrics` may be null.

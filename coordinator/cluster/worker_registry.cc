@@ -208,10 +208,24 @@ void WorkerRegistry::SetLinks(int32_t group, Epoch group_epoch, int32_t rank,
   found->members[rank]->links = links;
 }
 
-void WorkerRegistry::End(Group* group, const absl::Status& cause) {
-  group->state = GroupState::kDead;
-  group->detail = std::string(cause.message());
-  for (std::optional<Member>& member : group->members) member.reset();
+void WorkerRegistry::End(int32_t group, const absl::Status& cause) {
+  Group& ended = groups_[group];
+  ended.state = GroupState::kDead;
+  ended.detail = std::string(cause.message());
+  for (int32_t rank = 0; rank < options_.world_size; ++rank) {
+    if (ended.members[rank].has_value()) Dismiss(group, rank);
+  }
+}
+
+void WorkerRegistry::Dismiss(int32_t group, int32_t rank) {
+  std::optional<Member>& member = groups_[group].members[rank];
+  groups_[group].dismissed.push_back({group, rank, member->offer.pid});
+  member.reset();
+}
+
+std::vector<DismissedWorker> WorkerRegistry::TakeDismissed(int32_t group) {
+  absl::MutexLock lock(&mutex_);
+  return std::exchange(groups_.at(group).dismissed, {});
 }
 
 bool WorkerRegistry::EndEpoch(int32_t group, Epoch group_epoch,
@@ -219,7 +233,7 @@ bool WorkerRegistry::EndEpoch(int32_t group, Epoch group_epoch,
   absl::MutexLock lock(&mutex_);
   Group* found = FindLiving(group, group_epoch);
   if (found == nullptr) return false;
-  End(found, cause);
+  End(group, cause);
   return true;
 }
 
@@ -253,11 +267,11 @@ std::optional<GroupLoss> WorkerRegistry::Tick(int32_t group_idx) {
         "--heartbeat_timeout"));
     if (group.state == GroupState::kJoining) {
       LOG(WARNING) << cause.message() << "; its seat is free again";
-      member.reset();
+      Dismiss(group_idx, rank);
       continue;
     }
     const GroupLoss loss{group_idx, group.epoch, cause};
-    End(&group, cause);
+    End(group_idx, cause);
     return loss;
   }
   return std::nullopt;

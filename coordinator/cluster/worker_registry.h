@@ -72,6 +72,14 @@ struct GroupLoss {
   absl::Status cause;
 };
 
+// A worker that has lost its seat without leaving it: it hears so at its next
+// heartbeat and ends, unless it is stopped or hangs.
+struct DismissedWorker {
+  int32_t group = 0;
+  int32_t rank = 0;
+  uint64_t pid = 0;  // on its own machine
+};
+
 struct LoadProgress {
   std::string phase;  // "collective", "weights", "done"
   uint64_t bytes_done = 0;
@@ -152,6 +160,10 @@ class WorkerRegistry {
   // complete one that has any, and returns it.
   std::optional<GroupLoss> Tick(int32_t group);
 
+  // Who was dismissed from the group since the last call: its silent members
+  // and all of an epoch that ended.
+  std::vector<DismissedWorker> TakeDismissed(int32_t group);
+
   std::vector<GroupInfo> Groups() const;
   // "" until a worker has joined.
   std::string device() const;
@@ -174,6 +186,7 @@ class WorkerRegistry {
     GroupState state = GroupState::kJoining;
     std::string detail;
     std::vector<std::optional<Member>> members;  // [world_size]
+    std::vector<DismissedWorker> dismissed;      // not yet taken
   };
 
   Group* FindLiving(int32_t group, Epoch group_epoch)
@@ -186,7 +199,11 @@ class WorkerRegistry {
   // good: then that is why there is no place.
   absl::Status CheckNoneIsLost(const std::optional<int32_t>& wanted) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  static void End(Group* group, const absl::Status& cause);
+  void End(int32_t group, const absl::Status& cause)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // REQUIRES: the rank is taken.
+  void Dismiss(int32_t group, int32_t rank)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const Options options_;
   const Epoch coordinator_epoch_;

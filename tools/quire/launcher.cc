@@ -51,8 +51,9 @@ Launcher::Launcher(LauncherOptions options, SignalEvents* events,
 int Launcher::Run() {
   absl::Status status = StartCoordinator();
   while (status.ok() && num_interrupts_ == 0 && !AnyExited()) {
-    Poll(stage_ == Stage::kServing ? UntilRestart() : kPollInterval);
+    Poll(stage_ == Stage::kServing ? UntilNextWorker() : kPollInterval);
     if (num_interrupts_ > 0 || AnyExited()) break;
+    KillOverdue();
     status = ReplaceWorkers();
     if (status.ok()) status = Advance();
   }
@@ -162,14 +163,37 @@ absl::Status Launcher::Restart(size_t worker_idx) {
   return absl::OkStatus();
 }
 
-absl::Duration Launcher::UntilRestart() const {
+absl::Duration Launcher::UntilNextWorker() const {
   absl::Time next = absl::InfiniteFuture();
   for (const WorkerLife& life : lives_) {
-    next = std::min(next, life.restart_at().value_or(absl::InfiniteFuture()));
+    next = std::min({next, life.restart_at().value_or(absl::InfiniteFuture()),
+                     life.deadline().value_or(absl::InfiniteFuture())});
   }
   return next == absl::InfiniteFuture()
              ? absl::InfiniteDuration()
              : std::max(absl::ZeroDuration(), next - clock_->Now());
+}
+
+void Launcher::Dismiss(const Dismissed& dismissed) {
+  const size_t worker_idx =
+      size_t{dismissed.group} * options_.num_workers + dismissed.rank;
+  // Another may have begun in its place, or it is not of this launcher.
+  if (worker_idx >= lives_.size() ||
+      children_[1 + worker_idx]->pid() != dismissed.pid) {
+    return;
+  }
+  lives_[worker_idx].Dismiss(clock_->Now() + options_.dismissal_grace);
+}
+
+void Launcher::KillOverdue() {
+  for (size_t idx = 0; idx < lives_.size(); ++idx) {
+    ChildProcess& child = *children_[1 + idx];
+    if (!lives_[idx].TakeOverdue(clock_->Now()) || child.has_exited()) continue;
+    progress_.Finish();
+    *err_ << "quire serve: the coordinator has lost the " << child.name()
+          << ", which is stopped or hangs; it is killed" << std::endl;
+    child.Signal(SIGKILL);
+  }
 }
 
 absl::Status Launcher::StartChild(ChildProcess::Options options) {
@@ -195,6 +219,8 @@ void Launcher::HandleCoordinatorLine(const std::string& line) {
     kv_size_ = kv_size;
   } else if (const auto warning = ParseWarningLine(line)) {
     warnings_.push_back(*warning);
+  } else if (const auto dismissed = ParseDismissedLine(line)) {
+    Dismiss(*dismissed);
   } else if (IsReadyLine(line)) {
     is_ready_ = true;
   }
@@ -238,7 +264,7 @@ bool Launcher::ServesWithoutFailed(const v1::StatusResponse& status) const {
   for (const v1::Group& group : status.groups()) {
     num_ready += IsReady(group) ? 1 : 0;
     if (!IsReady(group) && (group.state() != v1::GROUP_STATE_JOINING ||
-                      !HasFailed(group.group()))) {
+                            !HasFailed(group.group()))) {
       return false;
     }
   }
@@ -388,6 +414,7 @@ void Launcher::Stop(size_t first, size_t last, int signal) {
   while (!has_ended() && num_interrupts_ < kKillingInterrupt &&
          clock_->Now() < deadline) {
     Poll(std::min(kPollInterval, deadline - clock_->Now()));
+    KillOverdue();
     for (; num_forwarded < num_interrupts_; ++num_forwarded) {
       for (size_t idx = first; idx < last; ++idx) {
         children_[idx]->Signal(last_interrupt_);

@@ -51,6 +51,9 @@ struct LauncherOptions {
   std::string ready_file;
   // For the coordinator to drain, then again for the workers to leave.
   absl::Duration grace = absl::Seconds(100);
+  // For a worker that the coordinator has given up, to end by itself. One that
+  // lives hears of it within half a second.
+  absl::Duration dismissal_grace = absl::Seconds(5);
   ProgressStyle progress_style = ProgressStyle::kPlain;
 };
 
@@ -79,10 +82,14 @@ class Launcher {
   // Says that a worker has ended, and decides whether and when it begins again.
   void NoteEnd(size_t worker_idx);
   absl::Status Restart(size_t worker_idx);
-  // Until the next worker begins again.
-  absl::Duration UntilRestart() const;
+  // Until the next worker begins again or is to have ended.
+  absl::Duration UntilNextWorker() const;
+  // Kills workers that are to have ended: they are stopped, or hang.
+  void KillOverdue();
   absl::Status StartChild(ChildProcess::Options options);
   void HandleCoordinatorLine(const std::string& line);
+  // Lets a worker that the coordinator has given up end, for a while.
+  void Dismiss(const Dismissed& dismissed);
   // Lets the stage follow what the coordinator has said.
   absl::Status Advance();
   void ShowLoading();

@@ -66,6 +66,23 @@ std::optional<KvSize> ParseKvLine(absl::string_view line) {
   return size;
 }
 
+std::optional<Dismissed> ParseDismissedLine(absl::string_view line) {
+  if (!absl::ConsumePrefix(&line, "QUIRE_DISMISSED ")) return std::nullopt;
+  Dismissed dismissed;
+  int num_found = 0;
+  for (absl::string_view word : absl::StrSplit(line, ' ')) {
+    if (absl::ConsumePrefix(&word, "group=")) {
+      num_found += absl::SimpleAtoi(word, &dismissed.group) ? 1 : 0;
+    } else if (absl::ConsumePrefix(&word, "rank=")) {
+      num_found += absl::SimpleAtoi(word, &dismissed.rank) ? 1 : 0;
+    } else if (absl::ConsumePrefix(&word, "pid=")) {
+      num_found += absl::SimpleAtoi(word, &dismissed.pid) ? 1 : 0;
+    }
+  }
+  if (num_found != 3) return std::nullopt;
+  return dismissed;
+}
+
 std::optional<std::string> ParseWarningLine(absl::string_view line) {
   if (!absl::ConsumePrefix(&line, "QUIRE_WARNING ")) return std::nullopt;
   return std::string(line);

@@ -22,8 +22,19 @@ absl::Duration Delay(int num_restarts) {
 
 }  // namespace
 
+void WorkerLife::Dismiss(absl::Time deadline) {
+  if (!is_over()) deadline_ = deadline;
+}
+
+bool WorkerLife::TakeOverdue(absl::Time now) {
+  if (!deadline_.has_value() || now < *deadline_) return false;
+  deadline_.reset();
+  return true;
+}
+
 void WorkerLife::End(Restarts restarts, absl::Time now) {
   CHECK(!is_over());
+  deadline_.reset();
   if (now - begun_ >= kLongLife) num_restarts_ = 0;
   is_lost_ =
       restarts == Restarts::kNever ||

@@ -34,6 +34,10 @@ class GroupControllerTest : public testing::Test {
       causes_.push_back(cause);
       was_ready_ = was_ready;
     };
+    callbacks.on_dismissed = [this](const DismissedWorker& worker) {
+      absl::MutexLock lock(&mutex_);
+      dismissed_.push_back(worker.pid);
+    };
     controller_ = std::make_unique<GroupController>(
         options, std::move(callbacks), &registry_, &board_, &launcher_, &clock_,
         nullptr);
@@ -46,6 +50,7 @@ class GroupControllerTest : public testing::Test {
       WorkerOffer offer;
       offer.address = worker->address();
       offer.instance_id = first++;
+      offer.pid = 1000 + offer.instance_id;
       offer.device = "cpu";
       auto registration = registry_.Register(offer);
       ASSERT_TRUE(registration.ok()) << registration.status();
@@ -78,6 +83,7 @@ class GroupControllerTest : public testing::Test {
   absl::Mutex mutex_;
   std::vector<absl::Status> causes_ ABSL_GUARDED_BY(mutex_);
   bool was_ready_ ABSL_GUARDED_BY(mutex_) = false;
+  std::vector<uint64_t> dismissed_ ABSL_GUARDED_BY(mutex_);  // pids
   std::unique_ptr<GroupController> controller_;
 };
 
@@ -116,6 +122,21 @@ TEST_F(GroupControllerTest, SilentRankEndsTheEpochOnce) {
   EXPECT_TRUE(was_ready_);
   controller_->Stop();
   EXPECT_EQ(AwaitLosses(1).size(), 1u);
+}
+
+TEST_F(GroupControllerTest, AllRanksOfALostGroupAreDismissed) {
+  FakeWorker first, second;
+  Start(/*reform=*/true);
+  Join({&first, &second});
+  engine_.Await(1);
+  clock_.Advance(absl::Seconds(3));
+  AwaitLosses(1);
+  const auto enough = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    return dismissed_.size() >= 2;
+  };
+  absl::MutexLock lock(&mutex_);
+  mutex_.Await(absl::Condition(&enough));
+  EXPECT_THAT(dismissed_, ElementsAre(1010, 1011));
 }
 
 TEST_F(GroupControllerTest, SilenceWhileLoadingEndsTheLaunch) {

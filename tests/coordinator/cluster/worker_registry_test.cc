@@ -2,6 +2,8 @@
 #include "coordinator/cluster/worker_registry.h"
 
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -164,6 +166,40 @@ TEST_F(WorkerRegistryTest, SilentMemberOfJoiningGroupOnlyLeaves) {
   EXPECT_TRUE(registry_.Groups()[0].ranks.empty());
   EXPECT_EQ(Beat(10).code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_EQ(Form(11, 12).group_epoch, Epoch(1));
+}
+
+TEST_F(WorkerRegistryTest, WhoLosesItsSeatIsDismissedOnce) {
+  const auto ranks = [&] {
+    std::vector<std::pair<int32_t, uint64_t>> taken;
+    for (const DismissedWorker& worker : registry_.TakeDismissed(0)) {
+      taken.emplace_back(worker.rank, worker.pid);
+    }
+    return taken;
+  };
+  using Ranks = std::vector<std::pair<int32_t, uint64_t>>;
+  WorkerOffer silent = Offer(10, /*rank=*/1);
+  silent.pid = 100;
+  ASSERT_TRUE(registry_.Register(silent).ok());
+  EXPECT_EQ(ranks(), Ranks());
+  clock_.Advance(absl::Seconds(3));
+  registry_.Tick(0);
+  EXPECT_EQ(ranks(), (Ranks{{1, 100}}));
+  EXPECT_EQ(ranks(), Ranks());
+  for (uint64_t i : {11, 12}) {
+    WorkerOffer offer = Offer(i);
+    offer.pid = 100 + i;
+    ASSERT_TRUE(registry_.Register(offer).ok());
+  }
+  registry_.EndEpoch(0, Epoch(1), absl::UnavailableError("gone"));
+  registry_.Reform(0);
+  ASSERT_TRUE(registry_.Register(Offer(20)).ok());  // stays
+  EXPECT_EQ(ranks(), (Ranks{{0, 111}, {1, 112}}));
+}
+
+TEST_F(WorkerRegistryTest, WhoLeavesIsNotDismissed) {
+  ASSERT_TRUE(registry_.Register(Offer(10)).ok());
+  registry_.Leave(10, kCoordinator, Epoch(1));
+  EXPECT_TRUE(registry_.TakeDismissed(0).empty());
 }
 
 TEST_F(WorkerRegistryTest, WorkersFillTheGroupsInOrderOrTakeThePlaceTheyWant) {

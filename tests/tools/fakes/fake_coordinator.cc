@@ -12,12 +12,14 @@
 //   usage   complains and exits with 2
 //   deaf    like serve, but ends by SIGKILL only
 //   lost    becomes ready, then exits with 1
+// Whoever registers is dismissed at once.
 #include <grpcpp/security/server_credentials.h>
 #include <grpcpp/server.h>
 #include <grpcpp/server_builder.h>
 #include <signal.h>
 #include <unistd.h>
 
+#include <cstdint>
 #include <cstdio>
 #include <cstring>
 #include <optional>
@@ -56,6 +58,15 @@ class Cluster final : public quire::v1::Cluster::Service {
     rank->set_load_bytes_total(2 << 20);
     absl::MutexLock lock(&mutex_);
     ++num_calls_;
+    return grpc::Status::OK;
+  }
+
+  grpc::Status Register(grpc::ServerContext*,
+                        const quire::v1::RegisterRequest* request,
+                        quire::v1::RegisterResponse*) override {
+    std::printf("QUIRE_DISMISSED group=%u rank=%u pid=%ju\n", request->group(),
+                request->rank(), uintmax_t{request->pid()});
+    std::fflush(stdout);
     return grpc::Status::OK;
   }
 

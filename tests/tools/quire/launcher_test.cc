@@ -2,6 +2,8 @@
 #include "tools/quire/launcher.h"
 
 #include <gmock/gmock.h>
+#include <grpcpp/channel.h>
+#include <grpcpp/client_context.h>
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/wait.h>
@@ -13,6 +15,9 @@
 #include <string>
 #include <utility>
 #include <vector>
+
+#include "proto/cluster.grpc.pb.h"
+#include "tools/cli/rpc.h"
 
 namespace quire {
 namespace {
@@ -94,6 +99,44 @@ class WorkerKiller final : public std::stringbuf {
   static constexpr char kLine[] = "worker 2| flags:";
   const int times_;
   bool killed_ = false;
+  bool ended_ = false;
+};
+
+// Has the coordinator dismiss worker 1 when the server is ready, after the same
+// process under another's rank. Ends the server once worker 1 is there again.
+class WorkerDismisser final : public std::stringbuf {
+ protected:
+  int sync() override {
+    const std::string text = str();
+    const size_t first = text.find(kLine);
+    if (first == std::string::npos) return 0;
+    const size_t pid_at = text.find(" pid=", first);
+    if (!dismissed_ && pid_at != std::string::npos &&
+        text.find("is ready after") != std::string::npos) {
+      dismissed_ = true;
+      const std::string flag = "--coordinator=";
+      const size_t begin = text.find(flag, first) + flag.size();
+      const auto stub = v1::Cluster::NewStub(
+          MakeChannel(text.substr(begin, text.find(' ', begin) - begin)));
+      for (const uint32_t rank : {0, 1}) {
+        v1::RegisterRequest request;
+        request.set_rank(rank);
+        request.set_pid(std::stoi(text.substr(pid_at + 5)));
+        grpc::ClientContext context;
+        v1::RegisterResponse response;
+        EXPECT_TRUE(stub->Register(&context, request, &response).ok());
+      }
+    }
+    if (!ended_ && text.find(kLine, first + 1) != std::string::npos) {
+      ended_ = true;
+      kill(getpid(), SIGTERM);
+    }
+    return 0;
+  }
+
+ private:
+  static constexpr char kLine[] = "worker 1| flags:";
+  bool dismissed_ = false;
   bool ended_ = false;
 };
 
@@ -271,6 +314,18 @@ TEST_F(LauncherTest, AServerEndsWithAWorkerOfItsOnlyGroup) {
   WorkerKiller killer(/*times=*/2);
   EXPECT_EQ(RunInto(&killer), 1) << text_;
   EXPECT_THAT(text_, HasSubstr("the worker 2 was killed"));
+}
+
+TEST_F(LauncherTest, AWorkerThatIsDismissedAndDoesNotEndIsKilled) {
+  options_.restarts_workers = true;
+  options_.verbose = true;
+  options_.dismissal_grace = absl::Milliseconds(1);
+  WorkerDismisser dismisser;
+  EXPECT_EQ(RunInto(&dismisser), 0) << text_;
+  EXPECT_THAT(text_, HasSubstr("the coordinator has lost the worker 1, which "
+                               "is stopped or hangs; it is killed\n"));
+  EXPECT_THAT(text_, HasSubstr("the worker 1 was killed by signal 9"));
+  EXPECT_THAT(text_, Not(HasSubstr("lost the worker 0")));
 }
 
 TEST_F(LauncherTest, PassesCtrlCOnAsItCame) {

@@ -44,6 +44,19 @@ TEST(ListeningLineTest, KvLinesNameBothNumbers) {
   }
 }
 
+TEST(ListeningLineTest, ADismissalNamesAWorker) {
+  const auto dismissed =
+      ParseDismissedLine("QUIRE_DISMISSED group=1 rank=2 pid=345");
+  ASSERT_TRUE(dismissed.has_value());
+  EXPECT_EQ(dismissed->group, 1u);
+  EXPECT_EQ(dismissed->rank, 2u);
+  EXPECT_EQ(dismissed->pid, 345);
+  for (const char* line : {"QUIRE_DISMISSED group=1 rank=2", "QUIRE_READY",
+                           "QUIRE_DISMISSED group=1 rank=-2 pid=345"}) {
+    EXPECT_FALSE(ParseDismissedLine(line).has_value()) << line;
+  }
+}
+
 TEST(ListeningLineTest, AWarningIsTheRestOfItsLine) {
   EXPECT_EQ(ParseWarningLine("QUIRE_WARNING no chats: line 3"),
             "no chats: line 3");

@@ -58,5 +58,27 @@ TEST(WorkerLifeTest, WithoutRestartsTheFirstEndIsTheLast) {
   EXPECT_TRUE(life.has_failed());
 }
 
+TEST(WorkerLifeTest, WhoIsDismissedIsOverdueOnce) {
+  WorkerLife life;
+  const absl::Time deadline = kStart + absl::Seconds(5);
+  EXPECT_FALSE(life.TakeOverdue(deadline));
+  life.Dismiss(deadline);
+  EXPECT_EQ(life.deadline(), deadline);
+  EXPECT_FALSE(life.TakeOverdue(deadline - absl::Nanoseconds(1)));
+  EXPECT_TRUE(life.TakeOverdue(deadline));
+  EXPECT_EQ(life.deadline(), std::nullopt);
+  EXPECT_FALSE(life.TakeOverdue(deadline));
+}
+
+TEST(WorkerLifeTest, WhoEndsInTimeIsNotOverdue) {
+  WorkerLife life;
+  life.Dismiss(kStart);
+  life.End(Restarts::kAlways, kStart);
+  EXPECT_FALSE(life.TakeOverdue(kStart));
+  life.Dismiss(kStart);  // of the process that has ended
+  life.Begin(kStart);
+  EXPECT_FALSE(life.TakeOverdue(kStart));
+}
+
 }  // namespace
 }  // namespace quire
