@@ -114,7 +114,8 @@ ABSL_FLAG(std::string, on_group_lost, "exit",
           "exit then means when the last group is lost.");
 ABSL_FLAG(double, heartbeat_timeout, 3,
           "Seconds without a sign of life after which a worker is lost, 1 to "
-          "30. A step that waits for it may end it before: --step_timeout.");
+          "30; and the coordinator to its workers, after a second more, 4 at "
+          "least. A step that waits may end it before: --step_timeout.");
 ABSL_FLAG(double, step_timeout, 0,
           "Seconds after which a step without an answer means a lost worker; "
           "0: from measured steps.");

@@ -165,6 +165,8 @@ class ClusterService final : public v1::Cluster::CallbackService {
     response->set_group_epoch(seat.group_epoch.value());
     response->set_heartbeat_period_s(
         absl::ToDoubleSeconds(cluster_->registry->heartbeat_period()));
+    response->set_heartbeat_timeout_s(
+        absl::ToDoubleSeconds(cluster_->registry->heartbeat_timeout()));
     if (registration->formed.has_value()) {
       cluster_->on_formed(*registration->formed);
     }

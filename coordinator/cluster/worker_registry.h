@@ -170,6 +170,9 @@ class WorkerRegistry {
   // In which a worker is to say that it lives: each half second, and six times
   // within the timeout, so that a few late ones are no loss.
   absl::Duration heartbeat_period() const;
+  absl::Duration heartbeat_timeout() const {
+    return options_.heartbeat_timeout;
+  }
   Epoch coordinator_epoch() const { return coordinator_epoch_; }
 
  private:

@@ -4,6 +4,7 @@
 #include <grpcpp/grpcpp.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <thread>
 #include <utility>
@@ -18,17 +19,29 @@ namespace {
 
 // Of coordinators that do not say.
 constexpr absl::Duration kDefaultHeartbeatPeriod = absl::Milliseconds(500);
+// Of coordinators that do not say, or bear less silence of their workers.
+constexpr absl::Duration kLeastHeartbeatTimeout = absl::Seconds(3);
+// Without a sign of life, after which the coordinator is asked for one. It
+// answers each heartbeat, so this is time that it has been silent for.
+constexpr absl::Duration kPingAfter = absl::Seconds(1);
+
+// Of a coordinator that is not stalled.
+constexpr absl::Duration kPutTimeout = absl::Seconds(10);
 
 std::chrono::system_clock::time_point DeadlineIn(absl::Duration duration) {
   return std::chrono::system_clock::now() +
          absl::ToChronoMilliseconds(duration);
 }
 
-std::shared_ptr<grpc::Channel> Connect(const std::string& address) {
+// Breaks when the coordinator has answered nothing for `silence` and a second:
+// by default a cable pulled without a FIN is noticed in four.
+std::shared_ptr<grpc::Channel> Connect(const std::string& address,
+                                       absl::Duration silence) {
   grpc::ChannelArguments args;
-  // A cable pulled without a FIN is noticed in four seconds.
-  args.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, 2000);
-  args.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 2000);
+  args.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS,
+              static_cast<int>(absl::ToInt64Milliseconds(kPingAfter)));
+  args.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS,
+              static_cast<int>(absl::ToInt64Milliseconds(silence)));
   args.SetInt(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
   args.SetInt(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
   args.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 500);
@@ -43,7 +56,8 @@ class CoordinatorBoard final : public KeyBoard {
 
   absl::Status Put(const std::string& key, const std::string& value) override {
     grpc::ClientContext context;
-    context.set_deadline(DeadlineIn(absl::Seconds(10)));
+    context.set_deadline(
+        DeadlineIn(kPutTimeout + membership_.heartbeat_timeout));
     v1::PutRendezvousRequest request;
     request.set_group(membership_.group);
     request.set_group_epoch(membership_.group_epoch.value());
@@ -81,12 +95,12 @@ class CoordinatorBoard final : public KeyBoard {
 
 class GrpcClusterLink final : public ClusterLink {
  public:
-  GrpcClusterLink(std::unique_ptr<v1::Cluster::Stub> stub,
-                  const Membership& membership,
+  GrpcClusterLink(const Membership& membership,
                   const ClusterLinkOptions& options,
                   std::function<StepId()> last_step,
                   std::function<void(const absl::Status&)> on_lost)
-      : stub_(std::move(stub)),
+      : stub_(v1::Cluster::NewStub(
+            Connect(options.coordinator, membership.heartbeat_timeout))),
         membership_(membership),
         options_(options),
         last_step_(std::move(last_step)),
@@ -165,8 +179,8 @@ class GrpcClusterLink final : public ClusterLink {
 absl::StatusOr<std::unique_ptr<ClusterLink>> ClusterLink::Join(
     const ClusterLinkOptions& options, std::function<StepId()> last_step,
     std::function<void(const absl::Status&)> on_lost) {
-  std::unique_ptr<v1::Cluster::Stub> stub =
-      v1::Cluster::NewStub(Connect(options.coordinator));
+  const std::unique_ptr<v1::Cluster::Stub> stub = v1::Cluster::NewStub(
+      Connect(options.coordinator, kLeastHeartbeatTimeout));
   grpc::ClientContext context;
   context.set_wait_for_ready(true);
   context.set_deadline(DeadlineIn(options.join_timeout));
@@ -198,9 +212,10 @@ absl::StatusOr<std::unique_ptr<ClusterLink>> ClusterLink::Join(
       response.heartbeat_period_s() > 0
           ? absl::Seconds(response.heartbeat_period_s())
           : kDefaultHeartbeatPeriod;
-  return std::make_unique<GrpcClusterLink>(std::move(stub), membership, options,
-                                           std::move(last_step),
-                                           std::move(on_lost));
+  membership.heartbeat_timeout = std::max(
+      kLeastHeartbeatTimeout, absl::Seconds(response.heartbeat_timeout_s()));
+  return std::make_unique<GrpcClusterLink>(
+      membership, options, std::move(last_step), std::move(on_lost));
 }
 
 }  // namespace quire

@@ -21,10 +21,10 @@
 namespace quire {
 
 struct ClusterLinkOptions {
-  std::string coordinator;      // "host:port" of the control port
-  std::string address;          // where the coordinator reaches this worker
-  uint64_t instance_id = 0;     // random: tells a restart from a reconnect
-  std::string device;           // "cpu" or "cuda"
+  std::string coordinator;       // "host:port" of the control port
+  std::string address;           // where the coordinator reaches this worker
+  uint64_t instance_id = 0;      // random: tells a restart from a reconnect
+  std::string device;            // "cpu" or "cuda"
   std::optional<int32_t> group;  // wanted; unset: any
   std::optional<int32_t> rank;   // likewise
   std::string version;
@@ -40,6 +40,8 @@ struct Membership {
   Epoch coordinator_epoch;
   Epoch group_epoch;
   absl::Duration heartbeat_period;
+  // Of the coordinator's silence that this worker bears. At least 3 s.
+  absl::Duration heartbeat_timeout;
 };
 
 // Thread-safe.
@@ -47,8 +49,9 @@ class ClusterLink {
  public:
   // Registers and starts the heartbeat. `last_step` is called on the heartbeat
   // thread and tells the executor's progress. `on_lost` is called once, on a
-  // thread of the link, when the coordinator is gone or has ended the epoch;
-  // not after the destructor has begun.
+  // thread of the link, when the coordinator is gone, has answered nothing for
+  // the heartbeat timeout and a second, or has ended the epoch; not after the
+  // destructor has begun.
   // Unavailable when nobody answers in time; else the coordinator's refusal.
   static absl::StatusOr<std::unique_ptr<ClusterLink>> Join(
       const ClusterLinkOptions& options, std::function<StepId()> last_step,

@@ -104,6 +104,7 @@ TEST_F(ClusterServiceTest, LastWorkerFormsTheGroup) {
   EXPECT_EQ(first.coordinator_epoch(), 77u);
   EXPECT_EQ(first.group_epoch(), 1u);
   EXPECT_EQ(first.heartbeat_period_s(), 0.5);
+  EXPECT_EQ(first.heartbeat_timeout_s(), 3);
   EXPECT_TRUE(formed_.empty());
   EXPECT_EQ(Register(11).rank(), 1u);
   ASSERT_EQ(formed_.size(), 1u);

@@ -4,12 +4,14 @@
 #include <grpcpp/grpcpp.h>
 
 #include <map>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/synchronization/notification.h"
 #include "gtest/gtest.h"
 #include "proto/cluster.grpc.pb.h"
+#include "tests/worker/service/silent_proxy.h"
 
 namespace quire {
 namespace {
@@ -28,6 +30,7 @@ class FakeCluster final : public v1::Cluster::Service {
     response->set_coordinator_epoch(7);
     response->set_group_epoch(3);
     response->set_heartbeat_period_s(heartbeat_period_s_);
+    response->set_heartbeat_timeout_s(heartbeat_timeout_s_);
     return grpc::Status::OK;
   }
 
@@ -78,6 +81,7 @@ class FakeCluster final : public v1::Cluster::Service {
 
   // Before anybody joins.
   void set_heartbeat_period_s(double s) { heartbeat_period_s_ = s; }
+  void set_heartbeat_timeout_s(double s) { heartbeat_timeout_s_ = s; }
 
  private:
   absl::Mutex mutex_;
@@ -86,6 +90,7 @@ class FakeCluster final : public v1::Cluster::Service {
   std::map<std::string, std::string> board_ ABSL_GUARDED_BY(mutex_);
   absl::Notification end_;
   double heartbeat_period_s_ = 0.001;
+  double heartbeat_timeout_s_ = 0;
 };
 
 class ClusterLinkTest : public testing::Test {
@@ -140,6 +145,29 @@ TEST_F(ClusterLinkTest, ACoordinatorThatAsksForNoPeriodHearsTwoBeatsASecond) {
   auto link = Join();
   ASSERT_TRUE(link.ok()) << link.status();
   EXPECT_EQ((*link)->membership().heartbeat_period, absl::Milliseconds(500));
+  cluster_.EndEpoch();
+}
+
+TEST_F(ClusterLinkTest, ACoordinatorSaysHowMuchOfItsSilenceToBear) {
+  for (const auto& [told, borne] : {std::pair(20.0, 20), {1.0, 3}, {0.0, 3}}) {
+    cluster_.set_heartbeat_timeout_s(told);
+    auto link = Join();
+    ASSERT_TRUE(link.ok()) << link.status();
+    EXPECT_EQ((*link)->membership().heartbeat_timeout, absl::Seconds(borne));
+  }
+  cluster_.EndEpoch();
+}
+
+// Such as behind a cable that is pulled: nothing is ever said of its end.
+TEST_F(ClusterLinkTest, ACoordinatorThatFallsSilentIsLost) {
+  SilentProxy proxy(options_.coordinator);
+  options_.coordinator = proxy.address();
+  auto link = Join();
+  ASSERT_TRUE(link.ok()) << link.status();
+  cluster_.AwaitBeats(3);
+  proxy.FallSilent();
+  lost_.WaitForNotification();
+  EXPECT_EQ(cause_.code(), absl::StatusCode::kUnavailable) << cause_;
   cluster_.EndEpoch();
 }
 
