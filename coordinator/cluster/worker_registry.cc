@@ -141,7 +141,7 @@ absl::Status WorkerRegistry::Heartbeat(uint64_t instance_id,
   }
   Member& member = *groups_[seat->group].members[seat->rank];
   member.last_heartbeat = clock_->Now();
-  member.suspect = false;
+  member.suspected_at.reset();
   member.last_step = last_step;
   return absl::OkStatus();
 }
@@ -253,13 +253,17 @@ std::optional<GroupLoss> WorkerRegistry::Tick(int32_t group_idx) {
     std::optional<Member>& member = group.members[rank];
     if (!member.has_value()) continue;
     const absl::Duration silence = now - member->last_heartbeat;
-    if (silence >= options_.heartbeat_timeout / 2 && !member->suspect) {
-      member->suspect = true;
+    if (silence >= options_.heartbeat_timeout / 2 &&
+        !member->suspected_at.has_value()) {
+      member->suspected_at = now;
       LOG(WARNING) << "rank " << rank << " (" << member->offer.address
                    << ") of group " << group_idx << " has been silent for "
                    << absl::FormatDuration(silence);
     }
-    if (silence < options_.heartbeat_timeout) continue;
+    if (silence < options_.heartbeat_timeout ||
+        now - *member->suspected_at < heartbeat_period()) {
+      continue;
+    }
     const absl::Status cause = absl::UnavailableError(absl::StrCat(
         "rank ", rank, " (", member->offer.address, ") sent no heartbeat for ",
         absl::FormatDuration(options_.heartbeat_timeout),
@@ -289,8 +293,8 @@ std::vector<GroupInfo> WorkerRegistry::Groups() const {
       if (!member.has_value()) continue;
       info.ranks.push_back({rank, member->offer.address, member->offer.device,
                             member->offer.pid, now - member->last_heartbeat,
-                            member->suspect, member->load, member->last_step,
-                            member->links});
+                            member->suspected_at.has_value(), member->load,
+                            member->last_step, member->links});
     }
     if (!group.detail.empty() && group.state != GroupState::kDead) {
       info.detail = "the epoch before ended: " + group.detail;

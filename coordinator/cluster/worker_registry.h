@@ -157,7 +157,9 @@ class WorkerRegistry {
   void Reform(int32_t group);
 
   // Removes silent members of a group that is joining; ends the epoch of a
-  // complete one that has any, and returns it.
+  // complete one that has any, and returns it. Half the timeout makes a member
+  // suspect, and a suspect has a heartbeat's time at least to be heard: when
+  // this process has stood still, what was said meanwhile is read after.
   std::optional<GroupLoss> Tick(int32_t group);
 
   // Who was dismissed from the group since the last call: its silent members
@@ -179,7 +181,7 @@ class WorkerRegistry {
   struct Member {
     WorkerOffer offer;
     absl::Time last_heartbeat;
-    bool suspect = false;
+    std::optional<absl::Time> suspected_at;  // of this silence
     LoadProgress load;
     StepId last_step;
     LinkReport links;

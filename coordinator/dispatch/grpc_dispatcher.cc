@@ -194,7 +194,7 @@ void GrpcDispatcher::CheckWatchdog() {
     absl::MutexLock lock(&mutex_);
     const absl::Time now = clock_->Now();
     for (const auto& link : links_) {
-      if (link->over_ || !link->watchdog_.IsExpired(now)) continue;
+      if (link->over_ || !link->watchdog_.CheckExpired(now)) continue;
       End(link.get(),
           absl::UnavailableError(absl::StrCat(
               link->Name(link->merger_.SlowestRank()),

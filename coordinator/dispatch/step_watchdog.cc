@@ -11,6 +11,7 @@ namespace {
 constexpr double kAverageWeight = 0.1;  // of the newest step
 constexpr int kAverageFactor = 10;
 constexpr int kLargestStepFactor = 4;
+constexpr absl::Duration kSecondLook = absl::Milliseconds(500);
 
 }  // namespace
 
@@ -25,6 +26,7 @@ void StepWatchdog::OnDone(absl::Time now) {
                             : average_ + (duration - average_) * kAverageWeight;
   ++num_done_;
   open_.pop_front();
+  expired_at_.reset();
   if (!open_.empty()) {
     open_.front().start = std::max(open_.front().start, now);
   }
@@ -42,8 +44,10 @@ absl::Duration StepWatchdog::Limit() const {
   return limit;
 }
 
-bool StepWatchdog::IsExpired(absl::Time now) const {
-  return !open_.empty() && now - open_.front().start > Limit();
+bool StepWatchdog::CheckExpired(absl::Time now) {
+  if (open_.empty() || now - open_.front().start <= Limit()) return false;
+  if (!expired_at_.has_value()) expired_at_ = now;
+  return now - *expired_at_ >= kSecondLook;
 }
 
 }  // namespace quire

@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <optional>
 
 #include "absl/time/time.h"
 #include "common/ids.h"
@@ -35,8 +36,10 @@ class StepWatchdog {
   // REQUIRES: steps are done in the order of sending.
   void OnDone(absl::Time now);
 
-  // Whether the oldest open step has run for longer than Limit().
-  bool IsExpired(absl::Time now) const;
+  // Whether the oldest open step has run for longer than Limit(), as it had
+  // half a second ago or earlier: when this process has stood still, its answer
+  // may be there and not yet read.
+  bool CheckExpired(absl::Time now);
 
   // max(least, 10 x the moving average of steps, 4 x the largest step), at
   // most `most` unless the largest step asks for more.
@@ -57,6 +60,7 @@ class StepWatchdog {
   std::deque<Open> open_;
   int64_t num_done_ = 0;
   absl::Duration average_ = absl::ZeroDuration();
+  std::optional<absl::Time> expired_at_;  // of the oldest, when first seen
 };
 
 }  // namespace quire

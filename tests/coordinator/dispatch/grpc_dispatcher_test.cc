@@ -142,6 +142,8 @@ TEST_F(GrpcDispatcherTest, WatchdogNamesTheRankBehind) {
   dispatcher_->CheckWatchdog();
   clock_.Advance(absl::Milliseconds(1));
   dispatcher_->CheckWatchdog();
+  clock_.Advance(absl::Milliseconds(500));
+  dispatcher_->CheckWatchdog();
   EXPECT_THAT(listener_.Await(3), ElementsAre("ready 1", "step 1", "lost 1"));
   const std::string cause(listener_.causes()[0].message());
   EXPECT_THAT(cause, HasSubstr("has not answered step 2 within 2s"));

@@ -19,11 +19,19 @@ absl::Time RunSteps(int n, absl::Duration each, StepWatchdog* watchdog) {
   return now;
 }
 
+// Whether the open step is seen to have expired at `time`, by two looks.
+bool ExpiresAt(absl::Time time, StepWatchdog* watchdog) {
+  StepWatchdog copy = *watchdog;
+  EXPECT_FALSE(copy.CheckExpired(time));
+  EXPECT_FALSE(copy.CheckExpired(time + absl::Milliseconds(499)));
+  return copy.CheckExpired(time + absl::Milliseconds(500));
+}
+
 TEST(StepWatchdogTest, IsGenerousWithFirstSteps) {
   StepWatchdog watchdog({});
   watchdog.OnSent(StepId(1), kStart);
-  EXPECT_FALSE(watchdog.IsExpired(kStart + absl::Seconds(60)));
-  EXPECT_TRUE(watchdog.IsExpired(kStart + absl::Seconds(61)));
+  EXPECT_FALSE(ExpiresAt(kStart + absl::Seconds(60), &watchdog));
+  EXPECT_TRUE(ExpiresAt(kStart + absl::Seconds(61), &watchdog));
 }
 
 TEST(StepWatchdogTest, ShortStepsHaveTheLeastLimit) {
@@ -31,8 +39,8 @@ TEST(StepWatchdogTest, ShortStepsHaveTheLeastLimit) {
   const absl::Time now = RunSteps(8, absl::Milliseconds(10), &watchdog);
   EXPECT_EQ(watchdog.Limit(), absl::Seconds(2));
   watchdog.OnSent(StepId(9), now);
-  EXPECT_FALSE(watchdog.IsExpired(now + absl::Seconds(2)));
-  EXPECT_TRUE(watchdog.IsExpired(now + absl::Milliseconds(2001)));
+  EXPECT_FALSE(ExpiresAt(now + absl::Seconds(2), &watchdog));
+  EXPECT_TRUE(ExpiresAt(now + absl::Milliseconds(2001), &watchdog));
   EXPECT_EQ(watchdog.oldest_step(), StepId(9));
 }
 
@@ -60,14 +68,27 @@ TEST(StepWatchdogTest, StepSentAheadStartsWhenTheOneBeforeIsDone) {
   watchdog.OnSent(StepId(1), kStart);
   watchdog.OnSent(StepId(2), kStart);
   watchdog.OnDone(kStart + absl::Seconds(1));
-  EXPECT_FALSE(watchdog.IsExpired(kStart + absl::Seconds(3)));
-  EXPECT_TRUE(watchdog.IsExpired(kStart + absl::Milliseconds(3001)));
+  EXPECT_FALSE(ExpiresAt(kStart + absl::Seconds(3), &watchdog));
+  EXPECT_TRUE(ExpiresAt(kStart + absl::Milliseconds(3001), &watchdog));
+}
+
+TEST(StepWatchdogTest, AnAnswerThatIsReadLateIsNoLoss) {
+  StepWatchdog watchdog({});
+  absl::Time now = RunSteps(8, absl::Milliseconds(10), &watchdog);
+  watchdog.OnSent(StepId(9), now);
+  watchdog.OnSent(StepId(10), now);
+  now += absl::Seconds(5);  // in which nobody looked
+  EXPECT_FALSE(watchdog.CheckExpired(now));
+  watchdog.OnDone(now);
+  now += absl::Seconds(5);
+  EXPECT_FALSE(watchdog.CheckExpired(now));
+  watchdog.OnDone(now);
 }
 
 TEST(StepWatchdogTest, IdleGroupNeverExpires) {
   StepWatchdog watchdog({});
   RunSteps(8, absl::Milliseconds(10), &watchdog);
-  EXPECT_FALSE(watchdog.IsExpired(absl::InfiniteFuture()));
+  EXPECT_FALSE(watchdog.CheckExpired(absl::InfiniteFuture()));
 }
 
 }  // namespace
