@@ -14,6 +14,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "common/status_macros.h"
 #include "tools/cli/signals.h"
 
 namespace quire {
@@ -73,9 +74,9 @@ absl::StatusOr<std::unique_ptr<ChildProcess>> ChildProcess::Start(
                                             strerror(errno)));
   }
   std::unique_ptr<ChildProcess> child(new ChildProcess(std::move(options)));
-  child->log_fd_ = open(child->log_path().c_str(),
-                        O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
-  if (child->log_fd_ < 0) return SystemError(child->log_path());
+  QUIRE_ASSIGN_OR_RETURN(
+      child->log_,
+      LogFile::Open(child->log_path(), child->options_.max_log_bytes));
   absl::StatusOr<PipeEnds> out = MakePipe();
   if (!out.ok()) return out.status();
   child->stdout_.fd = out->read;
@@ -112,7 +113,7 @@ ChildProcess::~ChildProcess() {
     while (waitpid(pid_, &ignored, 0) < 0 && errno == EINTR) {
     }
   }
-  for (const int fd : {stdout_.fd, stderr_.fd, log_fd_}) {
+  for (const int fd : {stdout_.fd, stderr_.fd}) {
     if (fd >= 0) close(fd);
   }
 }
@@ -140,9 +141,9 @@ void ChildProcess::ReadPipe(
       pipe->partial.clear();
       return;
     }
-    PLOG_IF(WARNING, write(log_fd_, buffer, num_bytes) != num_bytes)
-        << options_.log_path;
-    for (const char c : absl::string_view(buffer, num_bytes)) {
+    const absl::string_view bytes(buffer, num_bytes);
+    log_->Append(bytes);
+    for (const char c : bytes) {
       if (c != '\n') pipe->partial.push_back(c);
       if (c != '\n' && pipe->partial.size() < kMaxLineBytes) continue;
       if (on_line) on_line(pipe->partial);

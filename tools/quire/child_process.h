@@ -6,6 +6,7 @@
 
 #include <sys/types.h>
 
+#include <cstdint>
 #include <deque>
 #include <functional>
 #include <memory>
@@ -14,6 +15,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "tools/quire/log_file.h"
 
 namespace quire {
 
@@ -27,7 +29,8 @@ class ChildProcess {
   struct Options {
     std::string name;               // in messages, such as "worker 0"
     std::vector<std::string> argv;  // argv[0] is the program's path
-    std::string log_path;           // receives stdout and stderr
+    std::string log_path;           // receives stdout and stderr; a LogFile
+    int64_t max_log_bytes = 10 << 20;
     // Hears each line of stdout and of stderr, in order, as it arrives.
     std::function<void(const std::string& line)> on_stdout_line;
     std::function<void(const std::string& line)> on_stderr_line;
@@ -78,7 +81,7 @@ class ChildProcess {
   pid_t pid_ = -1;
   Pipe stdout_;
   Pipe stderr_;
-  int log_fd_ = -1;
+  std::unique_ptr<LogFile> log_;
   std::optional<int> wait_status_;
   std::deque<std::string> tail_;
 };

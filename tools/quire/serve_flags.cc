@@ -66,9 +66,10 @@ void AddServeFlags(ServeFlags* serve, FlagSet* flags) {
              "the coordinator's program; empty: the one built beside quire");
   flags->Add("worker_binary", &serve->worker_binary,
              "the worker's program; empty: the one built beside quire");
-  flags->Add("log_dir", &serve->log_dir,
-             "keep the children's logs here; empty: a temporary folder, kept "
-             "only after a failure");
+  flags->Add(
+      "log_dir", &serve->log_dir,
+      "keep the children's logs here, each of 10 MiB and as much that is "
+      "older; empty: a temporary folder, kept only after a failure");
   flags->Add("ready_file", &serve->ready_file,
              "when ready, write the addresses here as public=, control= and "
              "metrics= lines");

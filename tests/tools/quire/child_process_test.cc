@@ -7,6 +7,8 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <cstdint>
+#include <filesystem>
 #include <fstream>
 #include <sstream>
 
@@ -20,8 +22,9 @@ class ChildProcessTest : public testing::Test {
  protected:
   // Runs `script` by a shell.
   absl::StatusOr<std::unique_ptr<ChildProcess>> Start(
-      const std::string& script) {
+      const std::string& script, int64_t max_log_bytes = 1 << 20) {
     ChildProcess::Options options;
+    options.max_log_bytes = max_log_bytes;
     options.name = "shell";
     options.argv = {"/bin/sh", "-c", script};
     options.log_path = log_path_;
@@ -66,6 +69,19 @@ TEST_F(ChildProcessTest, KeepsEverythingInTheLog) {
   log << std::ifstream(log_path_).rdbuf();
   EXPECT_THAT(log.str(), HasSubstr("out\n"));
   EXPECT_THAT(log.str(), HasSubstr("err\n"));
+}
+
+TEST_F(ChildProcessTest, TheLogIsBoundedOverAllStarts) {
+  unlink(log_path_.c_str());
+  for (int start = 0; start < 4; ++start) {
+    auto child = Start("echo one; echo two; echo three", /*max_log_bytes=*/14);
+    ASSERT_TRUE(child.ok()) << child.status();
+    Wait(child->get());
+  }
+  for (const std::string& path : {log_path_, log_path_ + ".1"}) {
+    // However the lines came: a start's worth beyond the limit.
+    EXPECT_LE(std::filesystem::file_size(path), 28u) << path;
+  }
 }
 
 TEST_F(ChildProcessTest, RemembersOnlyTheLastLines) {
