@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/cuda/attention_runner.h"
 
+#include "common/status_macros.h"
 #include "kernels/cuda/attention.h"
 #include "kernels/cuda/cuda_status.h"
 
@@ -26,20 +27,28 @@ bool IsSameStep(const AttentionParams& a, const AttentionParams& b) {
 
 }  // namespace
 
-int64_t AttentionRunner::WorkspaceBytes(const AttentionParams& params) const {
-  return AttentionCudaWorkspaceBytes(params.num_tokens, params.num_q_heads,
-                                     params.cache.layout.head_dim, num_sms_);
-}
-
 bool AttentionRunner::HasPlan(const AttentionParams& params) const {
   return has_plan_ && IsSameStep(params, planned_);
 }
 
-absl::Status AttentionRunner::Run(const AttentionParams& params,
-                                  void* workspace, int64_t workspace_bytes) {
+absl::Status AttentionRunner::Reserve(const AttentionParams& params) {
+  const int64_t bytes =
+      AttentionCudaWorkspaceBytes(params.num_tokens, params.num_q_heads,
+                                  params.cache.layout.head_dim, num_sms_);
+  if (workspace_ != nullptr && workspace_->bytes() >= bytes) {
+    return absl::OkStatus();
+  }
+  QUIRE_RETURN_IF_ERROR(grow_(bytes, &workspace_));
+  ForgetPlan();  // it was in the workspace
+  return CudaStatus(cudaMemsetAsync(workspace_->data(), kAttentionEmptyByte,
+                                    workspace_->bytes(), stream_),
+                    "attention");
+}
+
+absl::Status AttentionRunner::Run(const AttentionParams& params) {
   AttentionCudaOptions options = {};
-  options.workspace = workspace;
-  options.workspace_bytes = workspace_bytes;
+  options.workspace = workspace_->data();
+  options.workspace_bytes = workspace_->bytes();
   options.num_sms = num_sms_;
   // Every sequence has a new token at least.
   options.max_query = params.num_tokens - params.num_seqs + 1;

@@ -244,7 +244,6 @@ class CudaBackend final : public Backend {
   std::unique_ptr<OperationTimer> timer_;
   bool has_recordings_ = false;
   std::vector<std::unique_ptr<DeviceBuffer>> outgrown_;  // of recordings
-  std::unique_ptr<DeviceBuffer> attention_workspace_;
   std::unique_ptr<DeviceBuffer> choice_workspace_;
   int32_t choice_rows_ = 0;  // that it has room for
 };
@@ -260,7 +259,6 @@ CudaBackend::~CudaBackend() {
   shaped_.reset();
   products_.reset();
   attention_.reset();
-  attention_workspace_.reset();
   choice_workspace_.reset();
   outgrown_.clear();
   if (stream_ != nullptr) cudaStreamDestroy(stream_);
@@ -287,8 +285,11 @@ absl::Status CudaBackend::Init() {
   products.has_tile_gemm = options_.has_tile_gemm && !options_.is_deterministic;
   QUIRE_ASSIGN_OR_RETURN(
       products_, CudaProducts::Create(products, options_.dtype, stream_));
-  attention_ = std::make_unique<AttentionRunner>(stream_, num_sms_,
-                                                 options_.is_deterministic);
+  attention_ = std::make_unique<AttentionRunner>(
+      stream_, num_sms_, options_.is_deterministic,
+      [this](int64_t bytes, std::unique_ptr<DeviceBuffer>* buffer) {
+        return Reserve(bytes, buffer);
+      });
   sampler_ = std::make_unique<CudaSampler>(stream_);
   shaped_ = std::make_unique<CudaShapedChoice>(stream_, num_sms_);
   return absl::OkStatus();
@@ -380,20 +381,8 @@ absl::Status CudaBackend::Attention(const AttentionParams& params) {
   if (params.num_tokens <= 0) return absl::OkStatus();
   QUIRE_RETURN_IF_ERROR(Begin());
   QUIRE_RETURN_IF_ERROR(WaitForSwaps());
-  const int64_t bytes = attention_->WorkspaceBytes(params);
-  if (attention_workspace_ == nullptr ||
-      attention_workspace_->bytes() < bytes) {
-    QUIRE_RETURN_IF_ERROR(Reserve(bytes, &attention_workspace_));
-    QUIRE_RETURN_IF_ERROR(Keep(CudaStatus(
-        cudaMemsetAsync(attention_workspace_->data(), kAttentionEmptyByte,
-                        attention_workspace_->bytes(), stream_),
-        "attention")));
-    attention_->ForgetPlan();
-  }
-  return Timed("attention", [&] {
-    return attention_->Run(params, attention_workspace_->data(),
-                           attention_workspace_->bytes());
-  });
+  QUIRE_RETURN_IF_ERROR(Keep(attention_->Reserve(params)));
+  return Timed("attention", [&] { return attention_->Run(params); });
 }
 
 absl::Status CudaBackend::Reserve(int64_t bytes,
