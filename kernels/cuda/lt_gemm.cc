@@ -2,16 +2,14 @@
 #include "kernels/cuda/lt_gemm.h"
 
 #include <algorithm>
-#include <cstring>
-#include <fstream>
+#include <iterator>
 #include <limits>
-#include <sstream>
 #include <utility>
 
 #include "absl/memory/memory.h"
 #include "absl/strings/str_cat.h"
+#include "absl/types/span.h"
 #include "common/status_macros.h"
-#include "glog/logging.h"
 #include "kernels/cuda/cuda_memory.h"
 #include "kernels/cuda/cuda_status.h"
 #include "kernels/cuda/elementwise.h"
@@ -111,51 +109,21 @@ absl::Status LtGemm::Init() {
   std::replace(name.begin(), name.end(), ' ', '_');
   signature_ = absl::StrCat(name, "/", lt_->GetVersion(), "/",
                             options_.is_deterministic ? "any" : "bucket");
-  return ReadCache();
-}
-
-// A line: signature and key, and the algorithm's words.
-absl::Status LtGemm::ReadCache() {
-  if (options_.cache_path.empty()) return absl::OkStatus();
-  std::ifstream file(options_.cache_path);
-  std::string line;
-  while (std::getline(file, line)) {
-    std::istringstream fields(line);
-    std::string signature;
-    int64_t n, k, bucket;
-    int dtype, y_dtype, extras;
-    if (!(fields >> signature >> n >> k >> bucket >> dtype >> y_dtype >>
-          extras) ||
-        signature != signature_) {
-      continue;
-    }
-    cublasLtMatmulAlgo_t algorithm;
-    bool is_whole = true;
-    for (uint64_t& word : algorithm.data) {
-      is_whole = is_whole && (fields >> std::hex >> word);
-    }
-    if (!is_whole) continue;  // the last line of a process that was killed
-    chosen_[GemmKey(n, k, bucket, dtype, y_dtype, extras)] = algorithm;
-  }
+  chosen_ = std::make_unique<GemmCache>(options_.cache_path, signature_,
+                                        std::size(cublasLtMatmulAlgo_t().data));
   return absl::OkStatus();
 }
 
-void LtGemm::AppendToCache(const GemmKey& key,
-                           const cublasLtMatmulAlgo_t& algorithm) {
-  if (options_.cache_path.empty()) return;
-  const auto& [n, k, bucket, dtype, y_dtype, extras] = key;
-  std::ostringstream line;
-  line << signature_ << ' ' << n << ' ' << k << ' ' << bucket << ' ' << dtype
-       << ' ' << y_dtype << ' ' << extras << std::hex;
-  for (uint64_t word : algorithm.data) line << ' ' << word;
-  line << '\n';
-  std::ofstream file(options_.cache_path, std::ios::app);
-  file << line.str() << std::flush;
-  if (!file) {
-    LOG(WARNING) << "cannot keep the choice of a product in "
-                 << options_.cache_path;
-    options_.cache_path.clear();
-  }
+std::optional<cublasLtMatmulAlgo_t> LtGemm::Find(const GemmKey& key) const {
+  const absl::Span<const uint64_t> words = chosen_->Find(key);
+  if (words.empty()) return std::nullopt;
+  cublasLtMatmulAlgo_t algorithm;
+  std::copy(words.begin(), words.end(), algorithm.data);
+  return algorithm;
+}
+
+void LtGemm::Keep(const GemmKey& key, const cublasLtMatmulAlgo_t& algorithm) {
+  chosen_->Keep(key, algorithm.data);
 }
 
 bool LtGemm::CanRun(const PlainGemmParams& params) {
@@ -347,20 +315,19 @@ absl::StatusOr<cublasLtMatmulAlgo_t> LtGemm::Choose(
     const PlainGemmParams& params, const Product& product) {
   GemmKey key = GemmKeyOf(params);
   if (options_.is_deterministic) std::get<2>(key) = 0;
-  const auto it = chosen_.find(key);
-  if (it != chosen_.end() && Fits(product, it->second)) return it->second;
+  const std::optional<cublasLtMatmulAlgo_t> chosen = Find(key);
+  if (chosen.has_value() && Fits(product, *chosen)) return *chosen;
   if (options_.is_deterministic) {
     if (lacking_.contains(key)) return absl::UnimplementedError("no product");
     const auto choice = ChooseForAnyM(params);
     if (absl::IsUnimplemented(choice.status())) lacking_.insert(key);
     QUIRE_ASSIGN_OR_RETURN(const auto algorithm, choice);
-    chosen_[key] = algorithm;
-    AppendToCache(key, algorithm);
+    Keep(key, algorithm);
     return algorithm;
   }
   const bool may_time = options_.is_tuned && !params.is_alike &&
                         !ProductTimer::IsCapturing(stream_) &&
-                        it == chosen_.end();
+                        !chosen.has_value();
   QUIRE_ASSIGN_OR_RETURN(const auto guesses,
                          Guess(product, may_time ? kMaxGuesses : 1));
   if (!may_time) return guesses.front();
@@ -368,8 +335,7 @@ absl::StatusOr<cublasLtMatmulAlgo_t> LtGemm::Choose(
   // No room to time in: another time, perhaps.
   if (absl::IsResourceExhausted(timed.status())) return guesses.front();
   QUIRE_ASSIGN_OR_RETURN(const auto algorithm, timed);
-  chosen_[key] = algorithm;
-  AppendToCache(key, algorithm);
+  Keep(key, algorithm);
   return algorithm;
 }
 

@@ -20,6 +20,7 @@
 #include "cuda_runtime_api.h"
 #include "kernels/backend.h"
 #include "kernels/cuda/cublaslt.h"
+#include "kernels/cuda/gemm_cache.h"
 #include "kernels/cuda/plain_gemm.h"
 #include "kernels/dtype.h"
 
@@ -34,7 +35,7 @@ struct LtGemmOptions {
   // met; otherwise takes its first guess. Not while a graph is captured, where
   // memory has no room to time in, or where ranks must do alike.
   bool is_tuned = true;
-  // Where choices are kept for the next process, or empty. Lines of another
+  // Where choices are kept for the next process, or empty. Those of another
   // library version or device are passed over.
   std::string cache_path = "";
 };
@@ -42,9 +43,6 @@ struct LtGemmOptions {
 // m up to the returned number share an algorithm.
 int64_t GemmBucketOf(int64_t m);
 
-// n, k, bucket of m (0: any), dtype, y_dtype, 1 with bias and 2 more if the
-// product is added, 4 more if it is alike on all ranks, 8 more if gated.
-using GemmKey = std::tuple<int64_t, int64_t, int64_t, int, int, int>;
 GemmKey GemmKeyOf(const PlainGemmParams& params);
 
 // Thread-compatible. Device memory: a workspace of 64 MiB.
@@ -81,8 +79,9 @@ class LtGemm {
   LtGemm(const LtGemmOptions& options, const CublasLt* lt, cudaStream_t stream);
 
   absl::Status Init();
-  absl::Status ReadCache();
-  void AppendToCache(const GemmKey& key, const cublasLtMatmulAlgo_t& algorithm);
+  // Chosen before, if it was.
+  std::optional<cublasLtMatmulAlgo_t> Find(const GemmKey& key) const;
+  void Keep(const GemmKey& key, const cublasLtMatmulAlgo_t& algorithm);
   absl::StatusOr<std::unique_ptr<Product>> Prepare(
       const PlainGemmParams& params);
   absl::StatusOr<std::vector<cublasLtMatmulAlgo_t>> Guess(
@@ -107,7 +106,7 @@ class LtGemm {
   cublasLtHandle_t handle_ = nullptr;
   std::unique_ptr<DeviceBuffer> workspace_;
   std::string signature_;
-  std::map<GemmKey, cublasLtMatmulAlgo_t> chosen_;
+  std::unique_ptr<GemmCache> chosen_;
   std::set<GemmKey> lacking_;  // of those for any m, for which there is none
   // By exact sizes and strides.
   using Exact =
