@@ -165,7 +165,7 @@ void GroupController::EndEpoch(Epoch group_epoch, const absl::Status& cause) {
              << cause.message();
   registry_->EndEpoch(group, group_epoch, cause);
   board_->EndEpoch(group, group_epoch);
-  launcher_->CancelCurrent(cause);
+  launcher_->EndEpoch(group_epoch, cause);
   dispatcher_.Close(group_epoch, cause);
   if (options_.reform) registry_->Reform(group);
   if (callbacks_.on_lost != nullptr) callbacks_.on_lost(cause, was_ready);

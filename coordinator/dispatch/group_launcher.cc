@@ -267,7 +267,9 @@ absl::StatusOr<LaunchedGroup> GroupLauncher::Launch(
   {
     absl::MutexLock lock(&mutex_);
     QUIRE_RETURN_IF_ERROR(cancelled_);
+    if (group_epoch <= over_epoch_) return over_cause_;
     current_ = &calls;
+    current_epoch_ = group_epoch;
   }
   v1::EpochPair epoch;
   epoch.set_coordinator_epoch(coordinator_epoch.value());
@@ -275,10 +277,8 @@ absl::StatusOr<LaunchedGroup> GroupLauncher::Launch(
   const auto world_size = static_cast<int32_t>(addresses.size());
   std::vector<std::unique_ptr<RankLaunch>> ranks;
   for (int32_t rank = 0; rank < world_size; ++rank) {
-    ranks.push_back(
-        std::make_unique<RankLaunch>(rank, addresses[rank],
-                                     options_.heartbeat_timeout, epoch,
-                                     &calls));
+    ranks.push_back(std::make_unique<RankLaunch>(
+        rank, addresses[rank], options_.heartbeat_timeout, epoch, &calls));
   }
   LaunchedGroup group;
   const absl::Status status = RunParts(ranks, &calls, observer, share, &group);
@@ -299,9 +299,14 @@ void GroupLauncher::Cancel(const absl::Status& cause) {
   if (current_ != nullptr) current_->Fail(cause);
 }
 
-void GroupLauncher::CancelCurrent(const absl::Status& cause) {
+void GroupLauncher::EndEpoch(Epoch group_epoch, const absl::Status& cause) {
   absl::MutexLock lock(&mutex_);
-  if (current_ != nullptr) current_->Fail(cause);
+  if (group_epoch <= over_epoch_) return;
+  over_epoch_ = group_epoch;
+  over_cause_ = cause;
+  if (current_ != nullptr && current_epoch_ <= group_epoch) {
+    current_->Fail(cause);
+  }
 }
 
 }  // namespace quire

@@ -82,9 +82,9 @@ class GroupLauncher {
   // Blocks, for minutes with a large model. `addresses` are by rank. The first
   // rank to fail ends the launch for all; its status says which it was:
   // InvalidArgument, NotFound, DataLoss, ResourceExhausted, FailedPrecondition
-  // or Unavailable, as proto/worker.proto says. Cancelled after Cancel().
-  // A group gets as many blocks as are known, or else an equal part of what is
-  // measured; at most what is measured.
+  // or Unavailable, as proto/worker.proto says; or what ended the epoch, or
+  // all. A group gets as many blocks as are known, or else an equal part of
+  // what is measured; at most what is measured.
   absl::StatusOr<LaunchedGroup> Launch(
       const std::vector<std::string>& addresses, Epoch coordinator_epoch,
       Epoch group_epoch, const LaunchObserver& observer,
@@ -92,8 +92,9 @@ class GroupLauncher {
 
   // Ends the launch in progress and every later one.
   void Cancel(const absl::Status& cause);
-  // Ends the launch in progress only.
-  void CancelCurrent(const absl::Status& cause);
+  // Ends the launch of this epoch, in progress or to come. Earlier ones are
+  // over, too.
+  void EndEpoch(Epoch group_epoch, const absl::Status& cause);
 
  private:
   class Calls;
@@ -109,7 +110,11 @@ class GroupLauncher {
   const LaunchOptions options_;
   absl::Mutex mutex_;
   absl::Status cancelled_ ABSL_GUARDED_BY(mutex_);  // of every launch
+  // The last that is over, and why.
+  Epoch over_epoch_ ABSL_GUARDED_BY(mutex_);
+  absl::Status over_cause_ ABSL_GUARDED_BY(mutex_);
   Calls* current_ ABSL_GUARDED_BY(mutex_) = nullptr;
+  Epoch current_epoch_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace quire

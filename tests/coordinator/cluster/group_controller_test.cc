@@ -35,6 +35,10 @@ class GroupControllerTest : public testing::Test {
       causes_.push_back(cause);
       was_ready_ = was_ready;
     };
+    callbacks.on_ready = [this](const LaunchedGroup&) {
+      absl::MutexLock lock(&mutex_);
+      mutex_.Await(absl::Condition(&goes_on_));
+    };
     callbacks.on_dismissed = [this](const DismissedWorker& worker) {
       absl::MutexLock lock(&mutex_);
       dismissed_.push_back(worker.pid);
@@ -61,11 +65,13 @@ class GroupControllerTest : public testing::Test {
     }
   }
 
-  // Time in which nobody is heard, and looked for half way.
-  void PassTimeout() {
-    clock_.Advance(absl::Milliseconds(1500));
-    while (!registry_.Groups()[0].ranks[0].suspect) std::this_thread::yield();
-    clock_.Advance(absl::Milliseconds(1500));
+  // Lets time pass, in which nobody is heard, until the epoch is over.
+  void LoseBySilence() {
+    const Epoch epoch = registry_.Groups()[0].group_epoch;
+    while (registry_.CheckEpoch(0, epoch).ok()) {
+      clock_.Advance(absl::Milliseconds(100));
+      std::this_thread::yield();
+    }
   }
 
   std::vector<absl::Status> AwaitLosses(size_t num_losses) {
@@ -91,6 +97,7 @@ class GroupControllerTest : public testing::Test {
   absl::Mutex mutex_;
   std::vector<absl::Status> causes_ ABSL_GUARDED_BY(mutex_);
   bool was_ready_ ABSL_GUARDED_BY(mutex_) = false;
+  bool goes_on_ ABSL_GUARDED_BY(mutex_) = true;  // after a group is ready
   std::vector<uint64_t> dismissed_ ABSL_GUARDED_BY(mutex_);  // pids
   std::unique_ptr<GroupController> controller_;
 };
@@ -123,7 +130,7 @@ TEST_F(GroupControllerTest, SilentRankEndsTheEpochOnce) {
   Start(/*reform=*/false);
   Join({&first, &second});
   engine_.Await(1);
-  PassTimeout();
+  LoseBySilence();
   EXPECT_THAT(engine_.Await(2), ElementsAre("ready 1", "lost 1"));
   const auto causes = AwaitLosses(1);
   EXPECT_THAT(std::string(causes[0].message()), HasSubstr("no heartbeat"));
@@ -137,7 +144,7 @@ TEST_F(GroupControllerTest, AllRanksOfALostGroupAreDismissed) {
   Start(/*reform=*/true);
   Join({&first, &second});
   engine_.Await(1);
-  PassTimeout();
+  LoseBySilence();
   AwaitLosses(1);
   const auto enough = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     return dismissed_.size() >= 2;
@@ -154,7 +161,7 @@ TEST_F(GroupControllerTest, SilenceWhileLoadingEndsTheLaunch) {
   Start(/*reform=*/false);
   Join({&first, &second});
   first.AwaitLoad();
-  PassTimeout();
+  LoseBySilence();
   EXPECT_THAT(std::string(AwaitLosses(1)[0].message()),
               HasSubstr("no heartbeat"));
 }
@@ -170,6 +177,30 @@ TEST_F(GroupControllerTest, LostGroupIsReformedUnderTheNextEpoch) {
   Join({&third, &fourth}, /*first=*/20);
   EXPECT_THAT(engine_.Await(3), ElementsAre("ready 1", "lost 1", "ready 2"));
   EXPECT_EQ(registry_.Groups()[0].group_epoch, Epoch(2));
+}
+
+TEST_F(GroupControllerTest, AnEpochLostBeforeItsLaunchKeepsNoneWaiting) {
+  FakeWorkerOptions hangs;
+  hangs.hang_in_load = true;
+  FakeWorker first, second, third(hangs), fourth(hangs), fifth, sixth;
+  {
+    absl::MutexLock lock(&mutex_);
+    goes_on_ = false;
+  }
+  Start(/*reform=*/true);
+  Join({&first, &second});
+  engine_.Await(1);
+  first.EndRun(absl::UnavailableError("hardware"));
+  AwaitLosses(1);
+  Join({&third, &fourth}, /*first=*/20);  // behind the first
+  LoseBySilence();
+  AwaitLosses(2);
+  Join({&fifth, &sixth}, /*first=*/30);
+  {
+    absl::MutexLock lock(&mutex_);
+    goes_on_ = true;
+  }
+  EXPECT_THAT(engine_.Await(3), ElementsAre("ready 1", "lost 1", "ready 3"));
 }
 
 TEST_F(GroupControllerTest, AnEngineThatGivesUpIsALossAsAnyOther) {

@@ -160,5 +160,36 @@ TEST(GroupLauncherTest, CancelEndsTheLaunchAndAllLaterOnes) {
       absl::CancelledError("stop"));
 }
 
+// Such as one that was lost while it waited for the launch before.
+TEST(GroupLauncherTest, AnEpochThatIsOverIsNotLaunchedAndTheNextIs) {
+  FakeWorkerOptions hangs;
+  hangs.hang_in_load = true;
+  FakeWorker hanging(hangs), worker;
+  GroupLauncher launcher({});
+  launcher.EndEpoch(Epoch(1), absl::UnavailableError("rank 0 is lost"));
+  EXPECT_EQ(
+      launcher.Launch({hanging.address()}, kCoordinator, Epoch(1), {}).status(),
+      absl::UnavailableError("rank 0 is lost"));
+  EXPECT_TRUE(
+      launcher.Launch({worker.address()}, kCoordinator, Epoch(2), {}).ok());
+}
+
+TEST(GroupLauncherTest, TheEndOfAnEpochEndsItsLaunchAlone) {
+  FakeWorkerOptions hangs;
+  hangs.hang_in_load = true;
+  FakeWorker worker(hangs);
+  GroupLauncher launcher({});
+  absl::Status status;
+  std::thread launch([&] {
+    status = launcher.Launch({worker.address()}, kCoordinator, Epoch(2), {})
+                 .status();
+  });
+  worker.AwaitLoad();
+  launcher.EndEpoch(Epoch(1), absl::UnavailableError("long over"));
+  launcher.EndEpoch(Epoch(2), absl::UnavailableError("rank 0 is lost"));
+  launch.join();
+  EXPECT_EQ(status, absl::UnavailableError("rank 0 is lost"));
+}
+
 }  // namespace
 }  // namespace quire
