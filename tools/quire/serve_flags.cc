@@ -23,7 +23,7 @@ absl::Status Check(const ServeFlags& serve) {
                      " is outside 1..", kMaxRanks));
   }
   if (serve.data_parallel_size < 1 ||
-      serve.data_parallel_size * serve.tensor_parallel_size > kMaxRanks) {
+      serve.data_parallel_size > kMaxRanks / serve.tensor_parallel_size) {
     return absl::InvalidArgumentError(
         absl::StrCat("--data_parallel_size=", serve.data_parallel_size,
                      " groups of ", serve.tensor_parallel_size,
@@ -40,6 +40,18 @@ absl::Status Check(const ServeFlags& serve) {
   if (serve.num_threads < 0) {
     return absl::InvalidArgumentError(
         absl::StrCat("--num_threads=", serve.num_threads, " is negative"));
+  }
+  if (!(serve.grace_s >= 0)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--grace_s=", serve.grace_s, " is not 0 or more seconds"));
+  }
+  // The server would be ready first.
+  const auto folder = std::filesystem::path(serve.ready_file).parent_path();
+  std::error_code error;
+  if (!folder.empty() && !std::filesystem::is_directory(folder, error)) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "--ready_file=", serve.ready_file,
+        " is in a folder that is not there; create ", folder.string()));
   }
   return absl::OkStatus();
 }

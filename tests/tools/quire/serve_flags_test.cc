@@ -100,12 +100,18 @@ TEST(ServeFlagsTest, SeveralGroupsShareTheCoresAndGetGpusOfTheirOwn) {
 TEST(ServeFlagsTest, BadValuesAreRefused) {
   for (const std::string flag :
        {"--tensor_parallel_size=0", "--tensor_parallel_size=65", "--device=tpu",
-        "--num_threads=-1", "--data_parallel_size=0",
-        "--data_parallel_size=65"}) {
-    EXPECT_EQ(Parse({"--model=/m", flag}).status().code(),
-              absl::StatusCode::kInvalidArgument)
-        << flag;
+        "--num_threads=-1", "--data_parallel_size=0", "--data_parallel_size=65",
+        "--grace_s=-1", "--grace_s=nan", "--ready_file=/nowhere/ready"}) {
+    const absl::Status status = Parse({"--model=/m", flag}).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << flag;
+    EXPECT_THAT(std::string(status.message()), testing::StartsWith(flag));
   }
+  // Of which the product is 0 in 64 bits.
+  EXPECT_EQ(Parse({"--model=/m", "--tensor_parallel_size=4",
+                   "--data_parallel_size=4611686018427387904"})
+                .status()
+                .code(),
+            absl::StatusCode::kInvalidArgument);
 }
 
 }  // namespace
