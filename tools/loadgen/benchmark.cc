@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tools/loadgen/benchmark.h"
 
+#include <string.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <filesystem>
 #include <fstream>
 #include <map>
@@ -50,6 +52,7 @@ Benchmark::Benchmark(LoadgenOptions options, ProgressStyle style,
       target_(options_.target, clock) {}
 
 absl::Status Benchmark::Run() {
+  QUIRE_RETURN_IF_ERROR(CheckResultDir());
   QUIRE_RETURN_IF_ERROR(Prepare());
   QUIRE_RETURN_IF_ERROR(WarmUp());
   const RunResult run =
@@ -91,6 +94,16 @@ void Benchmark::Interrupt() {
   absl::MutexLock lock(&mutex_);
   is_interrupted_ = true;
   if (runner_ != nullptr) runner_->Interrupt();
+}
+
+absl::Status Benchmark::CheckResultDir() const {
+  if (!options_.save_result && !options_.save_detailed) return absl::OkStatus();
+  std::error_code error;
+  std::filesystem::create_directories(options_.result_dir, error);
+  if (access(options_.result_dir.c_str(), W_OK) == 0) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("--result_dir=", options_.result_dir, ": ", strerror(errno),
+                   "; name a folder that can be written"));
 }
 
 absl::Status Benchmark::Prepare() {
@@ -158,8 +171,6 @@ absl::StatusOr<VerifyResult> Benchmark::Verify(const RunResult& run) {
 absl::Status Benchmark::Save(const RunResult& run, const RunMetrics& metrics,
                              const VerifyResult* verify) {
   const absl::Time now = clock_->Now();
-  std::error_code ignored;
-  std::filesystem::create_directories(options_.result_dir, ignored);
   const std::string path = std::filesystem::path(options_.result_dir) /
                            ResultFilename(options_, now);
   std::ofstream file(path);

@@ -40,6 +40,8 @@ class Benchmark {
   void Interrupt();
 
  private:
+  // InvalidArgument if a result is to be kept and cannot be.
+  absl::Status CheckResultDir() const;
   absl::Status Prepare();
   absl::Status WarmUp();
   // Sends `calls` under the title `label`.

@@ -18,6 +18,10 @@ namespace quire {
 namespace {
 
 constexpr int64_t kMaxSequences = 16;  // of a request; the API's bound
+// Beyond what a run can hold, so that sums of these fit their types.
+constexpr int64_t kMaxCount = 1 << 30;
+constexpr int64_t kMaxTokens = 1 << 24;
+constexpr int64_t kMaxChannels = 1024;
 
 absl::Status Invalid(absl::string_view flag, absl::string_view value,
                      absl::string_view want) {
@@ -25,10 +29,16 @@ absl::Status Invalid(absl::string_view flag, absl::string_view value,
       absl::StrCat("--", flag, "=", value, " is not ", want));
 }
 
-absl::Status CheckAtLeast(absl::string_view flag, int64_t value,
-                          int64_t least) {
-  if (value >= least) return absl::OkStatus();
-  return Invalid(flag, absl::StrCat(value), absl::StrCat(">= ", least));
+absl::Status CheckRange(absl::string_view flag, int64_t value, int64_t least,
+                        int64_t most) {
+  if (value >= least && value <= most) return absl::OkStatus();
+  return Invalid(flag, absl::StrCat(value),
+                 absl::StrCat("in ", least, "..", most));
+}
+
+absl::Status CheckSeconds(absl::string_view flag, double value) {
+  if (value >= 0) return absl::OkStatus();
+  return Invalid(flag, absl::StrCat(value), "0 or more seconds");
 }
 
 // Reads whole numbers of [least, most].
@@ -72,11 +82,13 @@ absl::Status SetArrival(const LoadgenFlags& loadgen, const FlagSet& flags,
         "--ramp_up_strategy takes its rates from --ramp_up_start_rps and "
         "--ramp_up_end_rps; give both, and no --request_rate");
   }
-  if (!(arrival->ramp_up_start_rps > 0) || !(arrival->ramp_up_end_rps > 0)) {
+  for (const double rate :
+       {arrival->ramp_up_start_rps, arrival->ramp_up_end_rps}) {
+    if (rate > 0 && std::isfinite(rate)) continue;
     return absl::InvalidArgumentError(
         absl::StrCat("--ramp_up_start_rps=", arrival->ramp_up_start_rps,
                      " and --ramp_up_end_rps=", arrival->ramp_up_end_rps,
-                     " must be above 0"));
+                     " must be above 0 and finite"));
   }
   return absl::OkStatus();
 }
@@ -87,7 +99,7 @@ absl::Status SetGoodput(const std::vector<std::string>& limits,
     const std::pair<std::string, std::string> parts =
         absl::StrSplit(limit, absl::MaxSplits(':', 1));
     double value_ms;
-    if (!absl::SimpleAtod(parts.second, &value_ms) || value_ms < 0) {
+    if (!absl::SimpleAtod(parts.second, &value_ms) || !(value_ms >= 0)) {
       return Invalid("goodput", limit, "of the form ttft:200 (milliseconds)");
     }
     if (parts.first == "ttft") {
@@ -117,8 +129,8 @@ absl::Status SetPercentiles(const LoadgenFlags& loadgen, const FlagSet& flags,
   options->metric_percentiles.clear();
   for (const std::string& text : loadgen.metric_percentiles) {
     double percentile;
-    if (!absl::SimpleAtod(text, &percentile) || percentile < 0 ||
-        percentile > 100) {
+    if (!absl::SimpleAtod(text, &percentile) ||
+        !(percentile >= 0 && percentile <= 100)) {
       return Invalid("metric_percentiles", text, "in 0..100");
     }
     options->metric_percentiles.push_back(percentile);
@@ -142,28 +154,40 @@ absl::Status SetMetadata(const std::vector<std::string>& items,
 
 absl::Status CheckCounts(const LoadgenOptions& options) {
   const DatasetOptions& dataset = options.dataset;
-  const std::pair<const char*, std::pair<int64_t, int64_t>> counts[] = {
-      {"num_prompts", {options.num_prompts, 1}},
-      {"max_concurrency", {options.max_concurrency, 0}},
-      {"num_channels", {options.num_channels, 1}},
-      {"num_warmups", {options.num_warmups, 0}},
-      {"verify_concurrency", {options.verify_concurrency, 1}},
-      {"random_input_len", {dataset.random_input_len, 1}},
-      {"random_output_len", {dataset.random_output_len, 1}},
-      {"random_prefix_len", {dataset.random_prefix_len, 0}},
-      {"prefix_repetition_prefix_len",
-       {dataset.prefix_repetition_prefix_len, 0}},
-      {"prefix_repetition_suffix_len",
-       {dataset.prefix_repetition_suffix_len, 1}},
-      {"prefix_repetition_num_prefixes",
-       {dataset.prefix_repetition_num_prefixes, 1}},
-      {"prefix_repetition_output_len",
-       {dataset.prefix_repetition_output_len, 1}},
-      {"custom_output_len", {dataset.custom_output_len, 1}},
+  struct Count {
+    const char* flag;
+    int64_t value;
+    int64_t least;
+    int64_t most;
   };
-  for (const auto& [flag, value] : counts) {
-    QUIRE_RETURN_IF_ERROR(CheckAtLeast(flag, value.first, value.second));
+  const Count counts[] = {
+      {"num_prompts", options.num_prompts, 1, kMaxCount},
+      {"max_concurrency", options.max_concurrency, 0, kMaxCount},
+      {"num_channels", options.num_channels, 1, kMaxChannels},
+      {"num_warmups", options.num_warmups, 0, kMaxCount},
+      {"verify_concurrency", options.verify_concurrency, 1, kMaxCount},
+      {"random_input_len", dataset.random_input_len, 1, kMaxTokens},
+      {"random_output_len", dataset.random_output_len, 1, kMaxTokens},
+      {"random_prefix_len", dataset.random_prefix_len, 0, kMaxTokens},
+      {"prefix_repetition_prefix_len", dataset.prefix_repetition_prefix_len, 0,
+       kMaxTokens},
+      {"prefix_repetition_suffix_len", dataset.prefix_repetition_suffix_len, 1,
+       kMaxTokens},
+      {"prefix_repetition_num_prefixes", dataset.prefix_repetition_num_prefixes,
+       1, kMaxCount},
+      {"prefix_repetition_output_len", dataset.prefix_repetition_output_len, 1,
+       kMaxTokens},
+      {"custom_output_len", dataset.custom_output_len, 1, kMaxTokens},
+      {"top_k", options.top_k.value_or(0), INT32_MIN, INT32_MAX},
+  };
+  for (const Count& count : counts) {
+    QUIRE_RETURN_IF_ERROR(
+        CheckRange(count.flag, count.value, count.least, count.most));
   }
+  QUIRE_RETURN_IF_ERROR(
+      CheckSeconds("request_timeout_s", options.request_timeout_s));
+  QUIRE_RETURN_IF_ERROR(
+      CheckSeconds("ready_check_timeout_sec", options.ready_check_timeout_s));
   if (!(dataset.random_range_ratio >= 0 && dataset.random_range_ratio < 1)) {
     return Invalid("random_range_ratio",
                    absl::StrCat(dataset.random_range_ratio), "in [0, 1)");
@@ -198,7 +222,7 @@ void AddLoadFlags(LoadgenFlags* loadgen, FlagSet* flags) {
   flags->Add("ready_check_timeout_sec", &options->ready_check_timeout_s,
              "wait this long for the server to become ready");
   flags->Add("request_timeout_s", &options->request_timeout_s,
-             "deadline of each request");
+             "deadline of each request; 0: none");
   flags->Add("seed", &options->seed,
              "of arrivals, prompts, lengths, sampling and cancellations");
   flags->Add("verify", &options->verify,

@@ -19,11 +19,16 @@ int64_t Draw(const std::vector<int64_t>& values, Random* random) {
   return values[random->UniformInt(0, values.size() - 1)];
 }
 
+// Of one request; its own, whatever the others are.
+Random RandomOf(const LoadgenOptions& options, int64_t idx, uint64_t stream) {
+  return Random(static_cast<uint64_t>(options.seed) + idx, stream);
+}
+
 // How many sequences the request has, how they come about, and its priority:
 // by its own part of the seed, so that a repetition asks for the same.
 void SetService(const LoadgenOptions& options, int64_t idx,
                 v1::GenerateRequest* request) {
-  Random random(options.seed + idx, kServiceStream);
+  Random random = RandomOf(options, idx, kServiceStream);
   v1::SamplingParams* sampling = request->mutable_sampling();
   const int64_t n = Draw(options.n, &random);
   const int64_t width = Draw(options.beam_width, &random);
@@ -62,7 +67,7 @@ LoadCall MakeCall(const LoadgenOptions& options, const LoadPrompt& prompt,
   if (options.ignore_eos) sampling->set_ignore_eos(true);
   SetService(options, idx, &call.request);
   sampling->set_seed(
-      Random(options.seed + idx, kSeedStream).UniformInt(0, INT64_MAX - 1));
+      RandomOf(options, idx, kSeedStream).UniformInt(0, INT64_MAX - 1));
   return call;
 }
 

@@ -52,6 +52,18 @@ class BenchmarkTest : public testing::Test {
   std::ostringstream err_;
 };
 
+TEST_F(BenchmarkTest, AFolderThatTakesNoResultIsToldBeforeTheRun) {
+  FakeServer server;
+  LoadgenOptions options = Options(server);
+  options.save_result = true;
+  options.result_dir = "/proc/no/such/folder";
+  const absl::Status status = Run(options);
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(status.message()),
+              HasSubstr("--result_dir=/proc/no/such/folder"));
+  EXPECT_EQ(server.num_requests(), 0);
+}
+
 TEST_F(BenchmarkTest, ReportsARun) {
   FakeServer server;
   EXPECT_TRUE(Run(Options(server)).ok()) << err_.str();

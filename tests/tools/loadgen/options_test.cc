@@ -89,7 +89,8 @@ TEST(LoadgenOptionsTest, OutOfRangeValuesAreNamed) {
   EXPECT_EQ(ErrorOf({"--n=1,17"}), "--n=17 is not in 1..16");
   EXPECT_EQ(ErrorOf({"--beam_width=1"}), "--beam_width=1 is not 0, or 2 to 16");
   EXPECT_THAT(ErrorOf({"--priority=high"}), HasSubstr("--priority=high"));
-  EXPECT_EQ(ErrorOf({"--num_prompts=0"}), "--num_prompts=0 is not >= 1");
+  EXPECT_EQ(ErrorOf({"--num_prompts=0"}),
+            "--num_prompts=0 is not in 1..1073741824");
   EXPECT_THAT(ErrorOf({"--request_rate=0"}), HasSubstr("--request_rate=0"));
   EXPECT_THAT(ErrorOf({"--request_rate=nan"}), HasSubstr("--request_rate=nan"));
   EXPECT_THAT(ErrorOf({"--burstiness=0"}), HasSubstr("is not > 0"));
@@ -99,6 +100,25 @@ TEST(LoadgenOptionsTest, OutOfRangeValuesAreNamed) {
   EXPECT_THAT(ErrorOf({"--metadata=x"}), HasSubstr("is not key=value"));
   EXPECT_THAT(ErrorOf({"--request_rat=3"}),
               HasSubstr("did you mean --request_rate?"));
+}
+
+TEST(LoadgenOptionsTest, ValuesThatNoRunSurvivesAreRefused) {
+  for (const std::string flag :
+       {"--num_prompts=9223372036854775807", "--num_channels=1025",
+        "--random_input_len=9223372036854775807",
+        "--random_prefix_len=9223372036854775807",
+        "--custom_output_len=16777217", "--max_concurrency=-1",
+        "--request_timeout_s=-1", "--request_timeout_s=nan",
+        "--ready_check_timeout_sec=-1", "--ready_check_timeout_sec=nan",
+        "--top_k=4294967297", "--goodput=ttft:nan",
+        "--metric_percentiles=nan"}) {
+    EXPECT_THAT(ErrorOf({flag}), testing::StartsWith(flag + " is not "))
+        << flag;
+  }
+  EXPECT_THAT(ErrorOf({"--ramp_up_strategy=linear", "--ramp_up_start_rps=1",
+                       "--ramp_up_end_rps=inf"}),
+              HasSubstr("--ramp_up_end_rps=inf"));
+  EXPECT_TRUE(Parse({"--request_timeout_s=0"}).ok());  // none
 }
 
 }  // namespace
