@@ -99,14 +99,16 @@ check() {
     >"$log" 2>&1
   echo "$?" >"$log.status"
 }
-# Every test with kernels of this project, in as many processes at once as there
-# are cores: most of their time is the reference's. Ranks wait for each other in
-# time that the sanitizer does not give them, and mapped pages have no kernels.
+# Every test with kernels of this project, three cases a process and as many
+# processes at once as there are cores: most of their time is the reference's.
+# Ranks wait for each other in time that the sanitizer does not give them, and
+# mapped pages have no kernels.
 check_all() {
-  local name kind shard status summary shards=3
+  local name kind shard shards status summary
   for kind in memcheck racecheck; do
     for name in "$@"; do
       case $name in *peer* | nccl* | *group* | *virtual_memory* | *lost*) continue ;; esac
+      shards=$((($("$bundle/bin/$name" --gtest_list_tests | grep -c '^  ') + 2) / 3))
       for ((shard = 0; shard < shards; ++shard)); do
         while (($(jobs -rp | wc -l) >= $(nproc))); do wait -n; done
         check "$kind" "$name" "$shard" "$shards" &
