@@ -32,6 +32,7 @@ struct CublasLt {
   F(MatmulAlgoGetHeuristic)         \
   F(MatmulAlgoCheck)                \
   F(MatmulAlgoConfigGetAttribute)   \
+  F(MatmulAlgoConfigSetAttribute)   \
   F(Matmul)
 
 #define QUIRE_CUBLASLT_MEMBER(name) decltype(&cublasLt##name) name;

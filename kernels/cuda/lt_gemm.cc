@@ -2,8 +2,8 @@
 #include "kernels/cuda/lt_gemm.h"
 
 #include <algorithm>
+#include <cstddef>
 #include <iterator>
-#include <limits>
 #include <utility>
 
 #include "absl/memory/memory.h"
@@ -19,12 +19,20 @@ namespace quire {
 namespace {
 
 constexpr int64_t kWorkspaceBytes = 64 << 20;
+// Raised whenever what is timed changes, or how: kept choices count no more.
+constexpr int kTuningVersion = 2;
 // Guesses that are timed: the library's order is a good one, but its best may
-// be far down. Those that are much slower at first get no second chance.
+// be far down.
 constexpr int kMaxGuesses = 48;
-constexpr float kHopeless = 1.2f;
-// What another guess must gain on the library's first: less is noise.
-constexpr float kLead = 0.97f;
+// The library guesses one cluster of blocks a tile. Of few rows others are up
+// to a tenth faster; these are tried with its first guesses.
+constexpr cublasLtClusterShape_t kClusters[] = {CUBLASLT_CLUSTER_SHAPE_1x1x1,
+                                                CUBLASLT_CLUSTER_SHAPE_2x1x1,
+                                                CUBLASLT_CLUSTER_SHAPE_1x2x1};
+constexpr int64_t kClustersRows = 512;
+constexpr size_t kClustersGuesses = 4;
+// Of the library's first guess: what others gain beyond is no noise.
+constexpr float kFirstsAllowance = 1.01f;
 // Rows that a choice for any m is made for, and that it must be valid for.
 constexpr int64_t kAnyM = 128;
 constexpr int64_t kValidM[] = {1, 2, 3, 16, 17, 64, 100, 128, 1000, 8192};
@@ -107,8 +115,9 @@ absl::Status LtGemm::Init() {
                              "device properties");
   std::string name = properties.name;
   std::replace(name.begin(), name.end(), ' ', '_');
-  signature_ = absl::StrCat(name, "/", lt_->GetVersion(), "/",
-                            options_.is_deterministic ? "any" : "bucket");
+  signature_ =
+      absl::StrCat(name, "/", lt_->GetVersion(), "/",
+                   options_.is_deterministic ? "any" : "bucket", kTuningVersion);
   chosen_ = std::make_unique<GemmCache>(options_.cache_path, signature_,
                                         std::size(cublasLtMatmulAlgo_t().data));
   return absl::OkStatus();
@@ -218,6 +227,28 @@ absl::StatusOr<std::vector<cublasLtMatmulAlgo_t>> LtGemm::Guess(
   return guesses;
 }
 
+void LtGemm::AddClusters(const Product& product,
+                         std::vector<cublasLtMatmulAlgo_t>* guesses) const {
+  using Words = std::vector<uint64_t>;
+  const auto words_of = [](const cublasLtMatmulAlgo_t& algorithm) {
+    return Words(std::begin(algorithm.data), std::end(algorithm.data));
+  };
+  std::set<Words> known;
+  for (const auto& guess : *guesses) known.insert(words_of(guess));
+  const size_t num_guesses = std::min(guesses->size(), kClustersGuesses);
+  for (size_t i = 0; i < num_guesses; ++i) {
+    for (const uint16_t cluster : kClusters) {
+      cublasLtMatmulAlgo_t other = (*guesses)[i];
+      lt_->MatmulAlgoConfigSetAttribute(
+          &other, CUBLASLT_ALGO_CONFIG_CLUSTER_SHAPE_ID, &cluster,
+          sizeof(cluster));
+      if (known.insert(words_of(other)).second && Fits(product, other)) {
+        guesses->push_back(other);
+      }
+    }
+  }
+}
+
 bool LtGemm::Fits(const Product& product,
                   const cublasLtMatmulAlgo_t& algorithm) const {
   cublasLtMatmulHeuristicResult_t result;
@@ -291,24 +322,21 @@ absl::StatusOr<cublasLtMatmulAlgo_t> LtGemm::Time(
   std::unique_ptr<DeviceBuffer> elsewhere;
   QUIRE_ASSIGN_OR_RETURN(const PlainGemmParams trial,
                          TrialOf(params, &elsewhere));
-  QUIRE_ASSIGN_OR_RETURN(const auto timer, ProductTimer::Create(stream_));
-  absl::Status error = absl::InternalError("no product ran");
-  float best_ms = std::numeric_limits<float>::infinity();
-  size_t best = guesses.size();
-  for (size_t i = 0; i < guesses.size(); ++i) {
-    const absl::StatusOr<float> ms =
-        timer->Time([&] { return Enqueue(trial, product, guesses[i]); },
-                    best_ms * kHopeless);
-    if (!ms.ok()) {
-      error = ms.status();
-    } else if (*ms < best_ms * (best == 0 ? kLead : 1.0f)) {
-      best = i;
-      best_ms = *ms;
-    }
+  std::vector<ProductTimer::Trial> trials;
+  for (const cublasLtMatmulAlgo_t& guess : guesses) {
+    const auto enqueue = [&] {
+      const absl::Status status = Enqueue(trial, product, guess);
+      // A guess may be wrong; there are others.
+      return absl::IsInternal(status)
+                 ? absl::UnimplementedError(status.message())
+                 : status;
+    };
+    trials.push_back({enqueue, trials.empty() ? kFirstsAllowance : 1.0f});
   }
-  if (best == guesses.size()) return error;
+  QUIRE_ASSIGN_OR_RETURN(const auto timer, ProductTimer::Create(stream_));
+  QUIRE_ASSIGN_OR_RETURN(const size_t fastest, timer->FastestOf(trials));
   ++num_tuned_;
-  return guesses[best];
+  return guesses[fastest];
 }
 
 absl::StatusOr<cublasLtMatmulAlgo_t> LtGemm::Choose(
@@ -328,9 +356,10 @@ absl::StatusOr<cublasLtMatmulAlgo_t> LtGemm::Choose(
   const bool may_time = options_.is_tuned && !params.is_alike &&
                         !ProductTimer::IsCapturing(stream_) &&
                         !chosen.has_value();
-  QUIRE_ASSIGN_OR_RETURN(const auto guesses,
+  QUIRE_ASSIGN_OR_RETURN(auto guesses,
                          Guess(product, may_time ? kMaxGuesses : 1));
   if (!may_time) return guesses.front();
+  if (params.m <= kClustersRows) AddClusters(product, &guesses);
   const auto timed = Time(params, product, guesses);
   // No room to time in: another time, perhaps.
   if (absl::IsResourceExhausted(timed.status())) return guesses.front();

@@ -86,6 +86,9 @@ class LtGemm {
       const PlainGemmParams& params);
   absl::StatusOr<std::vector<cublasLtMatmulAlgo_t>> Guess(
       const Product& product, int max_guesses);
+  // Adds the guesses with other clusters of blocks.
+  void AddClusters(const Product& product,
+                   std::vector<cublasLtMatmulAlgo_t>* guesses) const;
   absl::StatusOr<cublasLtMatmulAlgo_t> Choose(const PlainGemmParams& params,
                                               const Product& product);
   absl::StatusOr<cublasLtMatmulAlgo_t> ChooseForAnyM(

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/cuda/product_choice.h"
 
+#include <cstddef>
 #include <fstream>
-#include <limits>
 #include <memory>
-#include <optional>
 #include <sstream>
 #include <tuple>
 #include <utility>
@@ -83,21 +82,14 @@ absl::StatusOr<ProductKernel> ProductChoice::Time(
   std::unique_ptr<DeviceBuffer> elsewhere;
   QUIRE_ASSIGN_OR_RETURN(const PlainGemmParams trial,
                          TrialOf(params, &elsewhere));
-  QUIRE_ASSIGN_OR_RETURN(const auto timer, ProductTimer::Create(stream_));
-  float least = std::numeric_limits<float>::infinity();
-  std::optional<ProductKernel> fastest;
+  std::vector<ProductTimer::Trial> trials;
   for (const Candidate* candidate : candidates) {
-    const float allowance = AllowanceOf(candidate->kernel);
-    const absl::StatusOr<float> ms =
-        timer->Time([&] { return candidate->run(trial); }, least * allowance);
-    if (absl::IsUnimplemented(ms.status())) continue;
-    QUIRE_RETURN_IF_ERROR(ms.status());
-    if (*ms > least * allowance) continue;
-    least = *ms / allowance;
-    fastest = candidate->kernel;
+    trials.push_back({[=, &trial] { return candidate->run(trial); },
+                      AllowanceOf(candidate->kernel)});
   }
-  if (!fastest.has_value()) return absl::UnimplementedError("no product");
-  return *fastest;
+  QUIRE_ASSIGN_OR_RETURN(const auto timer, ProductTimer::Create(stream_));
+  QUIRE_ASSIGN_OR_RETURN(const size_t fastest, timer->FastestOf(trials));
+  return candidates[fastest]->kernel;
 }
 
 absl::StatusOr<ProductKernel> ProductChoice::FastestOf(

@@ -2,8 +2,10 @@
 #ifndef KERNELS_CUDA_PRODUCT_TIMER_H_
 #define KERNELS_CUDA_PRODUCT_TIMER_H_
 
+#include <cstddef>
 #include <functional>
 #include <memory>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -26,18 +28,36 @@ class ProductTimer {
   ProductTimer(const ProductTimer&) = delete;
   ProductTimer& operator=(const ProductTimer&) = delete;
 
-  // Median milliseconds of what `enqueue` enqueues on the stream, after a run
-  // to load it; of one run alone if that takes longer than `hopeless_ms`.
-  // Fails as `enqueue` and the device do. Waits for the device.
-  absl::StatusOr<float> Time(const std::function<absl::Status()>& enqueue,
-                             float hopeless_ms);
+  // One way to compute a product.
+  struct Trial {
+    std::function<absl::Status()> enqueue;  // on the stream
+    float allowance = 1.0f;  // it may take so many times as long as others
+  };
+
+  // The fastest of the trials, by the medians of runs in turns, so that clocks
+  // and what else the machine does are the same for all; what takes far longer
+  // runs twice alone. Trials that are Unimplemented are passed over, and so is
+  // the result if all are; fails as trials and the device do. Waits for it.
+  absl::StatusOr<size_t> FastestOf(const std::vector<Trial>& trials);
 
  private:
+  struct Entrant;
+
   explicit ProductTimer(cudaStream_t stream) : stream_(stream) {}
 
+  // Enqueues a trial between two events, its operands out of the cache.
+  absl::Status Enqueue(const Trial& trial, cudaEvent_t begin, cudaEvent_t end);
+  // Those that are worth another look, each after a run to load it and one that
+  // was timed.
+  absl::StatusOr<std::vector<Entrant>> Shortlist(
+      const std::vector<Trial>& trials);
+  // Runs each once and notes how long it took.
+  absl::Status RunInTurn(const std::vector<Trial>& trials,
+                         std::vector<Entrant>* entrants);
+
   const cudaStream_t stream_;
-  cudaEvent_t begin_ = nullptr;
-  cudaEvent_t end_ = nullptr;
+  // A pair for each of a round's runs, made as needed.
+  std::vector<cudaEvent_t> events_;
   // Read between runs. Null if there is no memory for it: then timings are of
   // weights in the cache, wrong, but not fatal.
   std::unique_ptr<DeviceBuffer> flush_;

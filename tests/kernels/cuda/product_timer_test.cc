@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/cuda/product_timer.h"
 
+#include <cstddef>
 #include <cstdint>
-#include <limits>
+#include <functional>
 #include <memory>
+#include <vector>
 
 #include "cuda_runtime_api.h"
 #include "glog/logging.h"
@@ -14,7 +16,9 @@
 namespace quire {
 namespace {
 
-constexpr float kPatient = std::numeric_limits<float>::infinity();
+// Nanoseconds, far apart, so that no disturbance makes the longer one look
+// shorter.
+constexpr int64_t kShort = 200'000, kLong = 5'000'000;
 
 class ProductTimerTest : public testing::Test {
  protected:
@@ -30,41 +34,72 @@ class ProductTimerTest : public testing::Test {
     cudaStreamDestroy(stream_);
   }
 
-  absl::Status Delay(int64_t nanoseconds) {
-    ++num_runs_;
-    return CudaStatus(LaunchDelayCuda(nanoseconds, stream_), "delay");
+  // `nanoseconds` says how long the run of a number, from 0 on, takes.
+  ProductTimer::Trial Delay(const std::function<int64_t(int)>& nanoseconds,
+                            float allowance = 1.0f) {
+    const size_t trial = num_runs_.size();
+    num_runs_.push_back(0);
+    return {[this, trial, nanoseconds] {
+              const int64_t delay = nanoseconds(num_runs_[trial]++);
+              return CudaStatus(LaunchDelayCuda(delay, stream_), "delay");
+            },
+            allowance};
+  }
+  ProductTimer::Trial Delay(int64_t nanoseconds, float allowance = 1.0f) {
+    return Delay([=](int) { return nanoseconds; }, allowance);
   }
 
   cudaStream_t stream_ = nullptr;
   std::unique_ptr<ProductTimer> timer_;
-  int num_runs_ = 0;
+  std::vector<int> num_runs_;  // of each trial
 };
 
-TEST_F(ProductTimerTest, TellsTheMiddleOfSeveralRunsAfterOneToLoad) {
-  // The first run and two others take far longer.
-  const auto ms = timer_->Time(
-      [&] {
-        const bool is_odd = num_runs_ == 0 || num_runs_ == 2 || num_runs_ == 5;
-        return Delay(is_odd ? 20'000'000 : 1'000'000);
-      },
-      kPatient);
-  ASSERT_TRUE(ms.ok()) << ms.status();
-  EXPECT_GE(num_runs_, 6);
-  EXPECT_GE(*ms, 1.0f);  // a delay is never shorter
-  EXPECT_LT(*ms, 20.0f);
+TEST_F(ProductTimerTest, MediansDecideWhateverDisturbsSomeRuns) {
+  const auto mostly_long = [](int run) {
+    return run <= 1 || run % 3 == 0 ? kLong : 4 * kLong;
+  };
+  const auto mostly_short = [](int run) {
+    return run % 3 == 0 ? 4 * kLong : kLong - kShort;
+  };
+  const auto fastest = timer_->FastestOf(
+      {Delay(mostly_long), Delay(mostly_short), Delay(mostly_long)});
+  ASSERT_TRUE(fastest.ok()) << fastest.status();
+  EXPECT_EQ(*fastest, 1);
+  EXPECT_GE(num_runs_[1], 7);
 }
 
-TEST_F(ProductTimerTest, GivesUpWhatIsHopelessAfterOneRun) {
-  const auto ms = timer_->Time([&] { return Delay(1'000'000); }, 0.5f);
-  ASSERT_TRUE(ms.ok()) << ms.status();
-  EXPECT_GE(*ms, 1.0f);
-  EXPECT_EQ(num_runs_, 2);
+TEST_F(ProductTimerTest, AnAllowanceIsGranted) {
+  const int64_t kLonger = kLong * 1.5;
+  const auto fastest =
+      timer_->FastestOf({Delay(kLong), Delay(kLonger, /*allowance=*/3)});
+  ASSERT_TRUE(fastest.ok()) << fastest.status();
+  EXPECT_EQ(*fastest, 1);
+}
+
+TEST_F(ProductTimerTest, WhatIsHopelessRunsTwiceAlone) {
+  const auto fastest = timer_->FastestOf(
+      {Delay(kLong), Delay(kShort), Delay(kLong), Delay(kShort)});
+  ASSERT_TRUE(fastest.ok()) << fastest.status();
+  EXPECT_EQ(*fastest % 2, 1);
+  EXPECT_EQ(num_runs_[0], 2);
+  EXPECT_GT(num_runs_[1], 2);
+  EXPECT_EQ(num_runs_[2], 2);
+}
+
+TEST_F(ProductTimerTest, WhatThereIsNotIsPassedOver) {
+  const ProductTimer::Trial none = {
+      [] { return absl::UnimplementedError("none"); }};
+  const auto fastest = timer_->FastestOf({none, Delay(kShort), none});
+  ASSERT_TRUE(fastest.ok()) << fastest.status();
+  EXPECT_EQ(*fastest, 1);
+  EXPECT_EQ(timer_->FastestOf({none, none}).status().code(),
+            absl::StatusCode::kUnimplemented);
 }
 
 TEST_F(ProductTimerTest, FailsAsWhatItTimes) {
-  const auto ms =
-      timer_->Time([] { return absl::UnimplementedError("none"); }, kPatient);
-  EXPECT_EQ(ms.status().code(), absl::StatusCode::kUnimplemented);
+  const auto fastest = timer_->FastestOf(
+      {Delay(kShort), {[] { return absl::ResourceExhaustedError("full"); }}});
+  EXPECT_EQ(fastest.status().code(), absl::StatusCode::kResourceExhausted);
 }
 
 TEST_F(ProductTimerTest, KnowsWhetherAGraphIsCaptured) {
