@@ -25,6 +25,9 @@ constexpr int kTileBucketKeys = 512;
 // when four are.
 constexpr float kSplitPart = 1.0f / 16;
 constexpr float kFewPart = 0.5f;
+// Rows of no more positions are whole where pairs have several splits each: to
+// begin what lies beyond the first split would take longer than to read it.
+constexpr int32_t kWholeKeys = kSplit + kSplit / 2;
 
 // Units that one thread writes; more are a warp's.
 constexpr int32_t kFewUnits = 8;
@@ -161,8 +164,10 @@ __device__ uint64_t WantedSlots(const AttentionUnit& rows,
   const int32_t nodes = NumNodes(rows);
   const int32_t longest = min(splits, kNodeSplits);
   const float each = splits_per_pair / num_rows;
+  const bool is_whole =
+      rows.kv_end - rows.kv_begin <= kWholeKeys && splits_per_pair > 1;
   const bool is_split =
-      longest > 1 &&
+      longest > 1 && !is_whole &&
       (each * (num_rows - 1 - tile) < kSplitPart * longest * longest ||
        splits_per_pair < kFewPart * longest);
   // One pair folds all nodes of rows that take no more than its share of what

@@ -303,6 +303,34 @@ TEST_P(AttentionCudaTest, SplitsAndLoadDoNotShowInLongContexts) {
   }
 }
 
+TEST_P(AttentionCudaTest, CrowdsOfShortRowsDoNotShow) {
+  // Splits end every 128 positions: alone, pairs have one each; in a crowd one
+  // pair has all of rows that are little longer.
+  const std::vector<int32_t> contexts = {129, 160, 192, 193, 256, 513, 1};
+  const auto num_contexts = static_cast<int32_t>(contexts.size());
+  for (const AttentionShape& shape :
+       {AttentionShape{4, 1, 128}, AttentionShape{4, 1, 64, 150}}) {
+    SCOPED_TRACE(testing::Message() << "window " << shape.sliding_window);
+    const AttentionWorld world(GetParam(), shape, contexts);
+    const int64_t row = world.row_size();
+    std::vector<StepSequence> crowd;
+    for (int32_t i = 0; i < 600; ++i) {
+      const int32_t idx = i % num_contexts;
+      crowd.push_back({contexts[idx], 1, idx});
+    }
+    const Tensor together =
+        world.Attend(crowd, {.repeats = 2, .say_decode = true});
+    for (int32_t idx = 0; idx < num_contexts; ++idx) {
+      const Tensor alone = world.Attend({crowd[idx]});
+      ExpectNear(world, {crowd[idx]}, alone);
+      for (int32_t i = idx; i < 600; i += num_contexts) {
+        EXPECT_TRUE(together.SameBits(i * row, alone, 0, row))
+            << contexts[idx] << " tokens, sequence " << i;
+      }
+    }
+  }
+}
+
 TEST_P(AttentionCudaTest, LittleWorkspaceAndOtherLayersDoNotShow) {
   const AttentionShape shape = {4, 1, 128};
   const AttentionWorld world(GetParam(), shape, {9000, 3000});
