@@ -140,6 +140,17 @@ void FlagSet::Add(std::string name, std::optional<double>* target,
   flags_[name] = {.help = std::move(help), .set = Setter(target)};
 }
 
+void FlagSet::AddSeconds(std::string name, double* target, std::string help) {
+  auto set = [target](absl::string_view flag, absl::string_view value) {
+    QUIRE_RETURN_IF_ERROR(ParseValue(flag, value, target));
+    if (*target >= 0) return absl::OkStatus();
+    return BadValue(flag, value, "0 or more seconds");
+  };
+  flags_[name] = {.help = std::move(help),
+                  .default_text = absl::StrCat(*target),
+                  .set = std::move(set)};
+}
+
 void FlagSet::AddRepeated(std::string name, std::vector<std::string>* target,
                           std::string help) {
   auto set = [target](absl::string_view, absl::string_view value) {

@@ -36,6 +36,8 @@ class FlagSet {
   void Add(std::string name, std::optional<bool>* target, std::string help);
   void Add(std::string name, std::optional<int64_t>* target, std::string help);
   void Add(std::string name, std::optional<double>* target, std::string help);
+  // 0 or more; inf is for ever.
+  void AddSeconds(std::string name, double* target, std::string help);
   // One value each time the flag is given.
   void AddRepeated(std::string name, std::vector<std::string>* target,
                    std::string help);

@@ -36,11 +36,6 @@ absl::Status CheckRange(absl::string_view flag, int64_t value, int64_t least,
                  absl::StrCat("in ", least, "..", most));
 }
 
-absl::Status CheckSeconds(absl::string_view flag, double value) {
-  if (value >= 0) return absl::OkStatus();
-  return Invalid(flag, absl::StrCat(value), "0 or more seconds");
-}
-
 // Reads whole numbers of [least, most].
 absl::Status SetList(absl::string_view flag,
                      const std::vector<std::string>& texts, int64_t least,
@@ -184,10 +179,6 @@ absl::Status CheckCounts(const LoadgenOptions& options) {
     QUIRE_RETURN_IF_ERROR(
         CheckRange(count.flag, count.value, count.least, count.most));
   }
-  QUIRE_RETURN_IF_ERROR(
-      CheckSeconds("request_timeout_s", options.request_timeout_s));
-  QUIRE_RETURN_IF_ERROR(
-      CheckSeconds("ready_check_timeout_sec", options.ready_check_timeout_s));
   if (!(dataset.random_range_ratio >= 0 && dataset.random_range_ratio < 1)) {
     return Invalid("random_range_ratio",
                    absl::StrCat(dataset.random_range_ratio), "in [0, 1)");
@@ -219,10 +210,10 @@ void AddLoadFlags(LoadgenFlags* loadgen, FlagSet* flags) {
              "connections that the requests are spread over");
   flags->Add("num_warmups", &options->num_warmups,
              "requests to send before the run, not counted");
-  flags->Add("ready_check_timeout_sec", &options->ready_check_timeout_s,
-             "wait this long for the server to become ready");
-  flags->Add("request_timeout_s", &options->request_timeout_s,
-             "deadline of each request; 0: none");
+  flags->AddSeconds("ready_check_timeout_sec", &options->ready_check_timeout_s,
+                    "wait this long for the server to become ready");
+  flags->AddSeconds("request_timeout_s", &options->request_timeout_s,
+                    "deadline of each request; 0: none");
   flags->Add("seed", &options->seed,
              "of arrivals, prompts, lengths, sampling and cancellations");
   flags->Add("verify", &options->verify,

@@ -43,8 +43,8 @@ void AddFlags(Flags* flags, FlagSet* set) {
   set->Add("template_kwargs", &flags->template_kwargs,
            "a JSON object of variables for the chat template, such as "
            "{\"enable_thinking\": false}");
-  set->Add("connect_timeout_s", &flags->connect_timeout_s,
-           "wait this long for a server to answer");
+  set->AddSeconds("connect_timeout_s", &flags->connect_timeout_s,
+                  "wait this long for a server to answer");
   AddSamplingFlags(&flags->sampling, set);
 }
 

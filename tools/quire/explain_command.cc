@@ -31,7 +31,7 @@ int ExplainCommand(const std::vector<std::string>& args) {
   FlagSet flags("quire explain REQUEST_ID [--target=host:port]",
                 "Shows why a request has waited, and for how long.");
   flags.Add("target", &target, "the coordinator's public address");
-  flags.Add("timeout_s", &timeout_s, "wait this long for an answer");
+  flags.AddSeconds("timeout_s", &timeout_s, "wait this long for an answer");
   const auto positional = flags.Parse(args);
   if (positional.ok() && flags.help_requested()) {
     std::cout << flags.Help();

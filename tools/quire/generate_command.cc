@@ -53,10 +53,10 @@ void AddFlags(Flags* flags, FlagSet* set) {
   set->Add("add_special_tokens", &flags->add_special_tokens,
            "surround the prompt with the tokenizer's special tokens, such as "
            "BOS");
-  set->Add("timeout_s", &flags->timeout_s,
-           "give the request up after this many seconds; 0: never");
-  set->Add("connect_timeout_s", &flags->connect_timeout_s,
-           "wait this long for a server to answer");
+  set->AddSeconds("timeout_s", &flags->timeout_s,
+                  "give the request up after this many seconds; 0: never");
+  set->AddSeconds("connect_timeout_s", &flags->connect_timeout_s,
+                  "wait this long for a server to answer");
   AddSamplingFlags(&flags->sampling, set);
 }
 

@@ -41,10 +41,6 @@ absl::Status Check(const ServeFlags& serve) {
     return absl::InvalidArgumentError(
         absl::StrCat("--num_threads=", serve.num_threads, " is negative"));
   }
-  if (!(serve.grace_s >= 0)) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("--grace_s=", serve.grace_s, " is not 0 or more seconds"));
-  }
   // The server would be ready first.
   const auto folder = std::filesystem::path(serve.ready_file).parent_path();
   std::error_code error;
@@ -87,9 +83,10 @@ void AddServeFlags(ServeFlags* serve, FlagSet* flags) {
              "metrics= lines");
   flags->Add("verbose", &serve->verbose,
              "show the children's logs on standard error");
-  flags->Add("grace_s", &serve->grace_s,
-             "seconds to let the coordinator, which drains, and then the "
-             "workers end before they are killed");
+  flags->AddSeconds(
+      "grace_s", &serve->grace_s,
+      "seconds to let the coordinator, which drains, and then the "
+      "workers end before they are killed");
   flags->PassUnknownTo(&serve->coordinator_flags);
 }
 

@@ -43,7 +43,7 @@ int StatusCommand(const std::vector<std::string>& args) {
   FlagSet flags("quire status [--target=host:port] [--json]",
                 "Shows a cluster's groups, ranks, epochs and block use.");
   flags.Add("target", &target, "the coordinator's control address");
-  flags.Add("timeout_s", &timeout_s, "wait this long for an answer");
+  flags.AddSeconds("timeout_s", &timeout_s, "wait this long for an answer");
   flags.Add("json", &json, "print the whole answer as JSON");
   const auto positional = flags.Parse(args);
   if (!positional.ok() || !positional->empty()) {

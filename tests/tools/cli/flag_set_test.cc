@@ -5,6 +5,8 @@
 #include <gtest/gtest.h>
 #include <stdlib.h>
 
+#include "absl/strings/str_cat.h"
+
 namespace quire {
 namespace {
 
@@ -16,6 +18,7 @@ struct Values {
   bool on = false;
   int64_t count = 7;
   double ratio = 0.5;
+  double timeout_s = 30;
   std::optional<int64_t> maybe;
   std::vector<std::string> stop;
   std::vector<std::string> metrics = {"ttft", "tpot"};
@@ -28,6 +31,7 @@ FlagSet MakeFlags(Values* values) {
   flags.Add("be_loud", &values->on, "whether to shout");
   flags.Add("max_tokens", &values->count, "how many");
   flags.Add("ratio", &values->ratio, "how much");
+  flags.AddSeconds("timeout_s", &values->timeout_s, "how long");
   flags.Add("maybe", &values->maybe, "perhaps a number");
   flags.AddRepeated("stop", &values->stop, "where to end");
   flags.AddList("metrics", &values->metrics, "what to measure");
@@ -114,6 +118,17 @@ TEST(FlagSetTest, MalformedValuesNameFlagAndValue) {
   EXPECT_EQ(ErrorOf({"--be_loud=perhaps"}),
             "--be_loud=perhaps is not true or false");
   EXPECT_EQ(ErrorOf({"--text"}), "--text needs a value");
+}
+
+TEST(FlagSetTest, SecondsAreNotNegative) {
+  for (const char* value : {"0", "0.5", "inf"}) {
+    EXPECT_EQ(ErrorOf({absl::StrCat("--timeout_s=", value)}), "") << value;
+  }
+  for (const char* value : {"-1", "nan", "-inf"}) {
+    EXPECT_EQ(ErrorOf({absl::StrCat("--timeout_s=", value)}),
+              absl::StrCat("--timeout_s=", value, " is not 0 or more seconds"));
+  }
+  EXPECT_EQ(ErrorOf({"--timeout_s=soon"}), "--timeout_s=soon is not a number");
 }
 
 TEST(FlagSetTest, PassesUnknownFlagsOnWithTheirValues) {
