@@ -221,10 +221,7 @@ absl::Status Coordinator::Impl::AddGroup(const EngineOptions& engine,
                                         bool was_ready) {
     OnLost(group_idx, cause, was_ready);
   };
-  callbacks.on_dismissed = [this](const DismissedWorker& worker) {
-    absl::MutexLock lock(&lives_mutex_);
-    if (callbacks_.on_dismissed != nullptr) callbacks_.on_dismissed(worker);
-  };
+  callbacks.on_dismissed = callbacks_.on_dismissed;
   QUIRE_ASSIGN_OR_RETURN(
       std::unique_ptr<ReplicaGroup> group,
       ReplicaGroup::Create(options,

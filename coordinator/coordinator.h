@@ -53,7 +53,7 @@ struct CoordinatorOptions {
   std::map<std::string, std::string> flags;  // for GetServerInfo
 };
 
-// Called one at a time.
+// Called one at a time, but for on_dismissed.
 struct CoordinatorCallbacks {
   // Requests can be served as well as they will be for now: a group became
   // ready, or the first time was lost, and all are ready but those that have
@@ -61,7 +61,7 @@ struct CoordinatorCallbacks {
   // line why a group is not, "" if all are.
   std::function<void(int32_t num_blocks, const std::string& missing)> on_ready;
   std::function<void(const LostGroup&)> on_lost;
-  // Not when the coordinator ends.
+  // Not when the coordinator ends. By groups at once.
   std::function<void(const DismissedWorker&)> on_dismissed;
 };
 
