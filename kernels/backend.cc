@@ -28,7 +28,8 @@ absl::Status Backend::GatedGemm(const GatedGemmParams& params) {
                                         .y = params.products,
                                         .y_stride = n,
                                         .y_dtype = dtype(),
-                                        .m = params.m});
+                                        .m = params.m,
+                                        .norm_before = params.norm_before});
   if (!multiplied.ok()) return multiplied;
   return Activation({.kind = ActivationKind::kSiluMul,
                      .x = params.products,

@@ -131,6 +131,13 @@ class Backend {
   virtual bool adds_products() const { return false; }
   // Whether Gemm() takes these GemmParams::peers.
   virtual bool CanSend(const GemmParams& /*params*/) const { return false; }
+  // Whether Gemm() takes a norm_after with these GemmParams, and Gemm() with
+  // `next`, or GatedGemm() if `is_gated`, its norm_before for as many rows.
+  virtual bool CanFoldNorm(const GemmParams& /*params*/,
+                           const PackedWeight& /*next*/,
+                           bool /*is_gated*/) const {
+    return false;
+  }
   // By default Gemm() and Activation().
   virtual absl::Status GatedGemm(const GatedGemmParams& params);
   virtual absl::Status Embedding(const EmbeddingParams& params) = 0;

@@ -41,6 +41,19 @@ class PackedWeight {
 
 struct PeerGroup;  // kernels/cuda/all_reduce.h
 
+// A root-mean-square norm between two products, as parts of both: 1 / rms is a
+// factor of a row, which the product that reads the row may as well apply to
+// what it computed. Rows of `out` and sums of squares come from the first.
+struct FoldedNorm {
+  static constexpr int32_t kColumns = 32;   // of a sum of squares
+  static constexpr int32_t kMaxRows = 128;  // m at most
+
+  const void* weight;  // [width] model dtype
+  void* out;           // [m, width] model dtype: y * weight
+  float* squares;      // [ceil(width / kColumns), kMaxRows] of y
+  float epsilon;
+};
+
 struct GemmParams {
   const void* x;     // [m, k], model dtype
   int64_t x_stride;  // elements from row to row
@@ -59,6 +72,11 @@ struct GemmParams {
   // Every rank computes it and must find the same bits: how follows from sizes
   // and options alone, never from what was faster.
   bool is_alike = false;
+  // The norm of y that follows, or null. REQUIRES: Backend::CanFoldNorm().
+  const FoldedNorm* norm_after = nullptr;
+  // The norm that x is the `out` of, whose other part was the `norm_after` of a
+  // product before, or null: x is as it is.
+  const FoldedNorm* norm_before = nullptr;
 };
 
 // y = silu(x gate^T) * (x up^T), as an MLP with gates begins.
@@ -68,6 +86,7 @@ struct GatedGemmParams {
   void* products;              // [m, n] model dtype: room, if it takes any
   void* y;                     // [m, n / 2] model dtype
   int32_t m;
+  const FoldedNorm* norm_before = nullptr;  // see GemmParams
 };
 
 }  // namespace quire

@@ -94,6 +94,12 @@ class CudaBackend final : public Backend {
   bool CanSend(const GemmParams& params) const override {
     return params.m > 0 && products_->CanSend(products_->ProductOf(params));
   }
+  bool CanFoldNorm(const GemmParams& params, const PackedWeight& next,
+                   bool is_gated) const override {
+    return params.m > 0 && products_->CanFoldNorm(
+                               products_->ProductOf(params),
+                               static_cast<const CudaWeight&>(next), is_gated);
+  }
   KvOrder kv_order(const KvLayout& layout) const override {
     return AttentionCudaOrder(layout);
   }

@@ -94,6 +94,8 @@ PlainGemmParams CudaProducts::ProductOf(const GemmParams& params) const {
   product.adds = params.adds;
   product.peers = params.peers;
   product.is_alike = params.is_alike;
+  product.norm_after = params.norm_after;
+  product.norm_before = params.norm_before;
   return product;
 }
 
@@ -102,6 +104,7 @@ PlainGemmParams CudaProducts::ProductOf(const GatedGemmParams& params) const {
       ProductOf(CudaWeightOf(params.weight), params.x, params.y, params.m);
   product.y_stride = product.n / 2;
   product.is_gated = true;
+  product.norm_before = params.norm_before;
   return product;
 }
 
@@ -134,6 +137,10 @@ absl::StatusOr<ProductKernel> CudaProducts::KernelOf(
   return product.is_gated ? ProductKernel::kTiles : ProductKernel::kLibrary;
 }
 
+bool CudaProducts::IsOfPanels(const PlainGemmParams& product) const {
+  return !IsOfFewRows(product) && IsOfSomeRows(product);
+}
+
 bool CudaProducts::CanGate(const PlainGemmParams& product) const {
   return IsOfFewRows(product) || IsOfSomeRows(product) ||
          (product.is_gated && IsOfTiles(product));
@@ -141,6 +148,16 @@ bool CudaProducts::CanGate(const PlainGemmParams& product) const {
 
 bool CudaProducts::CanSend(const PlainGemmParams& product) const {
   return IsSendable(product) && (IsOfFewRows(product) || IsOfSomeRows(product));
+}
+
+bool CudaProducts::CanFoldNorm(const PlainGemmParams& product,
+                               const CudaWeight& next, bool is_gated) const {
+  if (is_gated != next.is_in_turns() || !IsFoldable(product)) return false;
+  const int32_t rows = static_cast<int32_t>(product.m);
+  PlainGemmParams reader = ProductOf(next, product.y, /*y=*/nullptr, rows);
+  reader.is_gated = is_gated;
+  if (is_gated) reader.y_stride = reader.n / 2;
+  return reader.k == product.n && IsOfPanels(product) && IsOfPanels(reader);
 }
 
 absl::Status CudaProducts::Run(const PlainGemmParams& product) {

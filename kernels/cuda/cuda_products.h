@@ -46,7 +46,12 @@ class CudaProducts {
   bool CanGate(const PlainGemmParams& product) const;
   // Whether the product's rows can go to its peers as they are stored.
   bool CanSend(const PlainGemmParams& product) const;
-  // Enqueues. REQUIRES: not gated, or CanGate(); no peers, or CanSend().
+  // Whether the norm between products of as many rows may be folded: `product`,
+  // which stores what it follows, and one by `next`, gated or not, after it.
+  bool CanFoldNorm(const PlainGemmParams& product, const CudaWeight& next,
+                   bool is_gated) const;
+  // Enqueues. REQUIRES: not gated, or CanGate(); no peers, or CanSend(); no
+  // norms, or CanFoldNorm().
   absl::Status Run(const PlainGemmParams& product);
   absl::Status RunExperts(const ExpertGemmParams& params);
 
@@ -61,6 +66,8 @@ class CudaProducts {
 
   bool IsOfFewRows(const PlainGemmParams& product) const;
   bool IsOfSomeRows(const PlainGemmParams& product) const;
+  // Whether it is panels' without a choice.
+  bool IsOfPanels(const PlainGemmParams& product) const;
   // Of many rows, as our own products want them.
   bool IsOfTiles(const PlainGemmParams& product) const;
   // Of one that is neither of few nor of some rows.

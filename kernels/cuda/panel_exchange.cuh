@@ -9,6 +9,7 @@
 
 #include "kernels/cuda/left_sums.cuh"
 #include "kernels/cuda/panel_kernel.h"
+#include "kernels/cuda/panel_norm.cuh"
 #include "kernels/cuda/panel_stages.cuh"
 #include "kernels/cuda/panel_store.cuh"
 
@@ -130,11 +131,12 @@ struct OthersChunk {
 
 // All splits' sums of this split's chunks into y: its own first, those of the
 // splits after it in their order.
-template <int kRows>
+template <int kRows, bool kFolds>
 __device__ __forceinline__ void ExchangeAndStore(const PanelGemmArgs& args,
                                                  const Work& work,
                                                  const Shared<kRows>& shared,
                                                  const float (&sums)[kRows / 2],
+                                                 const TokenFactors& factors,
                                                  uint32_t turn) {
   constexpr int kAtOnce = Others<kRows>::kAtOnce;
   SyncConsumers();  // the stages are read
@@ -150,7 +152,7 @@ __device__ __forceinline__ void ExchangeAndStore(const PanelGemmArgs& args,
                          work.first_token};
     OthersChunk<kRows> theirs;
     theirs.Look(nearest, chunk);
-    OldChunk old(turn);
+    OldChunk<kFolds> old(turn);
     old.Load(args, place);
     float sixteen[16];
 #pragma unroll
@@ -168,6 +170,7 @@ __device__ __forceinline__ void ExchangeAndStore(const PanelGemmArgs& args,
       theirs.Look(more, chunk);
       theirs.Add(more, chunk, sixteen);
     }
+    if constexpr (kFolds) factors.Scale(sixteen);
     StoreChunk(args, place, sixteen, old);
   }
 }

@@ -48,6 +48,17 @@ double Cost(const PanelPlan& plan, int32_t token_parts, int32_t turns,
   return turns * pieces * PieceCost(plan.rows, token_parts) + exchange;
 }
 
+PanelNormAfter NormAfter(const FoldedNorm* norm) {
+  if (norm == nullptr) return {};
+  return {norm->weight, norm->out, norm->squares};
+}
+
+PanelNormBefore NormBefore(const FoldedNorm* norm, int64_t k) {
+  if (norm == nullptr) return {};
+  return {norm->squares, CeilDiv(k, FoldedNorm::kColumns),
+          1.0f / static_cast<float>(k), norm->epsilon};
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<PanelGemm>> PanelGemm::Create(
@@ -147,6 +158,8 @@ absl::Status PanelGemm::RunAs(const PanelPlan& plan,
   args.y_is_float = params.y_dtype == DType::kF32;
   args.is_gated = params.is_gated;
   args.adds = params.adds;
+  args.norm_after = NormAfter(params.norm_after);
+  args.norm_before = NormBefore(params.norm_before, params.k);
   return CudaStatus(LaunchPanelGemm(*w, *x, args, plan.rows, clusters, stream_),
                     "a product of some rows");
 }

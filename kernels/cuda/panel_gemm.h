@@ -37,7 +37,8 @@ class PanelGemm {
   static bool CanRun(const PlainGemmParams& params);
 
   // Enqueues; products of one object run one after another.
-  // REQUIRES: CanRun(params); no peers, or IsSendable(params).
+  // REQUIRES: CanRun(params); no peers, or IsSendable(params); no norms, or at
+  // most kPanelTokens rows and no peers, with one behind it IsFoldable(params).
   absl::Status Run(const PlainGemmParams& params);
   // The same by another plan. InvalidArgument if its splits are too many to run
   // at once.

@@ -11,6 +11,7 @@
 #include "kernels/cuda/overlapped_launch.cuh"
 #include "kernels/cuda/panel_exchange.cuh"
 #include "kernels/cuda/panel_kernel.h"
+#include "kernels/cuda/panel_norm.cuh"
 #include "kernels/cuda/panel_stages.cuh"
 #include "kernels/cuda/panel_store.cuh"
 #include "kernels/cuda/peer_inbox.cuh"
@@ -26,8 +27,9 @@ using panel::Layout;
 using panel::Shared;
 using panel::Work;
 
-// One warp feeds weights, one rows of x.
-constexpr int kThreads = kConsumers + 64;
+// One warp feeds weights, one rows of x, and one finds the rows' factors.
+template <bool kFolds>
+constexpr int kThreads = kConsumers + (kFolds ? 96 : 64);
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
@@ -75,10 +77,11 @@ __device__ __forceinline__ void ChunkOf(const float (&sums)[kRows / 2],
   for (int i = 0; i < 16; ++i) out[i] = sums[chunk * 16 + i];
 }
 
-template <int kRows>
+template <int kRows, bool kFolds>
 __device__ __forceinline__ void StorePanel(const PanelGemmArgs& args,
                                            const Work& work, int32_t panel,
                                            const float (&sums)[kRows / 2],
+                                           const panel::TokenFactors& factors,
                                            uint32_t turn) {
   // One kind at a time, so that the instructions of chunks mix.
   const auto store = [&](const auto& store_chunk) {
@@ -86,6 +89,7 @@ __device__ __forceinline__ void StorePanel(const PanelGemmArgs& args,
     for (int chunk = 0; chunk < kRows / panel::kChunkRows; ++chunk) {
       float sixteen[16];
       ChunkOf<kRows>(sums, chunk, sixteen);
+      if constexpr (kFolds) factors.Scale(sixteen);
       store_chunk(panel::Place{panel * kRows + chunk * panel::kChunkRows,
                                work.first_token},
                   sixteen);
@@ -102,7 +106,7 @@ __device__ __forceinline__ void StorePanel(const PanelGemmArgs& args,
     });
   } else {
     store([&](const panel::Place& place, float(&sixteen)[16]) {
-      panel::OldChunk old(turn);
+      panel::OldChunk<kFolds> old(turn);
       old.Load(args, place);
       panel::AddBias(args, place, sixteen);
       panel::StoreRows(args, place, sixteen, old);
@@ -110,7 +114,7 @@ __device__ __forceinline__ void StorePanel(const PanelGemmArgs& args,
   }
 }
 
-template <int kRows, int kTokenParts>
+template <int kRows, int kTokenParts, bool kFolds>
 __device__ void Consume(const PanelGemmArgs& args, const Work& work,
                         const Shared<kRows>& shared) {
   WaitForEarlierKernels();
@@ -122,18 +126,22 @@ __device__ void Consume(const PanelGemmArgs& args, const Work& work,
        panel += work.step) {
     float sums[kRows / 2];
     MultiplyPieces<kRows, kTokenParts>(shared, work.count, ring, sums);
+    panel::TokenFactors factors;
+    if constexpr (kFolds) factors.Find(args, shared.factors);
     if (args.splits == 1) {
-      StorePanel<kRows>(args, work, panel, sums, turn);
+      StorePanel<kRows, kFolds>(args, work, panel, sums, factors, turn);
     } else {
-      panel::ExchangeAndStore<kRows>(args, work, shared, sums, turn);
+      panel::ExchangeAndStore<kRows, kFolds>(args, work, shared, sums, factors,
+                                             turn);
     }
   }
 }
 
 #endif  // __CUDA_ARCH_FEAT_SM90_ALL
 
-template <int kRows, int kTokenParts>
-__global__ void __launch_bounds__(kThreads, 1)
+// Folding kernels take norms before or after, and no peers.
+template <int kRows, int kTokenParts, bool kFolds>
+__global__ void __launch_bounds__(kThreads<kFolds>, 1)
     PanelGemmKernel(const __grid_constant__ CUtensorMap w,
                     const __grid_constant__ CUtensorMap x,
                     const __grid_constant__ PanelGemmArgs args) {
@@ -142,26 +150,36 @@ __global__ void __launch_bounds__(kThreads, 1)
   extern __shared__ uint8_t raw[];
   __shared__ uint64_t full[L::kStages];
   __shared__ uint64_t empty[L::kStages];
+  __shared__ uint64_t are_factors_there;
+  __shared__ alignas(16) float factors[kPanelTokens];
   const Shared<kRows> shared = {
       reinterpret_cast<uint8_t*>(
           (reinterpret_cast<uintptr_t>(raw) + L::kAlignment - 1) /
           L::kAlignment * L::kAlignment),
-      full, empty};
+      full,
+      empty,
+      {factors, &are_factors_there}};
   const Work work = Work::Of<kTokenParts>(args);
   if (threadIdx.x < L::kStages) {
     hopper::InitBarrier(&full[threadIdx.x], 1);
     hopper::InitBarrier(&empty[threadIdx.x], kTokenParts * panel::kWarps);
+    if (kFolds && threadIdx.x == 0) {
+      hopper::InitBarrier(&are_factors_there, panel::RowFactors::kArrivals);
+    }
     hopper::PublishBarriers();
   }
   __syncthreads();
   if constexpr (kTokenParts > 1) hopper::SyncCluster();
   LetNextKernelBegin();
   if (threadIdx.x < kConsumers) {
-    Consume<kRows, kTokenParts>(args, work, shared);
+    Consume<kRows, kTokenParts, kFolds>(args, work, shared);
   } else if (threadIdx.x == kConsumers) {
     panel::FeedWeights<kRows, kTokenParts>(w, args, work, shared);
   } else if (threadIdx.x == kConsumers + 32) {
     panel::FeedRows<kRows>(x, args, work, shared);
+  } else if (kFolds && threadIdx.x >= kConsumers + 64 &&
+             args.norm_before.squares != nullptr) {
+    panel::FindFactors(args, shared.factors);
   }
   if constexpr (kTokenParts > 1) {
     __syncwarp();
@@ -170,24 +188,25 @@ __global__ void __launch_bounds__(kThreads, 1)
 #endif
 }
 
-template <int kRows, int kTokenParts>
+template <int kRows, int kTokenParts, bool kFolds>
 cudaError_t Prepare() {
   // For each device, which is one thread's.
   thread_local const cudaError_t prepared = cudaFuncSetAttribute(
-      PanelGemmKernel<kRows, kTokenParts>,
+      PanelGemmKernel<kRows, kTokenParts, kFolds>,
       cudaFuncAttributeMaxDynamicSharedMemorySize, Layout<kRows>::kBytes);
   return prepared;
 }
 
-template <int kRows, int kTokenParts>
+template <int kRows, int kTokenParts, bool kFolds>
 cudaError_t Launch(const CUtensorMap& w, const CUtensorMap& x,
                    const PanelGemmArgs& args, int32_t num_clusters,
                    cudaStream_t stream) {
-  const cudaError_t prepared = Prepare<kRows, kTokenParts>();
+  const cudaError_t prepared = Prepare<kRows, kTokenParts, kFolds>();
   if (prepared != cudaSuccess) return prepared;
-  return LaunchOverlappedClusters(
-      PanelGemmKernel<kRows, kTokenParts>, dim3(num_clusters * kTokenParts),
-      kTokenParts, dim3(kThreads), Layout<kRows>::kBytes, stream, w, x, args);
+  return LaunchOverlappedClusters(PanelGemmKernel<kRows, kTokenParts, kFolds>,
+                                  dim3(num_clusters * kTokenParts), kTokenParts,
+                                  dim3(kThreads<kFolds>), Layout<kRows>::kBytes,
+                                  stream, w, x, args);
 }
 
 // Calls `function` with the number of rows as a constant.
@@ -218,29 +237,33 @@ cudaError_t WithRows(int32_t rows, const Function& function) {
 cudaError_t LaunchPanelGemm(const CUtensorMap& w, const CUtensorMap& x,
                             const PanelGemmArgs& args, int32_t rows,
                             int32_t num_clusters, cudaStream_t stream) {
+  const bool folds =
+      args.norm_before.squares != nullptr || args.norm_after.squares != nullptr;
+  if (folds && args.token_parts > 1) return cudaErrorInvalidValue;
   return WithRows(rows, [&](auto constant) {
     constexpr int kRows = constant;
-    return args.token_parts == 1
-               ? Launch<kRows, 1>(w, x, args, num_clusters, stream)
-               : Launch<kRows, 2>(w, x, args, num_clusters, stream);
+    const auto launch = args.token_parts > 1 ? Launch<kRows, 2, false>
+                        : folds              ? Launch<kRows, 1, true>
+                                             : Launch<kRows, 1, false>;
+    return launch(w, x, args, num_clusters, stream);
   });
 }
 
 cudaError_t NumPanelPairs(int32_t* num_pairs) {
   constexpr int kRows = 256;
-  const cudaError_t prepared = Prepare<kRows, 2>();
+  const cudaError_t prepared = Prepare<kRows, 2, false>();
   if (prepared != cudaSuccess) return prepared;
   cudaLaunchAttribute attribute = {};
   attribute.id = cudaLaunchAttributeClusterDimension;
   attribute.val.clusterDim = {2, 1, 1};
   cudaLaunchConfig_t config = {};
   config.gridDim = dim3(2);
-  config.blockDim = dim3(kThreads);
+  config.blockDim = dim3(kThreads<false>);
   config.dynamicSmemBytes = Layout<kRows>::kBytes;
   config.attrs = &attribute;
   config.numAttrs = 1;
-  return cudaOccupancyMaxActiveClusters(num_pairs, PanelGemmKernel<kRows, 2>,
-                                        &config);
+  return cudaOccupancyMaxActiveClusters(
+      num_pairs, PanelGemmKernel<kRows, 2, false>, &config);
 }
 
 }  // namespace quire

@@ -9,6 +9,7 @@
 #include "cuda.h"
 #include "cuda_runtime.h"
 #include "kernels/cuda/all_reduce.h"
+#include "kernels/gemm.h"
 
 namespace quire {
 
@@ -25,6 +26,21 @@ struct PanelPlan {
   // Parts of a panel's columns, each a block's. REQUIRES: 1, or all blocks run
   // at once.
   int32_t splits;
+};
+
+// FoldedNorm of y, as its tiles leave.
+struct PanelNormAfter {
+  const void* weight;  // [n] bfloat16
+  void* out;           // [m, n]
+  float* squares;      // null: no norm follows
+};
+
+// FoldedNorm that x is the `out` of.
+struct PanelNormBefore {
+  const float* squares;  // null: x is as it is
+  int32_t num_squares;   // of a row
+  float share;           // of a column in the mean
+  float epsilon;
 };
 
 struct PanelGemmArgs {
@@ -47,12 +63,15 @@ struct PanelGemmArgs {
   bool y_is_float;
   bool is_gated;  // y = silu(gate) * up, rows 16 i and 16 i + 8 on of w
   bool adds;      // y += the product; not with float or gates
+  PanelNormAfter norm_after;  // with y of bfloat16, not gated, of n columns
+  PanelNormBefore norm_before;
 };
 
 // `w` maps [n, k] in boxes of `rows` / args.token_parts, `x` [m, k] in boxes of
 // args.x_rows, both by kPanelCols with a swizzle of 128 bytes. A cluster takes
 // one split of a panel, and of those `num_clusters` / args.splits after it.
-// REQUIRES: m is at most kPanelTokens times token_parts.
+// REQUIRES: m is at most kPanelTokens times token_parts; norms before and after
+// are of one part, and have no peers.
 cudaError_t LaunchPanelGemm(const CUtensorMap& w, const CUtensorMap& x,
                             const PanelGemmArgs& args, int32_t rows,
                             int32_t num_clusters, cudaStream_t stream);

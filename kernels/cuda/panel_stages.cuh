@@ -10,6 +10,7 @@
 #include "kernels/cuda/cluster.cuh"
 #include "kernels/cuda/overlapped_launch.cuh"
 #include "kernels/cuda/panel_kernel.h"
+#include "kernels/cuda/panel_norm.cuh"
 #include "kernels/cuda/stage_ring.cuh"
 #include "kernels/cuda/wgmma.cuh"
 
@@ -62,6 +63,7 @@ struct Shared {
   uint8_t* stages;
   uint64_t* full;
   uint64_t* empty;  // of the whole cluster, whose blocks copy into all stages
+  RowFactors factors;
 
   __device__ uint8_t* w(int stage) const {
     return stages + stage * Layout<kRows>::kStageBytes;

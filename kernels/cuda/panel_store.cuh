@@ -12,6 +12,7 @@
 
 #include "kernels/cuda/fragment_rows.cuh"
 #include "kernels/cuda/panel_kernel.h"
+#include "kernels/cuda/panel_norm.cuh"
 #include "kernels/cuda/peer_inbox.cuh"
 
 namespace quire::panel {
@@ -31,12 +32,15 @@ __device__ __forceinline__ int32_t FirstTokenOf(const Place& place) {
          static_cast<int32_t>(threadIdx.x) % 32 / 4;
 }
 
-// Where a lane's eight neighbours of a row of y are, of the token `h` of its
-// two; null beyond the ends.
+// The first of a lane's eight neighbours of a row of y.
+__device__ __forceinline__ int32_t FirstRowOf(const Place& place) {
+  return place.first_row + static_cast<int32_t>(threadIdx.x % 4) * 8;
+}
+
+// Where they are, of the token `h` of its two; null beyond the ends.
 __device__ __forceinline__ uint4* RowPlace(const PanelGemmArgs& args,
                                            const Place& place, int h) {
-  const int32_t row =
-      place.first_row + static_cast<int32_t>(threadIdx.x % 4) * 8;
+  const int32_t row = FirstRowOf(place);
   const int32_t token = FirstTokenOf(place) + 8 * h;
   if (row >= args.n || token >= args.m) return nullptr;
   return reinterpret_cast<uint4*>(static_cast<__nv_bfloat16*>(args.y) +
@@ -44,21 +48,34 @@ __device__ __forceinline__ uint4* RowPlace(const PanelGemmArgs& args,
 }
 
 // What a chunk is added to: a lane's part, loaded before the chunk is there.
-// And whose turn it is to be sent to peers, if there are any.
+// And whose turn it is to be sent to peers, if there are any, or the lane's
+// part of the weight of the norm that follows.
+template <bool kFolds>
 struct OldChunk {
   uint32_t turn;
   uint4 rows[2];
+  uint4 norm_weight;
 
   __device__ __forceinline__ explicit OldChunk(uint32_t turn) : turn(turn) {}
 
   __device__ __forceinline__ void Load(const PanelGemmArgs& args,
                                        const Place& place) {
+    if constexpr (kFolds) LoadNormWeight(args, place);
     if (!args.adds) return;
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
       const uint4* from = RowPlace(args, place, h);
       rows[h] = from == nullptr ? make_uint4(0, 0, 0, 0) : *from;
     }
+  }
+
+ private:
+  __device__ __forceinline__ void LoadNormWeight(const PanelGemmArgs& args,
+                                                 const Place& place) {
+    const int32_t row = FirstRowOf(place);
+    if (args.norm_after.squares == nullptr || row >= args.n) return;
+    norm_weight = *reinterpret_cast<const uint4*>(
+        static_cast<const __nv_bfloat16*>(args.norm_after.weight) + row);
   }
 };
 
@@ -116,10 +133,33 @@ __device__ __forceinline__ void StoreGated(const PanelGemmArgs& args,
       make_uint4(words[0], words[1], words[2], words[3]);
 }
 
+// Of a lane's eight neighbours at `place_in_y`, or null, of token `h`.
+__device__ __forceinline__ void StoreForNorm(const PanelGemmArgs& args,
+                                             const Place& place, int h,
+                                             const uint4* place_in_y,
+                                             const uint4& row,
+                                             const uint4& weight) {
+  const PanelNormAfter& norm = args.norm_after;
+  uint4* to = nullptr;
+  if (place_in_y != nullptr) {
+    to = static_cast<uint4*>(norm.out) +
+         (place_in_y - static_cast<const uint4*>(args.y));
+  }
+  float* squares = nullptr;
+  const int32_t token = FirstTokenOf(place) + 8 * h;
+  if (place.first_row < args.n && token < args.m) {
+    static_assert(kChunkRows == FoldedNorm::kColumns);
+    squares = norm.squares +
+              place.first_row / kChunkRows * FoldedNorm::kMaxRows + token;
+  }
+  StoreForNorm(row, weight, to, squares);
+}
+
+template <bool kFolds>
 __device__ __forceinline__ void StoreRows(const PanelGemmArgs& args,
                                           const Place& place,
                                           const float (&sums)[16],
-                                          const OldChunk& old) {
+                                          const OldChunk<kFolds>& old) {
 #pragma unroll
   for (int h = 0; h < 2; ++h) {
     uint32_t words[4] = {};
@@ -142,21 +182,29 @@ __device__ __forceinline__ void StoreRows(const PanelGemmArgs& args,
     }
     fragment::TransposeFour(words);
     uint4* const to = RowPlace(args, place, h);
-    if (to == nullptr) continue;
     const uint4 row = make_uint4(words[0], words[1], words[2], words[3]);
+    if constexpr (kFolds) {
+      if (args.norm_after.squares != nullptr) {
+        StoreForNorm(args, place, h, to, row, old.norm_weight);
+      }
+    }
+    if (to == nullptr) continue;
     *to = row;
-    if (args.peers.world_size > 1) {
-      peer::SendAhead(args.peers, old.turn, to - static_cast<uint4*>(args.y),
-                      row);
+    if constexpr (!kFolds) {
+      if (args.peers.world_size > 1) {
+        peer::SendAhead(args.peers, old.turn, to - static_cast<uint4*>(args.y),
+                        row);
+      }
     }
   }
 }
 
 // A chunk's sums into y; `old` is loaded.
+template <bool kFolds>
 __device__ __forceinline__ void StoreChunk(const PanelGemmArgs& args,
                                            const Place& place,
                                            float (&sums)[16],
-                                           const OldChunk& old) {
+                                           const OldChunk<kFolds>& old) {
   AddBias(args, place, sums);
   if (args.y_is_float) {
     StoreFloats(args, place, sums);

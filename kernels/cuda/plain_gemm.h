@@ -9,7 +9,8 @@
 
 namespace quire {
 
-struct PeerGroup;  // kernels/cuda/all_reduce.h
+struct FoldedNorm;  // kernels/gemm.h
+struct PeerGroup;   // kernels/cuda/all_reduce.h
 
 // y = x W^T + bias.
 struct PlainGemmParams {
@@ -28,8 +29,10 @@ struct PlainGemmParams {
   // y [m, n / 2] = silu(g) * u, whose rows of w take turns: see kGatedRows.
   // REQUIRES: no bias, not `adds`, y_dtype is dtype.
   bool is_gated = false;
-  const PeerGroup* peers = nullptr;  // GemmParams::peers
-  bool is_alike = false;             // GemmParams::is_alike
+  const PeerGroup* peers = nullptr;         // GemmParams::peers
+  bool is_alike = false;                    // GemmParams::is_alike
+  const FoldedNorm* norm_after = nullptr;   // GemmParams::norm_after
+  const FoldedNorm* norm_before = nullptr;  // GemmParams::norm_before
 };
 
 // To 16 bytes; null is.
@@ -42,6 +45,13 @@ inline bool IsAligned(const void* pointer) {
 inline bool IsSendable(const PlainGemmParams& params) {
   return params.y_dtype == DType::kBf16 && !params.adds && !params.is_gated &&
          params.y_stride == params.n;
+}
+
+// Whether a norm of the result may follow in panels: rows of bfloat16, one
+// behind the other, that no peer gets.
+inline bool IsFoldable(const PlainGemmParams& params) {
+  return params.y_dtype == DType::kBf16 && !params.is_gated &&
+         params.y_stride == params.n && params.peers == nullptr;
 }
 
 // In fused multiply-adds of floats, for sizes and addresses that no other

@@ -92,6 +92,9 @@ absl::StatusOr<Activations> AllocateActivations(const ModelConfig& config,
   const int64_t normed = always.Add(tokens * hidden * element);
   const int64_t partial =
       always.Add(tokens * hidden * SizeOf(backend.partial_dtype()));
+  const int64_t squares =
+      always.Add((hidden + FoldedNorm::kColumns - 1) / FoldedNorm::kColumns *
+                 FoldedNorm::kMaxRows * int64_t{sizeof(float)});
   const int64_t logits =
       always.Add(rows * shape.vocab.num_ids * int64_t{sizeof(float)});
   Layout attention(always.end());
@@ -120,6 +123,7 @@ absl::StatusOr<Activations> AllocateActivations(const ModelConfig& config,
   out.residual = base + residual;
   out.normed = base + normed;
   out.partial = base + partial;
+  out.squares = reinterpret_cast<float*>(base + squares);
   out.logits = reinterpret_cast<float*>(base + logits);
   out.qkv = base + qkv;
   out.attended = base + attended;

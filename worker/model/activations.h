@@ -24,6 +24,7 @@ struct Activations {
   void* residual = nullptr;  // [T, hidden_size] model dtype
   void* normed = nullptr;    // [T, hidden_size] model dtype
   void* partial = nullptr;   // [T, hidden_size] partial dtype
+  float* squares = nullptr;  // FoldedNorm's, of hidden_size columns
 
   void* qkv = nullptr;       // [T, q_size + 2 kv_size] model dtype
   void* attended = nullptr;  // [T, q_size] model dtype

@@ -55,15 +55,23 @@ absl::Status LoadEnds(const ModelContext& context, const RankShape& shape,
 absl::Status DecoderModel::RunPreNormLayers(const BatchInput& batch,
                                             const KvCache& cache) {
   const void* normed = ops_->activations().normed;
-  for (int32_t i = 0; i < static_cast<int32_t>(weights_.layers.size()); ++i) {
+  const int32_t num_layers = static_cast<int32_t>(weights_.layers.size());
+  for (int32_t i = 0; i < num_layers; ++i) {
     const DecoderLayer& layer = weights_.layers[i];
+    NextNorm after_mlp;
+    if (i + 1 < num_layers) {
+      const DecoderLayer& next = weights_.layers[i + 1];
+      after_mlp = {&next.attention_norm, &next.qkv};
+    }
     QUIRE_RETURN_IF_ERROR(
         i == 0 ? ops_->NormResidual(layer.attention_norm, batch.num_tokens)
                : ops_->AddNorm(layer.attention_norm, batch.num_tokens));
-    QUIRE_RETURN_IF_ERROR(
-        ops_->Attention(layer, i, cos_sin(), batch, cache, normed));
+    QUIRE_RETURN_IF_ERROR(ops_->Attention(layer, i, cos_sin(), batch, cache,
+                                          normed,
+                                          {&layer.mlp_norm, &layer.mlp_in}));
     QUIRE_RETURN_IF_ERROR(ops_->AddNorm(layer.mlp_norm, batch.num_tokens));
-    QUIRE_RETURN_IF_ERROR(ops_->Mlp(layer, normed, batch.num_tokens));
+    QUIRE_RETURN_IF_ERROR(
+        ops_->Mlp(layer, normed, batch.num_tokens, after_mlp));
   }
   return absl::OkStatus();
 }

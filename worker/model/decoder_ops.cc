@@ -33,6 +33,19 @@ const void* DataOf(const std::unique_ptr<DeviceBuffer>& buffer) {
   return buffer == nullptr ? nullptr : buffer->data();
 }
 
+// Of dense rows.
+GemmParams ProductOf(const PackedWeight& weight, const DeviceBuffer* bias,
+                     const void* x, void* y, DType y_dtype, int32_t m) {
+  return {.x = x,
+          .x_stride = weight.k(),
+          .weight = &weight,
+          .bias = bias == nullptr ? nullptr : bias->data(),
+          .y = y,
+          .y_stride = weight.n(),
+          .y_dtype = y_dtype,
+          .m = m};
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<DecoderOps>> DecoderOps::Create(
@@ -121,6 +134,10 @@ absl::Status DecoderOps::AddNormTo(const NormWeights& weights,
                                    int32_t num_tokens, void* out) {
   if (is_in_residual_) {
     is_in_residual_ = false;
+    if (is_norm_begun_) {
+      DCHECK(out == folded_.out && DataOf(weights.weight) == folded_.weight);
+      return absl::OkStatus();
+    }
     return Norm(weights, activations_.residual, backend_.dtype(),
                 /*residual=*/nullptr, out, num_tokens);
   }
@@ -198,13 +215,13 @@ absl::Status DecoderOps::NormHeads(const DecoderLayer& layer,
 absl::Status DecoderOps::Attention(const DecoderLayer& layer, int32_t layer_idx,
                                    const float* cos_sin,
                                    const BatchInput& batch,
-                                   const KvCache& cache, const void* x) {
+                                   const KvCache& cache, const void* x,
+                                   const NextNorm& next) {
   const KvCacheView view = {cache.base, cache.layout, layer_idx,
                             cache.num_blocks};
   const int64_t stride = shape_.q_size() + 2 * shape_.kv_size();
-  QUIRE_RETURN_IF_ERROR(Multiply(*layer.qkv.weight, layer.qkv.bias.get(), x,
-                                 activations_.qkv, backend_.dtype(),
-                                 batch.num_tokens));
+  QUIRE_RETURN_IF_ERROR(
+      MultiplyNormed(layer.qkv, x, activations_.qkv, batch.num_tokens));
   QUIRE_RETURN_IF_ERROR(NormHeads(layer, batch.num_tokens));
   const bool is_sparse =
       batch.sparse.first_positions != nullptr && layer_idx >= kFirstSparseLayer;
@@ -237,20 +254,20 @@ absl::Status DecoderOps::Attention(const DecoderLayer& layer, int32_t layer_idx,
            .are_contexts_apart = batch.are_contexts_apart,
            .min_new_tokens = batch.min_new_tokens}}));
   QUIRE_RETURN_IF_ERROR(MultiplyOut(layer.attention_out, activations_.attended,
-                                    batch.num_tokens));
+                                    batch.num_tokens, next));
   is_partial_unsummed_ = shape_.world_size > 1;
   return absl::OkStatus();
 }
 
 absl::Status DecoderOps::Mlp(const DecoderLayer& layer, const void* x,
-                             int32_t num_tokens) {
+                             int32_t num_tokens, const NextNorm& next) {
   if (layer.moe != nullptr) {
     QUIRE_RETURN_IF_ERROR(Experts(*layer.moe, x, num_tokens));
   } else {
     QUIRE_RETURN_IF_ERROR(
         MlpIn(layer.mlp_in, shape_.num_intermediate, x, num_tokens));
     QUIRE_RETURN_IF_ERROR(
-        MultiplyOut(layer.mlp_out, activations_.mlp_act, num_tokens));
+        MultiplyOut(layer.mlp_out, activations_.mlp_act, num_tokens, next));
   }
   is_partial_unsummed_ = shape_.world_size > 1;
   return absl::OkStatus();
@@ -263,11 +280,10 @@ absl::Status DecoderOps::MlpIn(const Linear& in, int32_t width, const void* x,
                                .weight = in.weight.get(),
                                .products = activations_.mlp_in,
                                .y = activations_.mlp_act,
-                               .m = num_tokens});
+                               .m = num_tokens,
+                               .norm_before = TakeFolded()});
   }
-  QUIRE_RETURN_IF_ERROR(Multiply(*in.weight, in.bias.get(), x,
-                                 activations_.mlp_in, backend_.dtype(),
-                                 num_tokens));
+  QUIRE_RETURN_IF_ERROR(MultiplyNormed(in, x, activations_.mlp_in, num_tokens));
   return backend_.Activation({.kind = KindOf(config_.mlp),
                               .x = activations_.mlp_in,
                               .out = activations_.mlp_act,
@@ -276,16 +292,10 @@ absl::Status DecoderOps::MlpIn(const Linear& in, int32_t width, const void* x,
 }
 
 absl::Status DecoderOps::MultiplyOut(const Linear& out, const void* x,
-                                     int32_t num_tokens) {
-  GemmParams product = {
-      .x = x,
-      .x_stride = out.weight->k(),
-      .weight = out.weight.get(),
-      .bias = out.bias == nullptr ? nullptr : out.bias->data(),
-      .y = activations_.partial,
-      .y_stride = out.weight->n(),
-      .y_dtype = backend_.partial_dtype(),
-      .m = num_tokens};
+                                     int32_t num_tokens, const NextNorm& next) {
+  GemmParams product =
+      ProductOf(*out.weight, out.bias.get(), x, activations_.partial,
+                backend_.partial_dtype(), num_tokens);
   if (shape_.world_size > 1) {
     product.peers = collective_.PeersFor(num_tokens * product.y_stride *
                                          SizeOf(product.y_dtype));
@@ -296,8 +306,31 @@ absl::Status DecoderOps::MultiplyOut(const Linear& out, const void* x,
     product.y = activations_.residual;
     product.y_dtype = backend_.dtype();
     product.adds = true;
+    FoldNext(next, &product);
   }
   return backend_.Gemm(product);
+}
+
+void DecoderOps::FoldNext(const NextNorm& next, GemmParams* product) {
+  if (next.norm == nullptr || next.reader->weight == nullptr ||
+      config_.norm != NormType::kRms || next.norm->weight == nullptr ||
+      next.norm->bias != nullptr ||
+      !backend_.CanFoldNorm(*product, *next.reader->weight,
+                            next.reader->is_gated)) {
+    return;
+  }
+  folded_ = {.weight = next.norm->weight->data(),
+             .out = activations_.normed,
+             .squares = activations_.squares,
+             .epsilon = config_.norm_epsilon};
+  product->norm_after = &folded_;
+  is_norm_begun_ = true;
+}
+
+const FoldedNorm* DecoderOps::TakeFolded() {
+  if (!is_norm_begun_) return nullptr;
+  is_norm_begun_ = false;
+  return &folded_;
 }
 
 absl::Status DecoderOps::Experts(const MoeWeights& moe, const void* x,
@@ -394,14 +427,15 @@ absl::Status DecoderOps::Logits(const Linear& head, const void* x,
 absl::Status DecoderOps::Multiply(const PackedWeight& weight,
                                   const DeviceBuffer* bias, const void* x,
                                   void* y, DType y_dtype, int32_t m) {
-  return backend_.Gemm({.x = x,
-                        .x_stride = weight.k(),
-                        .weight = &weight,
-                        .bias = bias == nullptr ? nullptr : bias->data(),
-                        .y = y,
-                        .y_stride = weight.n(),
-                        .y_dtype = y_dtype,
-                        .m = m});
+  return backend_.Gemm(ProductOf(weight, bias, x, y, y_dtype, m));
+}
+
+absl::Status DecoderOps::MultiplyNormed(const Linear& linear, const void* x,
+                                        void* y, int32_t m) {
+  GemmParams product =
+      ProductOf(*linear.weight, linear.bias.get(), x, y, backend_.dtype(), m);
+  product.norm_before = TakeFolded();
+  return backend_.Gemm(product);
 }
 
 absl::Status DecoderOps::SumPartial(int32_t num_tokens) {

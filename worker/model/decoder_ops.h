@@ -20,6 +20,13 @@
 
 namespace quire {
 
+// What becomes of a sublayer's sum: the norm of it and the product that reads
+// that, so that backends may fold the one into the other. Null: not known.
+struct NextNorm {
+  const NormWeights* norm = nullptr;
+  const Linear* reader = nullptr;
+};
+
 // Owns the activations; borrows backend and collective. Hidden states travel
 // through three buffers: `residual` is the running sum, `normed` the input of
 // the next sublayer, `partial` the sublayer's output, not yet in the sum: what
@@ -50,7 +57,8 @@ class DecoderOps {
 
   // normed = norm(residual).
   absl::Status NormResidual(const NormWeights& weights, int32_t num_tokens);
-  // residual += partial; normed = norm(residual).
+  // residual += partial; normed = norm(residual), but for what the products
+  // before and behind do of it themselves.
   absl::Status AddNorm(const NormWeights& weights, int32_t num_tokens);
   // residual = norm(residual + partial).
   absl::Status AddNormInPlace(const NormWeights& weights, int32_t num_tokens);
@@ -59,13 +67,15 @@ class DecoderOps {
 
   // partial = attention of x [T, hidden_size], over all ranks' heads. Writes
   // the new keys and values. `cos_sin` is null without rotary positions.
+  // REQUIRES: AddNorm() by next.norm and its reader come next, if known.
   absl::Status Attention(const DecoderLayer& layer, int32_t layer_idx,
                          const float* cos_sin, const BatchInput& batch,
-                         const KvCache& cache, const void* x);
+                         const KvCache& cache, const void* x,
+                         const NextNorm& next = {});
   // partial = MLP of x [T, hidden_size], over all ranks' columns: the layer's
-  // mixture of experts, where it has one.
-  absl::Status Mlp(const DecoderLayer& layer, const void* x,
-                   int32_t num_tokens);
+  // mixture of experts, where it has one. REQUIRES: as above.
+  absl::Status Mlp(const DecoderLayer& layer, const void* x, int32_t num_tokens,
+                   const NextNorm& next = {});
 
   // sampled [R, hidden_size] = these rows of `residual`, in device memory.
   absl::Status GatherSampled(const int32_t* rows, int32_t num_rows);
@@ -85,14 +95,21 @@ class DecoderOps {
 
   absl::Status Norm(const NormWeights& weights, const void* x, DType x_dtype,
                     void* residual, void* out, int32_t num_rows);
+  // y [m, n] = x w^T + bias with dense rows, where x is `normed`.
+  absl::Status MultiplyNormed(const Linear& linear, const void* x, void* y,
+                              int32_t m);
   // mlp_act, `width` columns of this rank's, of x.
   absl::Status MlpIn(const Linear& in, int32_t width, const void* x,
                      int32_t num_tokens);
   // A sublayer's last product, of this rank's columns alone: `partial`, or
   // straight into `residual` where nothing is to be summed in between. Peers
   // may get their copies of `partial` while it is computed.
-  absl::Status MultiplyOut(const Linear& out, const void* x,
-                           int32_t num_tokens);
+  absl::Status MultiplyOut(const Linear& out, const void* x, int32_t num_tokens,
+                           const NextNorm& next);
+  // Lets `product`, into `residual`, begin the norm that follows, if it can.
+  void FoldNext(const NextNorm& next, GemmParams* product);
+  // The norm that the product before began and the next has to end, or null.
+  const FoldedNorm* TakeFolded();
   // `partial` = the experts' and the shared expert's sum, of this rank's
   // columns alone.
   absl::Status Experts(const MoeWeights& moe, const void* x,
@@ -121,6 +138,9 @@ class DecoderOps {
   bool is_partial_sent_ = false;
   // Whether the last product went straight into `residual`.
   bool is_in_residual_ = false;
+  // Whether the norm that follows is in part in `normed` already.
+  bool is_norm_begun_ = false;
+  FoldedNorm folded_ = {};
 };
 
 }  // namespace quire
