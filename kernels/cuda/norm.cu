@@ -12,14 +12,26 @@ namespace {
 
 using Bf16 = __nv_bfloat16;
 
-// Into the second-level cache.
-__device__ __forceinline__ void PrefetchLine(const void* address) {
-  asm volatile("prefetch.global.L2 [%0];" ::"l"(address));
-}
-
 // Up to so many rows are normed beside blocks of products. Steps of 128 rows
 // took 1 % longer so on an H200.
 constexpr int kFewRows = 32;
+
+// A thread holds so many vectors of the weights, unless it must leave registers
+// to blocks of products; more would not fit.
+constexpr int kMaxHeldPieces = 2;
+
+// Into the second-level cache.
+template <typename T, int kLanes, int kPieces>
+__device__ __forceinline__ void PrefetchWeights(const NormParams& params) {
+#pragma unroll
+  for (int p = 0; p < kPieces; ++p) {
+    const int at = (p * blockDim.x + threadIdx.x) * kLanes;
+    if (at < params.width && params.weight != nullptr) {
+      const T* line = static_cast<const T*>(params.weight) + at;
+      asm volatile("prefetch.global.L2 [%0];" ::"l"(line));
+    }
+  }
+}
 
 // Rows that are held in registers: kPieces vectors of kLanes a thread.
 template <typename X, typename T, int kLanes, int kPieces, bool kIsFew>
@@ -28,12 +40,12 @@ __global__ void __launch_bounds__(norm::kMaxThreads)
   __shared__ float shared[cuda::kWarp];
   LetNextKernelBegin();
   // Weights do not depend on earlier kernels, and come from far away.
-#pragma unroll
-  for (int p = 0; p < kPieces; ++p) {
-    const int at = (p * blockDim.x + threadIdx.x) * kLanes;
-    if (at < params.width && params.weight != nullptr) {
-      PrefetchLine(static_cast<const T*>(params.weight) + at);
-    }
+  constexpr bool kHoldsWeights = !kIsFew && kPieces <= kMaxHeldPieces;
+  norm::Weights<T, kPieces> weights;
+  if constexpr (kHoldsWeights) {
+    weights.Load(params);
+  } else {
+    PrefetchWeights<T, kLanes, kPieces>(params);
   }
   WaitForEarlierKernels();
   const int64_t row = params.RowStart(blockIdx.x);
@@ -58,7 +70,7 @@ __global__ void __launch_bounds__(norm::kMaxThreads)
   }
   norm::NormRow<T, kLanes, kPieces>(params, v,
                                     static_cast<T*>(params.out) + row, shared,
-                                    /*weights=*/nullptr);
+                                    kHoldsWeights ? &weights : nullptr);
 }
 
 // Rows of any width and alignment, read as often as it takes.
