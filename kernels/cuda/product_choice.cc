@@ -2,15 +2,13 @@
 #include "kernels/cuda/product_choice.h"
 
 #include <cstddef>
-#include <fstream>
+#include <cstdint>
 #include <memory>
-#include <sstream>
-#include <tuple>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/types/span.h"
 #include "common/status_macros.h"
-#include "glog/logging.h"
 #include "kernels/backend.h"
 #include "kernels/cuda/own_product.h"
 #include "kernels/cuda/product_timer.h"
@@ -31,49 +29,22 @@ float AllowanceOf(ProductKernel kernel) {
 ProductChoice::ProductChoice(const LtGemmOptions& options,
                              const std::string& signature, cudaStream_t stream,
                              std::vector<Candidate> candidates)
-    : options_(options),
-      signature_(absl::StrCat(signature, "/own", kOwnProductsVersion)),
+    : is_tuned_(options.is_tuned),
       stream_(stream),
-      candidates_(std::move(candidates)) {
-  ReadCache();
-}
+      candidates_(std::move(candidates)),
+      fastest_(options.cache_path,
+               absl::StrCat(signature, "/own", kOwnProductsVersion),
+               /*num_words=*/1) {}
 
-// A line: signature and key, and the kernel's number.
-void ProductChoice::ReadCache() {
-  if (options_.cache_path.empty()) return;
-  std::ifstream file(options_.cache_path);
-  std::string line;
-  while (std::getline(file, line)) {
-    std::istringstream fields(line);
-    std::string signature;
-    int64_t n, k, bucket;
-    int dtype, y_dtype, extras, number;
-    if (!(fields >> signature >> n >> k >> bucket >> dtype >> y_dtype >>
-          extras >> number) ||
-        signature != signature_) {
-      continue;
-    }
-    for (const Candidate& candidate : candidates_) {
-      if (static_cast<int>(candidate.kernel) != number) continue;
-      fastest_[GemmKey(n, k, bucket, dtype, y_dtype, extras)] =
-          candidate.kernel;
+std::optional<ProductKernel> ProductChoice::Find(const GemmKey& key) const {
+  const absl::Span<const uint64_t> number = fastest_.Find(key);
+  if (number.empty()) return std::nullopt;
+  for (const Candidate& candidate : candidates_) {
+    if (static_cast<uint64_t>(candidate.kernel) == number[0]) {
+      return candidate.kernel;
     }
   }
-}
-
-void ProductChoice::AppendToCache(const GemmKey& key, ProductKernel kernel) {
-  if (options_.cache_path.empty()) return;
-  const auto& [n, k, bucket, dtype, y_dtype, extras] = key;
-  std::ofstream file(options_.cache_path, std::ios::app);
-  file << absl::StrCat(signature_, " ", n, " ", k, " ", bucket, " ", dtype, " ",
-                       y_dtype, " ", extras, " ", static_cast<int>(kernel),
-                       "\n")
-       << std::flush;
-  if (!file) {
-    LOG(WARNING) << "cannot keep the choice of a product in "
-                 << options_.cache_path;
-    options_.cache_path.clear();
-  }
+  return std::nullopt;
 }
 
 absl::StatusOr<ProductKernel> ProductChoice::Time(
@@ -95,8 +66,7 @@ absl::StatusOr<ProductKernel> ProductChoice::Time(
 absl::StatusOr<ProductKernel> ProductChoice::FastestOf(
     const PlainGemmParams& params) {
   const GemmKey key = GemmKeyOf(params);
-  const auto it = fastest_.find(key);
-  if (it != fastest_.end()) return it->second;
+  if (const auto chosen = Find(key)) return *chosen;
   std::vector<const Candidate*> candidates;
   for (const Candidate& candidate : candidates_) {
     if (candidate.can_run(params)) candidates.push_back(&candidate);
@@ -104,13 +74,12 @@ absl::StatusOr<ProductKernel> ProductChoice::FastestOf(
   if (candidates.empty()) return absl::UnimplementedError("no product");
   const ProductKernel first = candidates.front()->kernel;
   if (candidates.size() == 1) return first;
-  if (!options_.is_tuned || ProductTimer::IsCapturing(stream_)) return first;
+  if (!is_tuned_ || ProductTimer::IsCapturing(stream_)) return first;
   const absl::StatusOr<ProductKernel> timed = Time(params, candidates);
   // No room to time in: another time, perhaps.
   if (absl::IsResourceExhausted(timed.status())) return first;
   QUIRE_ASSIGN_OR_RETURN(const ProductKernel fastest, timed);
-  fastest_[key] = fastest;
-  AppendToCache(key, fastest);
+  fastest_.Keep(key, {static_cast<uint64_t>(fastest)});
   return fastest;
 }
 

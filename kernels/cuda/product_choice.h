@@ -6,13 +6,14 @@
 #define KERNELS_CUDA_PRODUCT_CHOICE_H_
 
 #include <functional>
-#include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "cuda_runtime_api.h"
+#include "kernels/cuda/gemm_cache.h"
 #include "kernels/cuda/lt_gemm.h"
 #include "kernels/cuda/plain_gemm.h"
 
@@ -43,17 +44,16 @@ class ProductChoice {
   absl::StatusOr<ProductKernel> FastestOf(const PlainGemmParams& params);
 
  private:
-  void ReadCache();
-  void AppendToCache(const GemmKey& key, ProductKernel kernel);
+  // Chosen before, among the candidates.
+  std::optional<ProductKernel> Find(const GemmKey& key) const;
   absl::StatusOr<ProductKernel> Time(
       const PlainGemmParams& params,
       const std::vector<const Candidate*>& candidates);
 
-  LtGemmOptions options_;
-  const std::string signature_;
+  const bool is_tuned_;
   const cudaStream_t stream_;
   const std::vector<Candidate> candidates_;
-  std::map<GemmKey, ProductKernel> fastest_;
+  GemmCache fastest_;
 };
 
 }  // namespace quire
