@@ -93,6 +93,7 @@ class DecoderOps {
   DecoderOps(const ModelConfig& config, const StepLimits& limits,
              Backend& backend, Collective& collective);
 
+  ActivationKind activation() const;
   absl::Status Norm(const NormWeights& weights, const void* x, DType x_dtype,
                     void* residual, void* out, int32_t num_rows);
   // y [m, n] = x w^T + bias with dense rows, where x is `normed`.
