@@ -25,8 +25,8 @@ constexpr int kTileBucketKeys = 512;
 // when four are.
 constexpr float kSplitPart = 1.0f / 16;
 constexpr float kFewPart = 0.5f;
-// Rows of no more positions are whole where pairs have several splits each: to
-// begin what lies beyond the first split would take longer than to read it.
+// Rows of no more positions are whole where pairs have more than a split each:
+// to begin what lies beyond the first would take longer than to read it.
 constexpr int32_t kWholeKeys = kSplit + kSplit / 2;
 
 // Units that one thread writes; more are a warp's.

@@ -3,6 +3,7 @@
 
 #include "absl/memory/memory.h"
 #include "common/status_macros.h"
+#include "glog/logging.h"
 #include "kernels/cuda/cuda_status.h"
 #include "kernels/cuda/moe_gemm.h"
 
@@ -161,6 +162,9 @@ bool CudaProducts::CanFoldNorm(const PlainGemmParams& product,
 }
 
 absl::Status CudaProducts::Run(const PlainGemmParams& product) {
+  CHECK((product.norm_before == nullptr && product.norm_after == nullptr) ||
+        IsOfPanels(product))
+      << "a norm was folded that CanFoldNorm refuses";
   if (IsOfFewRows(product)) return stream_gemm_->Run(product);
   if (IsOfSomeRows(product)) return panel_gemm_->Run(product);
   QUIRE_ASSIGN_OR_RETURN(const ProductKernel kernel, KernelOf(product));

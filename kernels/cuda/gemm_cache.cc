@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <fstream>
 #include <optional>
 #include <sstream>
@@ -84,8 +85,11 @@ bool GemmCache::Append(const std::string& line) const {
   const int fd =
       open(path_.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
   if (fd < 0) return false;
+  errno = ENOSPC;  // unless the call knows better
   const ssize_t num_written = write(fd, line.data(), line.size());
+  const int error = errno;
   close(fd);
+  errno = error;
   return num_written == static_cast<ssize_t>(line.size());
 }
 

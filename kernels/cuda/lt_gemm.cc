@@ -323,20 +323,23 @@ absl::StatusOr<cublasLtMatmulAlgo_t> LtGemm::Time(
   QUIRE_ASSIGN_OR_RETURN(const PlainGemmParams trial,
                          TrialOf(params, &elsewhere));
   std::vector<ProductTimer::Trial> trials;
+  absl::Status error;
   for (const cublasLtMatmulAlgo_t& guess : guesses) {
     const auto enqueue = [&] {
       const absl::Status status = Enqueue(trial, product, guess);
+      if (!absl::IsInternal(status)) return status;
       // A guess may be wrong; there are others.
-      return absl::IsInternal(status)
-                 ? absl::UnimplementedError(status.message())
-                 : status;
+      error = status;
+      return absl::UnimplementedError(status.message());
     };
     trials.push_back({enqueue, trials.empty() ? kFirstsAllowance : 1.0f});
   }
   QUIRE_ASSIGN_OR_RETURN(const auto timer, ProductTimer::Create(stream_));
-  QUIRE_ASSIGN_OR_RETURN(const size_t fastest, timer->FastestOf(trials));
+  const absl::StatusOr<size_t> fastest = timer->FastestOf(trials);
+  if (absl::IsUnimplemented(fastest.status()) && !error.ok()) return error;
+  QUIRE_RETURN_IF_ERROR(fastest.status());
   ++num_tuned_;
-  return guesses[fastest];
+  return guesses[*fastest];
 }
 
 absl::StatusOr<cublasLtMatmulAlgo_t> LtGemm::Choose(

@@ -239,7 +239,9 @@ cudaError_t LaunchPanelGemm(const CUtensorMap& w, const CUtensorMap& x,
                             int32_t num_clusters, cudaStream_t stream) {
   const bool folds =
       args.norm_before.squares != nullptr || args.norm_after.squares != nullptr;
-  if (folds && args.token_parts > 1) return cudaErrorInvalidValue;
+  if (folds && (args.token_parts > 1 || args.peers.world_size > 1)) {
+    return cudaErrorInvalidValue;
+  }
   return WithRows(rows, [&](auto constant) {
     constexpr int kRows = constant;
     const auto launch = args.token_parts > 1 ? Launch<kRows, 2, false>

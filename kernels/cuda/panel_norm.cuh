@@ -28,9 +28,9 @@ struct RowFactors {
 // reads into `to`, and the sum of squares of the four lanes' 32 into `squares`,
 // by the first of them. Both may be null: then there is nothing to write.
 // REQUIRES: all lanes of the warp.
-__device__ __forceinline__ void StoreForNorm(const uint4& row,
-                                             const uint4& weight, uint4* to,
-                                             float* squares) {
+__device__ __forceinline__ void ScaleAndSquare(const uint4& row,
+                                               const uint4& weight, uint4* to,
+                                               float* squares) {
   const uint32_t words[4] = {row.x, row.y, row.z, row.w};
   const uint32_t weights[4] = {weight.x, weight.y, weight.z, weight.w};
   uint32_t scaled[4];

@@ -152,7 +152,7 @@ __device__ __forceinline__ void StoreForNorm(const PanelGemmArgs& args,
     squares = norm.squares +
               place.first_row / kChunkRows * FoldedNorm::kMaxRows + token;
   }
-  StoreForNorm(row, weight, to, squares);
+  ScaleAndSquare(row, weight, to, squares);
 }
 
 template <bool kFolds>

@@ -18,7 +18,7 @@ namespace {
 
 constexpr int64_t kFlushBytes = 128 << 20;
 // What takes so much longer than the fastest at first is hopeless.
-constexpr float kHopeless = 1.1f;
+constexpr float kHopeless = 1.2f;
 // Short products are run more often: what disturbs them weighs more.
 constexpr float kTimedMs = 4.0f;
 constexpr float kLeastRounds = 5, kMostRounds = 15;
@@ -69,8 +69,9 @@ absl::Status ProductTimer::Enqueue(const Trial& trial, cudaEvent_t begin,
 absl::Status ProductTimer::RunInTurn(const std::vector<Trial>& trials,
                                      std::vector<Entrant>* entrants) {
   while (events_.size() < 2 * entrants->size()) {
-    events_.push_back(nullptr);
-    QUIRE_RETURN_IF_CUDA_ERROR(cudaEventCreate(&events_.back()), "event");
+    cudaEvent_t event = nullptr;
+    QUIRE_RETURN_IF_CUDA_ERROR(cudaEventCreate(&event), "event");
+    events_.push_back(event);
   }
   for (size_t i = 0; i < entrants->size(); ++i) {
     QUIRE_RETURN_IF_ERROR(Enqueue(trials[(*entrants)[i].index], events_[2 * i],

@@ -35,9 +35,10 @@ class ProductTimer {
   };
 
   // The fastest of the trials, by the medians of runs in turns, so that clocks
-  // and what else the machine does are the same for all; what takes far longer
-  // runs twice alone. Trials that are Unimplemented are passed over, and so is
-  // the result if all are; fails as trials and the device do. Waits for it.
+  // and what else the machine does are the same for all; what takes a fifth
+  // longer at first runs but twice. Trials that are Unimplemented are passed
+  // over, and so is the result if all are; fails as trials and the device do.
+  // Waits for it.
   absl::StatusOr<size_t> FastestOf(const std::vector<Trial>& trials);
 
  private:

@@ -160,6 +160,7 @@ absl::Status DecoderOps::AddNormTo(const NormWeights& weights,
 
 absl::Status DecoderOps::NormResidual(const NormWeights& weights,
                                       int32_t num_tokens) {
+  is_in_residual_ = is_norm_begun_ = false;  // of a step that failed
   return Norm(weights, activations_.residual, backend_.dtype(),
               /*residual=*/nullptr, activations_.normed, num_tokens);
 }

@@ -96,7 +96,8 @@ class DecoderOps {
   ActivationKind activation() const;
   absl::Status Norm(const NormWeights& weights, const void* x, DType x_dtype,
                     void* residual, void* out, int32_t num_rows);
-  // y [m, n] = x w^T + bias with dense rows, where x is `normed`.
+  // y [m, n] = x w^T + bias with dense rows; ends the norm of x that the
+  // product before began, if it did.
   absl::Status MultiplyNormed(const Linear& linear, const void* x, void* y,
                               int32_t m);
   // mlp_act, `width` columns of this rank's, of x.

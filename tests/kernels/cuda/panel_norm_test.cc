@@ -117,7 +117,7 @@ class PanelNormTest : public testing::TestWithParam<PanelPlan> {
 
   // Adds to random rows; the same with a norm that follows and without.
   Stored Store(const NormCase& c, const Tensor& weight);
-  // Both products, one behind the other, so that the second begins early.
+  // Both products, each by itself.
   void Check(const NormCase& c, ReaderKind kind);
 
   cudaStream_t stream_ = nullptr;
