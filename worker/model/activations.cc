@@ -95,6 +95,7 @@ absl::StatusOr<Activations> AllocateActivations(const ModelConfig& config,
   const int64_t squares =
       always.Add((hidden + FoldedNorm::kColumns - 1) / FoldedNorm::kColumns *
                  FoldedNorm::kMaxRows * int64_t{sizeof(float)});
+  const int64_t kept = always.Add(rows * hidden * element);
   const int64_t logits =
       always.Add(rows * shape.vocab.num_ids * int64_t{sizeof(float)});
   Layout attention(always.end());
@@ -112,8 +113,7 @@ absl::StatusOr<Activations> AllocateActivations(const ModelConfig& config,
   Layout ends(always.end());
   const int64_t embedded = ends.Add(tokens * embedding * element);
   const int64_t sampled = ends.Add(rows * hidden * element);
-  const int64_t head_input =
-      ends.Add(rows * std::max(hidden, embedding) * element);
+  const int64_t projected = ends.Add(rows * embedding * element);
 
   Activations out;
   QUIRE_ASSIGN_OR_RETURN(
@@ -124,6 +124,7 @@ absl::StatusOr<Activations> AllocateActivations(const ModelConfig& config,
   out.normed = base + normed;
   out.partial = base + partial;
   out.squares = reinterpret_cast<float*>(base + squares);
+  out.kept = base + kept;
   out.logits = reinterpret_cast<float*>(base + logits);
   out.qkv = base + qkv;
   out.attended = base + attended;
@@ -132,7 +133,7 @@ absl::StatusOr<Activations> AllocateActivations(const ModelConfig& config,
   if (config.moe.num_experts > 0) SetExperts(experts, base, &out);
   out.embedded = base + embedded;
   out.sampled = base + sampled;
-  out.head_input = base + head_input;
+  out.projected = base + projected;
   return out;
 }
 

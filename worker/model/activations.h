@@ -25,6 +25,7 @@ struct Activations {
   void* normed = nullptr;    // [T, hidden_size] model dtype
   void* partial = nullptr;   // [T, hidden_size] partial dtype
   float* squares = nullptr;  // FoldedNorm's, of hidden_size columns
+  void* kept = nullptr;      // [R, hidden_size] model dtype; of `residual`
 
   void* qkv = nullptr;       // [T, q_size + 2 kv_size] model dtype
   void* attended = nullptr;  // [T, q_size] model dtype
@@ -45,8 +46,8 @@ struct Activations {
 
   void* embedded = nullptr;  // [T, embedding_size] model dtype
 
-  void* sampled = nullptr;     // [R, hidden_size] model dtype
-  void* head_input = nullptr;  // [R, max(hidden, embedding)] model dtype
+  void* sampled = nullptr;    // [R, hidden_size] model dtype
+  void* projected = nullptr;  // [R, embedding_size] model dtype
 
   float* logits = nullptr;  // [R, vocab.num_ids]
 };

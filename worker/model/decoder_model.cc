@@ -52,10 +52,13 @@ absl::Status LoadEnds(const ModelContext& context, const RankShape& shape,
   return absl::OkStatus();
 }
 
-absl::Status DecoderModel::RunPreNormLayers(const BatchInput& batch,
-                                            const KvCache& cache) {
-  const void* normed = ops_->activations().normed;
+absl::StatusOr<const float*> DecoderModel::RunPreNormLayers(
+    const BatchInput& batch, const KvCache& cache) {
+  const Activations& act = ops_->activations();
   const int32_t num_layers = static_cast<int32_t>(weights_.layers.size());
+  const bool ends_sampled =
+      batch.num_prompt_rows == 0 && ops_->config().final_norm;
+  int32_t num_rows = batch.num_tokens;
   for (int32_t i = 0; i < num_layers; ++i) {
     const DecoderLayer& layer = weights_.layers[i];
     NextNorm after_mlp;
@@ -64,16 +67,30 @@ absl::Status DecoderModel::RunPreNormLayers(const BatchInput& batch,
       after_mlp = {&next.attention_norm, &next.qkv};
     }
     QUIRE_RETURN_IF_ERROR(
-        i == 0 ? ops_->NormResidual(layer.attention_norm, batch.num_tokens)
-               : ops_->AddNorm(layer.attention_norm, batch.num_tokens));
-    QUIRE_RETURN_IF_ERROR(ops_->Attention(layer, i, cos_sin(), batch, cache,
-                                          normed,
-                                          {&layer.mlp_norm, &layer.mlp_in}));
-    QUIRE_RETURN_IF_ERROR(ops_->AddNorm(layer.mlp_norm, batch.num_tokens));
+        i == 0 ? ops_->NormResidual(layer.attention_norm, num_rows)
+               : ops_->AddNorm(layer.attention_norm, num_rows));
     QUIRE_RETURN_IF_ERROR(
-        ops_->Mlp(layer, normed, batch.num_tokens, after_mlp));
+        ops_->Attend(layer, i, cos_sin(), batch, cache, act.normed));
+    if (i + 1 == num_layers && ends_sampled) {
+      if (batch.num_samples == 0) return act.logits;
+      QUIRE_RETURN_IF_ERROR(KeepSampled(batch));
+      num_rows = batch.num_samples;
+    }
+    QUIRE_RETURN_IF_ERROR(
+        ops_->AttentionOut(layer, num_rows, {&layer.mlp_norm, &layer.mlp_in}));
+    QUIRE_RETURN_IF_ERROR(ops_->AddNorm(layer.mlp_norm, num_rows));
+    QUIRE_RETURN_IF_ERROR(ops_->Mlp(layer, act.normed, num_rows, after_mlp));
   }
-  return absl::OkStatus();
+  if (!ends_sampled) return AddAndSample(batch);
+  QUIRE_RETURN_IF_ERROR(ops_->AddNormSampled(weights_.final_norm, num_rows));
+  QUIRE_RETURN_IF_ERROR(RunHead(num_rows));
+  return act.logits;
+}
+
+absl::Status DecoderModel::KeepSampled(const BatchInput& batch) {
+  // As many as there are tokens are all of them, in their order.
+  if (batch.num_samples == batch.num_tokens) return absl::OkStatus();
+  return ops_->KeepRows(batch.sample_rows, batch.num_samples);
 }
 
 absl::StatusOr<const float*> DecoderModel::AddAndSample(
@@ -87,13 +104,18 @@ absl::StatusOr<const float*> DecoderModel::AddAndSample(
 
 absl::StatusOr<const float*> DecoderModel::Logits(const int32_t* rows,
                                                   int32_t num_rows) {
-  const Activations& act = ops_->activations();
-  if (num_rows == 0) return act.logits;
+  const float* logits = ops_->activations().logits;
+  if (num_rows == 0) return logits;
   QUIRE_RETURN_IF_ERROR(ops_->GatherSampled(rows, num_rows));
-  QUIRE_RETURN_IF_ERROR(
-      ops_->NormSampled(weights_.final_norm, num_rows, act.head_input));
-  QUIRE_RETURN_IF_ERROR(ops_->Logits(weights_.head, act.head_input, num_rows));
-  return act.logits;
+  if (ops_->config().final_norm) {
+    QUIRE_RETURN_IF_ERROR(ops_->NormSampled(weights_.final_norm, num_rows));
+  }
+  QUIRE_RETURN_IF_ERROR(RunHead(num_rows));
+  return logits;
+}
+
+absl::Status DecoderModel::RunHead(int32_t num_rows) {
+  return ops_->Logits(weights_.head, ops_->activations().sampled, num_rows);
 }
 
 }  // namespace quire

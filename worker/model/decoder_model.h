@@ -62,7 +62,7 @@ class DecoderModel : public Model {
   }
 
   absl::StatusOr<const float*> Logits(const int32_t* rows,
-                                      int32_t num_rows) override;
+                                      int32_t num_rows) final;
 
  protected:
   DecoderModel(std::unique_ptr<DecoderOps> ops, DecoderWeights weights)
@@ -75,15 +75,24 @@ class DecoderModel : public Model {
                                        : weights_.cos_sin->as<float>();
   }
 
-  // Layers with a norm before each sublayer. Reads `residual`, and leaves the
-  // last output in `residual` and `partial` together.
-  absl::Status RunPreNormLayers(const BatchInput& batch, const KvCache& cache);
+  // Layers with a norm before each sublayer, from `residual` on, and the head.
+  // The last layer attends for all tokens, and goes on with those that are
+  // sampled: of the others it leaves keys and values. Unless a prompt's rows
+  // are asked for, which then are in `residual`.
+  absl::StatusOr<const float*> RunPreNormLayers(const BatchInput& batch,
+                                                const KvCache& cache);
 
   // Adds `partial` to `residual`, if any row of it is asked for, and returns
   // the logits of the sampled ones.
   absl::StatusOr<const float*> AddAndSample(const BatchInput& batch);
 
+  // The logits of `sampled`, which the last norm has been through.
+  virtual absl::Status RunHead(int32_t num_rows);
+
  private:
+  // Goes on with the batch's sampled rows alone.
+  absl::Status KeepSampled(const BatchInput& batch);
+
   std::unique_ptr<DecoderOps> ops_;
   DecoderWeights weights_;
 };

@@ -42,6 +42,7 @@ absl::StatusOr<std::unique_ptr<DecoderOps>> DecoderOps::Create(
   QUIRE_ASSIGN_OR_RETURN(
       ops->activations_,
       AllocateActivations(config, ops->shape_, limits, backend));
+  ops->BeginStep();
   return ops;
 }
 
@@ -85,8 +86,15 @@ void DecoderOps::CheckBatch(const BatchInput& batch,
   CHECK_EQ(cache.layout.head_dim, config_.head_dim);
 }
 
+void DecoderOps::BeginStep() {
+  residual_ = activations_.residual;
+  attended_ = activations_.attended;
+  is_in_residual_ = is_norm_begun_ = false;  // of a step that failed
+}
+
 absl::Status DecoderOps::Embed(const DeviceBuffer& table,
                                const BatchInput& batch, void* out) {
+  BeginStep();
   QUIRE_RETURN_IF_ERROR(backend_.Embedding({.ids = batch.token_ids,
                                             .table = table.data(),
                                             .out = out,
@@ -138,12 +146,12 @@ absl::Status DecoderOps::AddNormTo(const NormWeights& weights,
       DCHECK(out == folded_.out && DataOf(weights.weight) == folded_.weight);
       return absl::OkStatus();
     }
-    return Norm(weights, activations_.residual, backend_.dtype(),
+    return Norm(weights, residual_, backend_.dtype(),
                 /*residual=*/nullptr, out, num_tokens);
   }
   const NormParams params =
       ParamsOf(weights, activations_.partial, backend_.partial_dtype(),
-               activations_.residual, out, num_tokens);
+               residual_, out, num_tokens);
   if (is_partial_unsummed_) {
     QUIRE_ASSIGN_OR_RETURN(
         const bool is_done,
@@ -160,8 +168,7 @@ absl::Status DecoderOps::AddNormTo(const NormWeights& weights,
 
 absl::Status DecoderOps::NormResidual(const NormWeights& weights,
                                       int32_t num_tokens) {
-  is_in_residual_ = is_norm_begun_ = false;  // of a step that failed
-  return Norm(weights, activations_.residual, backend_.dtype(),
+  return Norm(weights, residual_, backend_.dtype(),
               /*residual=*/nullptr, activations_.normed, num_tokens);
 }
 
@@ -172,7 +179,12 @@ absl::Status DecoderOps::AddNorm(const NormWeights& weights,
 
 absl::Status DecoderOps::AddNormInPlace(const NormWeights& weights,
                                         int32_t num_tokens) {
-  return AddNormTo(weights, num_tokens, activations_.residual);
+  return AddNormTo(weights, num_tokens, residual_);
+}
+
+absl::Status DecoderOps::AddNormSampled(const NormWeights& weights,
+                                        int32_t num_samples) {
+  return AddNormTo(weights, num_samples, activations_.sampled);
 }
 
 absl::Status DecoderOps::Add(int32_t num_tokens) {
@@ -183,8 +195,8 @@ absl::Status DecoderOps::Add(int32_t num_tokens) {
   QUIRE_RETURN_IF_ERROR(SumPartial(num_tokens));
   return backend_.Add({.a = activations_.partial,
                        .a_dtype = backend_.partial_dtype(),
-                       .b = activations_.residual,
-                       .out = activations_.residual,
+                       .b = residual_,
+                       .out = residual_,
                        .n = int64_t{num_tokens} * config_.hidden_size});
 }
 
@@ -218,6 +230,13 @@ absl::Status DecoderOps::Attention(const DecoderLayer& layer, int32_t layer_idx,
                                    const BatchInput& batch,
                                    const KvCache& cache, const void* x,
                                    const NextNorm& next) {
+  QUIRE_RETURN_IF_ERROR(Attend(layer, layer_idx, cos_sin, batch, cache, x));
+  return AttentionOut(layer, batch.num_tokens, next);
+}
+
+absl::Status DecoderOps::Attend(const DecoderLayer& layer, int32_t layer_idx,
+                                const float* cos_sin, const BatchInput& batch,
+                                const KvCache& cache, const void* x) {
   const KvCacheView view = {cache.base, cache.layout, layer_idx,
                             cache.num_blocks};
   const int64_t stride = shape_.q_size() + 2 * shape_.kv_size();
@@ -226,7 +245,7 @@ absl::Status DecoderOps::Attention(const DecoderLayer& layer, int32_t layer_idx,
   QUIRE_RETURN_IF_ERROR(NormHeads(layer, batch.num_tokens));
   const bool is_sparse =
       batch.sparse.first_positions != nullptr && layer_idx >= kFirstSparseLayer;
-  QUIRE_RETURN_IF_ERROR(backend_.AttendNewTokens(
+  return backend_.AttendNewTokens(
       {.write = {.qkv = activations_.qkv,
                  .qkv_stride = stride,
                  .cos_sin = cos_sin,
@@ -253,9 +272,31 @@ absl::Status DecoderOps::Attention(const DecoderLayer& layer, int32_t layer_idx,
            .scale = static_cast<float>(1 / std::sqrt(config_.head_dim)),
            .sparse = is_sparse ? batch.sparse : SparseRows{},
            .are_contexts_apart = batch.are_contexts_apart,
-           .min_new_tokens = batch.min_new_tokens}}));
-  QUIRE_RETURN_IF_ERROR(MultiplyOut(layer.attention_out, activations_.attended,
-                                    batch.num_tokens, next));
+           .min_new_tokens = batch.min_new_tokens}});
+}
+
+absl::Status DecoderOps::KeepRows(const int32_t* rows, int32_t num_rows) {
+  // Queries, keys and values are done with.
+  QUIRE_RETURN_IF_ERROR(backend_.GatherRows({.x = attended_,
+                                             .rows = rows,
+                                             .out = activations_.qkv,
+                                             .width = shape_.q_size(),
+                                             .num_rows = num_rows}));
+  attended_ = activations_.qkv;
+  QUIRE_RETURN_IF_ERROR(backend_.GatherRows({.x = residual_,
+                                             .rows = rows,
+                                             .out = activations_.kept,
+                                             .width = config_.hidden_size,
+                                             .num_rows = num_rows}));
+  residual_ = activations_.kept;
+  return absl::OkStatus();
+}
+
+absl::Status DecoderOps::AttentionOut(const DecoderLayer& layer,
+                                      int32_t num_tokens,
+                                      const NextNorm& next) {
+  QUIRE_RETURN_IF_ERROR(
+      MultiplyOut(layer.attention_out, attended_, num_tokens, next));
   is_partial_unsummed_ = shape_.world_size > 1;
   return absl::OkStatus();
 }
@@ -304,7 +345,7 @@ absl::Status DecoderOps::MultiplyOut(const Linear& out, const void* x,
     is_partial_sent_ = product.peers != nullptr;
   } else if (backend_.adds_products()) {
     is_in_residual_ = true;
-    product.y = activations_.residual;
+    product.y = residual_;
     product.y_dtype = backend_.dtype();
     product.adds = true;
     FoldNext(next, &product);
@@ -335,7 +376,7 @@ const FoldedNorm* DecoderOps::TakeFolded() {
 }
 
 absl::Status DecoderOps::GatherSampled(const int32_t* rows, int32_t num_rows) {
-  return backend_.GatherRows({.x = activations_.residual,
+  return backend_.GatherRows({.x = residual_,
                               .rows = rows,
                               .out = activations_.sampled,
                               .width = config_.hidden_size,
@@ -343,9 +384,9 @@ absl::Status DecoderOps::GatherSampled(const int32_t* rows, int32_t num_rows) {
 }
 
 absl::Status DecoderOps::NormSampled(const NormWeights& weights,
-                                     int32_t num_samples, void* out) {
+                                     int32_t num_samples) {
   return Norm(weights, activations_.sampled, backend_.dtype(),
-              /*residual=*/nullptr, out, num_samples);
+              /*residual=*/nullptr, activations_.sampled, num_samples);
 }
 
 absl::Status DecoderOps::Logits(const Linear& head, const void* x,

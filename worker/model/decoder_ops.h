@@ -31,7 +31,7 @@ struct NextNorm {
 // through three buffers: `residual` is the running sum, `normed` the input of
 // the next sublayer, `partial` the sublayer's output, not yet in the sum: what
 // takes it sums it over the ranks, with the addition and the norm where that
-// is one operation.
+// is one operation. A step begins with Embed().
 // Thread-compatible.
 class DecoderOps {
  public:
@@ -72,6 +72,17 @@ class DecoderOps {
                          const float* cos_sin, const BatchInput& batch,
                          const KvCache& cache, const void* x,
                          const NextNorm& next = {});
+  // Its two halves: what this rank's heads attend to, of all tokens, and the
+  // product of that.
+  absl::Status Attend(const DecoderLayer& layer, int32_t layer_idx,
+                      const float* cos_sin, const BatchInput& batch,
+                      const KvCache& cache, const void* x);
+  absl::Status AttentionOut(const DecoderLayer& layer, int32_t num_tokens,
+                            const NextNorm& next = {});
+  // Between the two: from here on the step consists of these rows, [R] in
+  // device memory, R <= max_num_seqs, of `residual` and of what was attended
+  // to, in this order. No later operation may want another row.
+  absl::Status KeepRows(const int32_t* rows, int32_t num_rows);
   // partial = MLP of x [T, hidden_size], over all ranks' columns: the layer's
   // mixture of experts, where it has one. REQUIRES: as above.
   absl::Status Mlp(const DecoderLayer& layer, const void* x, int32_t num_tokens,
@@ -79,9 +90,10 @@ class DecoderOps {
 
   // sampled [R, hidden_size] = these rows of `residual`, in device memory.
   absl::Status GatherSampled(const int32_t* rows, int32_t num_rows);
-  // out [R, hidden_size] = norm(sampled).
-  absl::Status NormSampled(const NormWeights& weights, int32_t num_samples,
-                           void* out);
+  // sampled = norm(sampled).
+  absl::Status NormSampled(const NormWeights& weights, int32_t num_samples);
+  // sampled = norm(residual + partial), where all rows are sampled.
+  absl::Status AddNormSampled(const NormWeights& weights, int32_t num_samples);
   // logits [R, vocab.num_ids] = x head^T; x is [R, head.weight->k()].
   absl::Status Logits(const Linear& head, const void* x, int32_t num_samples);
 
@@ -94,6 +106,7 @@ class DecoderOps {
              Backend& backend, Collective& collective);
 
   ActivationKind activation() const;
+  void BeginStep();
   absl::Status Norm(const NormWeights& weights, const void* x, DType x_dtype,
                     void* residual, void* out, int32_t num_rows);
   // y [m, n] = x w^T + bias with dense rows; ends the norm of x that the
@@ -133,6 +146,9 @@ class DecoderOps {
   Backend& backend_;
   Collective& collective_;
   Activations activations_;
+  // The step's rows: all that there are, or those that were kept.
+  void* residual_ = nullptr;
+  const void* attended_ = nullptr;
   // Whether `partial` is this rank's part alone: what takes it sums it over the
   // ranks first, or at once.
   bool is_partial_unsummed_ = false;

@@ -131,8 +131,7 @@ class Gpt2 final : public DecoderModel {
     QUIRE_RETURN_IF_ERROR(
         ops().Embed(*weights().embedding, batch, ops().activations().residual));
     QUIRE_RETURN_IF_ERROR(ops().AddPositions(*weights().positions, batch));
-    QUIRE_RETURN_IF_ERROR(RunPreNormLayers(batch, cache));
-    return AddAndSample(batch);
+    return RunPreNormLayers(batch, cache);
   }
 };
 

@@ -83,8 +83,7 @@ class Llama final : public DecoderModel {
     ops().CheckBatch(batch, cache);
     QUIRE_RETURN_IF_ERROR(
         ops().Embed(*weights().embedding, batch, ops().activations().residual));
-    QUIRE_RETURN_IF_ERROR(RunPreNormLayers(batch, cache));
-    return AddAndSample(batch);
+    return RunPreNormLayers(batch, cache);
   }
 };
 

@@ -79,10 +79,9 @@ class Opt final : public DecoderModel {
 
   absl::StatusOr<const float*> Forward(const BatchInput& batch,
                                        const KvCache& cache) override;
-  absl::StatusOr<const float*> Logits(const int32_t* rows,
-                                      int32_t num_rows) override;
 
  private:
+  absl::Status RunHead(int32_t num_rows) override;
   absl::Status Embed(const BatchInput& batch);
   // Leaves the last layer's output in `residual`.
   absl::Status RunPostNormLayers(const BatchInput& batch, const KvCache& cache);
@@ -96,8 +95,7 @@ absl::StatusOr<const float*> Opt::Forward(const BatchInput& batch,
   ops().CheckBatch(batch, cache);
   QUIRE_RETURN_IF_ERROR(Embed(batch));
   if (ops().config().pre_norm) {
-    QUIRE_RETURN_IF_ERROR(RunPreNormLayers(batch, cache));
-    return AddAndSample(batch);
+    return RunPreNormLayers(batch, cache);
   }
   QUIRE_RETURN_IF_ERROR(RunPostNormLayers(batch, cache));
   return Logits(batch.sample_rows, batch.num_samples);
@@ -134,24 +132,13 @@ absl::Status Opt::RunPostNormLayers(const BatchInput& batch,
   return absl::OkStatus();
 }
 
-absl::StatusOr<const float*> Opt::Logits(const int32_t* rows,
-                                         int32_t num_rows) {
+absl::Status Opt::RunHead(int32_t num_rows) {
+  if (projections_.out == nullptr) return DecoderModel::RunHead(num_rows);
   const Activations& act = ops().activations();
-  if (num_rows == 0) return act.logits;
-  QUIRE_RETURN_IF_ERROR(ops().GatherSampled(rows, num_rows));
-  if (ops().config().final_norm) {
-    QUIRE_RETURN_IF_ERROR(
-        ops().NormSampled(weights().final_norm, num_rows, act.sampled));
-  }
-  const void* x = act.sampled;
-  if (projections_.out != nullptr) {
-    QUIRE_RETURN_IF_ERROR(ops().Multiply(*projections_.out, /*bias=*/nullptr,
-                                         act.sampled, act.head_input, dtype_,
-                                         num_rows));
-    x = act.head_input;
-  }
-  QUIRE_RETURN_IF_ERROR(ops().Logits(weights().head, x, num_rows));
-  return act.logits;
+  QUIRE_RETURN_IF_ERROR(ops().Multiply(*projections_.out, /*bias=*/nullptr,
+                                       act.sampled, act.projected, dtype_,
+                                       num_rows));
+  return ops().Logits(weights().head, act.projected, num_rows);
 }
 
 }  // namespace

@@ -50,6 +50,7 @@ void CheckPieces(const ModelConfig& config, DType dtype) {
       {act->residual, kTokens * hidden * element},
       {act->normed, kTokens * hidden * element},
       {act->partial, kTokens * hidden * SizeOf((*backend)->partial_dtype())},
+      {act->kept, kRows * hidden * element},
       {act->logits, kRows * shape.vocab.num_ids * 4}};
   const auto with = [&](std::vector<Piece> pieces) {
     pieces.insert(pieces.end(), always.begin(), always.end());
@@ -66,8 +67,7 @@ void CheckPieces(const ModelConfig& config, DType dtype) {
   }
   with({{act->embedded, kTokens * config.embedding_size * element}});
   with({{act->sampled, kRows * hidden * element},
-        {act->head_input,
-         kRows * std::max<int64_t>(hidden, config.embedding_size) * element}});
+        {act->projected, kRows * config.embedding_size * element}});
 }
 
 ModelConfig Config() {

@@ -81,29 +81,52 @@ FoldWorld::FoldWorld(const ModelConfig& config,
 }
 
 std::vector<float> FoldWorld::Forward(int32_t num_tokens) {
+  return Forward(num_tokens, From0(num_tokens));
+}
+
+std::vector<float> FoldWorld::Forward(int32_t num_tokens,
+                                      const std::vector<int32_t>& sampled,
+                                      const std::vector<int32_t>& asked) {
   BatchInput batch;
-  batch.num_tokens = batch.num_samples = num_tokens;
+  batch.num_tokens = num_tokens;
+  batch.num_samples = static_cast<int32_t>(sampled.size());
+  batch.num_prompt_rows = static_cast<int32_t>(asked.size());
   batch.num_seqs = 1;
-  batch.token_ids = batch.positions = batch.slot_mapping = batch.sample_rows =
+  batch.token_ids = batch.positions = batch.slot_mapping =
       Upload(From0(num_tokens));
+  batch.sample_rows = Upload(sampled);
+  batch.prompt_rows = Upload(asked);
   batch.query_start = Upload({0, num_tokens});
   batch.context_lens = Upload({num_tokens});
   batch.seq_slots = Upload({0});
   batch.block_tables = Upload(From0(cache_.num_blocks));
   batch.max_blocks_per_seq = cache_.num_blocks;
-  const auto logits = model_->Forward(batch, cache_);
+  std::vector<float> all;
+  auto logits = model_->Forward(batch, cache_);
   CHECK(logits.ok()) << logits.status();
-  std::vector<float> rows(int64_t{num_tokens} * model_->vocab_shard().num_ids);
+  Append(*logits, sampled.size(), &all);
+  if (!asked.empty()) {
+    logits = model_->Logits(batch.prompt_rows, batch.num_prompt_rows);
+    CHECK(logits.ok()) << logits.status();
+    Append(*logits, asked.size(), &all);
+  }
+  uploaded_.clear();
+  return all;
+}
+
+void FoldWorld::Append(const float* logits, size_t num_rows,
+                       std::vector<float>* all) {
+  const size_t count = num_rows * model_->vocab_shard().num_ids;
+  all->resize(all->size() + count);
   CHECK(backend_
-            ->CopyToHost(*logits, rows.data(),
-                         static_cast<int64_t>(rows.size() * sizeof(float)))
+            ->CopyToHost(logits, all->data() + all->size() - count,
+                         static_cast<int64_t>(count * sizeof(float)))
             .ok());
   CHECK(backend_->Synchronize().ok());
-  uploaded_.clear();
-  return rows;
 }
 
 const int32_t* FoldWorld::Upload(const std::vector<int32_t>& list) {
+  if (list.empty()) return nullptr;
   const int64_t bytes = static_cast<int64_t>(list.size() * sizeof(int32_t));
   uploaded_.push_back(*backend_->Allocate(bytes));
   CHECK(backend_->CopyToDevice(list.data(), uploaded_.back()->data(), bytes)

@@ -25,9 +25,15 @@ class FoldWorld {
 
   // The logits [num_tokens, vocab_size] of a prompt's tokens.
   std::vector<float> Forward(int32_t num_tokens);
+  // Of a prompt of `num_tokens`, those of `sampled`, [S, vocab_size], and
+  // behind them those of `asked`, which are asked for afterwards.
+  std::vector<float> Forward(int32_t num_tokens,
+                             const std::vector<int32_t>& sampled,
+                             const std::vector<int32_t>& asked = {});
   Backend& backend() { return *backend_; }
 
  private:
+  void Append(const float* logits, size_t num_rows, std::vector<float>* all);
   const int32_t* Upload(const std::vector<int32_t>& list);
 
   LocalGroup group_{1};

@@ -52,6 +52,7 @@ absl::Status FoldingBackend::Gemm(const GemmParams& params) {
     CHECK_EQ(params.x, params.norm_before->out);
     CHECK_LE(params.m, max_rows_);
   }
+  num_product_rows_ += params.m;
   product_.assign(params.m * n, 0.0f);
   GemmParams plain = params;
   plain.bias = nullptr;
@@ -77,5 +78,9 @@ absl::Status FoldingBackend::Gemm(const GemmParams& params) {
 }
 
 int64_t FoldingBackend::TakeNumNorms() { return std::exchange(num_norms_, 0); }
+
+int64_t FoldingBackend::TakeNumProductRows() {
+  return std::exchange(num_product_rows_, 0);
+}
 
 }  // namespace quire

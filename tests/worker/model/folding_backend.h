@@ -118,14 +118,16 @@ class FoldingBackend final : public Backend {
     return cpu_->CopyRuns(params);
   }
 
-  // Since the last call.
+  // Since the last call: norms, and rows of all products.
   int64_t TakeNumNorms();
+  int64_t TakeNumProductRows();
 
  private:
   const int32_t max_rows_;
   std::unique_ptr<Backend> cpu_;
   std::vector<float> product_;
   int64_t num_norms_ = 0;
+  int64_t num_product_rows_ = 0;
 };
 
 }  // namespace quire
