@@ -28,6 +28,7 @@ RunningSequence RunningEntryOf(const Sequence& seq) {
   entry.tenant_idx = group.tenant_idx;
   entry.num_group_preemptions = group.num_preemptions;
   entry.slot = seq.slot;
+  entry.runs_alone = group.runs_alone();
   entry.num_tokens = seq.num_tokens();
   entry.num_prefill_tokens = seq.num_tokens();
   entry.max_num_tokens = seq.max_num_tokens;
@@ -99,6 +100,7 @@ void EngineCore::SettleWaiting(SequenceGroup* group) {
 void EngineCore::Settle(const SequenceGroup& group,
                         WaitingGroup* waiting) const {
   waiting->ready = group.IsSettled();
+  waiting->runs_alone = group.runs_alone();
   waiting->num_seqs = group.num_unfinished();
   waiting->num_tokens = 0;
   waiting->num_wanted_blocks = 0;

@@ -223,10 +223,8 @@ void EngineCore::OnGroupLost(Epoch group_epoch, const absl::Status& cause,
     SequenceGroup* group = slots_[entry.slot.value()]->group;
     if (running.empty() || running.back() != group) running.push_back(group);
   }
-  for (SequenceGroup* group : running) {
-    ++group->num_lost_groups;
-    Requeue(group);
-  }
+  BlameForLoss(running);
+  for (SequenceGroup* group : running) Requeue(group);
   waiting_.AllWait(WaitReason::kNoWorkerGroup, now);
   running_.clear();
   running_has_gaps_ = false;
@@ -243,6 +241,7 @@ void EngineCore::OnGroupLost(Epoch group_epoch, const absl::Status& cause,
                "worker lost: ", std::string(cause.message()), "; retry")),
            now);
   } else {
+    EndGuilty(running, now);
     metrics_.counters.num_requeued += static_cast<int64_t>(groups_.size());
   }
   SweepEnded();

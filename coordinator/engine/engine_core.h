@@ -90,8 +90,7 @@ class EngineCore {
   // Ends every request with `status`.
   void EndAll(const absl::Status& status, absl::Time now);
 
-  // All requests, for another engine, oldest first; those that have seen too
-  // many worker groups go end here. REQUIRES: not is_ready().
+  // All requests, for another engine, oldest first. REQUIRES: not is_ready().
   std::vector<MovedGroup> TakeAll(absl::Time now);
   // Takes one in, before all that wait here and are no more urgent: it has
   // waited elsewhere.
@@ -103,6 +102,7 @@ class EngineCore {
   absl::Status OnGroupReady(const GroupReady& group, absl::Time now);
   // A result that cannot be its step's is the loss of the group.
   void OnStepResult(StepResult result, absl::Time now);
+  // Requests that ran wait again, but for those that are taken for the reason.
   void OnGroupLost(Epoch group_epoch, const absl::Status& cause,
                    absl::Time now);
 
@@ -233,6 +233,16 @@ class EngineCore {
   // Gives slots to siblings that the KV manager refused when their group came.
   void PlaceLate(InFlightStep* step);
 
+  // engine_suspects.cc: requests that may be why worker groups are lost.
+  // Those that ran when one was; to be called before they wait again.
+  void BlameForLoss(absl::Span<SequenceGroup* const> running);
+  // Ends those of them that are not to be tried again.
+  void EndGuilty(absl::Span<SequenceGroup* const> blamed, absl::Time now);
+  // Fills the empty decision_.
+  void Schedule(const View& view);
+  // Those that ran alone, and have a token of that step, run with others again.
+  void ClearSuspects(const InFlightStep& step);
+
   // engine_window.cc: what attention windows leave behind.
   void SetWindow(int32_t num_blocks);
   // Gives it back for all that run.
@@ -303,6 +313,7 @@ class EngineCore {
   WaitingRoom waiting_;
   StepEstimator estimator_;
   bool hints_are_stale_ = false;  // what waiting groups would find has changed
+  bool has_suspects_ = false;     // perhaps: some group runs_alone()
   std::vector<RequestKey> shrunk_;  // running groups of which one has ended
   std::vector<std::pair<RequestKey, int32_t>> unplaced_;  // (group, index)
 

@@ -8,18 +8,10 @@
 #include <string>
 #include <utility>
 
-#include "absl/strings/str_cat.h"
 #include "coordinator/engine/engine_core.h"
 #include "glog/logging.h"
 
 namespace quire {
-namespace {
-
-// Worker groups that may be lost under a request, before it is taken for the
-// reason. So one that kills whoever runs it does not tour the cluster.
-constexpr int32_t kMaxLostGroups = 3;
-
-}  // namespace
 
 std::vector<MovedGroup> EngineCore::TakeAll(absl::Time now) {
   CHECK(!is_ready()) << "requests leave an engine that has workers";
@@ -30,15 +22,6 @@ std::vector<MovedGroup> EngineCore::TakeAll(absl::Time now) {
   });
   std::vector<MovedGroup> taken;
   for (SequenceGroup* group : all) {
-    if (group->num_lost_groups >= kMaxLostGroups) {
-      EndGroup(group, FinishReason::kNone,
-               absl::InternalError(absl::StrCat(
-                   group->num_lost_groups,
-                   " worker groups were lost while they ran this request; it "
-                   "is not tried on another")),
-               now);
-      continue;
-    }
     MovedGroup& moved = taken.emplace_back();
     waiting_.Erase(*group);
     LeaveQueue(group);
@@ -48,7 +31,6 @@ std::vector<MovedGroup> EngineCore::TakeAll(absl::Time now) {
     moved.group = std::move(it->second);
     groups_.erase(it);
   }
-  SweepEnded();
   return taken;
 }
 
@@ -66,6 +48,7 @@ void EngineCore::Adopt(MovedGroup moved, absl::Time now) {
   if (group->deadline != absl::InfiniteFuture()) {
     deadlines_.insert({group->deadline, group->key});
   }
+  has_suspects_ |= group->runs_alone();
   ++metrics_.counters.num_adopted;
   if (!is_ready()) return;
   const absl::Status fits = CheckFitsAlone(

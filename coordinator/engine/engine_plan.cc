@@ -51,7 +51,7 @@ const StepPlan* EngineCore::Plan(absl::Time now) {
   InFlightStep step = NewStep();
   decision_.Clear();
   const View view = MakeView(now);
-  policy_->Schedule(view, &decision_);
+  Schedule(view);
   waiting_.TakeDecision(view, decision_, now);
   PreemptDecided(now);
   RunDecided(&step);

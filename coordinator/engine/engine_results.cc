@@ -74,6 +74,7 @@ void EngineCore::OnStepResult(StepResult result, absl::Time now) {
   } else {
     AcceptPrompts(step, &result);
     AcceptTokens(step, &result, now);
+    ClearSuspects(step);
   }
   SweepEnded();
   step.samples.clear();

@@ -20,6 +20,10 @@
 
 namespace quire {
 
+// Worker groups that may be lost while they run a request and others, before it
+// is computed alone.
+inline constexpr int32_t kLossesInCompany = 2;
+
 // Plain data of the engine thread. Does not move: its sequences point to it.
 struct SequenceGroup {
   // Running: one of its sequences has a slot.
@@ -53,6 +57,7 @@ struct SequenceGroup {
 
   int32_t num_preemptions = 0;
   int32_t num_lost_groups = 0;  // worker groups, while they ran it
+  int32_t num_suspicions = 0;   // of them, since it last gained a token alone
   bool was_moved = false;       // from another engine, and not admitted since
   absl::Time arrival_time;
   absl::Time first_scheduled_time = absl::InfinitePast();  // so: not yet
@@ -61,6 +66,8 @@ struct SequenceGroup {
   bool was_scheduled() const {
     return first_scheduled_time != absl::InfinitePast();
   }
+  // Whether nothing else may be computed with it: see engine_suspects.cc.
+  bool runs_alone() const { return num_suspicions >= kLossesInCompany; }
   int32_t num_in_flight() const {
     int32_t num = 0;
     for (const Sequence& seq : sequences) num += seq.num_in_flight;

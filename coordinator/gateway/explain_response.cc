@@ -12,8 +12,8 @@ static_assert(v1::WAIT_REASON_NEXT_STEP ==
               static_cast<int>(WaitReason::kNextStep) + 1);
 static_assert(v1::WAIT_REASON_BEHIND ==
               static_cast<int>(WaitReason::kBehind) + 1);
-static_assert(v1::WAIT_REASON_RESYNC ==
-              static_cast<int>(WaitReason::kResync) + 1);
+static_assert(v1::WAIT_REASON_OTHER_ALONE ==
+              static_cast<int>(WaitReason::kOtherAlone) + 1);
 
 v1::WaitReason ToProto(size_t reason) {
   return static_cast<v1::WaitReason>(reason + 1);

@@ -40,6 +40,7 @@ struct RunningSequence {
   // not. It copies no more than shares_last_block says.
   bool must_ask = false;
   bool awaits_result = false;  // may not be planned before the last result
+  bool runs_alone = false;     // its group; see run_alone.h
 
   bool is_prefill() const { return num_computed_tokens < num_prefill_tokens; }
   bool is_exhausted() const { return num_tokens >= max_num_tokens; }
@@ -61,6 +62,7 @@ struct WaitingGroup {
   int32_t num_bypasses = 0;  // admissions of others while it was the head
   bool preempted = false;    // has run before: nobody goes past it
   bool ready = true;         // false: its last results are still in flight
+  bool runs_alone = false;   // see run_alone.h
 };
 
 // One of several tenants. One that has no group at all may be among them.

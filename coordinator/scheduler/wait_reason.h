@@ -25,8 +25,9 @@ enum class WaitReason : uint8_t {
   kBatchRuns,        // static batching: the batch before it runs to its end
   kNoWorkerGroup,    // no workers are ready
   kResync,           // block tables are being restated
+  kOtherAlone,       // another must run alone, as workers were lost under it
 };
-inline constexpr int32_t kNumWaitReasons = 13;
+inline constexpr int32_t kNumWaitReasons = 14;
 
 // What a reason's numbers are at the moment it began.
 struct WaitDetail {
@@ -47,7 +48,7 @@ constexpr std::string_view WaitReasonName(WaitReason reason) {
       "tenant_quota",  "tenant_turn",
       "preempted_by",  "results_in_flight",
       "batch_runs",    "no_worker_group",
-      "resync"};
+      "resync",        "other_alone"};
   return kNames[static_cast<int>(reason)];
 }
 

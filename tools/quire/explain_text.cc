@@ -50,6 +50,8 @@ std::string Reason(v1::WaitReason reason) {
       return "no workers";
     case v1::WAIT_REASON_RESYNC:
       return "resync";
+    case v1::WAIT_REASON_OTHER_ALONE:
+      return "another runs alone";
     default:
       return absl::StrCat("reason ", static_cast<int>(reason));
   }

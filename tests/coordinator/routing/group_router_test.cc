@@ -227,7 +227,8 @@ TEST_F(GroupRouterTest, ARequestThatGroupsDieUnderDoesNotTourTheCluster) {
   const EngineRequest request = MakeRequest("poison", 10, 100, 3);
   const RequestKey key = MustSubmit(request);
   for (size_t num_lost = 1; num_lost <= 3; ++num_lost) {
-    WaitForTokens(key, 5 * num_lost);
+    // The third is lost by the very step that runs it alone.
+    if (num_lost < 3) WaitForTokens(key, 5 * num_lost);
     int32_t with = 0;
     while (engines_[with]->Stats().num_running == 0) ASSERT_LT(++with, 4);
     Lose(with);

@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What EngineCore does about requests that end the workers who run them. One
+// that was there when two worker groups were lost is computed alone until it
+// has gained a token, so that it ends no others with it and none of them is
+// taken for the reason in its place (coordinator/scheduler/run_alone.h).
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "coordinator/engine/engine_core.h"
+#include "coordinator/scheduler/run_alone.h"
+
+namespace quire {
+namespace {
+
+// Worker groups that may be lost under a request, whoever else was there.
+constexpr int32_t kMaxLostGroups = 8;
+
+}  // namespace
+
+void EngineCore::BlameForLoss(absl::Span<SequenceGroup* const> running) {
+  for (SequenceGroup* group : running) {
+    ++group->num_lost_groups;
+    ++group->num_suspicions;
+    has_suspects_ |= group->runs_alone();
+  }
+}
+
+void EngineCore::EndGuilty(absl::Span<SequenceGroup* const> blamed,
+                           absl::Time now) {
+  for (SequenceGroup* group : blamed) {
+    // Three: two in company, and one alone.
+    const bool was_alone = group->num_suspicions > kLossesInCompany;
+    if (!was_alone && group->num_lost_groups < kMaxLostGroups) continue;
+    EndGroup(group, FinishReason::kNone,
+             absl::InternalError(absl::StrCat(
+                 group->num_lost_groups,
+                 " worker groups were lost while they ran this request",
+                 was_alone ? ", the last one while it ran nothing else" : "",
+                 "; it is not tried on another")),
+             now);
+  }
+}
+
+void EngineCore::Schedule(const View& view) {
+  if (has_suspects_) {
+    has_suspects_ = std::any_of(
+        groups_.begin(), groups_.end(),
+        [](const auto& entry) { return entry.second->runs_alone(); });
+  }
+  if (has_suspects_) {
+    ScheduleAlone(*policy_, view, /*results_in_flight=*/!in_flight_.empty(),
+                  &decision_);
+  } else {
+    policy_->Schedule(view, &decision_);
+  }
+}
+
+void EngineCore::ClearSuspects(const InFlightStep& step) {
+  if (!has_suspects_) return;
+  for (const Sequence* seq : step.samples) {
+    SequenceGroup* group = seq->group;
+    if (!group->runs_alone()) continue;
+    // At the next loss it is computed alone again, at once.
+    group->num_suspicions = kLossesInCompany - 1;
+    if (group->state != SequenceGroup::State::kRunning) continue;
+    const auto [begin, end] = GroupRange(*group);
+    for (size_t idx = begin; idx < end; ++idx) running_[idx].runs_alone = false;
+  }
+}
+
+}  // namespace quire
