@@ -5,8 +5,7 @@
 # build asserts.
 set -euo pipefail
 
-for script in tools/setup.sh tools/quickstart.sh tools/test.sh \
-  tools/cuda_toolkit.sh tools/bundle.sh; do
+for script in tools/*.sh; do
   bash -n "$script"
   [[ -x $script ]] || { echo "$script is not executable"; exit 1; }
 done

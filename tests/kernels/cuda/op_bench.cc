@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // How fast operations run on a GPU, each beside what bounds it in the same run:
-// bytes moved against a copy of the same device, products against the
-// library's own first guess. Times are of graphs of many launches, medians of
-// several replays; weights and activations take turns so that none stays in
-// the cache.
+// bytes moved against a copy of the same device. Times are of graphs of many
+// launches, medians of several replays; activations take turns so that none
+// stays in the cache.
 //
-// Usage: op_bench [--quick|--products]
+// Usage: op_bench [--quick]
 #include <algorithm>
 #include <cstdio>
 #include <cstring>
@@ -17,6 +16,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_format.h"
 #include "cuda_runtime_api.h"
 #include "glog/logging.h"
 #include "kernels/cuda/activation.h"
@@ -28,6 +28,7 @@
 #include "kernels/cuda/rope_kv.h"
 #include "kernels/cuda/sample.h"
 #include "kernels/cuda/swap_blocks.h"
+#include "tests/kernels/cuda/bench_line.h"
 
 namespace quire {
 namespace {
@@ -122,11 +123,12 @@ double TimeStream(const std::function<void()>& enqueue) {
 
 double copy_bandwidth;  // GB/s, read plus written
 
-void Report(const std::string& name, double us, double bytes) {
-  const double bandwidth = bytes / us / 1000;
-  std::printf("%-44s %9.2f us %8.0f GB/s %6.2f of copy\n", name.c_str(), us,
-              bandwidth, bandwidth / copy_bandwidth);
-  std::fflush(stdout);
+// Beside a copy of as many bytes, read plus written.
+void Report(const std::string& name, double us, double bytes,
+            std::vector<BenchLine::Other> peers = {}) {
+  peers.insert(peers.begin(), {"limit", bytes / copy_bandwidth / 1000});
+  PrintBenchLine(
+      {name, us, peers, absl::StrFormat("%.0f GB/s", bytes / us / 1000)});
 }
 
 void BenchCopy() {
@@ -247,7 +249,6 @@ void BenchBlocks() {
                                   block_bytes, pairs};
   const double us = TimeGraph(
       4, [&](int) { CHECK_CUDA(LaunchCopyBlocksCuda(params, stream)); });
-  Report("copy of 256 blocks of 128 KiB", us, 2.0 * pairs * block_bytes);
   const double each = TimeStream([&] {
     for (const BlockPair& pair : list) {
       CHECK_CUDA(cudaMemcpyAsync(cache->as<char>() + pair.dst * block_bytes,
@@ -256,31 +257,38 @@ void BenchBlocks() {
                                  stream));
     }
   });
-  std::printf("%-44s %9.2f us, %.1fx of ours\n",
-              "  the same by 256 x cudaMemcpyAsync", each, each / us);
+  Report("copy of 256 blocks of 128 KiB", us, 2.0 * pairs * block_bytes,
+         {{"256 copies", each}});
 
   auto pool = AllocatePinned(num_blocks * block_bytes);
   CHECK(pool.ok());
   BlockCopyParams swap = params;
   swap.dst = (*pool)->data();
+  const auto report_swap = [&](const char* name, double us, double whole) {
+    PrintBenchLine({name, us, {{"limit", whole}},
+                    absl::StrFormat("%.1f GB/s beside one copy",
+                                    pairs * block_bytes / us / 1000)});
+  };
   const double out = TimeStream([&] {
     CHECK_CUDA(SwapBlocksCuda(swap, cudaMemcpyDeviceToHost, stream));
   });
-  const double whole = TimeStream([&] {
+  const double whole_out = TimeStream([&] {
     CHECK_CUDA(cudaMemcpyAsync((*pool)->data(), cache->data(),
                                pairs * block_bytes, cudaMemcpyDeviceToHost,
                                stream));
   });
-  std::printf("%-44s %9.2f us %8.1f GB/s, %.2f of one copy of as many bytes\n",
-              "swap out of 256 blocks of 128 KiB", out,
-              pairs * block_bytes / out / 1000, whole / out);
+  report_swap("swap out of 256 blocks of 128 KiB", out, whole_out);
   const double in = TimeStream([&] {
     CHECK_CUDA(SwapBlocksCuda(
         {(*pool)->data(), cache->data(), list.data(), block_bytes, pairs},
         cudaMemcpyHostToDevice, stream));
   });
-  std::printf("%-44s %9.2f us %8.1f GB/s\n", "swap in of the same", in,
-              pairs * block_bytes / in / 1000);
+  const double whole_in = TimeStream([&] {
+    CHECK_CUDA(cudaMemcpyAsync(cache->data(), (*pool)->data(),
+                               pairs * block_bytes, cudaMemcpyHostToDevice,
+                               stream));
+  });
+  report_swap("swap in of 256 blocks of 128 KiB", in, whole_in);
 }
 
 void BenchSampler() {
@@ -328,7 +336,11 @@ void BenchSampler() {
 }
 
 int Main(int argc, char** argv) {
-  is_quick = argc > 1 && std::strcmp(argv[1], "--quick") == 0;
+  is_quick = argc == 2 && std::strcmp(argv[1], "--quick") == 0;
+  if (argc > 1 && !is_quick) {
+    std::fprintf(stderr, "usage: op_bench [--quick]\n");
+    return 2;
+  }
   CHECK_CUDA(cudaSetDevice(0));
   CHECK_CUDA(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
   BenchCopy();

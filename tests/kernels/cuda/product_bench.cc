@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Products by cuBLASLt's tuned choice, by our tiles and by our own kernel for
-// so many rows, on weights that come from memory: each shape of Llama-3.1-8B
-// alone, and a layer's chain of products as a model runs it.
+// Products by our kernels beside cuBLASLt's first guess and its tuned choice,
+// on weights that come from memory: each shape of Llama-3.1-8B alone, and a
+// layer's chain of products as a model runs it.
 //
-//   product_bench [--chain | --plans] [--ranks=N] [ROWS...]
+//   product_bench [--chain | --plans] [--ranks=N] [--quick | ROWS...]
 //
 // With --plans, by every plan of panels that keeps most multiprocessors busy.
 // With --ranks, one rank's part of the weights.
@@ -12,13 +12,16 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
 #include <functional>
 #include <memory>
 #include <random>
 #include <string>
 #include <vector>
 
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/string_view.h"
+#include "absl/strings/strip.h"
 #include "cuda_runtime_api.h"
 #include "glog/logging.h"
 #include "kernels/cuda/activation.h"
@@ -29,6 +32,8 @@
 #include "kernels/cuda/panel_gemm.h"
 #include "kernels/cuda/stream_gemm.h"
 #include "kernels/cuda/tile_gemm.h"
+#include "tests/kernels/cuda/bench_cases.h"
+#include "tests/kernels/cuda/bench_line.h"
 
 namespace quire {
 namespace {
@@ -119,6 +124,13 @@ std::vector<Shape> ShapesOf(int64_t ranks) {
           {"head", 128256 / ranks, 4096, false, DType::kF32}};
 }
 
+// What weights and products need at least.
+double LimitUs(const Shape& shape, int64_t m) {
+  const double products = static_cast<double>(shape.n) * shape.k;
+  return std::max(products * 2 / kCopyBytesPerUs,
+                  2 * m * products / kTensorFlopsPerUs);
+}
+
 PlainGemmParams Params(const Shape& shape, int64_t m, const void* x,
                        const void* w, void* y) {
   return {.x = x,
@@ -139,9 +151,11 @@ PlainGemmParams Params(const Shape& shape, int64_t m, const void* x,
 class Bench {
  public:
   Bench() {
-    auto lt = LtGemm::Create({}, stream);
-    CHECK(lt.ok()) << lt.status();
-    lt_ = *std::move(lt);
+    for (const bool is_tuned : {false, true}) {
+      auto library = LtGemm::Create({.is_tuned = is_tuned}, stream);
+      CHECK(library.ok()) << library.status();
+      (is_tuned ? tuned_ : guess_) = *std::move(library);
+    }
     auto ours = StreamGemm::Create(stream);
     CHECK(ours.ok() && *ours != nullptr) << ours.status();
     ours_ = *std::move(ours);
@@ -155,8 +169,11 @@ class Bench {
 
   PanelGemm* panels() { return panels_.get(); }
 
+  LtGemm* guess() { return guess_.get(); }
+  LtGemm* tuned() { return tuned_.get(); }
+
   // The library cannot apply gates: an activation follows.
-  void RunLibrary(PlainGemmParams p, void* scratch) {
+  static void RunLibrary(LtGemm* library, PlainGemmParams p, void* scratch) {
     void* const y = p.y;
     const bool is_gated = p.is_gated;
     if (is_gated) {
@@ -164,7 +181,7 @@ class Bench {
       p.y = scratch;
       p.y_stride = p.n;
     }
-    const absl::Status status = lt_->Run(p);
+    const absl::Status status = library->Run(p);
     CHECK(status.ok()) << status;
     if (!is_gated) return;
     CHECK_CUDA(LaunchActivationCuda(
@@ -186,7 +203,7 @@ class Bench {
   }
 
  private:
-  std::unique_ptr<LtGemm> lt_;
+  std::unique_ptr<LtGemm> guess_, tuned_;
   std::unique_ptr<StreamGemm> ours_;
   std::unique_ptr<PanelGemm> panels_;
   std::unique_ptr<TileGemm> tiles_;
@@ -243,9 +260,11 @@ void BenchPlans(Bench* bench, const std::vector<int64_t>& rows) {
           "%.1f us, tiles %.1f us\n",
           shape.name, static_cast<int>(m), chosen.rows, chosen.splits,
           bench->panels()->UseOf(m, shape.n, shape.k),
-          TimeGraph(
-              turns * 2,
-              [&](int i) { bench->RunLibrary(params(i), scratch->data()); }),
+          TimeGraph(turns * 2,
+                    [&](int i) {
+                      bench->RunLibrary(bench->tuned(), params(i),
+                                        scratch->data());
+                    }),
           TimeGraph(turns * 2, [&](int i) { bench->RunTiles(params(i)); }));
       BenchPlansOf(bench, shape, m, turns * 2, params);
       std::fflush(stdout);
@@ -254,8 +273,6 @@ void BenchPlans(Bench* bench, const std::vector<int64_t>& rows) {
 }
 
 void BenchShapes(Bench* bench, const std::vector<int64_t>& rows) {
-  std::printf("%-8s %5s %9s %9s %8s %9s %9s\n", "product", "rows", "floor us",
-              "library", "TFLOP/s", "tiles", "ours");
   for (const Shape& shape : shapes) {
     const int64_t bytes = shape.n * shape.k * 2;
     const int turns =
@@ -264,7 +281,7 @@ void BenchShapes(Bench* bench, const std::vector<int64_t>& rows) {
     for (int i = 0; i < turns; ++i)
       weights.push_back(Random(shape.n * shape.k));
     for (int64_t m : rows) {
-      if (shape.n > 100000 && m > 512) continue;
+      if (shape.n > 100000 && m > kMaxHeadRows) continue;
       const auto x = Random(m * shape.k);
       const auto y = Device(m * shape.n * 4), scratch = Device(m * shape.n * 2);
       CHECK_CUDA(cudaMemset(y->data(), 0, y->bytes()));
@@ -273,18 +290,25 @@ void BenchShapes(Bench* bench, const std::vector<int64_t>& rows) {
                       y->data());
       };
       const int count = turns * (m < 512 ? 2 : 1);
-      const double library = TimeGraph(
-          count, [&](int i) { bench->RunLibrary(params(i), scratch->data()); });
-      const double flops = 2.0 * m * shape.n * shape.k;
-      std::printf("%-8s %5d %9.1f %9.1f %8.0f ", shape.name,
-                  static_cast<int>(m), std::max(bytes / 4.27e6, flops / 790e6),
-                  library, flops / library / 1e6);
-      std::printf("%9.1f ",
-                  TimeGraph(count, [&](int i) { bench->RunTiles(params(i)); }));
-      std::printf("%9.1f",
-                  TimeGraph(count, [&](int i) { bench->RunOurs(params(i)); }));
-      std::printf("\n");
-      std::fflush(stdout);
+      const auto time_library = [&](LtGemm* library) {
+        return TimeGraph(count, [&](int i) {
+          bench->RunLibrary(library, params(i), scratch->data());
+        });
+      };
+      const double guess = time_library(bench->guess());
+      const double tuned = time_library(bench->tuned());
+      const double tiles =
+          TimeGraph(count, [&](int i) { bench->RunTiles(params(i)); });
+      const double ours =
+          TimeGraph(count, [&](int i) { bench->RunOurs(params(i)); });
+      PrintBenchLine(
+          {ProductName(shape.name, m),
+           ours,
+           {{"limit", LimitUs(shape, m)},
+            {"Lt guess", guess},
+            {"Lt tuned", tuned}},
+           absl::StrFormat("tiles %.1f us, ours %.0f TFLOP/s", tiles,
+                           2.0 * m * shape.n * shape.k / ours / 1e6)});
     }
   }
 }
@@ -300,7 +324,8 @@ void BenchChain(Bench* bench, const std::vector<int64_t>& rows) {
     const auto x = Random(m * 14336);
     const auto residual = Random(m * 4096), scratch = Device(m * 28672 * 2);
     const auto y = Device(m * 28672 * 2);
-    const auto layer = [&](bool is_ours, int turn) {
+    // Ours without a library.
+    const auto layer = [&](LtGemm* library, int turn) {
       for (int i = 0; i < 4; ++i) {
         const int at = turn % kLayers * 4 + i;
         const Shape& shape = shapes[i];
@@ -319,48 +344,73 @@ void BenchChain(Bench* bench, const std::vector<int64_t>& rows) {
         const PlainGemmParams p =
             Params(shape, m, x->data(), weights[at]->data(),
                    shape.adds ? residual->data() : y->data());
-        if (is_ours) {
+        if (library == nullptr) {
           bench->RunOurs(p);
         } else {
-          bench->RunLibrary(p, scratch->data());
+          bench->RunLibrary(library, p, scratch->data());
         }
       }
     };
-    std::printf(
-        "layer of %d rows: library %.1f us, ours %.1f us\n",
-        static_cast<int>(m),
-        TimeGraph(kLayers * 3, [&](int i) { layer(/*is_ours=*/false, i); }),
-        TimeGraph(kLayers * 3, [&](int i) { layer(/*is_ours=*/true, i); }));
-    std::fflush(stdout);
+    const auto time = [&](LtGemm* library) {
+      return TimeGraph(kLayers * 3, [&](int i) { layer(library, i); });
+    };
+    double limit = 0;
+    for (int i = 0; i < 4; ++i) limit += LimitUs(shapes[i], m);
+    const double guess = time(bench->guess()), tuned = time(bench->tuned());
+    PrintBenchLine(
+        {ProductLayerName(m),
+         time(nullptr),
+         {{"limit", limit}, {"Lt guess", guess}, {"Lt tuned", tuned}}});
   }
 }
 
-int Main(int argc, char** argv) {
-  CHECK_CUDA(cudaSetDevice(0));
-  CHECK_CUDA(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
-  std::vector<int64_t> rows;
-  int64_t ranks = 1;
+struct Options {
   bool is_chain_only = false, has_plans = false;
+  int64_t ranks = 1;
+  std::vector<int64_t> rows;
+};
+
+// Exits at what is no option and no count.
+Options ParseOptions(int argc, char** argv) {
+  Options options;
   for (int i = 1; i < argc; ++i) {
-    if (std::strcmp(argv[i], "--chain") == 0) {
-      is_chain_only = true;
-    } else if (std::strcmp(argv[i], "--plans") == 0) {
-      has_plans = true;
-    } else if (std::strncmp(argv[i], "--ranks=", 8) == 0) {
-      ranks = std::atoll(argv[i] + 8);
+    absl::string_view arg = argv[i];
+    int64_t number = 0;
+    if (arg == "--chain") {
+      options.is_chain_only = true;
+    } else if (arg == "--plans") {
+      options.has_plans = true;
+    } else if (arg == "--quick") {
+      options.rows = FewProductRows();
+    } else if (const bool is_ranks = absl::ConsumePrefix(&arg, "--ranks=");
+               absl::SimpleAtoi(arg, &number) && number > 0) {
+      if (is_ranks) {
+        options.ranks = number;
+      } else {
+        options.rows.push_back(number);
+      }
     } else {
-      rows.push_back(std::atoll(argv[i]));
+      std::fprintf(stderr, "product_bench: neither option nor rows: %s\n",
+                   argv[i]);
+      std::exit(2);
     }
   }
-  if (rows.empty()) rows = {1, 32, 64, 128, 256, 512, 768, 1920};
-  shapes = ShapesOf(ranks);
+  if (options.rows.empty()) options.rows = ProductRows();
+  return options;
+}
+
+int Main(int argc, char** argv) {
+  const Options options = ParseOptions(argc, argv);
+  CHECK_CUDA(cudaSetDevice(0));
+  CHECK_CUDA(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+  shapes = ShapesOf(options.ranks);
   Bench bench;
-  if (has_plans) {
-    BenchPlans(&bench, rows);
+  if (options.has_plans) {
+    BenchPlans(&bench, options.rows);
     return 0;
   }
-  BenchChain(&bench, rows);
-  if (!is_chain_only) BenchShapes(&bench, rows);
+  BenchChain(&bench, options.rows);
+  if (!options.is_chain_only) BenchShapes(&bench, options.rows);
   return 0;
 }
 

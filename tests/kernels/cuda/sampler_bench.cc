@@ -1,15 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// From logits to tokens on a GPU, beside what reading the logits once takes and
-// beside PyTorch's sort, if its times are given.
-//
-//   python3 tools/bench/peers/sampling_bench.py FILE; sampler_bench [FILE]
+// From logits to tokens on a GPU, beside what reading the logits once takes at
+// a copy's rate. tools/bench/peers/sampling_bench.py times PyTorch's way.
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
-#include <fstream>
 #include <functional>
-#include <map>
 #include <memory>
 #include <random>
 #include <string>
@@ -21,6 +17,8 @@
 #include "kernels/cuda/choose_tokens.h"
 #include "kernels/cuda/cuda_memory.h"
 #include "kernels/cuda/shaped_choice.h"
+#include "tests/kernels/cuda/bench_cases.h"
+#include "tests/kernels/cuda/bench_line.h"
 
 namespace quire {
 namespace {
@@ -33,7 +31,6 @@ constexpr int64_t kStride = 1024;
 
 cudaStream_t stream;
 double bandwidth;  // bytes a microsecond, of a copy
-std::map<std::string, double> peers;
 
 template <typename T>
 std::unique_ptr<DeviceBuffer> ToDevice(const std::vector<T>& host) {
@@ -103,7 +100,6 @@ std::unique_ptr<DeviceBuffer> Logits(int rows, bool zipf, int seed) {
 
 struct Case {
   std::string name;
-  std::string peer;  // of sampling_bench.py
   ShapedRow row;
   bool is_penalised = false;
   int num_logprobs = -1;
@@ -175,45 +171,23 @@ void Bench(const Case& c, int rows, bool zipf,
     CHECK(status.ok()) << status;
   });
   const double floor = shaped.size() * 4.0 * kVocab / bandwidth;
-  std::printf(
-      "%4d rows, %-6s %-26s %8.2f us, floor %7.2f, measured / floor "
-      "%5.2f",
-      rows, zipf ? "peaked" : "flat", c.name.c_str(), us, floor, us / floor);
-  const auto peer = peers.find(std::to_string(rows) + " " + c.peer);
-  if (peer != peers.end()) {
-    std::printf(", torch sort %9.1f us, %5.1fx", peer->second,
-                peer->second / us);
-  }
-  std::printf("\n");
-  std::fflush(stdout);
+  PrintBenchLine({SamplingName(c.name, rows, zipf), us, {{"limit", floor}}});
 }
 
-void ReadPeers(const char* path) {
-  std::ifstream file(path);
-  CHECK(file) << path;
-  int rows, vocab;
-  std::string filters;
-  double us;
-  while (file >> rows >> vocab >> filters >> us) {
-    if (vocab == kVocab) peers[std::to_string(rows) + " " + filters] = us;
-  }
-}
-
-int Main(int argc, char** argv) {
-  if (argc > 1 && argv[1][0] != '-') ReadPeers(argv[1]);
+int Main() {
   CHECK_CUDA(cudaSetDevice(0));
   CHECK_CUDA(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
   MeasureBandwidth();
   const std::vector<Case> cases = {
-      {"temperature", "none", Row(0, 1, 0)},
-      {"top_k 50", "top_k", Row(50, 1, 0)},
-      {"top_p 0.9", "top_p", Row(0, 0.9f, 0)},
-      {"top_k 50, top_p 0.9", "top_k+top_p", Row(50, 0.9f, 0)},
-      {"min_p 0.05", "", Row(0, 1, 0.05f)},
-      {"penalties of 500 tokens", "", Row(0, 1, 0), true},
-      {"20 logprobs", "", Row(0, 1, 0), false, 20},
-      {"top_p, penalties, 5 logprobs", "", Row(0, 0.9f, 0), true, 5},
-      {"top_p, one row of 16", "", Row(0, 0.9f, 0), false, -1, 16},
+      {"temperature", Row(0, 1, 0)},
+      {"top_k 50", Row(50, 1, 0)},
+      {"top_p 0.9", Row(0, 0.9f, 0)},
+      {"top_k 50 and top_p 0.9", Row(50, 0.9f, 0)},
+      {"min_p 0.05", Row(0, 1, 0.05f)},
+      {"penalties of 500 tokens", Row(0, 1, 0), true},
+      {"20 logprobs", Row(0, 1, 0), false, 20},
+      {"top_p, penalties, 5 logprobs", Row(0, 0.9f, 0), true, 5},
+      {"top_p, one row of 16", Row(0, 0.9f, 0), false, -1, 16},
   };
   for (int rows : {1, 32, 256}) {
     for (bool zipf : {true, false}) {
@@ -232,4 +206,4 @@ int Main(int argc, char** argv) {
 }  // namespace
 }  // namespace quire
 
-int main(int argc, char** argv) { return quire::Main(argc, argv); }
+int main() { return quire::Main(); }

@@ -1,24 +1,37 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Times PyTorch's way from logits to tokens, for sampler_bench to compare with.
+"""Times PyTorch's way from logits to tokens on a GPU, for kernel_bench.
 
     sampling_bench.py OUT
 
 Temperature, then top_k and top_p by sorting the vocabulary, then a draw by
-exponential noise: what engines do without a kernel of their own. Logits fall
-with the rank as a trained model's do. Writes a line each to OUT:
+exponential noise: what engines do without a kernel of their own. Peaked logits
+fall with the rank as a trained model's do, flat ones are normal. Writes a line
+each to OUT, with tabs between:
 
-    <rows> <vocabulary> <filters> <microseconds>
+    <name of sampler_bench's line> torch <microseconds>
 """
+import itertools
 import statistics
 import sys
 
 import torch
 
 VOCAB = 128256
+# Whether top_k, and whether top_p cuts.
+FILTERS = {"temperature": (False, False), "top_k 50": (True, False),
+           "top_p 0.9": (False, True), "top_k 50 and top_p 0.9": (True, True)}
+ROWS = (1, 32, 256)
+KINDS = ("peaked", "flat")
 
 
-def make_logits(rows):
+def name_of(filters, rows, kind):
+    return f"sampling by {filters}, {rows} rows, {kind}"
+
+
+def make_logits(rows, kind):
+    if kind == "flat":
+        return torch.randn(rows, VOCAB, device="cuda")
     ranks = torch.arange(1, VOCAB + 1, device="cuda", dtype=torch.float32)
     base = -1.4 * torch.log(ranks)
     logits = torch.empty(rows, VOCAB, device="cuda")
@@ -60,18 +73,19 @@ def microseconds(call, repeats):
 
 def main():
     with open(sys.argv[1], "w", encoding="utf-8") as out:
-        for rows in (1, 32, 256):
+        for rows, kind in itertools.product(ROWS, KINDS):
             # In turns, so that none stays in the cache.
-            logits = [make_logits(rows) for _ in range(2)]
+            logits = [make_logits(rows, kind) for _ in range(2)]
             temperature = torch.full((rows, 1), 0.8, device="cuda")
             k = torch.full((rows,), 50, device="cuda")
             p = torch.full((rows,), 0.9, device="cuda")
-            for name, filters in (("none", (None, None)),
-                                  ("top_k", (k, None)), ("top_p", (None, p)),
-                                  ("top_k+top_p", (k, p))):
+            for filters, (has_k, has_p) in FILTERS.items():
                 us = microseconds(
-                    lambda i: choose(logits[i % 2], temperature, *filters), 7)
-                print(rows, VOCAB, name, f"{us:.1f}", file=out, flush=True)
+                    lambda i: choose(logits[i % 2], temperature,
+                                     k if has_k else None,
+                                     p if has_p else None), 7)
+                print(name_of(filters, rows, kind), "torch", f"{us:.1f}",
+                      sep="\t", file=out, flush=True)
 
 
 if __name__ == "__main__":

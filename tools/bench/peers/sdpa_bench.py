@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Times PyTorch's attention on a GPU, for attention_bench to compare with.
+"""Times PyTorch's attention on a GPU, for kernel_bench to set beside ours.
 
     sdpa_bench.py OUT
 
 Causal prefills of one layer in bfloat16, 32 query and 8 KV heads of 128, keys
 and values contiguous, by the backends of scaled_dot_product_attention that run:
-cuDNN and FlashAttention-2. Writes a line each to OUT:
+cuDNN and FlashAttention-2. Writes a line each to OUT, with tabs between:
 
-    <batch> <context> <new tokens> <backend> <microseconds>
+    <name of attention_bench's line> <backend> <microseconds>
 
 The median of several replays of a graph of 8 calls. A chunk (fewer new tokens
 than context) takes a mask of the lower right.
@@ -26,10 +26,14 @@ CASES = [
     (1, 8192, 8192), (1, 16384, 16384), (1, 8704, 512), (8, 2048, 2048),
 ]
 BACKENDS = {
-    "cudnn": SDPBackend.CUDNN_ATTENTION,
-    "fa2": SDPBackend.FLASH_ATTENTION,
+    "cuDNN": SDPBackend.CUDNN_ATTENTION,
+    "FA2": SDPBackend.FLASH_ATTENTION,
 }
 CALLS = 8
+
+
+def name_of(batch, context, new_tokens):
+    return f"prefill 32/8, {batch} x {new_tokens} of {context}"
 
 
 def microseconds(batch, context, new_tokens, backend):
@@ -78,7 +82,8 @@ def main():
                     print(f"{case} {name}: {str(error).splitlines()[0]}",
                           file=sys.stderr)
                     continue
-                print(*case, name, f"{us:.2f}", file=out, flush=True)
+                print(name_of(*case), name, f"{us:.2f}", sep="\t", file=out,
+                      flush=True)
 
 
 if __name__ == "__main__":
