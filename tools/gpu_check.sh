@@ -152,7 +152,10 @@ fi
 for program in "$bundle"/bin/*_bench; do
   [[ -e $program ]] || continue
   name=$(basename "$program")
-  case $name in attention_bench | op_bench | product_bench | sampler_bench | engine_bench) continue ;; esac
+  case $name in
+    attention_bench | moe_bench | op_bench | product_bench | sampler_bench | \
+      engine_bench) continue ;;
+  esac
   # shellcheck disable=SC2086
   run "$name" timeout 600 "$program" $quick
   cat "$logs/$name.log"

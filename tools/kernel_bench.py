@@ -57,6 +57,7 @@ BENCHES = (
           ("copy of 1 GiB", "add+RMSNorm", "SiLU mul", "rope + KV write",
            "copy of 256 blocks", "swap out", "swap in", "greedy", "sample")),
     Bench("sampler_bench", (), ("sampling by ",)),
+    Bench("moe_bench", (), ("experts of ",)),
 )
 
 

@@ -81,7 +81,7 @@ class BenchesTest(unittest.TestCase):
                                    if path.suffix in (".cc", ".cu") else ""):
                 # Plans and tiles are for people.
                 if re.search(r"%\S*f us\b", text):
-                    self.assertRegex(text, r"panels of|tiles")
+                    self.assertRegex(text, r"panels of|tiles|route")
 
     def test_prefills_of_pytorch_are_ours(self):
         script = load(os.path.join(PEERS, "sdpa_bench.py"))
@@ -276,6 +276,7 @@ class KernelBenchTest(unittest.TestCase):
                       encoding="utf-8") as arguments:
                 asked[bench.program] = arguments.read().split()
         self.assertEqual(asked, {"attention_bench": [], "sampler_bench": [],
+                                 "moe_bench": [],
                                  "product_bench": ["--quick"],
                                  "op_bench": ["--quick"]})
 

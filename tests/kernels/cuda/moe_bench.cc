@@ -1,23 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Times a mixture of experts' operations on the shapes of Mixtral-8x7B and
-// Qwen3-30B-A3B, in bfloat16, on random routes. A column each: microseconds of
-// routing, of the two products, of adding up; then what the products read of
-// their weights (experts that have a token, once each) and computed.
+// Qwen3-30B-A3B, in bfloat16, on random routes: the two products, beside what
+// reading their weights (experts that have a token, once each) or computing
+// takes at least, and routing and adding up.
 #include <algorithm>
 #include <cstdint>
-#include <cstdio>
 #include <cstring>
 #include <functional>
 #include <memory>
 #include <random>
 #include <vector>
 
+#include "absl/strings/str_format.h"
 #include "cuda_runtime.h"
 #include "glog/logging.h"
 #include "kernels/cuda/cuda_memory.h"
 #include "kernels/cuda/moe_gemm.h"
 #include "kernels/cuda/moe_route.h"
+#include "tests/kernels/cuda/bench_line.h"
 
 namespace quire {
 namespace {
@@ -222,20 +223,24 @@ void Run(const Shape& shape, const Weights& weights, int32_t num_tokens,
     return LaunchCombineExpertsCuda(step.Combine(), stream);
   });
   const double elements = 3.0 * static_cast<double>(weights.elements);
-  const double products_us = up_us + down_us;
-  std::printf(
-      "%-14s %5d %8.1f %9.1f %9.1f %8.1f %8.2f %8.1f\n", shape.name, num_tokens,
-      route_us, up_us, down_us, combine_us,
-      step.NumActive() * elements * 2 / products_us / 1e6,
-      2 * static_cast<double>(step.rows) * elements / products_us / 1e6);
+  const double bytes = step.NumActive() * elements * 2;
+  const double flops = 2 * static_cast<double>(step.rows) * elements;
+  const double us = up_us + down_us;
+  PrintBenchLine(
+      {absl::StrFormat("experts of %s, %d rows", shape.name, num_tokens),
+       us,
+       {{"limit",
+         std::max(bytes / kCopyBytesPerUs, flops / kTensorFlopsPerUs)}},
+       absl::StrFormat("route %.1f us, gate-up %.1f, down %.1f, combine %.1f, "
+                       "%.2f TB/s, %.0f TFLOP/s",
+                       route_us, up_us, down_us, combine_us, bytes / us / 1e6,
+                       flops / us / 1e6)});
 }
 
 void RunAll() {
   cudaStream_t stream;
   CHECK_EQ(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking),
            cudaSuccess);
-  std::printf("%-14s %5s %8s %9s %9s %8s %8s %8s\n", "shape", "rows", "route",
-              "gate-up", "down", "combine", "TB/s", "TFLOP/s");
   for (const Shape& shape : {Shape{"Mixtral-8x7B", 4096, 14336, 8, 2},
                              Shape{"Qwen3-30B-A3B", 2048, 768, 128, 8}}) {
     const Weights weights(shape);
