@@ -3,8 +3,7 @@
 // What one worker's steps cost, whole and by parts, without coordinator and
 // gRPC: plan in, tokens out, two steps on their way at once as in a cluster, on
 // random weights of a real model's shape. Each line sets the time beside the
-// floor: weights and keys and values read once at the device's bandwidth, or
-// products at its rate where those are slower.
+// floor of step_floor.h.
 //
 //   bazel run --config=opt --config=cuda90 //tools/bench:engine_bench --
 //       --model=tools/bench/llama_3_1_8b --gemm_cache=/tmp/gemm
@@ -26,6 +25,7 @@
 #include "tests/worker/collective/memory_board.h"
 #include "tests/worker/collective/rank_processes.h"
 #include "tools/bench/bench_worker.h"
+#include "tools/bench/step_floor.h"
 #include "worker/collective/nccl.h"
 
 ABSL_FLAG(std::string, model, "tools/bench/llama_3_1_8b",
@@ -62,7 +62,7 @@ ABSL_FLAG(int, num_blocks, 32768, "of 16 tokens");
 ABSL_FLAG(int, tensor_parallel_size, 1, "ranks, a process and a GPU each");
 ABSL_FLAG(std::string, collective, "auto", "see quire_worker");
 ABSL_FLAG(bool, record_groups, true, "see quire_worker");
-ABSL_FLAG(double, bandwidth, 4268, "GB/s of the device's memory");
+ABSL_FLAG(double, bandwidth, 4300, "GB/s of the device's memory");
 ABSL_FLAG(double, tflops, 790, "of matrix products");
 
 namespace quire {
@@ -85,32 +85,12 @@ Batch ParseBatch(const std::string& text) {
   return batch;
 }
 
-// Weights that a step multiplies by, and bytes of a token's keys and values.
-struct Shape {
-  double weights = 0;
-  double kv_bytes = 0;
-};
-
-Shape ShapeOf(const ModelConfig& config) {
-  const double hidden = config.hidden_size;
-  const double mlp = config.mlp == MlpType::kSiluGated ? 3 : 2;
-  Shape shape;
-  shape.weights =
-      config.num_layers *
-          (hidden * (2.0 * config.q_size() + 2.0 * config.kv_size()) +
-           mlp * hidden * config.intermediate_size) +
-      hidden * config.vocab_size;
-  shape.kv_bytes = 2.0 * 2 * config.num_layers * config.kv_size();
-  return shape;
-}
-
-double FloorSeconds(const Shape& shape, double num_tokens, double kv_tokens) {
-  const double bandwidth = absl::GetFlag(FLAGS_bandwidth) * 1e9;
-  const double rate = absl::GetFlag(FLAGS_tflops) * 1e12;
-  const double seconds = std::max(2 * shape.weights / bandwidth,
-                                  2 * shape.weights * num_tokens / rate) +
-                         kv_tokens * shape.kv_bytes / bandwidth;
-  return seconds / absl::GetFlag(FLAGS_tensor_parallel_size);
+double StepFloor(const ModelConfig& config, const StepWork& work) {
+  FloorRates rates;
+  rates.read_bytes = absl::GetFlag(FLAGS_bandwidth) * 1e9;
+  rates.product_flop = absl::GetFlag(FLAGS_tflops) * 1e12;
+  return FloorSeconds(config, work, absl::GetFlag(FLAGS_tensor_parallel_size),
+                      rates);
 }
 
 BenchWorkerOptions OptionsOf(int rank, CacheLayout layout) {
@@ -151,9 +131,12 @@ void Report(const std::string& name, double seconds, double floor, int steps,
   if (absl::GetFlag(FLAGS_parts)) PrintParts(worker, steps);
 }
 
+// Pairs of tokens in causal attention of a prompt.
+double PromptPairs(double num_tokens) { return num_tokens * num_tokens / 2; }
+
 // Decodes of a batch, each with a chunk of a prompt beside it if it has one.
 // Yields a step's seconds.
-double BenchDecodes(const std::string& name, const Shape& shape,
+double BenchDecodes(const std::string& name, const ModelConfig& config,
                     BenchWorker* worker) {
   const Batch batch = ParseBatch(name);
   const int steps = absl::GetFlag(FLAGS_parts) ? 5 : absl::GetFlag(FLAGS_steps);
@@ -194,14 +177,17 @@ double BenchDecodes(const std::string& name, const Shape& shape,
   const double context = batch.context + kWarmSteps + steps / 2.0;
   const double tokens = first.decodes.size() + batch.prompt;
   Report(name, seconds,
-         FloorSeconds(shape, tokens, first.decodes.size() * context), steps,
-         worker);
+         StepFloor(config, {.num_tokens = tokens,
+                            .num_sampled = static_cast<double>(batch.num_seqs),
+                            .kv_tokens = first.decodes.size() * context,
+                            .prompt_pairs = PromptPairs(batch.prompt)}),
+         steps, worker);
   worker->ReleaseAll(batch.num_seqs);
   return seconds;
 }
 
 // A prompt alone, from plan to token; yields its seconds.
-double BenchPrefill(const std::string& name, const Shape& shape,
+double BenchPrefill(const std::string& name, const ModelConfig& config,
                     BenchWorker* worker) {
   int num_tokens = 0;
   CHECK(absl::SimpleAtoi(name, &num_tokens)) << name;
@@ -221,13 +207,16 @@ double BenchPrefill(const std::string& name, const Shape& shape,
   }
   std::sort(times.begin(), times.end());
   Report(absl::StrCat("prefill ", name), times[times.size() / 2],
-         FloorSeconds(shape, num_tokens, 0), repeats, worker);
+         StepFloor(config, {.num_tokens = static_cast<double>(num_tokens),
+                            .num_sampled = 1,
+                            .prompt_pairs = PromptPairs(num_tokens)}),
+         repeats, worker);
   return times[times.size() / 2];
 }
 
 // Every batch with keys and values laid out in every way, and what the others
 // take of what blocks take.
-void BenchLayouts(const Shape& shape, const Clock* clock) {
+void BenchLayouts(const ModelConfig& config, const Clock* clock) {
   const std::vector<std::string> decodes = absl::GetFlag(FLAGS_decodes);
   const std::vector<std::string> prefills = absl::GetFlag(FLAGS_prefills);
   std::vector<std::vector<double>> seconds;
@@ -246,10 +235,10 @@ void BenchLayouts(const Shape& shape, const Clock* clock) {
     BenchWorker worker(options, &board, clock);
     std::vector<double>& times = seconds.emplace_back();
     for (const std::string& name : decodes) {
-      times.push_back(BenchDecodes(name, shape, &worker));
+      times.push_back(BenchDecodes(name, config, &worker));
     }
     for (const std::string& name : prefills) {
-      times.push_back(BenchPrefill(name, shape, &worker));
+      times.push_back(BenchPrefill(name, config, &worker));
     }
   }
   for (size_t i = 0; i < seconds[0].size(); ++i) {
@@ -268,17 +257,17 @@ void BenchLayouts(const Shape& shape, const Clock* clock) {
 }
 
 // What every rank does, at the same time.
-void RunRank(int rank, const Shape& shape, KeyBoard* board,
+void RunRank(int rank, const ModelConfig& config, KeyBoard* board,
              const Clock* clock) {
   BenchWorker worker(OptionsOf(rank, CacheLayout::kBlocks), board, clock);
   for (const std::string& name : absl::GetFlag(FLAGS_decodes)) {
-    if (!name.empty()) BenchDecodes(name, shape, &worker);
+    if (!name.empty()) BenchDecodes(name, config, &worker);
   }
   for (const std::string& name : absl::GetFlag(FLAGS_prefills)) {
-    if (!name.empty()) BenchPrefill(name, shape, &worker);
+    if (!name.empty()) BenchPrefill(name, config, &worker);
   }
   for (const std::string& name : absl::GetFlag(FLAGS_mixes)) {
-    if (!name.empty()) BenchDecodes(name, shape, &worker);
+    if (!name.empty()) BenchDecodes(name, config, &worker);
   }
   if (!worker.is_first()) return;
   std::printf("device %s\n", worker.idle_times().ToString().c_str());
@@ -287,25 +276,26 @@ void RunRank(int rank, const Shape& shape, KeyBoard* board,
 void Main() {
   const auto config = ModelConfig::FromFolder(absl::GetFlag(FLAGS_model));
   CHECK(config.ok()) << config.status();
-  const Shape shape = ShapeOf(*config);
+  const WeightCounts weights = WeightsOf(*config);
   std::printf("%s: %.2f G weights in products, %.0f bytes of KV a token\n",
-              absl::GetFlag(FLAGS_model).c_str(), shape.weights / 1e9,
-              shape.kv_bytes);
+              absl::GetFlag(FLAGS_model).c_str(),
+              (weights.layers + weights.head) / 1e9,
+              KvBytes(*config, /*num_ranks=*/1));
   const RealClock clock;
   if (absl::GetFlag(FLAGS_layouts)) {
     CHECK_EQ(absl::GetFlag(FLAGS_tensor_parallel_size), 1);
-    BenchLayouts(shape, &clock);
+    BenchLayouts(*config, &clock);
     return;
   }
   const int32_t world = absl::GetFlag(FLAGS_tensor_parallel_size);
   if (world == 1) {
     MemoryBoard board;
-    RunRank(/*rank=*/0, shape, &board, &clock);
+    RunRank(/*rank=*/0, *config, &board, &clock);
     return;
   }
   const auto said = RunRankProcesses(
       world, [&](int32_t rank, KeyBoard* board) -> absl::StatusOr<std::string> {
-        RunRank(rank, shape, board, &clock);
+        RunRank(rank, *config, board, &clock);
         return std::string();
       });
   CHECK(said.ok()) << said.status();
