@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Steps and load through a whole cluster of GPUs, beside vLLM if it is there.
+"""Steps and load through a whole cluster of GPUs, beside its peers if they are
+there.
 
     cluster_bench.py BUNDLE LOG_FOLDER MODEL [--tensor_parallel_size=N]
-        [--data_parallel_size=N] [--num_prompts=N] [--no-steps] [--vllm=FOLDER]
-        [FLAG_OF_SERVE...]
+        [--data_parallel_size=N] [--num_prompts=2000] [--batches=1,32,128,256]
+        [--prompts=128,512,1920] [--no-steps] [--verify] [--against=FILE]
+        [--vllm=FOLDER] [--hf[=FOLDER]] [--hf_prompts=256] [FLAG_OF_SERVE...]
 
 Serves made-up weights of MODEL, a folder of the bundle's tools/bench, sends
-requests by loadgen and prints a table:
+requests by loadgen, prints a table and writes it to LOG_FOLDER/result.json:
 
   decode   (time of B prompts with 129 outputs - time with 65) / 64, where the
            prompts end 96 tokens before the context named: what a step of B
@@ -16,178 +18,221 @@ requests by loadgen and prints a table:
   prefill  time of a prompt with one output, the median of nine that follow
            each other: after a rest, a GPU takes milliseconds to speed up
   load     the lengths of ShareGPT requests, all at once; fails if a request
-           fails or a block leaks
+           fails or a block leaks. During it: the coordinator's share of a core,
+           the device's idleness between steps (the last 1,024, as the slowest
+           of the workers tells it), clock and power of the GPUs in the median
+
+Limits are those of step_floor.py. --verify serves with --deterministic and, in
+place of all that, sends 2,000 short requests twice and fails if a stream
+differs. --against names an earlier result.json, as of one GPU, and shows how
+many times as fast this run is.
 
 --vllm names a folder with vLLM's packages, which then does the same with the
-same shapes in the same run (peers/vllm_bench.py). Exit status 1 if anything
-failed.
+same shapes in the same run (peers/vllm_bench.py). --hf lets continuous batching
+of transformers, of this Python or of a folder, serve the first of the same
+requests (peers/hf_bench.py); Quire serves as many once more. Exit status 1 if
+anything failed.
 """
+import argparse
 import json
 import os
-import subprocess
 import sys
-import time
+from typing import Any, Optional
 
-BATCHES = (1, 32, 128, 256)
+from bench_cluster import Cluster, DeviceSamples, idleness_us
+from step_floor import Shape, decode_seconds, output_rate, prompt_seconds
+import bench_peers
+
 CONTEXT = 512
-PROMPTS = (128, 512, 1920)
-READY_SECONDS = 300
+LOAD = "load, output tok/s"
 
 
-class Cluster:
-    """A server from a bundle, and loads upon it."""
+class Report:
+    """Figures by name, and what to hold them against."""
 
-    def __init__(self, bundle, logs, model, flags):
-        self._bundle = bundle
-        self._logs = logs
-        self._data = f"{bundle}/data/quire/tools"
-        ready = f"{logs}/ready"
-        if not any(flag.startswith("--device=") for flag in flags):
-            flags = ["--device=cuda", *flags]
-        if "--device=cpu" not in flags:
-            flags = [f"--gemm_cache={logs}/gemm", *flags]
-        if os.path.exists(ready):
-            os.remove(ready)
-        self._server = subprocess.Popen(
-            [f"{bundle}/bin/quire", "serve",
-             f"--model={self._data}/bench/{model}", "--load_format=dummy",
-             "--skip_tokenizer_init", "--enable_prefix_caching=false",
-             "--max_model_len=2048", "--port=0", "--control_port=0",
-             "--metrics_port=0", f"--ready_file={ready}", f"--log_dir={logs}",
-             f"--coordinator_binary={bundle}/bin/quire_coordinator",
-             f"--worker_binary={bundle}/bin/quire_worker"] + flags)
-        begin = time.monotonic()
-        while not os.path.exists(ready):
-            if self._server.poll() is not None:
-                sys.exit("cluster_bench: the server could not begin")
-            if time.monotonic() - begin > READY_SECONDS:
-                self._server.kill()
-                sys.exit(f"cluster_bench: not ready in {READY_SECONDS} s")
-            time.sleep(0.05)
-        self.ready_seconds = time.monotonic() - begin
-        with open(ready, encoding="utf-8") as file:
-            self._addresses = dict(line.strip().split("=", 1) for line in file)
+    def __init__(self, model: str, shape: Shape, ranks: int, groups: int):
+        self.model, self.shape = model, shape
+        self.ranks, self.groups = ranks, groups
+        self.figures: dict[str, Optional[float]] = {}
+        self.limits: dict[str, float] = {}
+        self.peers: dict[str, dict[str, float]] = {}  # by who measured
 
-    def __enter__(self):
-        return self
+    def add(self, name: str, value: Optional[float],
+            limit: Optional[float] = None) -> None:
+        self.figures[name] = value
+        if limit is not None:
+            self.limits[name] = limit
 
-    def __exit__(self, *unused):
-        self._server.terminate()
-        self._server.wait(timeout=60)
+    def save(self, path: str) -> None:
+        with open(path, "w", encoding="utf-8") as file:
+            json.dump({"model": self.model, "tensor_parallel_size": self.ranks,
+                       "data_parallel_size": self.groups,
+                       "figures": self.figures, "limits": self.limits,
+                       "peers": self.peers}, file, indent=1)
 
-    def status(self):
-        subprocess.run([f"{self._bundle}/bin/quire", "status",
-                        f"--target={self._addresses['control']}"], check=False)
-
-    def load(self, *flags):
-        """What loadgen reports; ends the program if its checks fail."""
-        result = f"{self._logs}/loadgen.json"
-        done = subprocess.run(
-            [f"{self._bundle}/bin/loadgen", "--ignore_eos",
-             "--disable_progress", "--num_channels=8",
-             f"--target={self._addresses['public']}", "--save_result",
-             f"--result_dir={self._logs}", "--result_filename=loadgen.json",
-             *flags], stdout=subprocess.PIPE, text=True, check=False)
-        if done.returncode != 0:
-            sys.exit(f"cluster_bench: loadgen {' '.join(flags)}\n{done.stdout}")
-        with open(result, encoding="utf-8") as file:
-            return json.load(file)
-
-    def random(self, batch, prompt, outputs, *flags):
-        return self.load("--dataset_name=random", f"--num_prompts={batch}",
-                         f"--random_input_len={prompt}",
-                         f"--random_output_len={outputs}", *flags)
-
-    def seconds(self, batch, prompt, outputs):
-        return self.random(batch, prompt, outputs)["duration"]
-
-    def steps(self):
-        """Milliseconds by name."""
-        self.seconds(8, 64, 16)  # what the first requests alone pay
-        found = {}
-        for batch in BATCHES:
-            long, short = (
-                min(self.seconds(batch, CONTEXT - 96, outputs)
-                    for _ in range(2)) for outputs in (129, 65))
-            found[f"decode {batch} x {CONTEXT}"] = (long - short) / 64 * 1e3
-        for prompt in PROMPTS:
-            found[f"prefill {prompt}"] = self.random(
-                9, prompt, 1, "--max_concurrency=1")["median_e2el_ms"]
-        return found
-
-    def throughput(self, num_prompts):
-        """Output tokens a second."""
-        path = f"{self._data}/workloads/sharegpt_paper.jsonl"
-        return self.load("--dataset_name=lengths", f"--dataset_path={path}",
-                         f"--num_prompts={num_prompts}",
-                         "--check_blocks")["output_throughput"]
+    def show(self) -> None:
+        print(f"{self.model}, TP {self.ranks}, {self.groups} groups")
+        heads = "".join(f" {who:>12} {'ours is':>8}" for who in self.peers)
+        print(f"  {'':32} {'ours':>10} {'limit':>10} {'of it':>6}{heads}")
+        for name, value in self.figures.items():
+            if value is None:
+                print(f"  {name:32} {'-':>10}")
+                continue
+            line = f"  {name:32} {value:10.2f}"
+            if name in self.limits:
+                limit = self.limits[name]
+                line += f" {limit:10.2f} {speed_up(name, value, limit):6.2f}"
+            elif self.peers:
+                line += " " * 18
+            for figures in self.peers.values():
+                theirs = figures.get(name)
+                line += " " * 22 if not theirs else (
+                    f" {theirs:12.2f} {speed_up(name, value, theirs):7.2f}x")
+            print(line.rstrip())
 
 
-def run_vllm(bundle, logs, model, site, ranks, num_prompts, has_steps):
-    """The same by vLLM: figures by name."""
-    out = f"{logs}/vllm.json"
-    data = f"{bundle}/data/quire/tools"
-    environment = dict(os.environ, PYTHONPATH=site, HF_HUB_OFFLINE="1",
-                       VLLM_USE_FLASHINFER_SAMPLER="0",
-                       VLLM_NO_USAGE_STATS="1", VLLM_LOGGING_LEVEL="WARNING")
-    # All kernels of its libraries at once would take minutes.
-    environment.pop("CUDA_MODULE_LOADING", None)
-    with open(f"{logs}/vllm.log", "w", encoding="utf-8") as log:
-        done = subprocess.run(
-            [sys.executable, f"{data}/bench/peers/vllm_bench.py",
-             f"{data}/bench/{model}", str(ranks),
-             f"{data}/workloads/sharegpt_paper.jsonl", str(num_prompts),
-             "steps" if has_steps else "load", out],
-            env=environment, stdout=log, stderr=log, check=False)
-    if done.returncode != 0:
-        print(f"cluster_bench: vLLM failed: {logs}/vllm.log")
-        return {}
-    with open(out, encoding="utf-8") as file:
-        return json.load(file)
+def speed_up(name: str, ours: float, theirs: float) -> float:
+    """How many times as fast we are. Rates grow, times shrink."""
+    if "tok/s" in name:
+        return ours / theirs
+    return theirs / ours if ours else 0
 
 
-def value_of(argument):
-    return argument.split("=", 1)[1]
+def measure_steps(cluster: Cluster, report: Report, batches: list[int],
+                  prompts: list[int]) -> None:
+    shape, ranks = report.shape, report.ranks
+    cluster.seconds(8, 64, 16)  # what the first requests alone pay
+    for batch in batches:
+        long, short = (
+            min(cluster.seconds(batch, CONTEXT - 96, outputs)
+                for _ in range(2)) for outputs in (129, 65))
+        # Groups share a batch evenly.
+        limit = decode_seconds(shape, -(-batch // report.groups), CONTEXT,
+                               ranks)
+        report.add(f"decode {batch} x {CONTEXT}, ms", (long - short) / 64 * 1e3,
+                   limit * 1e3)
+    for prompt in prompts:
+        median = cluster.random(9, prompt, 1,
+                                "--max_concurrency=1")["median_e2el_ms"]
+        report.add(f"prefill {prompt}, ms", median,
+                   prompt_seconds(shape, prompt, ranks) * 1e3)
 
 
-def main():
-    positional = [a for a in sys.argv[1:] if not a.startswith("--")]
-    if len(positional) != 3:
-        sys.exit(__doc__)
-    bundle, logs, model = positional
-    num_prompts, site, ranks, has_steps, flags = 2000, None, 1, True, []
-    for argument in sys.argv[1:]:
-        if argument.startswith("--num_prompts="):
-            num_prompts = int(value_of(argument))
-        elif argument.startswith("--vllm="):
-            site = value_of(argument)
-        elif argument == "--no-steps":
-            has_steps = False
-        elif argument.startswith("--"):
-            flags.append(argument)
-            if argument.startswith("--tensor_parallel_size="):
-                ranks = int(value_of(argument))
-    os.makedirs(logs, exist_ok=True)
-    with Cluster(bundle, logs, model, flags) as cluster:
+def measure_load(cluster: Cluster, report: Report, num_prompts: int) -> None:
+    with DeviceSamples(f"{cluster.logs}/gpus.csv") as samples:
+        before = cluster.coordinator_seconds()
+        loaded = cluster.lengths(num_prompts)
+        busy = cluster.coordinator_seconds() - before
+    prompt, output = (loaded[f"total_{kind}_tokens"] / loaded["completed"]
+                      for kind in ("input", "output"))
+    rate = loaded["output_throughput"]
+    report.add(LOAD, rate, output_rate(report.shape, prompt, output,
+                                       report.ranks, report.groups))
+    report.add("load, failed", loaded["failed"])
+    core = busy / loaded["duration"]
+    report.add("coordinator, % of a core", 100 * core)
+    report.add("coordinator, % for 1k tok/s", 100 * core / (rate / 1e3))
+    report.add("GPU clock, MHz", samples.median_mhz)
+    report.add("GPU power, W", samples.median_watts)
+
+
+def measure_peers(report: Report, options: argparse.Namespace,
+                  folder: str, lengths: str) -> bool:
+    """Whether every peer that was asked for has answered."""
+    found = {}
+    if options.vllm:
+        found["vLLM"] = bench_peers.run_vllm(
+            options.vllm, options.logs, folder, lengths, report.ranks,
+            options.num_prompts, options)
+    if options.hf is not None:
+        rate = bench_peers.run_hf(options.hf, options.logs, folder, lengths,
+                                  options.hf_prompts)
+        name = f"load of {options.hf_prompts}, output tok/s"
+        found["transformers"] = {name: rate[LOAD]} if rate else {}
+    report.peers.update(found)
+    return all(found.values())
+
+
+def add_earlier(report: Report, earlier: dict[str, Any]) -> None:
+    name = (f"TP {earlier['tensor_parallel_size']}, "
+            f"{earlier['data_parallel_size']} gr.")
+    report.peers[name] = {
+        figure: value for figure, value in earlier["figures"].items()
+        if value and figure.startswith(("decode", "prefill", "load, output"))}
+
+
+def numbers(text: str) -> list[int]:
+    return [int(number) for number in text.split(",") if number]
+
+
+def parse(argv: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        usage=__doc__, allow_abbrev=False, add_help=False)
+    parser.add_argument("bundle")
+    parser.add_argument("logs")
+    parser.add_argument("model")
+    parser.add_argument("--tensor_parallel_size", type=int, default=1)
+    parser.add_argument("--data_parallel_size", type=int, default=1)
+    parser.add_argument("--num_prompts", type=int, default=2000)
+    parser.add_argument("--batches", type=numbers, default=[1, 32, 128, 256])
+    parser.add_argument("--prompts", type=numbers, default=[128, 512, 1920])
+    parser.add_argument("--no-steps", action="store_true")
+    parser.add_argument("--verify", action="store_true")
+    parser.add_argument("--against")
+    parser.add_argument("--vllm")
+    parser.add_argument("--hf", nargs="?", const="")
+    parser.add_argument("--hf_prompts", type=int, default=256)
+    options, options.serve = parser.parse_known_args(argv)
+    if any(not flag.startswith("--") for flag in options.serve):
+        parser.error(f"what is {options.serve}?")
+    return options
+
+
+def main() -> int:
+    options = parse(sys.argv[1:])
+    os.makedirs(options.logs, exist_ok=True)
+    earlier = None
+    if options.against:
+        with open(options.against, encoding="utf-8") as file:
+            earlier = json.load(file)
+    data = f"{options.bundle}/data"
+    if not os.path.isdir(data):
+        data = os.environ.get("TEST_SRCDIR", data)
+    folder = f"{data}/quire/tools/bench/{options.model}"
+    lengths = f"{data}/quire/tools/workloads/sharegpt_paper.jsonl"
+    ranks, groups = options.tensor_parallel_size, options.data_parallel_size
+    report = Report(options.model, Shape(folder), ranks, groups)
+    flags = [f"--tensor_parallel_size={ranks}",
+             f"--data_parallel_size={groups}", *options.serve]
+    if options.verify:
+        flags.append("--deterministic")
+    with Cluster(options.bundle, options.logs, folder, lengths,
+                 flags) as cluster:
         cluster.status()
-        found = {"ready, s": cluster.ready_seconds}
-        if has_steps:
-            found.update(cluster.steps())
-        found["load, output tok/s"] = cluster.throughput(num_prompts)
-    peer = {}
-    if site is not None:
-        peer = run_vllm(bundle, logs, model, site, ranks, num_prompts,
-                        has_steps)
-    print(f"{model}: 0 failed of {num_prompts}, no leaked block")
-    for name, value in found.items():
-        line = f"  {name:24} {value:10.2f}"
-        if name in peer:
-            gain = peer[name] / value if "tok/s" not in name else (
-                value / peer[name])
-            line += f"   vLLM {peer[name]:10.2f}   {gain:.2f}x"
-        print(line)
-    if site is not None and not peer:
-        sys.exit(1)
+        report.add("ready, s", cluster.ready_seconds)
+        if options.verify:
+            cluster.verify(options.num_prompts)
+            report.add(f"differing of {options.num_prompts}", 0)
+        else:
+            if not options.no_steps:
+                measure_steps(cluster, report, options.batches,
+                              options.prompts)
+            if options.hf is not None:
+                rate = cluster.lengths(options.hf_prompts)["output_throughput"]
+                report.add(f"load of {options.hf_prompts}, output tok/s", rate)
+            measure_load(cluster, report, options.num_prompts)
+    if not options.verify:
+        # Workers that have ended have told of their last steps.
+        p50, p99 = idleness_us(options.logs)
+        report.add("GPU idle between steps p50, us", p50)
+        report.add("GPU idle between steps p99, us", p99)
+    has_peers = measure_peers(report, options, folder, lengths)
+    if earlier is not None:
+        add_earlier(report, earlier)
+    report.save(f"{options.logs}/result.json")
+    report.show()
+    return 0 if has_peers else 1
 
 
-main()
+if __name__ == "__main__":
+    sys.exit(main())
