@@ -27,7 +27,8 @@ struct GroupReady {
   int32_t block_size = 0;
 };
 
-// Called from the dispatcher's threads; implementations hand over and return.
+// Called from the dispatcher's threads; implementations hand over and return,
+// or do a little work and return.
 class DispatchListener {
  public:
   virtual ~DispatchListener() = default;
@@ -54,6 +55,10 @@ class Dispatcher {
   // The engine cannot go on with this epoch: its workers are to hear that it is
   // over, as if one of them were lost. Nothing where no epoch could follow.
   virtual void Close(Epoch /*group_epoch*/, const absl::Status& /*cause*/) {}
+
+  // Whether OnStepResult() may call Send() and Close(), and take some hundred
+  // microseconds: it is called without a lock, from a thread that can wait.
+  virtual bool is_reentrant() const { return false; }
 };
 
 }  // namespace quire

@@ -56,6 +56,8 @@ class GrpcDispatcher final : public Dispatcher {
   // Ends an epoch: OnGroupLost follows if it was open and not over yet.
   void Close(Epoch group_epoch, const absl::Status& cause) override;
 
+  bool is_reentrant() const override { return true; }
+
   // Ends the epoch of a group whose step takes too long. Call it regularly.
   void CheckWatchdog();
 

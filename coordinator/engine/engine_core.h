@@ -65,7 +65,7 @@ struct EngineEffects {
   int64_t num_tokens_left_queue = 0;
 };
 
-// Engine thread only.
+// Engine thread only: one thread at a time, whose turn it is (EngineLoop).
 class EngineCore {
  public:
   // InvalidArgument if an option is out of range or a name unknown.

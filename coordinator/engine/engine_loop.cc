@@ -19,14 +19,6 @@ struct Overloaded : Handlers... {
 template <typename... Handlers>
 Overloaded(Handlers...) -> Overloaded<Handlers...>;
 
-template <typename Sample>
-void AppendSamples(std::vector<Sample> from, std::vector<Sample>* to,
-                   int64_t* num_dropped) {
-  const size_t num_taken = std::min(from.size(), kMaxSamples - to->size());
-  to->insert(to->end(), from.begin(), from.begin() + num_taken);
-  *num_dropped += static_cast<int64_t>(from.size() - num_taken);
-}
-
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<EngineLoop>> EngineLoop::Create(
@@ -57,10 +49,10 @@ EngineLoop::EngineLoop(const EngineOptions& options,
 EngineLoop::~EngineLoop() { Stop(); }
 
 void EngineLoop::Start(Dispatcher* dispatcher) {
-  CHECK(dispatcher_ == nullptr) << "started twice";
-  dispatcher_ = dispatcher;
   {
     absl::MutexLock lock(&mutex_);
+    CHECK(dispatcher_ == nullptr) << "started twice";
+    dispatcher_ = dispatcher;
     answers_ = true;
   }
   thread_ = std::thread([this] { Run(); });
@@ -105,15 +97,17 @@ bool EngineLoop::IsDrained() const {
   return (intake_.num_accepted() == 0 && inbox_.empty() && idle_) || stopping_;
 }
 
-bool EngineLoop::HasWork() const {
-  return !inbox_.empty() || !questions_.empty() || stopping_;
-}
-
 absl::StatusOr<RequestKey> EngineLoop::Submit(EngineRequest request) {
   const absl::Time now = clock_->Now();
-  absl::MutexLock lock(&mutex_);
-  QUIRE_ASSIGN_OR_RETURN(const RequestKey key, intake_.Accept(request));
-  inbox_.push_back(Arrival{key, std::move(request), now});
+  RequestKey key;
+  {
+    absl::MutexLock lock(&mutex_);
+    QUIRE_ASSIGN_OR_RETURN(key, intake_.Accept(request));
+    inbox_.push_back(Arrival{key, std::move(request), now});
+    // A watcher submits under its lock, which it takes when a turn tells it.
+    if (seat_.watcher != nullptr || !TakeShortTurn()) return key;
+  }
+  RunTurn();
   return key;
 }
 
@@ -161,17 +155,6 @@ absl::StatusOr<Timeline> EngineLoop::Explain(const std::string& request_id) {
   return std::move(question.answer);
 }
 
-void EngineLoop::AnswerQuestions() {
-  if (asked_.empty()) return;
-  const absl::Time now = clock_->Now();
-  absl::MutexLock lock(&mutex_);
-  for (Question* question : asked_) {
-    question->answer = core_->Explain(question->request_id, now);
-    question->answered = true;
-  }
-  asked_.clear();
-}
-
 EngineInfo EngineLoop::Info() const {
   absl::MutexLock lock(&mutex_);
   return {.block_size = options_.block_size,
@@ -201,7 +184,17 @@ EngineMetrics EngineLoop::TakeMetrics() {
 
 void EngineLoop::OnGroupReady(const GroupReady& group) { Post(group); }
 
-void EngineLoop::OnStepResult(StepResult result) { Post(std::move(result)); }
+void EngineLoop::OnStepResult(StepResult result) {
+  {
+    absl::MutexLock lock(&mutex_);
+    inbox_.push_back(std::move(result));
+    if (dispatcher_ == nullptr || !dispatcher_->is_reentrant() ||
+        !TakeShortTurn()) {
+      return;
+    }
+  }
+  RunTurn();
+}
 
 void EngineLoop::OnGroupLost(Epoch group_epoch, const absl::Status& cause) {
   absl::MutexLock lock(&mutex_);
@@ -212,44 +205,6 @@ void EngineLoop::OnGroupLost(Epoch group_epoch, const absl::Status& cause) {
 void EngineLoop::Post(Message message) {
   absl::MutexLock lock(&mutex_);
   inbox_.push_back(std::move(message));
-}
-
-void EngineLoop::Run() {
-  std::vector<Message> messages;
-  while (TakeMessages(&messages)) {
-    for (Message& message : messages) Handle(std::move(message));
-    messages.clear();
-    SendPlans();
-    AnswerQuestions();
-    Publish();
-    if (seat_.watcher != nullptr) TellReadiness();
-  }
-  Handle(Abort{absl::UnavailableError("the coordinator stops; retry")});
-  Publish();
-  AnswerQuestions();
-  absl::MutexLock lock(&mutex_);
-  answers_ = false;
-  for (Question* question : questions_) question->answered = true;
-  questions_.clear();
-}
-
-bool EngineLoop::TakeMessages(std::vector<Message>* messages) {
-  absl::MutexLock lock(&mutex_);
-  PublishState();
-  clock_->AwaitUntil(&mutex_, absl::Condition(this, &EngineLoop::HasWork),
-                     core_->NextDeadline());
-  std::swap(inbox_, *messages);
-  std::swap(questions_, asked_);
-  idle_ = false;
-  if (!stopping_) return true;
-  // Those in the inbox were promised an answer.
-  for (Message& message : *messages) {
-    if (std::holds_alternative<Arrival>(message) ||
-        std::holds_alternative<Adoption>(message)) {
-      Handle(std::move(message));
-    }
-  }
-  return false;
 }
 
 void EngineLoop::Handle(Message message) {
@@ -329,39 +284,6 @@ void EngineLoop::HandleAdoption(Adoption adoption, absl::Time now) {
   }
 }
 
-void EngineLoop::TellReadiness() {
-  const bool is_ready = core_->is_ready();
-  if (is_ready != told_ready_) {
-    told_ready_ = is_ready;
-    keeps_ = false;
-    {
-      absl::MutexLock lock(&mutex_);
-      PublishState();
-    }
-    seat_.watcher->OnReadiness(seat_.engine_idx, is_ready);
-    absl::MutexLock lock(&mutex_);
-    watcher_knows_ready_ = is_ready;
-  }
-  if (!is_ready && !keeps_ && core_->has_requests()) GiveStranded();
-}
-
-void EngineLoop::GiveStranded() {
-  const absl::Time now = clock_->Now();
-  if (observer_ != nullptr) observer_->OnMove(now);
-  std::vector<MovedGroup> groups = core_->TakeAll(now);
-  {
-    absl::MutexLock lock(&mutex_);
-    for (const MovedGroup& moved : groups) {
-      intake_.Ended(moved.group->request_id);
-    }
-  }
-  Publish();
-  if (groups.empty()) return;
-  LOG(INFO) << groups.size() << " requests leave engine " << seat_.engine_idx
-            << ", which has no workers";
-  seat_.watcher->OnStranded(seat_.engine_idx, core_->loss(), std::move(groups));
-}
-
 void EngineLoop::ShowObserver(const Message& message, absl::Time now) {
   std::visit(
       Overloaded{
@@ -391,53 +313,6 @@ void EngineLoop::ShowObserver(const Message& message, absl::Time now) {
           [&](const Depart&) {},
       },
       message);
-}
-
-void EngineLoop::SendPlans() {
-  while (true) {
-    const absl::Time now = clock_->Now();
-    const StepPlan* plan = core_->Plan(now);
-    if (observer_ != nullptr) observer_->OnPlan(plan, now);
-    if (plan == nullptr) return;
-    dispatcher_->Send(*plan);
-  }
-}
-
-// A request that a client hears to be over may be submitted again at once: the
-// intake knows first.
-void EngineLoop::Publish() {
-  EngineEffects effects = core_->TakeEffects();
-  if (effects.num_left_queue > 0 || !effects.ended.empty()) {
-    absl::MutexLock lock(&mutex_);
-    intake_.Left(effects.num_left_queue, effects.num_tokens_left_queue);
-    for (const RequestEnd& end : effects.ended) intake_.Ended(end.request_id);
-    PublishState();
-  }
-  if (seat_.watcher != nullptr &&
-      (!effects.begun.empty() || !effects.ended.empty())) {
-    seat_.watcher->OnProgress(seat_.engine_idx, effects.begun, effects.ended);
-  }
-  if (!effects.outputs.empty()) {
-    listener_->OnOutputs(std::move(effects.outputs));
-  }
-}
-
-void EngineLoop::PublishState() {
-  stats_ = core_->Stats();
-  idle_ = core_->is_idle();
-  if (stats_.ready) {
-    intake_.Open(stats_.num_blocks, core_->block_size());
-  } else if (intake_.is_open()) {
-    intake_.Close(
-        absl::UnavailableError("the workers were lost; retry in a moment"));
-  }
-  EngineMetrics fresh = core_->TakeMetrics();
-  metrics_.counters = fresh.counters;
-  core_->FillWaitMetrics(&metrics_);
-  AppendSamples(std::move(fresh.requests), &metrics_.requests,
-                &metrics_.num_dropped_samples);
-  AppendSamples(std::move(fresh.steps), &metrics_.steps,
-                &metrics_.num_dropped_samples);
 }
 
 }  // namespace quire

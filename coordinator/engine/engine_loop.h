@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The engine's thread: the only writer of EngineCore. Everyone else leaves a
-// message in its inbox; it takes all of them at once, plans, sends, and hands
-// outputs on. When there is nothing to do it waits on a condition.
+// Drives EngineCore by turns, one at a time: who has the turn is the engine
+// thread, its only writer. Everyone else leaves a message in the inbox. A turn
+// takes all of them at once, plans, sends, and hands outputs on. Turns are the
+// loop's own thread's, which waits on a condition when there is nothing to do;
+// but while few requests are there, who brings a request or a result takes the
+// turn itself, which saves the time in which a thread wakes up.
 #ifndef COORDINATOR_ENGINE_ENGINE_LOOP_H_
 #define COORDINATOR_ENGINE_ENGINE_LOOP_H_
 
@@ -32,9 +35,10 @@
 
 namespace quire {
 
-// Thread-safe. Takes its mutex once a step to read the inbox and publish, and
-// once more in steps that end a request. Calls the listener and the dispatcher
-// without it.
+// Thread-safe. Takes its mutex twice a turn, to read the inbox and to publish,
+// and once more in turns that end a request. Calls the listener, the dispatcher
+// and the watcher without it, perhaps before OnStepResult() or, where there is
+// no watcher, Submit() has returned.
 class EngineLoop final : public EngineClient, public DispatchListener {
  public:
   // InvalidArgument as EngineCore::Create. `listener`, `clock` and what `seat`
@@ -152,8 +156,15 @@ class EngineLoop final : public EngineClient, public DispatchListener {
              OutputListener* listener, Clock* clock, const EngineSeat& seat);
 
   void Run() ABSL_LOCKS_EXCLUDED(mutex_);
-  // Waits for messages or a deadline. False: the loop is over.
-  bool TakeMessages(std::vector<Message>* messages) ABSL_LOCKS_EXCLUDED(mutex_);
+  // Of the thread: waits for messages or a deadline, and takes the turn. False:
+  // the loop is over.
+  bool AwaitTurn() ABSL_LOCKS_EXCLUDED(mutex_);
+  // Of others: takes the turn if it is free and will be short.
+  bool TakeShortTurn() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void BeginTurn() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // REQUIRES: the caller has the turn, which this ends.
+  void RunTurn() ABSL_LOCKS_EXCLUDED(mutex_);
+  void EndTurn() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Handle(Message message);
   void HandleReady(const GroupReady& group, absl::Time now);
   void HandleResult(StepResult result, absl::Time now);
@@ -172,6 +183,9 @@ class EngineLoop final : public EngineClient, public DispatchListener {
   void Post(Message message) ABSL_LOCKS_EXCLUDED(mutex_);
   bool IsReady() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   bool HasWork() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Whether the thread is to stop waiting: the turn is free, and there is work
+  // or a deadline before the one that it waits for.
+  bool IsThreadDue() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   bool IsDrained() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const EngineOptions options_;
@@ -179,13 +193,15 @@ class EngineLoop final : public EngineClient, public DispatchListener {
   Clock* const clock_;
   const EngineSeat seat_;
 
-  // The thread's own.
+  // Of who has the turn; the pointers to others do not change once it begins.
   const std::unique_ptr<EngineCore> core_;
+  std::vector<Message> messages_;  // in hand
   bool told_ready_ = false;  // the watcher
   bool keeps_ = false;       // requests without workers stay
   Dispatcher* dispatcher_ = nullptr;
   EngineObserver* observer_ = nullptr;
   std::vector<Question*> asked_;  // before the messages in hand
+
   std::thread thread_;
 
   mutable absl::Mutex mutex_;
@@ -194,6 +210,11 @@ class EngineLoop final : public EngineClient, public DispatchListener {
   bool answers_ ABSL_GUARDED_BY(mutex_) = false;  // the thread runs
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   bool idle_ ABSL_GUARDED_BY(mutex_) = true;
+  // Also before the thread has begun and once it ends: nobody may have it.
+  bool is_turn_taken_ ABSL_GUARDED_BY(mutex_) = true;
+  // When a turn is due although nothing happens, and when the thread will look.
+  absl::Time deadline_ ABSL_GUARDED_BY(mutex_) = absl::InfiniteFuture();
+  absl::Time thread_deadline_ ABSL_GUARDED_BY(mutex_) = absl::InfiniteFuture();
   bool watcher_knows_ready_ ABSL_GUARDED_BY(mutex_) = false;
   Epoch lost_epoch_ ABSL_GUARDED_BY(mutex_);  // the last that was lost
   Intake intake_ ABSL_GUARDED_BY(mutex_);
