@@ -219,6 +219,10 @@ absl::Status GenerateSession::FitAndSubmit() {
   return absl::OkStatus();
 }
 
+bool GenerateSession::is_quick() const {
+  return !valid_.rules.structure.has_value() && !TellsPrompt(valid_.sampling);
+}
+
 void GenerateSession::OnOutput(SequenceOutput output) {
   absl::MutexLock lock(&mutex_);
   if (ended_) return;

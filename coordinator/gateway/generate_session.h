@@ -92,6 +92,8 @@ class GenerateSession final
   void OnDone();
 
   void OnOutput(SequenceOutput output) override;
+  // Masks may take milliseconds, and so may what a long prompt comes to.
+  bool is_quick() const override;
   void Abort(const absl::Status& status) override;
 
  private:

@@ -27,6 +27,7 @@ OutputRouter::~OutputRouter() {
 }
 
 void OutputRouter::OnOutputs(std::vector<SequenceOutput> outputs) {
+  if (outputs.size() == 1 && TryDeliver(&outputs[0])) return;
   // A request stays on one lane, so that its outputs stay in order.
   std::vector<std::vector<SequenceOutput>> parts(lanes_.size());
   if (lanes_.size() == 1) {
@@ -53,14 +54,34 @@ void OutputRouter::Run(Lane* lane) {
       absl::MutexLock lock(&lane->mutex);
       lane->mutex.Await(absl::Condition(
           +[](Lane* waiting) ABSL_EXCLUSIVE_LOCKS_REQUIRED(waiting->mutex) {
-            return waiting->stopping || !waiting->outputs.empty();
+            return waiting->stopping ||
+                   (!waiting->outputs.empty() && !waiting->is_delivering);
           },
           lane));
       if (lane->outputs.empty()) return;
       outputs.swap(lane->outputs);
+      lane->is_delivering = true;
     }
     Deliver(std::move(outputs));
+    absl::MutexLock lock(&lane->mutex);
+    lane->is_delivering = false;
   }
+}
+
+bool OutputRouter::TryDeliver(SequenceOutput* output) {
+  // Without one: the engine was faster than Submit, or the request is gone.
+  const std::shared_ptr<OutputSink> sink = Find(output->request);
+  if (sink == nullptr || !sink->is_quick()) return false;
+  Lane* const lane = LaneOf(output->request);
+  {
+    absl::MutexLock lock(&lane->mutex);
+    if (lane->is_delivering || !lane->outputs.empty()) return false;
+    lane->is_delivering = true;
+  }
+  sink->OnOutput(std::move(*output));
+  absl::MutexLock lock(&lane->mutex);
+  lane->is_delivering = false;
+  return true;
 }
 
 void OutputRouter::Deliver(std::vector<SequenceOutput> outputs) {

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Takes each step's outputs off the engine thread and hands them to the
-// requests that wait for them, on threads of its own.
+// requests that wait for them, on threads of its own; but what comes alone, and
+// is quickly done, at once.
 #ifndef COORDINATOR_GATEWAY_OUTPUT_ROUTER_H_
 #define COORDINATOR_GATEWAY_OUTPUT_ROUTER_H_
 
@@ -22,8 +23,12 @@ namespace quire {
 class OutputSink {
  public:
   virtual ~OutputSink() = default;
-  // Called on a router thread, one call at a time per request, in order.
+  // One call at a time per request, in order: on a router thread or, if the
+  // sink is quick, the engine's.
   virtual void OnOutput(SequenceOutput output) = 0;
+  // Whether OnOutput never takes more than some ten microseconds. Does not
+  // change once the request is submitted.
+  virtual bool is_quick() const { return false; }
 };
 
 // Thread-safe.
@@ -34,7 +39,8 @@ class OutputRouter final : public OutputListener {
   // Delivers what it has, then stops. REQUIRES: the engine has stopped.
   ~OutputRouter() override;
 
-  // One lock per thread and step, whatever the number of outputs.
+  // One lock per thread and step, whatever the number of outputs. A step's only
+  // output goes straight to a quick sink.
   void OnOutputs(std::vector<SequenceOutput> outputs) override;
 
   // Submits to `engine` and routes the request's outputs to `sink`, of which
@@ -50,11 +56,18 @@ class OutputRouter final : public OutputListener {
   struct Lane {
     absl::Mutex mutex;
     bool stopping ABSL_GUARDED_BY(mutex) = false;
+    bool is_delivering ABSL_GUARDED_BY(mutex) = false;  // its thread or another
     std::vector<SequenceOutput> outputs ABSL_GUARDED_BY(mutex);
     std::thread thread;
   };
 
   void Run(Lane* lane);
+  Lane* LaneOf(RequestKey key) const {
+    return lanes_[key.value() % lanes_.size()].get();
+  }
+  // Hands the output to its sink here and now, unless it must wait for its turn
+  // or may take long. False: it is as it was.
+  bool TryDeliver(SequenceOutput* output);
   void Deliver(std::vector<SequenceOutput> outputs);
   std::shared_ptr<OutputSink> Find(RequestKey key);
 

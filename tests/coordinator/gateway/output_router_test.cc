@@ -3,10 +3,13 @@
 
 #include <memory>
 #include <string>
+#include <thread>
+#include <utility>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
+#include "absl/synchronization/notification.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/coordinator/gateway/fake_engine.h"
@@ -16,9 +19,18 @@ namespace {
 
 class RecordingSink final : public OutputSink {
  public:
+  explicit RecordingSink(bool is_quick = false) : is_quick_(is_quick) {}
+
   void OnOutput(SequenceOutput output) override {
     absl::MutexLock lock(&mutex_);
     offsets_.push_back(output.token_offset);
+    thread_ = std::this_thread::get_id();
+  }
+  bool is_quick() const override { return is_quick_; }
+  // Who handed over the latest output.
+  std::thread::id thread() const {
+    absl::MutexLock lock(&mutex_);
+    return thread_;
   }
   std::vector<int64_t> Await(size_t num_outputs) const {
     const auto enough = [this, num_outputs]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(
@@ -29,8 +41,22 @@ class RecordingSink final : public OutputSink {
   }
 
  private:
+  const bool is_quick_;
   mutable absl::Mutex mutex_;
   std::vector<int64_t> offsets_ ABSL_GUARDED_BY(mutex_);
+  std::thread::id thread_ ABSL_GUARDED_BY(mutex_);
+};
+
+// Keeps its thread until it is let go.
+class StuckSink final : public OutputSink {
+ public:
+  void OnOutput(SequenceOutput) override {
+    entered.Notify();
+    may_go.WaitForNotification();
+  }
+
+  absl::Notification entered;
+  absl::Notification may_go;
 };
 
 SequenceOutput Output(RequestKey key, int64_t offset) {
@@ -63,12 +89,57 @@ TEST(OutputRouterTest, KeepsEachRequestsOrder) {
   for (const auto& sink : sinks) EXPECT_EQ(sink->Await(kSteps), in_order);
 }
 
+TEST(OutputRouterTest, KeepsTheOrderOfOutputsAloneAndTogether) {
+  OutputRouter router(/*num_threads=*/2);
+  FakeEngine engine(&router);
+  auto quick = std::make_shared<RecordingSink>(/*is_quick=*/true);
+  auto other = std::make_shared<RecordingSink>(/*is_quick=*/true);
+  const RequestKey key = *router.Submit({}, quick, &engine);
+  const RequestKey other_key = *router.Submit({}, other, &engine);
+  std::vector<int64_t> in_order;
+  for (int step = 0; step < 2000; ++step) {
+    std::vector<SequenceOutput> outputs = {Output(key, step)};
+    if (step % 3 == 0) outputs.push_back(Output(other_key, step));
+    router.OnOutputs(std::move(outputs));
+    in_order.push_back(step);
+  }
+  EXPECT_EQ(quick->Await(in_order.size()), in_order);
+}
+
+TEST(OutputRouterTest, AQuickSinkHearsALoneOutputAtOnce) {
+  OutputRouter router(/*num_threads=*/2);
+  FakeEngine engine(&router);
+  auto quick = std::make_shared<RecordingSink>(/*is_quick=*/true);
+  const RequestKey key = *router.Submit({}, quick, &engine);
+  for (int i = 0; i < 3; ++i) {
+    router.OnOutputs({Output(key, i)});
+    EXPECT_EQ(quick->Await(0).size(), i + 1);
+    EXPECT_EQ(quick->thread(), std::this_thread::get_id());
+  }
+}
+
+TEST(OutputRouterTest, OthersNeverKeepTheEngine) {
+  OutputRouter router(/*num_threads=*/1);
+  FakeEngine engine(&router);
+  auto stuck = std::make_shared<StuckSink>();
+  auto quick = std::make_shared<RecordingSink>(/*is_quick=*/true);
+  const RequestKey stuck_key = *router.Submit({}, stuck, &engine);
+  const RequestKey key = *router.Submit({}, quick, &engine);
+  router.OnOutputs({Output(stuck_key, 0)});
+  stuck->entered.WaitForNotification();
+  router.OnOutputs({Output(key, 0)});  // behind it
+  EXPECT_EQ(quick->Await(0).size(), 0u);
+  stuck->may_go.Notify();
+  EXPECT_EQ(quick->Await(1).size(), 1u);
+  EXPECT_NE(quick->thread(), std::this_thread::get_id());
+}
+
 TEST(OutputRouterTest, OutputInsideSubmitFindsItsSink) {
   OutputRouter router(/*num_threads=*/1);
   FakeEngine engine(&router);
   for (int i = 0; i < 100; ++i) {
     engine.AnswerInsideSubmit(Output(RequestKey(0), i));
-    auto sink = std::make_shared<RecordingSink>();
+    auto sink = std::make_shared<RecordingSink>(/*is_quick=*/i % 2 == 0);
     ASSERT_TRUE(router.Submit({}, sink, &engine).ok());
     EXPECT_THAT(sink->Await(1), testing::ElementsAre(i));
   }
