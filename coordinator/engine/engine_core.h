@@ -97,6 +97,7 @@ class EngineCore {
   void Adopt(MovedGroup moved, absl::Time now);
   bool Has(RequestKey key) const { return groups_.contains(key); }
   bool has_requests() const { return !groups_.empty(); }
+  int32_t num_requests() const { return static_cast<int32_t>(groups_.size()); }
 
   // Internal if the group has a pool that no manager can work with.
   absl::Status OnGroupReady(const GroupReady& group, absl::Time now);

@@ -91,6 +91,11 @@ void EngineLoop::BeginTurn() {
 void EngineLoop::RunTurn() {
   for (Message& message : messages_) Handle(std::move(message));
   messages_.clear();
+  // Workers that have a step to run, or nothing to do, can wait for a plan.
+  if (core_->num_requests() <= kMaxFewRequests &&
+      (core_->num_in_flight() > 0 || !core_->has_requests())) {
+    Publish();
+  }
   SendPlans();
   AnswerQuestions();
   Publish();

@@ -141,6 +141,18 @@ TEST_F(EngineTurnTest, AResultOfFewIsAnsweredWhereItComes) {
             std::vector<std::thread::id>(3, std::this_thread::get_id()));
 }
 
+TEST_F(EngineTurnTest, TheLastOutputIsToldBeforeWorkersHearOfTheEnd) {
+  Start(/*is_reentrant=*/true);
+  ASSERT_TRUE(loop_->Submit(MakeRequest("a", 4, 1)).ok());
+  absl::Notification gate;
+  workers_->HoldUp(&gate);
+  std::thread bringer([&] { loop_->OnStepResult(*group_.TakeResult()); });
+  ear_.AwaitEnds(1);  // while the plan that drops the sequence is held up
+  gate.Notify();
+  bringer.join();
+  EXPECT_EQ(workers_->senders().size(), 2u);
+}
+
 TEST_F(EngineTurnTest, ResultsOfWorkersThatCannotWaitAreTheThreads) {
   Start(/*is_reentrant=*/false);
   ASSERT_TRUE(loop_->Submit(MakeRequest("a", 4, 300)).ok());
