@@ -28,6 +28,7 @@
 #include "absl/synchronization/mutex.h"
 #include "common/clock.h"
 #include "common/flags/parse_flags.h"
+#include "common/lock_order.h"
 #include "coordinator/cluster/worker_registry.h"
 #include "coordinator/coordinator.h"
 #include "coordinator/coordinator_flags.h"
@@ -145,6 +146,7 @@ void DrainOnSignal(Coordinator* coordinator, Clock* clock, int signal_fd,
 }
 
 int Main(int argc, char** argv) {
+  EndLockOrderChecks();
   const auto positional = ParseFlags(argc, argv);
   if (!positional.ok()) return Fail(positional.status(), kExitUsage);
   if (!positional->empty()) {

@@ -25,6 +25,7 @@
 #include "absl/time/time.h"
 #include "common/clock.h"
 #include "common/flags/parse_flags.h"
+#include "common/lock_order.h"
 #include "common/status_macros.h"
 #include "glog/logging.h"
 #include "grpcpp/impl/codegen/service_type.h"
@@ -275,6 +276,7 @@ absl::StatusOr<int> Run() {
 }
 
 int Main(int argc, char** argv) {
+  EndLockOrderChecks();
   const pid_t parent = getppid();
   google::InitGoogleLogging(argv[0]);
   FLAGS_logtostderr = true;

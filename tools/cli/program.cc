@@ -6,9 +6,12 @@
 
 #include <cstdlib>
 
+#include "common/lock_order.h"
+
 namespace quire {
 
 void BeginProgram(const char* program) {
+  EndLockOrderChecks();
   google::InitGoogleLogging(program);
   FLAGS_logtostderr = true;
   // Errors are told in our words, which have the remedy.

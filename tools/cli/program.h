@@ -7,7 +7,8 @@
 namespace quire {
 
 // Logs to standard error under the name of `program`, argv[0], keeps gRPC's own
-// log out of it, and goes where the user stands. Call it once, first in main().
+// log out of it, ends lock order checks, and goes where the user stands. Call it
+// once, first in main().
 void BeginProgram(const char* program);
 
 }  // namespace quire

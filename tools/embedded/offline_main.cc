@@ -17,6 +17,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "common/clock.h"
+#include "common/lock_order.h"
 #include "common/status_macros.h"
 #include "tools/cli/flag_set.h"
 #include "tools/cli/progress.h"
@@ -254,6 +255,7 @@ int Main(const std::vector<std::string>& args) {
 }  // namespace quire
 
 int main(int argc, char** argv) {
+  quire::EndLockOrderChecks();
   google::InitGoogleLogging(argv[0]);
   FLAGS_logtostderr = true;
   FLAGS_minloglevel = google::GLOG_WARNING;
