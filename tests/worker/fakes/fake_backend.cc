@@ -90,7 +90,7 @@ absl::Status FakeBackend::MergeChoices(const MergeChoicesParams& params) {
 
 absl::Status FakeBackend::ChooseShaped(const ShapedChoiceParams& params) {
   reference::ShapedChoice(params);
-  return device_;
+  return device();
 }
 
 absl::Status FakeBackend::CopyRuns(const CopyRunsParams& params) {

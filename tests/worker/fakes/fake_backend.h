@@ -9,6 +9,9 @@
 #include <memory>
 #include <string>
 
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/synchronization/mutex.h"
 #include "kernels/backend.h"
 #include "kernels/cpu/scratch.h"
 #include "kernels/cpu/thread_team.h"
@@ -31,9 +34,9 @@ class FakeBackend final : public Backend {
                             int64_t bytes) override;
   absl::Status CopyToHost(const void* device, void* host,
                           int64_t bytes) override;
-  absl::Status Synchronize() override { return device_; }
-  absl::Status Mark(int32_t) override { return device_; }
-  absl::Status WaitForMark(int32_t) override { return device_; }
+  absl::Status Synchronize() override { return device(); }
+  absl::Status Mark(int32_t) override { return device(); }
+  absl::Status WaitForMark(int32_t) override { return device(); }
 
   absl::StatusOr<std::unique_ptr<PackedWeight>> PackWeight(
       absl::Span<const HostMatrix>) override {
@@ -75,8 +78,11 @@ class FakeBackend final : public Backend {
   void set_asynchronous() { is_asynchronous_ = true; }
   // Chooses from all rows, as the reference does.
   void set_chooses_shaped() { chooses_shaped_ = true; }
-  // From now on the device is lost.
-  void Break(const absl::Status& cause) { device_ = cause; }
+  // From now on the device is lost. Any thread may say so.
+  void Break(const absl::Status& cause) {
+    absl::MutexLock lock(&mutex_);
+    device_ = cause;
+  }
   void set_name(const std::string& name) { name_ = name; }
   int32_t num_copies_to_device() const { return num_copies_to_device_; }
   // Calls of CopyRuns().
@@ -88,10 +94,16 @@ class FakeBackend final : public Backend {
     return absl::UnimplementedError("the fake device computes no models");
   }
 
+  absl::Status device() {
+    absl::MutexLock lock(&mutex_);
+    return device_;
+  }
+
   std::string name_ = "fake";
   bool is_asynchronous_ = false;
   bool chooses_shaped_ = false;
-  absl::Status device_;
+  absl::Mutex mutex_;
+  absl::Status device_ ABSL_GUARDED_BY(mutex_);
   const MemoryInfo memory_;
   int32_t num_copies_to_device_ = 0;
   int32_t num_fetches_ = 0;
