@@ -16,7 +16,8 @@
 # tools/bench and tools/workloads, and beside the tests and benches
 # tools/bench:engine_bench and, to serve from groups and to kill ranks of one
 # (group_loss.py), tools:quire, coordinator:quire_coordinator,
-# worker:quire_worker and tools:loadgen.
+# worker:quire_worker and tools:loadgen; for cuda_lost_worker_test also
+# tests/worker/service:poisoned_worker.
 # Exit 1 if a test failed.
 set -uo pipefail
 

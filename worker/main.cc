@@ -1,41 +1,29 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // One tensor-parallel rank: joins a coordinator and obeys it until told to go.
-// Exit status: 0 after SIGTERM or SIGINT, 1 when the coordinator or the group
-// is lost or something failed, 2 for a wrong command line.
+// Exit status: 0 after SIGTERM or SIGINT, 1 when the coordinator, the group or
+// the device is lost or something failed, 2 for a wrong command line.
 #include <signal.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
+#include <cstdint>
 #include <cstdio>
-#include <cstdlib>
-#include <memory>
-#include <optional>
 #include <random>
 #include <string>
-#include <thread>
-#include <utility>
 
-#include "absl/base/thread_annotations.h"
 #include "absl/flags/flag.h"
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/string_view.h"
-#include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
-#include "common/clock.h"
 #include "common/flags/parse_flags.h"
 #include "common/lock_order.h"
-#include "common/status_macros.h"
 #include "glog/logging.h"
-#include "grpcpp/impl/codegen/service_type.h"
 #include "worker/collective/group_end.h"
 #include "worker/collective/nccl.h"
 #include "worker/executor/load_executor.h"
 #include "worker/service/cluster_link.h"
-#include "worker/service/worker_core.h"
-#include "worker/service/worker_server.h"
-#include "worker/service/worker_service.h"
+#include "worker/service/worker_process.h"
 
 ABSL_FLAG(std::string, coordinator, "127.0.0.1:9000",
           "The coordinator's control port, host:port.");
@@ -89,84 +77,6 @@ namespace {
 
 constexpr char kVersion[] = "0.1.0";
 
-// What may be lost.
-constexpr char kDevice[] = "device";
-constexpr char kCoordinator[] = "coordinator";
-
-// Between being told to go and going, whatever a running step says.
-constexpr absl::Duration kStopTimeout = absl::Seconds(1);
-
-// Wakes the main thread, which waits for signals.
-constexpr int kLostSignal = SIGUSR1;
-// Ends the thread that waits for signals while joining.
-constexpr int kJoinedSignal = SIGUSR2;
-
-sigset_t HandledSignals() {
-  sigset_t signals;
-  sigemptyset(&signals);
-  sigaddset(&signals, SIGTERM);
-  sigaddset(&signals, SIGINT);
-  sigaddset(&signals, kLostSignal);
-  sigaddset(&signals, kJoinedSignal);
-  return signals;
-}
-
-// What is lost and why, from another thread to the main one.
-class LostCause {
- public:
-  // The first call counts. `what` lives for ever.
-  void Set(const char* what, const absl::Status& cause) {
-    {
-      absl::MutexLock lock(&mutex_);
-      if (text_.empty()) {
-        what_ = what;
-        text_ = absl::StrCat("lost the ", what, ": ", cause.message());
-      }
-    }
-    kill(getpid(), kLostSignal);
-  }
-  bool IsOf(absl::string_view what) const {
-    absl::MutexLock lock(&mutex_);
-    return what_ == what;
-  }
-  // Empty if nothing is lost.
-  std::string text() const {
-    absl::MutexLock lock(&mutex_);
-    return text_;
-  }
-
- private:
-  mutable absl::Mutex mutex_;
-  absl::string_view what_ ABSL_GUARDED_BY(mutex_);
-  std::string text_ ABSL_GUARDED_BY(mutex_);
-};
-
-// While it lives, SIGTERM and SIGINT end the process at once: joining blocks,
-// and there is nothing yet to end in order.
-class EndWhileJoining {
- public:
-  EndWhileJoining() : thread_([this] { Wait(); }) {}
-  ~EndWhileJoining() {
-    pthread_kill(thread_.native_handle(), kJoinedSignal);
-    thread_.join();
-    if (is_lost_) kill(getpid(), kLostSignal);  // for the main thread
-  }
-
- private:
-  void Wait() {
-    const sigset_t signals = HandledSignals();
-    while (true) {
-      const int signal = sigwaitinfo(&signals, nullptr);
-      if (signal == SIGTERM || signal == SIGINT) _exit(0);
-      if (signal == kLostSignal) is_lost_ = true;
-      if (signal == kJoinedSignal) return;
-    }
-  }
-
-  bool is_lost_ = false;  // the thread's own
-  std::thread thread_;
-};
-
 DeviceOptions DeviceFromFlags() {
   DeviceOptions device;
   device.device = absl::GetFlag(FLAGS_device);
@@ -184,10 +94,9 @@ DeviceOptions DeviceFromFlags() {
   return device;
 }
 
-ClusterLinkOptions LinkFromFlags(int32_t port) {
+ClusterLinkOptions LinkFromFlags() {
   ClusterLinkOptions options;
   options.coordinator = absl::GetFlag(FLAGS_coordinator);
-  options.address = absl::StrCat(absl::GetFlag(FLAGS_host), ":", port);
   std::random_device random;
   options.instance_id = uint64_t{random()} << 32 | random();
   options.device = DeviceKind(DeviceFromFlags());
@@ -202,77 +111,12 @@ ClusterLinkOptions LinkFromFlags(int32_t port) {
   return options;
 }
 
-// REQUIRES: the handled signals are blocked. Returns the exit status.
-int WaitForEnd(const LostCause& lost) {
-  const sigset_t signals = HandledSignals();
-  while (true) {
-    const int signal = sigwaitinfo(&signals, nullptr);
-    if (signal == SIGTERM || signal == SIGINT) {
-      LOG(INFO) << "told to go by " << strsignal(signal);
-      return 0;
-    }
-    if (signal == kLostSignal && !lost.text().empty()) {
-      LOG(ERROR) << lost.text();
-      return 1;
-    }
-  }
-}
-
-[[noreturn]] void ExitNow(int exit_status) {
-  google::FlushLogFiles(google::INFO);
-  _exit(exit_status);
-}
-
-// Runs until told to go or alone. A status is why it could not even begin.
-absl::StatusOr<int> Run() {
-  DeviceOptions device = DeviceFromFlags();
-  const RealClock clock;
-  GroupEnd group_end;
-  device.group_end = &group_end;
-  LostCause lost;
-  WorkerCore core(
-      &clock, [&lost](const absl::Status& cause) { lost.Set(kDevice, cause); });
-  std::unique_ptr<WorkerServer> server;
-  const std::unique_ptr<grpc::Service> service =
-      MakeWorkerService(&core, [&server] { server->SetReady(); });
-  QUIRE_ASSIGN_OR_RETURN(
-      server, WorkerServer::Start(device.host, absl::GetFlag(FLAGS_port),
-                                  service.get()));
-  absl::StatusOr<std::unique_ptr<ClusterLink>> joined =
-      absl::UnavailableError("not yet");
-  {
-    EndWhileJoining end_while_joining;
-    joined = ClusterLink::Join(
-        LinkFromFlags(server->port()), [&core] { return core.last_step(); },
-        [&lost](const absl::Status& cause) { lost.Set(kCoordinator, cause); });
-  }
-  QUIRE_ASSIGN_OR_RETURN(const std::unique_ptr<ClusterLink> link,
-                         std::move(joined));
-  const Membership& member = link->membership();
-  LOG(INFO) << "rank " << member.rank << " of " << member.world_size
-            << " of group " << member.group << " on " << device.host << ":"
-            << server->port() << ", device " << device.device;
-  core.Join(member.coordinator_epoch, member.group_epoch, member.rank,
-            member.world_size,
-            [&](const LoadSpec& spec, const LoadObserver& observer) {
-              return LoadExecutor(device, spec, link->board(), &clock,
-                                  observer);
-            });
-  const int exit_status = WaitForEnd(lost);
-  // Nobody is left to hear anything, and the system takes back the memory of
-  // GPUs a second sooner than an orderly end does.
-  if (lost.IsOf(kCoordinator)) ExitNow(exit_status);
-  // What waits on a device for a peer that is gone would wait for ever.
-  group_end.Announce(exit_status == 0
-                         ? absl::CancelledError("this rank was told to go")
-                         : absl::UnavailableError(lost.text()));
-  if (!core.Stop(kStopTimeout)) {
-    // The executor is inside a long step, or waits for a peer that is gone.
-    LOG(WARNING) << "leaving a running step behind";
-    ExitNow(exit_status);
-  }
-  server->Shutdown(absl::ZeroDuration());
-  return exit_status;
+WorkerProcessOptions ProcessFromFlags() {
+  WorkerProcessOptions options;
+  options.host = absl::GetFlag(FLAGS_host);
+  options.port = absl::GetFlag(FLAGS_port);
+  options.link = LinkFromFlags();
+  return options;
 }
 
 int Main(int argc, char** argv) {
@@ -299,10 +143,17 @@ int Main(int argc, char** argv) {
   if (DeviceKind(DeviceFromFlags()) == "cuda") {
     PrepareNcclEnvironment(absl::GetFlag(FLAGS_host));
   }
-  // Before any thread starts, so that all inherit it.
-  const sigset_t signals = HandledSignals();
-  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
-  const absl::StatusOr<int> exit_status = Run();
+  BlockWorkerSignals();
+  GroupEnd group_end;
+  DeviceOptions device = DeviceFromFlags();
+  device.group_end = &group_end;
+  const absl::StatusOr<int> exit_status = RunWorker(
+      ProcessFromFlags(),
+      [&device](const LoadSpec& spec, const LoadObserver& observer,
+                KeyBoard* board, const Clock* clock) {
+        return LoadExecutor(device, spec, board, clock, observer);
+      },
+      &group_end);
   if (!exit_status.ok()) {
     std::fprintf(stderr, "quire_worker: %s\n",
                  std::string(exit_status.status().message()).c_str());

@@ -18,8 +18,10 @@
 #include "kernels/cuda/cuda_backend.h"
 #include "worker/collective/machine.h"
 #include "worker/collective/registry.h"
+#include "worker/executor/lost_device.h"
 #include "worker/model/registry.h"
 #include "worker/weights/open_weights.h"
+#include "worker/weights/weight_source.h"
 
 namespace quire {
 namespace {
@@ -161,6 +163,27 @@ absl::StatusOr<std::unique_ptr<Collective>> JoinGroup(
   return CreateCollective(device.collective, options, board);
 }
 
+// What the device takes part in. REQUIRES: parts->backend is there.
+absl::Status FillGroupAndModel(const DeviceOptions& device,
+                               const LoadSpec& spec, const ModelConfig& config,
+                               WeightSource& weights, int32_t gpu,
+                               int32_t num_local_ranks, KeyBoard* board,
+                               const LoadObserver& observer,
+                               ExecutorParts* parts) {
+  QUIRE_ASSIGN_OR_RETURN(parts->collective,
+                         JoinGroup(device, spec, gpu, num_local_ranks,
+                                   parts->backend.get(), board));
+  const int64_t element_bytes = SizeOf(parts->backend->dtype());
+  const auto on_progress = [&](int64_t elements_done, int64_t elements_total) {
+    observer("weights", elements_done * element_bytes,
+             elements_total * element_bytes);
+  };
+  QUIRE_ASSIGN_OR_RETURN(
+      parts->model, CreateModel(config, spec.limits, weights, *parts->backend,
+                                *parts->collective, on_progress));
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 std::string DeviceKind(const DeviceOptions& options) {
@@ -226,17 +249,10 @@ absl::StatusOr<std::unique_ptr<Executor>> LoadExecutor(
   QUIRE_ASSIGN_OR_RETURN(
       parts.backend,
       CreateBackend(device, dtype, gpu, spec.world_size, seat.num_ranks));
-  QUIRE_ASSIGN_OR_RETURN(
-      parts.collective,
-      JoinGroup(device, spec, gpu, seat.num_ranks, parts.backend.get(), board));
-
-  const auto on_progress = [&](int64_t elements_done, int64_t elements_total) {
-    observer("weights", elements_done * SizeOf(dtype),
-             elements_total * SizeOf(dtype));
-  };
-  QUIRE_ASSIGN_OR_RETURN(
-      parts.model, CreateModel(config, spec.limits, *weights, *parts.backend,
-                               *parts.collective, on_progress));
+  QUIRE_RETURN_IF_ERROR(
+      MarkIfLost(FillGroupAndModel(device, spec, config, *weights, gpu,
+                                   seat.num_ranks, board, observer, &parts),
+                 parts.backend.get()));
   parts.limits = spec.limits;
   parts.block_size = spec.block_size;
   parts.virtual_page_bytes = spec.virtual_page_bytes;

@@ -78,6 +78,7 @@ absl::Status CheckDeviceOptions(const DeviceOptions& options);
 //   NotFound         a model file is missing (which)
 //   DataLoss         a shard is truncated or corrupt (the tensor's name)
 //   Unavailable      a peer rank did not join
+// LostDevice() says of the status whether the device was lost meanwhile.
 absl::StatusOr<std::unique_ptr<Executor>> LoadExecutor(
     const DeviceOptions& device, const LoadSpec& spec, KeyBoard* board,
     const Clock* clock, const LoadObserver& observer);

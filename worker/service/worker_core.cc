@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/status_macros.h"
+#include "worker/executor/lost_device.h"
 
 namespace quire {
 namespace {
@@ -47,6 +48,7 @@ void WorkerCore::Load(Epoch coordinator_epoch, Epoch group_epoch, LoadSpec spec,
   thread_.Post([=, this] {
     absl::Status status = CheckCommand(coordinator_epoch, group_epoch);
     if (status.ok()) status = DoLoad(spec, observer);
+    if (executor_ == nullptr) TellIfLost(LostDevice(status));
     done(status);
   });
 }
@@ -78,7 +80,9 @@ void WorkerCore::Profile(
         return absl::InvalidArgumentError(absl::StrCat(
             "memory_utilization ", memory_utilization, " is not in (0, 1]"));
       }
-      return executor_->Profile(memory_utilization);
+      auto measured = executor_->Profile(memory_utilization);
+      if (!measured.ok()) TellIfLost(executor_->CheckDevice());
+      return measured;
     };
     done(profile());
   });
@@ -93,9 +97,11 @@ void WorkerCore::AllocateKv(Epoch coordinator_epoch, Epoch group_epoch,
       if (executor_ == nullptr) {
         return absl::FailedPreconditionError("no model is loaded");
       }
-      QUIRE_RETURN_IF_ERROR(executor_->AllocateKv(num_blocks, num_host_blocks));
-      is_ready_ = true;
-      return absl::OkStatus();
+      const absl::Status status =
+          executor_->AllocateKv(num_blocks, num_host_blocks);
+      if (!status.ok()) TellIfLost(executor_->CheckDevice());
+      is_ready_ = is_ready_ || status.ok();
+      return status;
     };
     done(allocate());
   });
@@ -126,9 +132,12 @@ void WorkerCore::Step(const StepPlan* plan, absl::Time received,
 absl::Status WorkerCore::Break(StepId step_id, const absl::Status& status) {
   broken_ = absl::Status(status.code(), absl::StrCat("step ", step_id.value(),
                                                      ": ", status.message()));
-  const absl::Status device = executor_->CheckDevice();
-  if (!device.ok() && on_device_lost_ != nullptr) on_device_lost_(device);
+  TellIfLost(executor_->CheckDevice());
   return broken_;
+}
+
+void WorkerCore::TellIfLost(const absl::Status& device) {
+  if (!device.ok() && on_device_lost_ != nullptr) on_device_lost_(device);
 }
 
 absl::Status WorkerCore::BeginStep(const StepPlan& plan) {

@@ -33,8 +33,8 @@ class WorkerCore {
       const LoadSpec& spec, const LoadObserver& observer)>;
 
   // `clock` must live longer. `on_device_lost` is called, on the executor's
-  // thread, after a step failed because of the device: nothing but the
-  // process's end helps then. It may be null.
+  // thread, after a command or a step failed because of the device and before
+  // its answer: nothing but the process's end helps then. It may be null.
   explicit WorkerCore(
       const Clock* clock,
       std::function<void(const absl::Status& cause)> on_device_lost = nullptr);
@@ -93,6 +93,8 @@ class WorkerCore {
   void FinishUpTo(StepId step_id);
   // No further step may run: `status` of `step_id` is why.
   absl::Status Break(StepId step_id, const absl::Status& status);
+  // `device` is OK, or why it is lost.
+  void TellIfLost(const absl::Status& device);
 
   const Clock* const clock_;
   const std::function<void(const absl::Status&)> on_device_lost_;

@@ -38,6 +38,7 @@ FakeBackend::FakeBackend(MemoryInfo memory) : memory_(memory) {}
 
 absl::StatusOr<std::unique_ptr<DeviceBuffer>> FakeBackend::Allocate(
     int64_t bytes) {
+  if (!device_.ok()) return device_;
   if (bytes > memory_.total_bytes) {
     return absl::ResourceExhaustedError("the fake device is not that large");
   }

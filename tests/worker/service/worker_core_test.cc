@@ -14,6 +14,7 @@
 #include "tests/worker/fakes/fake_backend.h"
 #include "tests/worker/fakes/fake_model.h"
 #include "worker/collective/solo.h"
+#include "worker/executor/lost_device.h"
 
 namespace quire {
 namespace {
@@ -31,7 +32,13 @@ class WorkerCoreTest : public testing::Test {
                    return absl::NotFoundError("no such model");
                  }
                  ExecutorParts parts;
-                 parts.backend = std::make_unique<FakeBackend>();
+                 auto backend = std::make_unique<FakeBackend>();
+                 device_ = backend.get();
+                 if (breaks_while_loading_) {
+                   device_->Break(absl::InternalError("gone"));
+                   return MarkIfLost(absl::InternalError("weights"), device_);
+                 }
+                 parts.backend = std::move(backend);
                  parts.collective = std::make_unique<SoloCollective>();
                  parts.model = std::make_unique<FakeModel>(
                      parts.collective.get(), /*vocab_size=*/50, spec.limits);
@@ -67,6 +74,14 @@ class WorkerCoreTest : public testing::Test {
           std::move(done));
     });
   }
+  absl::Status Profile() {
+    return Await([&](std::function<void(absl::Status)> done) {
+      core_.Profile(kCoordinator, kGroup, /*memory_utilization=*/0.75,
+                    [=](const absl::StatusOr<MemoryProfile>& profile) {
+                      done(profile.status());
+                    });
+    });
+  }
   absl::Status AllocateKv() {
     return Await([&](std::function<void(absl::Status)> done) {
       core_.AllocateKv(kCoordinator, kGroup, /*num_blocks=*/8,
@@ -84,7 +99,13 @@ class WorkerCoreTest : public testing::Test {
 
   RealClock clock_;
   StepResult result_;
-  WorkerCore core_{&clock_};
+  bool breaks_while_loading_ = false;
+  FakeBackend* device_ = nullptr;  // the executor's
+  // The executor thread's, written before the answer that follows.
+  std::vector<std::string> lost_devices_;
+  WorkerCore core_{&clock_, [this](const absl::Status& cause) {
+                     lost_devices_.push_back(std::string(cause.message()));
+                   }};
 };
 
 TEST_F(WorkerCoreTest, CommandsInOrderLeadToSteps) {
@@ -144,6 +165,43 @@ TEST_F(WorkerCoreTest, OnceAStepHasFailedEveryLaterOneDoes) {
   EXPECT_FALSE(first.ok());
   EXPECT_EQ(Step(2).code(), first.code());
   EXPECT_EQ(core_.last_step(), StepId(0));
+}
+
+TEST_F(WorkerCoreTest, ADeviceLostWhileLoadingIsToldBeforeTheAnswer) {
+  Join();
+  EXPECT_EQ(Load("missing").code(), absl::StatusCode::kNotFound);
+  EXPECT_TRUE(lost_devices_.empty());
+  breaks_while_loading_ = true;
+  EXPECT_EQ(Load().message(), "weights");
+  EXPECT_EQ(lost_devices_, std::vector<std::string>{"gone"});
+}
+
+TEST_F(WorkerCoreTest, ADeviceLostWhileItIsMeasuredIsToldBeforeTheAnswer) {
+  Join();
+  ASSERT_TRUE(Load().ok());
+  ASSERT_TRUE(Profile().ok());
+  EXPECT_TRUE(lost_devices_.empty());
+  device_->Break(absl::InternalError("gone"));
+  EXPECT_FALSE(Profile().ok());
+  EXPECT_EQ(lost_devices_, std::vector<std::string>{"gone"});
+}
+
+TEST_F(WorkerCoreTest, ADeviceLostWhileTheCacheIsMadeIsToldBeforeTheAnswer) {
+  Join();
+  ASSERT_TRUE(Load().ok());
+  device_->Break(absl::InternalError("gone"));
+  EXPECT_FALSE(AllocateKv().ok());
+  EXPECT_FALSE(core_.is_ready());
+  EXPECT_EQ(lost_devices_, std::vector<std::string>{"gone"});
+}
+
+TEST_F(WorkerCoreTest, ACacheThatIsRefusedIsNoLostDevice) {
+  Join();
+  ASSERT_TRUE(Load().ok());
+  ASSERT_TRUE(AllocateKv().ok());
+  EXPECT_FALSE(AllocateKv().ok());
+  EXPECT_TRUE(core_.is_ready());
+  EXPECT_TRUE(lost_devices_.empty());
 }
 
 TEST_F(WorkerCoreTest, AGapInTheStepsIsRefused) {
