@@ -43,8 +43,8 @@ TEST(PhiGoldenFourRanksTest, ShareEightHeads) {
   ExpectGolden("phi_gqa", {.world_size = 4}, kF32Tolerance);
 }
 
-// One query head a rank, two ranks a KV head, and 259 words: three ranks have
-// 33 of them and five have 32.
+// One query head a rank, two ranks a KV head, and 259 words: seven ranks have
+// 33 of them and the last has 28.
 TEST(PhiGoldenEightRanksTest, ShareKvHeadsAndUnevenShardsOfTheVocabulary) {
   ExpectGolden("phi_gqa", {.world_size = 8, .chunk_size = 16, .block_size = 4},
                kF32Tolerance);
