@@ -8,7 +8,6 @@
 #include <utility>
 #include <vector>
 
-#include "absl/strings/str_cat.h"
 #include "glog/logging.h"
 #include "gtest/gtest.h"
 #include "kernels/cuda/cuda_backend.h"
@@ -20,18 +19,9 @@ namespace {
 constexpr int32_t kLayers = 2;
 
 // Wide enough that panels keep a Hopper GPU busy with every product.
-ModelConfig ConfigOf(const std::string& architecture) {
-  auto config = ModelConfig::FromJson(
-      absl::StrCat(R"({"architectures": [")", architecture,
-                   R"("], "num_hidden_layers": )", kLayers,
-                   R"(, "hidden_size": 4096, "intermediate_size": 4096,
-                   "num_attention_heads": 32, "num_key_value_heads": 8,
-                   "head_dim": 128, "vocab_size": 512,
-                   "max_position_embeddings": 512, "sliding_window": null})"),
-      "");
-  CHECK(config.ok()) << config.status();
-  return *std::move(config);
-}
+constexpr char kFields[] = R"(, "hidden_size": 4096, "intermediate_size": 4096,
+    "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 128,
+    "vocab_size": 512, "max_position_embeddings": 512, "sliding_window": null)";
 
 std::unique_ptr<Backend> CudaWith(DType dtype, bool has_panels) {
   CudaBackendOptions options;
@@ -56,7 +46,7 @@ class CudaFoldTest : public testing::TestWithParam<const char*> {};
 // Weights are exact in bfloat16, and norms of other layers, or none, would err
 // by more than ten times as much.
 TEST_P(CudaFoldTest, RoundsNoWorseThanSeparateNorms) {
-  const ModelConfig config = ConfigOf(GetParam());
+  const ModelConfig config = ConfigOf(GetParam(), kLayers, kFields);
   FoldWorld exact(config, CudaWith(DType::kF32, /*has_panels=*/false));
   FoldWorld folded(config, CudaWith(DType::kBf16, /*has_panels=*/true));
   FoldWorld plain(config, CudaWith(DType::kBf16, /*has_panels=*/false));

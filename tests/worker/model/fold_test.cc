@@ -26,25 +26,12 @@ struct Family {
   int64_t num_folded;  // of those, by as many rows as fold
 };
 
-ModelConfig ConfigOf(const Family& family) {
-  auto config = ModelConfig::FromJson(
-      absl::StrCat(R"({"architectures": [")", family.architecture,
-                   R"("], "num_hidden_layers": )", kLayers, family.fields, "}"),
-      "");
-  EXPECT_TRUE(config.ok()) << config.status();
-  return *std::move(config);
-}
-
-// Hidden rows end within the columns of a sum of squares.
-constexpr char kLlamaFields[] = R"(, "hidden_size": 40, "intermediate_size": 24,
-    "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8,
-    "vocab_size": 32, "max_position_embeddings": 512, "sliding_window": null)";
-
 class FoldTest : public testing::TestWithParam<Family> {};
 
 TEST_P(FoldTest, SaysWhatSeparateNormsSay) {
   const Family& family = GetParam();
-  const ModelConfig config = ConfigOf(family);
+  const ModelConfig config =
+      ConfigOf(family.architecture, kLayers, family.fields);
   auto cpu = CpuBackend::Create({.num_threads = 1});
   ASSERT_TRUE(cpu.ok()) << cpu.status();
   FoldWorld plain(config, *std::move(cpu));

@@ -12,6 +12,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
 #include "common/status_macros.h"
 #include "glog/logging.h"
 #include "kernels/cpu/bf16.h"
@@ -62,6 +63,16 @@ std::vector<int32_t> From0(int32_t count) {
 }
 
 }  // namespace
+
+ModelConfig ConfigOf(const std::string& architecture, int32_t num_layers,
+                     const std::string& fields) {
+  auto config = ModelConfig::FromJson(
+      absl::StrCat(R"({"architectures": [")", architecture,
+                   R"("], "num_hidden_layers": )", num_layers, fields, "}"),
+      "");
+  CHECK(config.ok()) << config.status();
+  return *std::move(config);
+}
 
 FoldWorld::FoldWorld(const ModelConfig& config,
                      std::unique_ptr<Backend> backend)

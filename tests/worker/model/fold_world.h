@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "common/model_config.h"
@@ -15,6 +16,18 @@
 #include "worker/model/model.h"
 
 namespace quire {
+
+// Fields of small Llamas. Hidden rows end within the columns of a sum of
+// squares.
+inline constexpr char kLlamaFields[] =
+    R"(, "hidden_size": 40, "intermediate_size": 24,
+    "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8,
+    "vocab_size": 32, "max_position_embeddings": 512, "sliding_window": null)";
+
+// Of an architecture with further `fields` of its config.json, each behind a
+// comma.
+ModelConfig ConfigOf(const std::string& architecture, int32_t num_layers,
+                     const std::string& fields);
 
 // A model whose norms are unlike each other, with a cache for one sequence.
 class FoldWorld {

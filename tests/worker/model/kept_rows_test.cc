@@ -26,15 +26,6 @@ struct Family {
   bool keeps;  // the sampled rows alone
 };
 
-ModelConfig ConfigOf(const Family& family) {
-  auto config = ModelConfig::FromJson(
-      absl::StrCat(R"({"architectures": [")", family.architecture,
-                   R"("], "num_hidden_layers": )", kLayers, family.fields, "}"),
-      "");
-  EXPECT_TRUE(config.ok()) << config.status();
-  return *std::move(config);
-}
-
 // A model whose backend folds norms into products of few rows, the last
 // layer's.
 class KeptRowsTest : public testing::TestWithParam<Family> {
@@ -42,8 +33,9 @@ class KeptRowsTest : public testing::TestWithParam<Family> {
   void SetUp() override {
     auto backend = std::make_unique<FoldingBackend>(/*max_rows=*/3);
     backend_ = backend.get();
-    world_ =
-        std::make_unique<FoldWorld>(ConfigOf(GetParam()), std::move(backend));
+    world_ = std::make_unique<FoldWorld>(
+        ConfigOf(GetParam().architecture, kLayers, GetParam().fields),
+        std::move(backend));
     every_ = world_->Forward(kTokens);
     rows_of_all_ = backend_->TakeNumProductRows();
   }
@@ -105,10 +97,6 @@ TEST_P(KeptRowsTest, RowsOfThePromptCanBeAskedForAfterwards) {
   EXPECT_EQ(world_->Forward(kTokens, {}, {0, 8}), Every({0, 8}));
 }
 
-// Hidden rows end within the columns of a sum of squares.
-constexpr char kLlamaFields[] = R"(, "hidden_size": 40, "intermediate_size": 24,
-    "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8,
-    "vocab_size": 32, "max_position_embeddings": 512, "sliding_window": null)";
 constexpr char kOptFields[] = R"(, "hidden_size": 40, "ffn_dim": 24,
     "num_attention_heads": 5, "vocab_size": 32,
     "max_position_embeddings": 512, "activation_function": "relu")";
