@@ -62,7 +62,7 @@ class Cluster:
             self._server.wait(timeout=END_SECONDS)
         except subprocess.TimeoutExpired:
             self._server.kill()
-            sys.exit(f"cluster_bench: the server did not end in {END_SECONDS} s")
+            sys.exit(f"cluster_bench: no end of the server in {END_SECONDS} s")
 
     def status(self) -> None:
         subprocess.run([f"{self._bundle}/bin/quire", "status",

@@ -191,15 +191,16 @@ def parse(argv: list[str]) -> argparse.Namespace:
 def main() -> int:
     options = parse(sys.argv[1:])
     os.makedirs(options.logs, exist_ok=True)
+    result = f"{options.logs}/result.json"
     earlier = None
     if options.against:
         with open(options.against, encoding="utf-8") as file:
             earlier = json.load(file)
-    data = f"{options.bundle}/data"
-    if not os.path.isdir(data):
-        data = os.environ.get("TEST_SRCDIR", data)
-    folder = f"{data}/quire/tools/bench/{options.model}"
-    lengths = f"{data}/quire/tools/workloads/sharegpt_paper.jsonl"
+    if os.path.exists(result):
+        os.remove(result)
+    data = f"{options.bundle}/data/quire/tools"
+    folder = f"{data}/bench/{options.model}"
+    lengths = f"{data}/workloads/sharegpt_paper.jsonl"
     ranks, groups = options.tensor_parallel_size, options.data_parallel_size
     report = Report(options.model, Shape(folder), ranks, groups)
     flags = [f"--tensor_parallel_size={ranks}",
@@ -229,7 +230,7 @@ def main() -> int:
     has_peers = measure_peers(report, options, folder, lengths)
     if earlier is not None:
         add_earlier(report, earlier)
-    report.save(f"{options.logs}/result.json")
+    report.save(result)
     report.show()
     return 0 if has_peers else 1
 

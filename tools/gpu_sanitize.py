@@ -1,0 +1,196 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""GPU tests of a bundle under a tool of compute-sanitizer, case by case.
+
+    gpu_sanitize.py BUNDLE LOG_FOLDER memcheck|racecheck [--seconds=N]
+
+Each case is a process of its own, four at once, for 110 s at most: most of its
+time is the reference's. Only this project's kernels are checked. A line is
+printed for each test, and for each case that is not clean:
+
+  nothing  passed without a call that the tool watches
+  skipped  by itself, as for want of GPUs
+  late     did not end in time: neither clean nor wrong
+  FAILED   an error that the tool found, or the case itself
+
+then what was left out, and why. LOG_FOLDER/TOOL has each case's output. With
+--seconds, no case begins that might not end in time, and none that has ended
+in an earlier run. Exit 3 if cases are left, else 1 if one failed.
+"""
+import argparse
+import concurrent.futures
+import fnmatch
+import glob
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from typing import Optional
+
+NUM_AT_ONCE = 4
+CASE_SECONDS = 110
+# Which tests, or cases of any test, and why not.
+RANKS_WAIT = "ranks wait for each other, in time that the tool does not give"
+LEFT_OUT_TESTS = {
+    "nccl_test": RANKS_WAIT,
+    "peer_test": RANKS_WAIT,
+    "peer_memory_test": RANKS_WAIT,
+    "peer_kill_test": RANKS_WAIT,
+    "cuda_group_test": RANKS_WAIT,
+    "cuda_virtual_memory_test": "it maps pages and launches nothing",
+    "cuda_lost_device_test": "it breaks the device",
+    "cuda_lost_worker_test": "it breaks the device",
+}
+LEFT_OUT_CASES = {"*DeathTest.*": "they end their process"}
+
+
+def find_sanitizer() -> str:
+    places = [shutil.which("compute-sanitizer"),
+              "/usr/local/cuda/bin/compute-sanitizer",
+              *glob.glob("/opt/nvidia/*/compute-sanitizer")]
+    for place in places:
+        if place and os.path.exists(place):
+            return place
+    sys.exit("gpu_sanitize: no compute-sanitizer")
+
+
+def list_tests(bundle: str) -> list[str]:
+    with open(f"{bundle}/MANIFEST", encoding="utf-8") as file:
+        words = [line.split() for line in file]
+    return sorted(name for kind, name, *_ in words if kind == "test"
+                  and os.path.exists(f"{bundle}/bin/{name}"))
+
+
+def list_cases(program: str) -> list[str]:
+    """As --gtest_filter names them."""
+    text = subprocess.run([program, "--gtest_list_tests"],
+                          stdout=subprocess.PIPE, text=True,
+                          check=True).stdout
+    cases, suite = [], ""
+    for line in text.splitlines():
+        name = line.split("#")[0].rstrip()
+        if name.startswith("  "):
+            cases.append(suite + name.strip())
+        elif name.endswith("."):
+            suite = name
+    return cases
+
+
+def run(command: list[str], path: str) -> Optional[int]:
+    """Exit status of a command, whose output a file takes; None if it had to be
+    killed, with all processes that it began."""
+    with open(path, "w", encoding="utf-8") as log:
+        process = subprocess.Popen(command, stdout=log,
+                                   stderr=subprocess.STDOUT,
+                                   start_new_session=True)
+        try:
+            return process.wait(CASE_SECONDS)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            return None
+
+
+def left_out(case: str) -> bool:
+    return any(fnmatch.fnmatchcase(case, pattern) for pattern in LEFT_OUT_CASES)
+
+
+def verdict(code: int, output: str) -> str:
+    """Of a case that ended."""
+    is_told = " SUMMARY: " in output
+    if "before first instrumented API call" in output:
+        return "nothing" if "[  PASSED  ] 1 test" in output else (
+            "skipped" if "[  SKIPPED ] 1 test" in output else "FAILED")
+    if code != 0 or not is_told:
+        return "FAILED"
+    return "skipped" if "[  SKIPPED ] 1 test" in output else "clean"
+
+
+class Checker:
+    def __init__(self, bundle: str, logs: str, tool: str, seconds: float):
+        self._bundle, self._tool = bundle, tool
+        self._logs = f"{logs}/{tool}"
+        os.makedirs(self._logs, exist_ok=True)
+        self._sanitizer = find_sanitizer()
+        self._end = time.monotonic() + seconds
+        self._book = f"{self._logs}/book.jsonl"
+
+    def check(self, test: str, case: str) -> str:
+        """How it ended, or "left" if there is no time for it."""
+        if time.monotonic() + CASE_SECONDS > self._end:
+            return "left"
+        # Tests provoke failing calls on purpose.
+        command = [self._sanitizer, "--tool", self._tool, "--report-api-errors",
+                   "no", "--kernel-name", "kns=quire", "--print-limit", "5",
+                   "--error-exitcode", "9", f"{self._bundle}/bin/{test}",
+                   f"--gtest_filter={case}"]
+        path = f"{self._logs}/{test}.{case.replace('/', '-')}.log"
+        code = run(command, path)
+        with open(path, encoding="utf-8", errors="replace") as log:
+            ended = "late" if code is None else verdict(code, log.read())
+        with open(self._book, "a", encoding="utf-8") as book:
+            book.write(json.dumps([test, case, ended]) + "\n")
+        return ended
+
+    def ended_before(self) -> dict[tuple[str, str], str]:
+        if not os.path.exists(self._book):
+            return {}
+        with open(self._book, encoding="utf-8") as book:
+            return {(test, case): ended
+                    for test, case, ended in map(json.loads, book)}
+
+    def forget(self) -> None:
+        if os.path.exists(self._book):
+            os.remove(self._book)
+
+    def check_all(self, tests: list[str]) -> dict[tuple[str, str], str]:
+        cases = [(test, case) for test in tests
+                 for case in list_cases(f"{self._bundle}/bin/{test}")
+                 if not left_out(case)]
+        ended = self.ended_before()
+        begun = [each for each in cases if each not in ended]
+        with concurrent.futures.ThreadPoolExecutor(NUM_AT_ONCE) as pool:
+            ended.update(zip(begun, pool.map(lambda each: self.check(*each),
+                                             begun)))
+        return {each: ended[each] for each in cases}
+
+
+def show(tests: list[str], ended: dict[tuple[str, str], str]) -> None:
+    for test in tests:
+        how = [each for (name, _), each in ended.items() if name == test]
+        counts = ", ".join(f"{how.count(each)} {each}"
+                           for each in ("clean", "nothing", "skipped", "late",
+                                        "FAILED", "left") if each in how)
+        print(f"{test:26} {counts or 'no case'}")
+        for (name, case), each in ended.items():
+            if name == test and each not in ("clean", "left"):
+                print(f"  {each:8} {case}")
+    for name, reason in (LEFT_OUT_TESTS | LEFT_OUT_CASES).items():
+        print(f"{name:26} left out: {reason}")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(usage=__doc__, add_help=False)
+    parser.add_argument("bundle")
+    parser.add_argument("logs")
+    parser.add_argument("tool", choices=("memcheck", "racecheck"))
+    parser.add_argument("--seconds", type=float)
+    options = parser.parse_args()
+    seconds = options.seconds or float("inf")
+    checker = Checker(options.bundle, options.logs, options.tool, seconds)
+    if options.seconds is None:
+        checker.forget()
+    tests = [test for test in list_tests(options.bundle)
+             if test not in LEFT_OUT_TESTS]
+    ended = checker.check_all(tests)
+    show(tests, ended)
+    if "left" in ended.values():
+        return 3
+    return 1 if not ended or "FAILED" in ended.values() else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
