@@ -37,12 +37,17 @@ query() {
 
 # Lines `kind label`.
 list_targets() {
-  query "attr(tags, '\bgpu\b', tests(//tests/...))" | sed 's/^/test /'
+  local tests="attr(tags, '\bgpu\b', tests(//tests/...))"
+  query "$tests" | sed 's/^/test /'
   query "attr(tags, '\bbench\b', attr('target_compatible_with', \
     'tools/bazel:incompatible', kind(cc_binary, //tests/...)))" |
     sed 's/^/bench /'
   printf 'bench %s\n' "${more_benches[@]}"
-  printf 'program %s\n' "${programs[@]}"
+  # Programs that serve, and those that tests start.
+  (
+    query "kind(cc_binary, labels(data, $tests))"
+    printf '%s\n' "${programs[@]}"
+  ) | LC_ALL=C sort -u | sed 's/^/program /'
 }
 
 write_manifest() {

@@ -8,6 +8,7 @@ import unittest
 
 BAZEL = """#!/bin/sh
 case $* in
+  *labels*) echo //a:helper ;;
   *gpu*) cat "$GPU_TESTS" ;;
   *bench*) echo //kernels:op_bench ;;
 esac
@@ -52,8 +53,9 @@ class GpuBundleTest(unittest.TestCase):
         self.assertEqual(lines, [
             "commit 0123456789ab and changes", "test one_test",
             "test two_test", "bench op_bench", "bench engine_bench",
-            "bench group_step_bench", "program quire", "program loadgen",
-            "program quire_coordinator", "program quire_worker"])
+            "bench group_step_bench", "program helper",
+            "program quire_coordinator", "program loadgen", "program quire",
+            "program quire_worker"])
 
     def test_no_test_or_two_of_a_name_make_no_bundle(self):
         self.assertEqual(self._list(""), (
