@@ -11,7 +11,6 @@ import unittest.mock
 
 sys.path.insert(0, "tools")
 import gpu_sanitize
-import gpu_table
 
 PASSES = """#!/bin/sh
 echo "run $0 $*" >>"$RUNS"
@@ -235,15 +234,7 @@ class GpuCheckTest(unittest.TestCase):
         self.assertRegex(table, "some_test +1 clean, 1 nothing\n")
 
 
-class TableTest(unittest.TestCase):
-
-    def test_the_last_run_of_a_name_counts(self):
-        with tempfile.TemporaryDirectory() as logs:
-            write(f"{logs}/book.tsv", "steps\ta\tFAIL\t1\t\n"
-                  "tests\tb\tok\t1\t\nsteps\ta\tok\t2\tx\n")
-            runs = gpu_table.read_book(f"{logs}/book.tsv")
-        self.assertEqual([(run.name, run.status) for run in runs],
-                         [("b", "ok"), ("a", "ok")])
+class SanitizeTest(unittest.TestCase):
 
     def test_cases_that_do_not_end_are_killed_with_their_children(self):
         with tempfile.TemporaryDirectory() as path, unittest.mock.patch.object(
