@@ -38,7 +38,7 @@ FakeBackend::FakeBackend(MemoryInfo memory) : memory_(memory) {}
 
 absl::StatusOr<std::unique_ptr<DeviceBuffer>> FakeBackend::Allocate(
     int64_t bytes) {
-  if (!device_.ok()) return device_;
+  if (const absl::Status lost = device(); !lost.ok()) return lost;
   if (bytes > memory_.total_bytes) {
     return absl::ResourceExhaustedError("the fake device is not that large");
   }

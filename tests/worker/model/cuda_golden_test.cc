@@ -27,16 +27,18 @@ TEST_P(CudaGoldenTest, ChunkedPrompts) {
 INSTANTIATE_TEST_SUITE_P(
     AllShapes, CudaGoldenTest,
     testing::Values("llama_gqa", "llama_mqa", "llama_tied", "llama_linear_rope",
-                    "llama3_rope", "llama_odd_head_dim", "llama_biases",
-                    "llama_fp16", "opt_pre_norm", "opt_350m",
-                    "opt_no_final_norm", "opt_no_bias", "mistral_window",
-                    "mistral_full", "qwen2_bias", "qwen2_mixed_windows",
-                    "qwen2_mqa", "qwen3_tied", "qwen3_biases", "gpt2_plain",
+                    "llama3_rope", "llama_odd_head_dim", "llama_odd_heads",
+                    "llama_biases", "llama_fp16", "opt_pre_norm", "opt_350m",
+                    "opt_no_final_norm", "opt_no_bias", "opt_untied",
+                    "mistral_window", "mistral_full", "qwen2_bias",
+                    "qwen2_mixed_windows", "qwen2_mqa", "qwen3_tied",
+                    "qwen3_biases", "qwen3_eight_ranks", "gpt2_plain",
                     "gpt2_bare", "gpt2_untied", "phi_partial", "phi_gqa",
                     "phi_qk_norm", "phi_long_rope", "llama_dynamic_rope",
-                    "llama_yarn_rope", "qwen2_yarn_rope", "llama_long_rope",
-                    "mixtral_plain", "mixtral_window", "qwen2_moe_shared",
-                    "qwen2_moe_steps", "qwen3_moe_plain", "qwen3_moe_tied"),
+                    "llama_yarn_rope", "llama_short_rope", "qwen2_yarn_rope",
+                    "llama_long_rope", "mixtral_plain", "mixtral_window",
+                    "qwen2_moe_shared", "qwen2_moe_steps", "qwen3_moe_plain",
+                    "qwen3_moe_tied"),
     [](const auto& info) { return std::string(info.param); });
 
 class CudaGoldenBf16Test : public testing::TestWithParam<const char*> {};
