@@ -123,10 +123,12 @@ run() {
     *) status=FAIL ;;
   esac
   remark=$(sed -nE 's/^\[  (PASSED|FAILED)  \] ([0-9]+ tests?).*/\1 \2/p
-    s/^\[  SKIPPED \] ([0-9]+) tests?, .*/, \1 skipped/p' "$logs/$name.log" |
-    tr -d '\n')
+    s/^\[  SKIPPED \] ([0-9]+) tests?, .*/\1 skipped/p' "$logs/$name.log" |
+    paste -sd,)
+  # Nothing of it could run here.
+  [[ $status$remark != 'okPASSED 0 tests'* ]] || status=skip
   note "$part" "$name" "$status" $((SECONDS - start)) "$remark"
-  [[ $status == ok || $status == left ]] ||
+  [[ $status != FAIL && $status != late ]] ||
     grep -vE '^\[ RUN|^\[       OK' "$logs/$name.log" | tail -30
 }
 

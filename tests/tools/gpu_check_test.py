@@ -23,6 +23,10 @@ echo '[==========] 1 test from 1 test suite ran.'
 echo '[  PASSED  ] 1 test.'
 """
 FAILS = "#!/bin/sh\necho '[  FAILED  ] 1 test, listed below:'\nexit 1\n"
+SKIPS = """#!/bin/sh
+echo '[  PASSED  ] 0 tests.'
+echo '[  SKIPPED ] 2 tests, listed below:'
+"""
 ENGINE = """#!/bin/sh
 echo "run $0 $*" >>"$RUNS"
 echo '256x512    11.250 ms, floor   9.000, floor / measured 0.800'
@@ -215,6 +219,13 @@ class GpuCheckTest(unittest.TestCase):
         self.assertEqual(code, 1)
         self.assertRegex(self._row(table, "some_test"), "FAIL .* FAILED 1 test")
         self.assertTrue(table.endswith("1 failed: some_test\n"), table)
+
+    def test_a_test_that_skips_all_of_its_cases_is_told_as_skipped(self):
+        write(f"{self._path}/bundle/bin/some_test", SKIPS)
+        code, table, _ = self._run("--only=tests")
+        self.assertEqual(code, 0)
+        self.assertRegex(self._row(table, "some_test"),
+                         "^skip .* PASSED 0 tests,2 skipped$")
 
     def test_cases_are_sanitized_by_themselves(self):
         code, table, _ = self._run("--only=memcheck")
