@@ -6,9 +6,9 @@
 // nothing. Every sequence decodes.
 //
 //   bazel run --config=opt //tests/coordinator:group_step_bench --
-//       --shapes=1x1,1x8,4x2 --batches=1,32,256
+//       --step=1ms,8ms --shapes=1x1,1x8,4x2 --batches=1,32,256
 //
-// For each shape (groups x ranks) and batch (of each group):
+// For each step, batch (of each group) and shape (groups x ranks):
 //   encode   a plan to bytes, once for all ranks
 //   bytes    of a plan on the wire, and of all ranks' together
 //   send     plan handed to every rank's stream, encoding included
@@ -52,8 +52,10 @@ ABSL_FLAG(std::vector<std::string>, shapes,
 ABSL_FLAG(std::vector<std::string>, batches,
           std::vector<std::string>({"1", "32", "256"}),
           "sequences of each group");
-ABSL_FLAG(absl::Duration, step, absl::Milliseconds(8), "of every worker");
-ABSL_FLAG(absl::Duration, time, absl::Seconds(3), "measured of each line");
+ABSL_FLAG(std::vector<std::string>, step,
+          std::vector<std::string>({"1ms", "2ms", "8ms"}),
+          "what a step takes every worker");
+ABSL_FLAG(absl::Duration, time, absl::Seconds(2), "measured of each line");
 ABSL_FLAG(int, workers, 0, "be that many workers; the bench starts itself so");
 
 namespace quire {
@@ -160,29 +162,38 @@ class Worker final : public v1::Worker::Service {
   std::unique_ptr<grpc::Server> server_;
 };
 
+absl::Duration StepOf(const std::string& text) {
+  absl::Duration step;
+  CHECK(absl::ParseDuration(text, &step) && step > absl::ZeroDuration())
+      << text;
+  return step;
+}
+
 void BeWorkers(int num_workers) {
   prctl(PR_SET_PDEATHSIG, SIGKILL);
+  const absl::Duration step = StepOf(absl::GetFlag(FLAGS_step).front());
   std::vector<std::unique_ptr<Worker>> workers;
   for (int i = 0; i < num_workers; ++i) {
-    workers.push_back(std::make_unique<Worker>(absl::GetFlag(FLAGS_step)));
+    workers.push_back(std::make_unique<Worker>(step));
     std::printf("%d\n", workers.back()->port());
   }
   std::fflush(stdout);
   while (true) pause();
 }
 
-// Starts this program again, as workers. Their addresses.
-std::vector<std::string> StartWorkers(int num_workers) {
+// Starts this program again, as workers of such steps. Their addresses.
+// REQUIRES: there is one thread.
+std::vector<std::string> StartWorkers(int num_workers, absl::Duration step) {
   int fds[2];
   PCHECK(pipe(fds) == 0);
   const pid_t pid = fork();
   PCHECK(pid >= 0);
   if (pid == 0) {
     dup2(fds[1], STDOUT_FILENO);
-    const std::string flag = absl::StrCat("--workers=", num_workers);
-    const std::string step = absl::StrCat(
-        "--step=", absl::FormatDuration(absl::GetFlag(FLAGS_step)));
-    execl("/proc/self/exe", "workers", flag.c_str(), step.c_str(), nullptr);
+    const std::string workers = absl::StrCat("--workers=", num_workers);
+    const std::string steps =
+        absl::StrCat("--step=", absl::FormatDuration(step));
+    execl("/proc/self/exe", "workers", workers.c_str(), steps.c_str(), nullptr);
     _exit(1);
   }
   close(fds[1]);
@@ -371,13 +382,13 @@ void Run(int num_groups, int num_ranks, int num_seqs,
   std::fflush(stdout);
 }
 
-void Main() {
-  struct Shape {
-    int num_groups;
-    int num_ranks;
-  };
+struct Shape {
+  int num_groups;
+  int num_ranks;
+};
+
+std::vector<Shape> ShapesFromFlags() {
   std::vector<Shape> shapes;
-  int num_workers = 0;
   for (const std::string& text : absl::GetFlag(FLAGS_shapes)) {
     const std::vector<std::string> parts = absl::StrSplit(text, 'x');
     Shape shape;
@@ -385,11 +396,14 @@ void Main() {
           absl::SimpleAtoi(parts[1], &shape.num_ranks))
         << text;
     shapes.push_back(shape);
-    num_workers = std::max(num_workers, shape.num_groups * shape.num_ranks);
   }
-  const std::vector<std::string> addresses = StartWorkers(num_workers);
-  std::printf("steps of %s; times in us\n",
-              absl::FormatDuration(absl::GetFlag(FLAGS_step)).c_str());
+  return shapes;
+}
+
+// All lines of steps of one length.
+void RunSteps(absl::Duration step, const std::vector<Shape>& shapes,
+              const std::vector<std::string>& addresses) {
+  std::printf("steps of %s; times in us\n", absl::FormatDuration(step).c_str());
   std::printf(
       "GxR    seqs  steps/s    encode   bytes  x ranks     send "
       "react50  react99  gap mean  gap 99    cpu\n");
@@ -400,6 +414,23 @@ void Main() {
     for (const Shape& shape : shapes) {
       Run(shape.num_groups, shape.num_ranks, num_seqs, addresses);
     }
+  }
+}
+
+void Main() {
+  const std::vector<Shape> shapes = ShapesFromFlags();
+  int num_workers = 0;
+  for (const Shape& shape : shapes) {
+    num_workers = std::max(num_workers, shape.num_groups * shape.num_ranks);
+  }
+  std::vector<absl::Duration> steps;
+  std::vector<std::vector<std::string>> addresses;  // of each step's workers
+  for (const std::string& text : absl::GetFlag(FLAGS_step)) {
+    steps.push_back(StepOf(text));
+    addresses.push_back(StartWorkers(num_workers, steps.back()));
+  }
+  for (size_t i = 0; i < steps.size(); ++i) {
+    RunSteps(steps[i], shapes, addresses[i]);
   }
 }
 
