@@ -13,6 +13,7 @@ from typing import Any, Optional
 
 READY_SECONDS = 300
 END_SECONDS = 60
+SAMPLER_SECONDS = 10  # to its first sample
 
 
 class Cluster:
@@ -134,11 +135,12 @@ def idleness_us(logs: str) -> tuple[Optional[float], Optional[float]]:
 
 
 class DeviceSamples:
-    """Clock and power of all GPUs while a block runs, twice a second; None
-    where nobody knows."""
+    """Clock and power of the first GPUs while a block runs, twice a second;
+    None where nobody knows."""
 
-    def __init__(self, path: str):
+    def __init__(self, path: str, num_devices: int):
         self._path = path
+        self._num_devices = num_devices
         self._sampler: Optional[subprocess.Popen[bytes]] = None
         self.median_mhz: Optional[float] = None
         self.median_watts: Optional[float] = None
@@ -146,12 +148,19 @@ class DeviceSamples:
     def __enter__(self) -> "DeviceSamples":
         try:
             with open(self._path, "w", encoding="utf-8") as file:
+                # Line by line: what it holds back when it is ended is lost.
                 self._sampler = subprocess.Popen(
-                    ["nvidia-smi", "--query-gpu=clocks.sm,power.draw",
+                    ["stdbuf", "-oL", "nvidia-smi",
+                     "--query-gpu=index,clocks.sm,power.draw",
                      "--format=csv,noheader,nounits", "--loop-ms=500"],
                     stdout=file, stderr=subprocess.DEVNULL)
         except OSError:
-            pass
+            return self
+        begin = time.monotonic()
+        while (self._sampler.poll() is None
+               and os.path.getsize(self._path) == 0
+               and time.monotonic() - begin < SAMPLER_SECONDS):
+            time.sleep(0.01)
         return self
 
     def __exit__(self, *unused: object) -> None:
@@ -161,7 +170,8 @@ class DeviceSamples:
         self._sampler.wait()
         with open(self._path, encoding="utf-8") as file:
             rows = [re.findall(r"\d+(?:\.\d+)?", line) for line in file]
-        rows = [row for row in rows if len(row) == 2]
+        rows = [row for row in rows
+                if len(row) == 3 and int(row[0]) < self._num_devices]
         if rows:
-            self.median_mhz = statistics.median(float(mhz) for mhz, _ in rows)
-            self.median_watts = statistics.median(float(w) for _, w in rows)
+            self.median_mhz = statistics.median(float(row[1]) for row in rows)
+            self.median_watts = statistics.median(float(row[2]) for row in rows)

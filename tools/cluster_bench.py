@@ -119,7 +119,8 @@ def measure_steps(cluster: Cluster, report: Report, batches: list[int],
 
 
 def measure_load(cluster: Cluster, report: Report, num_prompts: int) -> None:
-    with DeviceSamples(f"{cluster.logs}/gpus.csv") as samples:
+    with DeviceSamples(f"{cluster.logs}/gpus.csv",
+                       report.ranks * report.groups) as samples:
         before = cluster.coordinator_seconds()
         loaded = cluster.lengths(num_prompts)
         busy = cluster.coordinator_seconds() - before

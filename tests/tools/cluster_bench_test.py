@@ -22,7 +22,12 @@ MODEL = {
     "num_key_value_heads": 2, "rms_norm_eps": 1e-5, "rope_theta": 10000.0,
     "tie_word_embeddings": False, "torch_dtype": "bfloat16", "vocab_size": 512,
 }
-NVIDIA_SMI = "#!/bin/sh\necho '1500, 650.50'\necho '[N/A], [N/A]'\nexec cat\n"
+NVIDIA_SMI = """#!/bin/sh
+echo '0, 1500, 650.50'
+echo '0, [N/A], [N/A]'
+echo '1, 300, 80.00'
+exec cat
+"""
 VLLM = """
 class SamplingParams:
     def __init__(self, max_tokens, **others):

@@ -83,7 +83,8 @@ class GpuTableTest(unittest.TestCase):
         results = gpu_table.read_results(self._path)
         run = gpu_table.Run("serve", "tiny.dp1.tp2", "ok", "9", "")
         self.assertEqual(gpu_table.figures_of(run, self._path, results), [
-            gpu_table.Figure(DECODE, "2.00", 0.5, {"vLLM": 4.0, "one GPU": 2.0}),
+            gpu_table.Figure(DECODE, "2.00", 0.5,
+                             {"vLLM": 4.0, "one GPU": 2.0}),
             gpu_table.Figure(RATE, "300.00", 0.3,
                              {"vLLM": 3.0, "one GPU": 1.5})])
 
