@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Sums over all GPUs of this machine, by size, replayed from graphs: NCCL, our
-// own kernels one by one, and what the group chose for itself; then with the
-// norm in the same kernel and after it.
+// Sums over two, four and eight GPUs of this machine, by size, replayed from
+// graphs: NCCL, our own kernels one by one, and what the group chose for
+// itself; then with the norm in the same kernel and after it.
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
@@ -145,13 +145,7 @@ void Bench::Norms() const {
   }
 }
 
-void Main() {
-  PrepareNcclEnvironment("127.0.0.1");
-  const int32_t world = NumGpus() >= 8 ? 8 : NumGpus() >= 4 ? 4 : NumGpus();
-  if (world < 2) {
-    std::printf("all-reduce: two GPUs are wanted, %d\n", NumGpus());
-    return;
-  }
+void RunRanks(int32_t world) {
   MemoryBoard chosen_board, memory_board;
   OnEveryGpu(world, kLargest, CollectiveOptions(), [&](GpuRank& own) {
     // Numbers near 1 that double with each call would overflow; zeros would
@@ -180,6 +174,19 @@ void Main() {
     QUIRE_CHECK_CUDA(cudaStreamSynchronize(own.stream));
     CHECK(own.ranks->Barrier().ok());
   });
+}
+
+void Main() {
+  PrepareNcclEnvironment("127.0.0.1");
+  const int32_t num_gpus = NumGpus();
+  for (const int32_t world : {2, 4, 8}) {
+    if (world > num_gpus) {
+      std::printf("all-reduce over %d GPUs: skipped, there are %d\n", world,
+                  num_gpus);
+      continue;
+    }
+    RunRanks(world);
+  }
 }
 
 }  // namespace
