@@ -243,7 +243,8 @@ part_serve() {
   for ranks in 4 8; do serve llama_3_3_70b 1 "$ranks" '' "${few[@]}"; done
   serve llama_3_1_8b 4 2 '' "${few[@]}"
   has group_step_bench &&
-    run serve group_step_bench 200 "$bundle/bin/group_step_bench"
+    run serve group_step_bench 200 "$bundle/bin/group_step_bench" \
+      --shapes=1x1,1x8,4x2
   serve llama_3_1_8b 1 1 '' "${few[@]}" ${vllm:+"$vllm"} ${hf:+"$hf"}
   serve llama_3_1_8b 1 2 '' "${few[@]}" ${vllm:+"$vllm"}
   serve opt_13b 1 1 '' "${few[@]}" ${vllm:+"$vllm"}
