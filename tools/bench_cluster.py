@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A server from a bundle, loads upon it, and what its processes and GPUs do
-meanwhile. For cluster_bench.py."""
+meanwhile. For cluster_bench.py and weights_bench.py."""
 import glob
 import json
 import os
@@ -17,7 +17,8 @@ SAMPLER_SECONDS = 10  # to its first sample
 
 
 class Cluster:
-    """A server of made-up weights of the model whose config.json `folder` has.
+    """A server of made-up weights of the model whose config.json `folder` has,
+    unless flags say otherwise.
     """
 
     def __init__(self, bundle: str, logs: str, folder: str, lengths: str,

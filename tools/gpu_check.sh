@@ -247,6 +247,8 @@ part_serve() {
       --shapes=1x1,1x8,4x2
   serve llama_3_1_8b 1 1 '' "${few[@]}" ${vllm:+"$vllm"} ${hf:+"$hf"}
   serve llama_3_1_8b 1 2 '' "${few[@]}" ${vllm:+"$vllm"}
+  run serve weights_bench 120 python3 "$here/weights_bench.py" "$bundle" \
+    "$logs/weights" llama_3_1_8b
   serve opt_13b 1 1 '' "${few[@]}" ${vllm:+"$vllm"}
   serve llama_2_13b 1 1 '' "${few[@]}"
   for ranks in 1 2; do serve llama_3_1_8b 1 "$ranks" .verify --verify; done

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs tools/cluster_bench.py on CPUs, with a tiny model and with programs in
-place of nvidia-smi, vLLM and transformers: every row is there. No time is
-looked at."""
+"""Runs tools/cluster_bench.py and weights_bench.py on CPUs, with a tiny model
+and with programs in place of nvidia-smi, vLLM and transformers: every row is
+there. No time is looked at."""
 import json
 import os
 import subprocess
@@ -172,6 +172,17 @@ class ClusterBenchTest(unittest.TestCase):
         code, table = self._run("three", "--num_prompts=8", "--verify")
         self.assertEqual(code, 0, table)
         self.assertEqual(self._result("three")["figures"]["differing of 8"], 0)
+
+    def test_a_checkpoint_is_served_and_its_loading_told(self):
+        done = subprocess.run(
+            [sys.executable, "tools/weights_bench.py", f"{self._path}/bundle",
+             f"{self._path}/weights", "tiny", "--device=cpu",
+             "--num_gpu_blocks_override=400", "--num_threads=1"],
+            stdout=subprocess.PIPE, text=True, check=False)
+        self.assertEqual(done.returncode, 0, done.stdout)
+        self.assertRegex(done.stdout,
+                         r"weights: [\d.]+ GB in [\d.]+ s, [\d.]+ GB/s\n"
+                         r"ready after [\d.]+ s")
 
     def test_a_peer_that_fails_fails_the_run(self):
         write(f"{self._path}/peers/vllm.py", "raise ImportError\n")

@@ -98,6 +98,8 @@ class GpuCheckTest(unittest.TestCase):
         write(f"{path}/tree/tools/kernel_bench.py", KERNELS)
         write(f"{path}/tree/tools/cluster_bench.py", CLUSTER_MODULE)
         write(f"{path}/tree/tools/group_loss.py", "print('rank 1 killed')\n")
+        write(f"{path}/tree/tools/weights_bench.py",
+              "print('weights: 8.000 GB in 1.57 s, 5.10 GB/s')\n")
         os.makedirs(f"{path}/tree/tests/golden")
         write(f"{path}/path/nvidia-smi", NVIDIA_SMI)
         write(f"{path}/path/compute-sanitizer", SANITIZER)
@@ -150,6 +152,7 @@ class GpuCheckTest(unittest.TestCase):
         self.assertRegex(table, r"decode 1 x 512, ms +3.00 +0.500  3.00x vLLM, "
                          "1.50x one GPU\n")
         self.assertIn("rank 1 killed", table)
+        self.assertIn("5.10 GB/s", table)
         self.assertEqual(self._row(table, "llama_3_3_70b.dp1.tp8"),
                          "skip 0 s needs 8 GPUs, there are 2")
         self.assertTrue(table.endswith(" 0 failed\n"), table)

@@ -9,11 +9,13 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "absl/strings/string_view.h"
 #include "absl/strings/strip.h"
 #include "common/model_config.h"
 #include "common/sparse_attention.h"
 #include "common/status_macros.h"
+#include "glog/logging.h"
 #include "kernels/cpu/cpu_backend.h"
 #include "kernels/cuda/cuda_backend.h"
 #include "worker/collective/machine.h"
@@ -163,25 +165,39 @@ absl::StatusOr<std::unique_ptr<Collective>> JoinGroup(
   return CreateCollective(device.collective, options, board);
 }
 
-// What the device takes part in. REQUIRES: parts->backend is there.
-absl::Status FillGroupAndModel(const DeviceOptions& device,
-                               const LoadSpec& spec, const ModelConfig& config,
-                               WeightSource& weights, int32_t gpu,
-                               int32_t num_local_ranks, KeyBoard* board,
-                               const LoadObserver& observer,
-                               ExecutorParts* parts) {
-  QUIRE_ASSIGN_OR_RETURN(parts->collective,
-                         JoinGroup(device, spec, gpu, num_local_ranks,
-                                   parts->backend.get(), board));
+// Of this rank; the log says how fast its weights came.
+absl::Status LoadModel(const ModelConfig& config, const StepLimits& limits,
+                       WeightSource& weights, const Clock* clock,
+                       const LoadObserver& observer, ExecutorParts* parts) {
   const int64_t element_bytes = SizeOf(parts->backend->dtype());
   const auto on_progress = [&](int64_t elements_done, int64_t elements_total) {
     observer("weights", elements_done * element_bytes,
              elements_total * element_bytes);
   };
-  QUIRE_ASSIGN_OR_RETURN(
-      parts->model, CreateModel(config, spec.limits, weights, *parts->backend,
-                                *parts->collective, on_progress));
+  const absl::Time begin = clock->Now();
+  QUIRE_ASSIGN_OR_RETURN(parts->model,
+                         CreateModel(config, limits, weights, *parts->backend,
+                                     *parts->collective, on_progress));
+  QUIRE_RETURN_IF_ERROR(parts->backend->Synchronize());
+  const double seconds = absl::ToDoubleSeconds(clock->Now() - begin);
+  const auto bytes = static_cast<double>(parts->model->weight_bytes());
+  LOG(INFO) << absl::StrFormat("weights: %.3f GB in %.2f s, %.2f GB/s",
+                               bytes * 1e-9, seconds,
+                               bytes * 1e-9 / std::max(seconds, 1e-9));
   return absl::OkStatus();
+}
+
+// What the device takes part in. REQUIRES: parts->backend is there.
+absl::Status FillGroupAndModel(const DeviceOptions& device,
+                               const LoadSpec& spec, const ModelConfig& config,
+                               WeightSource& weights, int32_t gpu,
+                               int32_t num_local_ranks, KeyBoard* board,
+                               const Clock* clock, const LoadObserver& observer,
+                               ExecutorParts* parts) {
+  QUIRE_ASSIGN_OR_RETURN(parts->collective,
+                         JoinGroup(device, spec, gpu, num_local_ranks,
+                                   parts->backend.get(), board));
+  return LoadModel(config, spec.limits, weights, clock, observer, parts);
 }
 
 }  // namespace
@@ -249,10 +265,10 @@ absl::StatusOr<std::unique_ptr<Executor>> LoadExecutor(
   QUIRE_ASSIGN_OR_RETURN(
       parts.backend,
       CreateBackend(device, dtype, gpu, spec.world_size, seat.num_ranks));
-  QUIRE_RETURN_IF_ERROR(
-      MarkIfLost(FillGroupAndModel(device, spec, config, *weights, gpu,
-                                   seat.num_ranks, board, observer, &parts),
-                 parts.backend.get()));
+  QUIRE_RETURN_IF_ERROR(MarkIfLost(
+      FillGroupAndModel(device, spec, config, *weights, gpu, seat.num_ranks,
+                        board, clock, observer, &parts),
+      parts.backend.get()));
   parts.limits = spec.limits;
   parts.block_size = spec.block_size;
   parts.virtual_page_bytes = spec.virtual_page_bytes;
