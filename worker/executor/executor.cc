@@ -9,6 +9,7 @@
 #include "common/digest.h"
 #include "common/status_macros.h"
 #include "glog/logging.h"
+#include "worker/executor/lost_device.h"
 #include "worker/kv/kv_cache.h"
 #include "worker/kv/memory_profile.h"
 #include "worker/kv/virtual_kv_cache.h"
@@ -31,17 +32,22 @@ Executor::Executor(ExecutorParts parts, const Clock* clock)
 absl::StatusOr<std::unique_ptr<Executor>> Executor::Create(ExecutorParts parts,
                                                            const Clock* clock) {
   auto executor = absl::WrapUnique(new Executor(std::move(parts), clock));
-  ExecutorParts& own = executor->parts_;
-  QUIRE_ASSIGN_OR_RETURN(
-      executor->sampler_,
-      Sampler::Create(own.backend.get(), own.collective.get(),
-                      own.model->vocab_shard(), own.limits.max_num_seqs));
-  QUIRE_ASSIGN_OR_RETURN(
-      executor->scorer_,
-      PromptScorer::Create(own.backend.get(), own.collective.get(),
-                           own.model->vocab_shard(), own.limits.max_num_seqs));
-  QUIRE_RETURN_IF_ERROR(executor->CreateChooser());
+  QUIRE_RETURN_IF_ERROR(
+      MarkIfLost(executor->CreateSamplers(), executor->parts_.backend.get()));
   return executor;
+}
+
+absl::Status Executor::CreateSamplers() {
+  Backend* const backend = parts_.backend.get();
+  const VocabShard shard = parts_.model->vocab_shard();
+  const int32_t max_rows = parts_.limits.max_num_seqs;
+  QUIRE_ASSIGN_OR_RETURN(
+      sampler_,
+      Sampler::Create(backend, parts_.collective.get(), shard, max_rows));
+  QUIRE_ASSIGN_OR_RETURN(
+      scorer_,
+      PromptScorer::Create(backend, parts_.collective.get(), shard, max_rows));
+  return CreateChooser();
 }
 
 absl::Status Executor::CreateChooser() {
@@ -91,10 +97,10 @@ absl::StatusOr<MemoryProfile> Executor::Profile(double memory_utilization) {
       profile.kv_bytes,
       KvBytesFor(memory, memory_utilization, parts_.num_local_ranks));
   if (parts_.records_decodes) {
-    profile.kv_bytes -= StepRecordings::kMaxBytes *
-                        StepRecordings::CountFor(
-                            MaxRecordedSeqs(parts_.limits),
-                            parts_.limits.max_num_batched_tokens);
+    profile.kv_bytes -=
+        StepRecordings::kMaxBytes *
+        StepRecordings::CountFor(MaxRecordedSeqs(parts_.limits),
+                                 parts_.limits.max_num_batched_tokens);
     if (profile.kv_bytes <= 0) {
       return absl::ResourceExhaustedError(
           "recordings of steps leave no memory for KV blocks; lower "
@@ -369,11 +375,10 @@ absl::Status Executor::EnqueueResults(const float* logits,
                                             device_tokens_->as<int32_t>(),
                                             builder_->sampled_by_slot()));
   }
-  return parts_.backend->CopyRuns(
-      {.runs = all_tokens_->as<WordRun>(),
-       .values = device_tokens_->as<int32_t>(),
-       .out = host_tokens_[idx]->as<int32_t>(),
-       .num_runs = 1});
+  return parts_.backend->CopyRuns({.runs = all_tokens_->as<WordRun>(),
+                                   .values = device_tokens_->as<int32_t>(),
+                                   .out = host_tokens_[idx]->as<int32_t>(),
+                                   .num_runs = 1});
 }
 
 std::function<absl::Status()> Executor::Waiter() const {

@@ -74,7 +74,8 @@ struct MemoryProfile {
 // make the same calls in the same order, as each holds collective operations.
 class Executor {
  public:
-  // `clock` must live longer.
+  // `clock` must live longer. LostDevice() says of a failure whether the device
+  // was lost.
   static absl::StatusOr<std::unique_ptr<Executor>> Create(ExecutorParts parts,
                                                           const Clock* clock);
   ~Executor();
@@ -147,6 +148,7 @@ class Executor {
 
   Executor(ExecutorParts parts, const Clock* clock);
 
+  absl::Status CreateSamplers();
   absl::Status CreateChooser();
   absl::Status AllocateTokens();
   // Records steps, and warms up those that are not recorded.
