@@ -215,6 +215,8 @@ void EngineCore::OnGroupLost(Epoch group_epoch, const absl::Status& cause,
   if (!is_ready() || group_epoch != last_step_.group_epoch) return;
   loss_ = cause;
   ++metrics_.counters.num_groups_lost;
+  const std::vector<SequenceGroup*> preempted = PreemptedInFlight();
+  BlameForLoss(preempted);
   DropInFlight();
   CompactRunning();
   waiting_.Interrupt(running_, WaitReason::kNoWorkerGroup, now);
@@ -241,6 +243,7 @@ void EngineCore::OnGroupLost(Epoch group_epoch, const absl::Status& cause,
                "worker lost: ", std::string(cause.message()), "; retry")),
            now);
   } else {
+    EndGuilty(preempted, now);
     EndGuilty(running, now);
     metrics_.counters.num_requeued += static_cast<int64_t>(groups_.size());
   }

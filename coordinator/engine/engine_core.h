@@ -235,7 +235,11 @@ class EngineCore {
   void PlaceLate(InFlightStep* step);
 
   // engine_suspects.cc: requests that may be why worker groups are lost.
-  // Those that ran when one was; to be called before they wait again.
+  // Those that have no slot any more, but steps whose results are not known, in
+  // order of arrival.
+  std::vector<SequenceGroup*> PreemptedInFlight() const;
+  // Those that ran when one was; to be called before they wait again, or are
+  // settled.
   void BlameForLoss(absl::Span<SequenceGroup* const> running);
   // Ends those of them that are not to be tried again.
   void EndGuilty(absl::Span<SequenceGroup* const> blamed, absl::Time now);

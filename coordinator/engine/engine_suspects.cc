@@ -20,6 +20,21 @@ constexpr int32_t kMaxLostGroups = 8;
 
 }  // namespace
 
+std::vector<SequenceGroup*> EngineCore::PreemptedInFlight() const {
+  std::vector<SequenceGroup*> preempted;
+  for (const auto& [key, group] : groups_) {
+    if (group->state == SequenceGroup::State::kWaiting &&
+        group->num_in_flight() > 0) {
+      preempted.push_back(group.get());
+    }
+  }
+  std::sort(preempted.begin(), preempted.end(),
+            [](const SequenceGroup* a, const SequenceGroup* b) {
+              return a->arrival < b->arrival;
+            });
+  return preempted;
+}
+
 void EngineCore::BlameForLoss(absl::Span<SequenceGroup* const> running) {
   for (SequenceGroup* group : running) {
     ++group->num_lost_groups;
@@ -65,6 +80,7 @@ void EngineCore::ClearSuspects(const InFlightStep& step) {
     if (!group->runs_alone()) continue;
     // At the next loss it is computed alone again, at once.
     group->num_suspicions = kLossesInCompany - 1;
+    if (group->state == SequenceGroup::State::kWaiting) SettleWaiting(group);
     if (group->state != SequenceGroup::State::kRunning) continue;
     const auto [begin, end] = GroupRange(*group);
     for (size_t idx = begin; idx < end; ++idx) running_[idx].runs_alone = false;

@@ -220,7 +220,10 @@ absl::Status GenerateSession::FitAndSubmit() {
 }
 
 bool GenerateSession::is_quick() const {
-  return !valid_.rules.structure.has_value() && !TellsPrompt(valid_.sampling);
+  // Ranked answers come whole, at the end.
+  const SamplingParams& sampling = valid_.sampling;
+  return !valid_.rules.structure.has_value() && !TellsPrompt(sampling) &&
+         sampling.beam_width == 0 && sampling.best_of <= sampling.n;
 }
 
 void GenerateSession::OnOutput(SequenceOutput output) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "coordinator/scheduler/run_alone.h"
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <tuple>
@@ -79,9 +80,14 @@ void PreemptAll(const View& view, int64_t for_arrival, Decision* decision) {
   }
 }
 
-// Says of each queue's first that stays why it does, but for `first`.
+// Queues whose first one is told why it stays: what a decision explains is
+// bounded.
+constexpr int32_t kMaxExplained = 16;
+
+// Says of queues' first ones that stay why they do, but for `first`.
 void ExplainOthers(const View& view, const Place& first, Decision* decision) {
-  for (int32_t tenant = 0; tenant < NumQueues(view); ++tenant) {
+  const int32_t num_queues = std::min(NumQueues(view), kMaxExplained);
+  for (int32_t tenant = 0; tenant < num_queues; ++tenant) {
     const bool is_its_queue = tenant == first.tenant_idx;
     const int32_t idx = is_its_queue && first.waiting_idx == 0 ? 1 : 0;
     if (idx >= static_cast<int32_t>(WaitingOf(view, tenant).size())) continue;

@@ -260,6 +260,21 @@ TEST_F(EngineSuspectsTest, OthersAreToldWhyTheyWait) {
   engine_.ExpectClean();
 }
 
+TEST(EngineSuspectsWithPreemptionTest, APreemptedOneWhoseStepRunsIsBlamed) {
+  EngineOptions options = Options();
+  options.forced_preemption_period = 2;
+  options.run_ahead_depth = 2;
+  Watched watched(options);
+  const EngineRequest request = MakeRequest("a", 9, 20, 1);
+  const RequestKey key = watched.MustSubmit(request);
+  const RequestKey poison = watched.MustSubmit(MakeRequest("p", 20, 50, 99));
+  EXPECT_EQ(watched.RunWith("p").size(), 3u);
+  EXPECT_EQ(watched.engine.Heard(poison).status.code(),
+            absl::StatusCode::kInternal);
+  EXPECT_EQ(watched.engine.Heard(key).tokens, ExpectedStream(request));
+  watched.engine.ExpectClean();
+}
+
 TEST(EngineSuspectsOfReservedMemoryTest, APoisonEndsAlone) {
   EngineOptions options = Options();
   options.kv_manager = "orca_oracle";
