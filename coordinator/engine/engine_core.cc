@@ -210,66 +210,6 @@ absl::Status EngineCore::OnGroupReady(const GroupReady& group, absl::Time now) {
   return absl::OkStatus();
 }
 
-void EngineCore::OnGroupLost(Epoch group_epoch, const absl::Status& cause,
-                             absl::Time now) {
-  if (!is_ready() || group_epoch != last_step_.group_epoch) return;
-  loss_ = cause;
-  ++metrics_.counters.num_groups_lost;
-  const std::vector<SequenceGroup*> preempted = PreemptedInFlight();
-  BlameForLoss(preempted);
-  DropInFlight();
-  CompactRunning();
-  waiting_.Interrupt(running_, WaitReason::kNoWorkerGroup, now);
-  std::vector<SequenceGroup*> running;
-  for (const RunningSequence& entry : running_) {
-    SequenceGroup* group = slots_[entry.slot.value()]->group;
-    if (running.empty() || running.back() != group) running.push_back(group);
-  }
-  BlameForLoss(running);
-  for (SequenceGroup* group : running) Requeue(group);
-  waiting_.AllWait(WaitReason::kNoWorkerGroup, now);
-  running_.clear();
-  running_has_gaps_ = false;
-  released_.clear();
-  forks_.clear();
-  next_tokens_.clear();
-  late_released_.clear();
-  shrunk_.clear();
-  unplaced_.clear();
-  resync_ = false;
-  kv_.reset();
-  if (options_.on_group_lost == OnGroupLostAction::kFail) {
-    EndAll(absl::UnavailableError(absl::StrCat(
-               "worker lost: ", std::string(cause.message()), "; retry")),
-           now);
-  } else {
-    EndGuilty(preempted, now);
-    EndGuilty(running, now);
-    metrics_.counters.num_requeued += static_cast<int64_t>(groups_.size());
-  }
-  SweepEnded();
-}
-
-// Nothing that was planned will be heard of any more.
-void EngineCore::DropInFlight() {
-  for (InFlightStep& step : in_flight_) {
-    spare_steps_.push_back(std::move(step));
-  }
-  in_flight_.clear();
-  for (const auto& [key, group] : groups_) {
-    for (Sequence& seq : group->sequences) {
-      seq.num_in_flight = 0;
-      seq.parked = false;  // in a pool that is gone
-    }
-    if (group->state == SequenceGroup::State::kWaiting) {
-      SettleWaiting(group.get());
-    }
-  }
-  for (const auto& group : ended_) {
-    for (Sequence& seq : group->sequences) seq.num_in_flight = 0;
-  }
-}
-
 void EngineCore::ReleaseSlot(Sequence* seq) {
   if (!seq->has_slot) return;
   kv_->Release(seq->slot);

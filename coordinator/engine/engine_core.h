@@ -177,7 +177,6 @@ class EngineCore {
   void ForgetParked(Sequence* seq);
   void DropReservedSlots(SequenceGroup* group);
   void SweepEnded();
-  void DropInFlight();
 
   // engine_results.cc
   void AcceptTokens(const InFlightStep& step, StepResult* result,
@@ -234,7 +233,8 @@ class EngineCore {
   // Gives slots to siblings that the KV manager refused when their group came.
   void PlaceLate(InFlightStep* step);
 
-  // engine_suspects.cc: requests that may be why worker groups are lost.
+  // engine_losses.cc: workers that are lost, and requests that may be why.
+  void DropInFlight();
   // Those that have no slot any more, but steps whose results are not known, in
   // order of arrival.
   std::vector<SequenceGroup*> PreemptedInFlight() const;

@@ -66,7 +66,7 @@ struct SequenceGroup {
   bool was_scheduled() const {
     return first_scheduled_time != absl::InfinitePast();
   }
-  // Whether nothing else may be computed with it: see engine_suspects.cc.
+  // Whether nothing else may be computed with it: see engine_losses.cc.
   bool runs_alone() const { return num_suspicions >= kLossesInCompany; }
   int32_t num_in_flight() const {
     int32_t num = 0;

@@ -101,7 +101,7 @@ class Watched {
   size_t num_seen_ = 0;
 };
 
-class EngineSuspectsTest : public testing::Test {
+class EngineLossesTest : public testing::Test {
  protected:
   // Five that harm nobody, one of them of two sequences.
   void SubmitInnocents() {
@@ -129,7 +129,7 @@ class EngineSuspectsTest : public testing::Test {
   std::vector<RequestKey> keys_;
 };
 
-TEST_F(EngineSuspectsTest, APoisonEndsAloneAndNobodyElseIsHarmed) {
+TEST_F(EngineLossesTest, APoisonEndsAloneAndNobodyElseIsHarmed) {
   SubmitInnocents();
   const RequestKey poison = watched_.MustSubmit(MakeRequest("p", 20, 50, 99));
   const auto losses = watched_.RunWith("p");
@@ -146,7 +146,7 @@ TEST_F(EngineSuspectsTest, APoisonEndsAloneAndNobodyElseIsHarmed) {
   engine_.ExpectClean();
 }
 
-TEST_F(EngineSuspectsTest, OnesThatWereThereRunOnceAloneAndThenTogether) {
+TEST_F(EngineLossesTest, OnesThatWereThereRunOnceAloneAndThenTogether) {
   SubmitInnocents();
   for (int loss = 0; loss < 2; ++loss) {
     watched_.Plan();
@@ -172,7 +172,7 @@ TEST_F(EngineSuspectsTest, OnesThatWereThereRunOnceAloneAndThenTogether) {
   engine_.ExpectClean();
 }
 
-TEST_F(EngineSuspectsTest, OneThatHasProvedItselfIsTriedAloneAtTheNextLoss) {
+TEST_F(EngineLossesTest, OneThatHasProvedItselfIsTriedAloneAtTheNextLoss) {
   const EngineRequest request = MakeRequest("a", 9, 100, 1);
   const RequestKey key = watched_.MustSubmit(request);
   SubmitInnocents();
@@ -199,7 +199,7 @@ TEST_F(EngineSuspectsTest, OneThatHasProvedItselfIsTriedAloneAtTheNextLoss) {
   engine_.ExpectClean();
 }
 
-TEST_F(EngineSuspectsTest, OneThatComesFromElsewhereFindsRoomAtOnce) {
+TEST_F(EngineLossesTest, OneThatComesFromElsewhereFindsRoomAtOnce) {
   Watched from(Options());
   const EngineRequest request = MakeRequest("a", 30, 10, 77);
   const RequestKey key = from.MustSubmit(request);
@@ -238,7 +238,7 @@ TEST_F(EngineSuspectsTest, OneThatComesFromElsewhereFindsRoomAtOnce) {
   engine_.ExpectClean();
 }
 
-TEST_F(EngineSuspectsTest, OthersAreToldWhyTheyWait) {
+TEST_F(EngineLossesTest, OthersAreToldWhyTheyWait) {
   SubmitInnocents();
   for (int loss = 0; loss < 2; ++loss) {
     watched_.Plan();
@@ -260,7 +260,7 @@ TEST_F(EngineSuspectsTest, OthersAreToldWhyTheyWait) {
   engine_.ExpectClean();
 }
 
-TEST(EngineSuspectsWithPreemptionTest, APreemptedOneWhoseStepRunsIsBlamed) {
+TEST(EngineLossesWithPreemptionTest, APreemptedOneWhoseStepRunsIsBlamed) {
   EngineOptions options = Options();
   options.forced_preemption_period = 2;
   options.run_ahead_depth = 2;
@@ -275,7 +275,7 @@ TEST(EngineSuspectsWithPreemptionTest, APreemptedOneWhoseStepRunsIsBlamed) {
   watched.engine.ExpectClean();
 }
 
-TEST(EngineSuspectsOfReservedMemoryTest, APoisonEndsAlone) {
+TEST(EngineLossesOfReservedMemoryTest, APoisonEndsAlone) {
   EngineOptions options = Options();
   options.kv_manager = "orca_oracle";
   options.scheduling_policy = "orca";
