@@ -70,8 +70,9 @@ struct MemoryProfile {
   RankLinks links;
 };
 
-// Thread-compatible: the executor thread calls everything. All ranks of a group
-// make the same calls in the same order, as each holds collective operations.
+// Thread-compatible: the executor thread calls everything but Finish(), which
+// any thread may. All ranks of a group make the same calls in the same order,
+// as each holds collective operations.
 class Executor {
  public:
   // `clock` must live longer. LostDevice() says of a failure whether the device
@@ -197,7 +198,7 @@ class Executor {
   std::unique_ptr<StepRecordings> recordings_;   // null: none
   std::unique_ptr<DeviceBuffer> device_tokens_;  // [max_num_seqs]
   std::unique_ptr<DeviceBuffer> host_tokens_[kMaxFlights];
-  std::unique_ptr<DeviceBuffer> all_tokens_;  // a WordRun, for the way back
+  std::unique_ptr<DeviceBuffer> all_tokens_;   // a WordRun, for the way back
   std::unique_ptr<GroupChoice> group_choice_;  // of a group
   std::deque<Flight> flights_;  // in the order of their beginning
   std::vector<Flight> landed_;  // to be used again, for their vectors

@@ -111,6 +111,7 @@ void WorkerCore::Step(const StepPlan* plan, absl::Time received,
                       StepResult* result,
                       std::function<void(absl::Status)> done) {
   thread_.Post([=, this, done = std::move(done)]() mutable {
+    absl::MutexLock lock(&step_mutex_);
     if (const absl::Status status = BeginStep(*plan); !status.ok()) {
       while (!begun_.empty()) FinishStep();  // the results before it
       done(status);
@@ -124,7 +125,8 @@ void WorkerCore::Step(const StepPlan* plan, absl::Time received,
     }
     waiter_.Post([this, step_id, wait = executor_->Waiter()] {
       wait().IgnoreError();  // FinishStep() meets it, too
-      thread_.Post([this, step_id] { FinishUpTo(step_id); });
+      absl::MutexLock lock(&step_mutex_);
+      FinishUpTo(step_id);
     });
   });
 }

@@ -10,8 +10,10 @@
 #include <functional>
 #include <memory>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
 #include "absl/synchronization/notification.h"
 #include "absl/time/time.h"
 #include "common/clock.h"
@@ -25,15 +27,16 @@
 namespace quire {
 
 // Thread-safe. Commands return at once; their answers come on the executor's
-// thread, in the order of the commands.
+// thread, those of steps perhaps on the one that waits for the device, in the
+// order of the commands.
 class WorkerCore {
  public:
   // Makes an executor; LoadExecutor, but for tests.
   using Loader = std::function<absl::StatusOr<std::unique_ptr<Executor>>(
       const LoadSpec& spec, const LoadObserver& observer)>;
 
-  // `clock` must live longer. `on_device_lost` is called, on the executor's
-  // thread, after a command or a step failed because of the device and before
+  // `clock` must live longer. `on_device_lost` is called, on either of these
+  // threads, after a command or a step failed because of the device and before
   // its answer: nothing but the process's end helps then. It may be null.
   explicit WorkerCore(
       const Clock* clock,
@@ -86,13 +89,15 @@ class WorkerCore {
     StepResult* result;
     std::function<void(absl::Status)> done;
   };
-  absl::Status BeginStep(const StepPlan& plan);
+  absl::Status BeginStep(const StepPlan& plan)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(step_mutex_);
   // Ends the step that was begun first.
-  void FinishStep();
+  void FinishStep() ABSL_EXCLUSIVE_LOCKS_REQUIRED(step_mutex_);
   // ... and those before `step_id` and itself, if they have not ended.
-  void FinishUpTo(StepId step_id);
+  void FinishUpTo(StepId step_id) ABSL_EXCLUSIVE_LOCKS_REQUIRED(step_mutex_);
   // No further step may run: `status` of `step_id` is why.
-  absl::Status Break(StepId step_id, const absl::Status& status);
+  absl::Status Break(StepId step_id, const absl::Status& status)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(step_mutex_);
   // `device` is OK, or why it is lost.
   void TellIfLost(const absl::Status& device);
 
@@ -107,15 +112,18 @@ class WorkerCore {
 
   std::atomic<uint64_t> last_step_ = 0;
   std::atomic<bool> is_ready_ = false;
-  // The executor thread's own.
+  // The executor thread's own; once steps may come, of who has step_mutex_.
   std::unique_ptr<Executor> executor_;
-  absl::Status broken_;  // why no further step may run
-  std::deque<BegunStep> begun_;
-  absl::Time last_finish_ = absl::InfinitePast();
 
-  // Tasks use all of the above and post to each other: both are stopped before
-  // either goes. The second waits for steps to have run on the device, so that
-  // meanwhile the first may begin the next.
+  // Held while a step is begun, and while it is ended and `done` is told.
+  absl::Mutex step_mutex_;
+  absl::Status broken_ ABSL_GUARDED_BY(step_mutex_);  // no further step may run
+  std::deque<BegunStep> begun_ ABSL_GUARDED_BY(step_mutex_);
+  absl::Time last_finish_ ABSL_GUARDED_BY(step_mutex_) = absl::InfinitePast();
+
+  // Tasks use all of the above, and the first post to the second: both are
+  // stopped before either goes. The second waits for steps to have run on the
+  // device and ends them, so that meanwhile the first may begin the next.
   TaskThread thread_;
   TaskThread waiter_;
 };

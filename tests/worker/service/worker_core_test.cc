@@ -33,6 +33,7 @@ class WorkerCoreTest : public testing::Test {
                  ExecutorParts parts;
                  auto backend = std::make_unique<FakeBackend>();
                  device_ = backend.get();
+                 if (is_asynchronous_) backend->set_asynchronous();
                  if (breaks_while_loading_) {
                    device_->Break(absl::InternalError("gone"));
                  }
@@ -95,7 +96,22 @@ class WorkerCoreTest : public testing::Test {
     });
   }
 
+  // One prompt of two tokens, which samples.
+  static StepPlan PromptPlan() {
+    StepPlan plan;
+    AdmittedSlot admitted;
+    admitted.slot = SlotId(0);
+    admitted.sequence_id = SequenceId(1);
+    admitted.tokens = {5, 6};
+    admitted.num_prompt_tokens = 2;
+    admitted.cache = std::vector<BlockId>{BlockId(3)};
+    plan.admitted.push_back(admitted);
+    plan.chunks.push_back({SlotId(0), 2, /*sample=*/true});
+    return plan;
+  }
+
   RealClock clock_;
+  bool is_asynchronous_ = false;
   StepResult result_;
   bool breaks_while_loading_ = false;
   FakeBackend* device_ = nullptr;  // the executor's
@@ -112,16 +128,7 @@ TEST_F(WorkerCoreTest, CommandsInOrderLeadToSteps) {
   EXPECT_TRUE(Load().ok());
   EXPECT_TRUE(AllocateKv().ok());
   EXPECT_TRUE(core_.is_ready());
-  StepPlan plan;
-  AdmittedSlot admitted;
-  admitted.slot = SlotId(0);
-  admitted.sequence_id = SequenceId(1);
-  admitted.tokens = {5, 6};
-  admitted.num_prompt_tokens = 2;
-  admitted.cache = std::vector<BlockId>{BlockId(3)};
-  plan.admitted.push_back(admitted);
-  plan.chunks.push_back({SlotId(0), 2, /*sample=*/true});
-  EXPECT_TRUE(Step(1, plan).ok());
+  EXPECT_TRUE(Step(1, PromptPlan()).ok());
   EXPECT_EQ(result_.tokens.size(), 1);
   EXPECT_EQ(core_.last_step(), StepId(1));
 }
@@ -200,6 +207,60 @@ TEST_F(WorkerCoreTest, ACacheThatIsRefusedIsNoLostDevice) {
   EXPECT_FALSE(AllocateKv().ok());
   EXPECT_TRUE(core_.is_ready());
   EXPECT_TRUE(lost_devices_.empty());
+}
+
+TEST_F(WorkerCoreTest, StepsThatRunAheadAreToldInOrder) {
+  is_asynchronous_ = true;
+  Join();
+  ASSERT_TRUE(Load().ok());
+  ASSERT_TRUE(AllocateKv().ok());
+  constexpr int kSteps = 40;
+  std::vector<StepPlan> plans(kSteps, PromptPlan());
+  std::vector<StepResult> results(kSteps);
+  std::vector<uint64_t> told;
+  absl::Notification all;
+  for (int i = 0; i < kSteps; ++i) {
+    plans[i].identity = {.coordinator_epoch = kCoordinator,
+                         .group_epoch = kGroup,
+                         .step_id = StepId(i + 1)};
+    if (i > 0) plans[i].released = {SlotId(0)};
+    core_.Step(&plans[i], clock_.Now(), &results[i],
+               [&, i](absl::Status status) {
+                 EXPECT_TRUE(status.ok()) << status;
+                 told.push_back(results[i].identity.step_id.value());
+                 if (told.size() == kSteps) all.Notify();
+               });
+  }
+  all.WaitForNotification();
+  for (int i = 0; i < kSteps; ++i) {
+    EXPECT_EQ(told[i], i + 1);
+    EXPECT_EQ(results[i].tokens.size(), 1u);
+  }
+  EXPECT_EQ(core_.last_step(), StepId(kSteps));
+}
+
+TEST_F(WorkerCoreTest, AStepThatFailsIsToldAfterThoseBeforeIt) {
+  is_asynchronous_ = true;
+  Join();
+  ASSERT_TRUE(Load().ok());
+  ASSERT_TRUE(AllocateKv().ok());
+  StepPlan wrong;
+  wrong.decodes = {SlotId(2)};  // nobody sits there
+  std::vector<StepPlan> plans = {PromptPlan(), wrong, {}};
+  std::vector<StepResult> results(3);
+  std::vector<bool> told;
+  absl::Notification all;
+  for (int i = 0; i < 3; ++i) {
+    plans[i].identity = {.coordinator_epoch = kCoordinator,
+                         .group_epoch = kGroup,
+                         .step_id = StepId(i + 1)};
+    core_.Step(&plans[i], clock_.Now(), &results[i], [&](absl::Status status) {
+      told.push_back(status.ok());
+      if (told.size() == 3) all.Notify();
+    });
+  }
+  all.WaitForNotification();
+  EXPECT_EQ(told, std::vector<bool>({true, false, false}));
 }
 
 TEST_F(WorkerCoreTest, AGapInTheStepsIsRefused) {
