@@ -169,40 +169,45 @@ void GrpcDispatcher::HandleStreamEnd(Link* link, int32_t rank,
   --link->num_open_;
 }
 
-void GrpcDispatcher::End(Link* link, const absl::Status& cause) {
-  if (link->over_) return;
+bool GrpcDispatcher::End(Link* link, const absl::Status& cause) {
+  if (link->over_) return false;
   link->over_ = true;
   for (const auto& stream : link->streams_) stream->Cancel();
   if (metrics_ != nullptr) metrics_->CountGroupLost();
   const Epoch epoch = link->group_.group_epoch;
   events_.push_back(
       [this, epoch, cause] { listener_->OnGroupLost(epoch, cause); });
+  return true;
 }
 
 void GrpcDispatcher::Close(Epoch group_epoch, const absl::Status& cause) {
+  bool has_ended = false;
   {
     absl::MutexLock lock(&mutex_);
     for (const auto& link : links_) {
-      if (link->group_.group_epoch == group_epoch) End(link.get(), cause);
+      if (link->group_.group_epoch != group_epoch) continue;
+      has_ended |= End(link.get(), cause);
     }
   }
-  DeliverEvents();
+  if (has_ended) DeliverEvents();
 }
 
 void GrpcDispatcher::CheckWatchdog() {
+  bool has_ended = false;
   {
     absl::MutexLock lock(&mutex_);
     const absl::Time now = clock_->Now();
     for (const auto& link : links_) {
       if (link->over_ || !link->watchdog_.CheckExpired(now)) continue;
-      End(link.get(),
+      has_ended |= End(
+          link.get(),
           absl::UnavailableError(absl::StrCat(
               link->Name(link->merger_.SlowestRank()),
               " has not answered step ", link->watchdog_.oldest_step().value(),
               " within ", absl::FormatDuration(link->watchdog_.Limit()))));
     }
   }
-  DeliverEvents();
+  if (has_ended) DeliverEvents();
 }
 
 void GrpcDispatcher::DeliverEvents() {

@@ -58,18 +58,22 @@ class GrpcDispatcher final : public Dispatcher {
 
   bool is_reentrant() const override { return true; }
 
-  // Ends the epoch of a group whose step takes too long. Call it regularly.
+  // Ends the epoch of a group whose step takes too long. Call it regularly. The
+  // listener hears of results from the threads that bring them, not from here,
+  // so the caller is back soon however fast steps are.
   void CheckWatchdog();
 
  private:
   class Link;
 
-  // Ends the epoch of `link`, once. Returns what the listener must hear.
-  void End(Link* link, const absl::Status& cause)
+  // Ends the epoch of `link`, and queues what the listener must hear of it.
+  // False: it is over already.
+  bool End(Link* link, const absl::Status& cause)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void HandleResult(Link* link, int32_t rank, StepResult result);
   void HandleStreamEnd(Link* link, int32_t rank, const absl::Status& status);
-  // Calls the listener until no event is left; one thread at a time does.
+  // Calls the listener until no event is left; one thread at a time does. Every
+  // thread that has queued an event calls this, so none stays behind.
   void DeliverEvents() ABSL_LOCKS_EXCLUDED(mutex_);
 
   const StepWatchdog::Options watchdog_options_;

@@ -3,7 +3,9 @@
 // The dispatcher against two workers that speak real gRPC in this process.
 #include "coordinator/dispatch/grpc_dispatcher.h"
 
+#include <atomic>
 #include <memory>
+#include <thread>
 
 #include "coordinator/dispatch/worker_channel.h"
 #include "gmock/gmock.h"
@@ -14,15 +16,22 @@
 namespace quire {
 namespace {
 
+using ::testing::Contains;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 constexpr Epoch kCoordinator(7);
+constexpr int32_t kNumBlocks = 256;  // of 16 tokens
 
 class GrpcDispatcherTest : public testing::Test {
  protected:
   GrpcDispatcherTest() {
-    for (auto& worker : workers_) worker = std::make_unique<FakeWorker>();
+    FakeWorkerOptions options;
+    options.num_blocks = kNumBlocks;
+    for (auto& worker : workers_) {
+      worker = std::make_unique<FakeWorker>(options);
+    }
     StepWatchdog::Options watchdog;
     watchdog.fixed = absl::Seconds(2);
     dispatcher_ = std::make_unique<GrpcDispatcher>(watchdog, &clock_,
@@ -33,7 +42,7 @@ class GrpcDispatcherTest : public testing::Test {
     GroupReady group;
     group.coordinator_epoch = kCoordinator;
     group.group_epoch = Epoch(group_epoch);
-    group.num_blocks = 64;
+    group.num_blocks = kNumBlocks;
     std::vector<GrpcDispatcher::Rank> ranks;
     for (const auto& worker : workers_) {
       ranks.push_back(
@@ -42,7 +51,8 @@ class GrpcDispatcherTest : public testing::Test {
     dispatcher_->Open(group, std::move(ranks), absl::ZeroDuration());
   }
 
-  // One sequence: its prompt in step 1, then one token a step.
+  // One sequence, which has all blocks: its prompt in step 1, then one token a
+  // step.
   void Send(uint64_t step, uint64_t group_epoch = 1) {
     StepPlan plan;
     plan.identity = {kCoordinator, Epoch(group_epoch), StepId(step)};
@@ -51,7 +61,11 @@ class GrpcDispatcherTest : public testing::Test {
       slot.tokens = {1, 2, 3};
       slot.num_prompt_tokens = 3;
       slot.sampling.temperature = 0;
-      slot.cache = std::vector<BlockId>{BlockId(0)};
+      std::vector<BlockId> blocks;
+      for (int32_t block = 0; block < kNumBlocks; ++block) {
+        blocks.push_back(BlockId(block));
+      }
+      slot.cache = std::move(blocks);
       plan.admitted.push_back(slot);
       plan.chunks.push_back({SlotId(0), 3, true});
     } else {
@@ -147,6 +161,23 @@ TEST_F(GrpcDispatcherTest, WatchdogNamesTheRankBehind) {
   EXPECT_THAT(listener_.Await(3), ElementsAre("ready 1", "step 1", "lost 1"));
   const std::string cause(listener_.causes()[0].message());
   EXPECT_THAT(cause, HasSubstr("has not answered step 2 within 2s"));
+}
+
+// The listener may take its time with a result, and the next may be there when
+// it returns: who looks at the watchdog must not be held up by that.
+TEST_F(GrpcDispatcherTest, WatchdogBringsNoResults) {
+  constexpr uint64_t kNumSteps = 4000;
+  Open(1);
+  std::atomic<bool> is_over = false;
+  std::thread watcher([&] {
+    while (!is_over) dispatcher_->CheckWatchdog();
+  });
+  const std::thread::id watcher_id = watcher.get_id();
+  for (uint64_t step = 1; step <= kNumSteps; ++step) Send(step);
+  listener_.Await(1 + kNumSteps);
+  is_over = true;
+  watcher.join();
+  EXPECT_THAT(listener_.result_threads(), Not(Contains(watcher_id)));
 }
 
 TEST_F(GrpcDispatcherTest, NextEpochRunsAfterALoss) {

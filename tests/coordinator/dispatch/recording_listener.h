@@ -5,6 +5,7 @@
 #define TESTS_COORDINATOR_DISPATCH_RECORDING_LISTENER_H_
 
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
@@ -24,6 +25,7 @@ class RecordingListener final : public DispatchListener {
     absl::MutexLock lock(&mutex_);
     events_.push_back(absl::StrCat("step ", result.identity.step_id.value()));
     results_.push_back(std::move(result));
+    result_threads_.push_back(std::this_thread::get_id());
   }
   void OnGroupLost(Epoch group_epoch, const absl::Status& cause) override {
     absl::MutexLock lock(&mutex_);
@@ -43,6 +45,11 @@ class RecordingListener final : public DispatchListener {
     absl::MutexLock lock(&mutex_);
     return results_;
   }
+  // Those that called, result by result.
+  std::vector<std::thread::id> result_threads() const {
+    absl::MutexLock lock(&mutex_);
+    return result_threads_;
+  }
   std::vector<absl::Status> causes() const {
     absl::MutexLock lock(&mutex_);
     return causes_;
@@ -57,6 +64,7 @@ class RecordingListener final : public DispatchListener {
   mutable absl::Mutex mutex_;
   std::vector<std::string> events_ ABSL_GUARDED_BY(mutex_);
   std::vector<StepResult> results_ ABSL_GUARDED_BY(mutex_);
+  std::vector<std::thread::id> result_threads_ ABSL_GUARDED_BY(mutex_);
   std::vector<absl::Status> causes_ ABSL_GUARDED_BY(mutex_);
 };
 
