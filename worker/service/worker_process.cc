@@ -151,9 +151,9 @@ absl::StatusOr<int> RunWorker(const WorkerProcessOptions& options,
   LostCause lost;
   WorkerCore core(
       &clock, [&lost](const absl::Status& cause) { lost.Set(kDevice, cause); });
+  std::unique_ptr<grpc::Service> service;  // calls use it until the server goes
   std::unique_ptr<WorkerServer> server;
-  const std::unique_ptr<grpc::Service> service =
-      MakeWorkerService(&core, [&server] { server->SetReady(); });
+  service = MakeWorkerService(&core, [&server] { server->SetReady(); });
   QUIRE_ASSIGN_OR_RETURN(
       server, WorkerServer::Start(options.host, options.port, service.get()));
   ClusterLinkOptions link_options = options.link;
