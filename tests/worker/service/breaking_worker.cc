@@ -3,25 +3,20 @@
 // A worker whose device, which computes nothing, is lost in the forward pass
 // that --breaks_at counts to, from when on its driver never returns from giving
 // anything back; 0: while it loads.
-#include <signal.h>
 #include <unistd.h>
 
 #include <memory>
-#include <string>
 #include <utility>
 
 #include "absl/flags/flag.h"
-#include "absl/flags/parse.h"
 #include "common/model_config.h"
 #include "common/status_macros.h"
-#include "glog/logging.h"
 #include "tests/worker/fakes/fake_backend.h"
 #include "tests/worker/fakes/fake_model.h"
+#include "tests/worker/service/doomed_worker.h"
 #include "worker/collective/solo.h"
 #include "worker/executor/lost_device.h"
-#include "worker/service/worker_process.h"
 
-ABSL_FLAG(std::string, coordinator, "", "host:port");
 ABSL_FLAG(int, breaks_at, 0, "forward passes");
 
 namespace quire {
@@ -89,29 +84,22 @@ absl::StatusOr<std::unique_ptr<Executor>> Load(const LoadSpec& spec,
 }
 
 int Main() {
-  BlockWorkerSignals();
   WorkerProcessOptions options;
-  options.link.coordinator = absl::GetFlag(FLAGS_coordinator);
-  options.link.instance_id = 1;
   options.link.device = "cpu";
   // For a machine on which much else runs: it is no wait.
   options.last_words_timeout = absl::Seconds(60);
   GroupEnd group_end;
-  const absl::StatusOr<int> exit_status = RunWorker(
+  return RunDoomedWorker(
       options,
       [](const LoadSpec& spec, const LoadObserver&, KeyBoard*,
          const Clock* clock) { return Load(spec, clock); },
       &group_end);
-  CHECK(exit_status.ok()) << exit_status.status();
-  return *exit_status;
 }
 
 }  // namespace
 }  // namespace quire
 
 int main(int argc, char** argv) {
-  google::InitGoogleLogging(argv[0]);
-  FLAGS_logtostderr = true;
-  absl::ParseCommandLine(argc, argv);
+  quire::BeginDoomedWorker(argc, argv);
   return quire::Main();
 }

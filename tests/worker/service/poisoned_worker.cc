@@ -4,17 +4,11 @@
 // of another backend of the process: they share the context.
 #include <signal.h>
 
-#include <memory>
 #include <thread>
-#include <utility>
 
-#include "absl/flags/flag.h"
-#include "absl/flags/parse.h"
 #include "glog/logging.h"
 #include "kernels/cuda/cuda_backend.h"
-#include "worker/service/worker_process.h"
-
-ABSL_FLAG(std::string, coordinator, "", "host:port");
+#include "tests/worker/service/doomed_worker.h"
 
 namespace quire {
 namespace {
@@ -32,7 +26,6 @@ void PoisonAtSighup() {
 }
 
 int Main() {
-  BlockWorkerSignals();
   sigset_t signals;
   sigemptyset(&signals);
   sigaddset(&signals, SIGHUP);
@@ -43,26 +36,20 @@ int Main() {
   device.device = "cuda";
   device.group_end = &group_end;
   WorkerProcessOptions options;
-  options.link.coordinator = absl::GetFlag(FLAGS_coordinator);
-  options.link.instance_id = 1;
   options.link.device = "cuda";
-  const absl::StatusOr<int> exit_status = RunWorker(
+  return RunDoomedWorker(
       options,
       [&device](const LoadSpec& spec, const LoadObserver& observer,
                 KeyBoard* board, const Clock* clock) {
         return LoadExecutor(device, spec, board, clock, observer);
       },
       &group_end);
-  CHECK(exit_status.ok()) << exit_status.status();
-  return *exit_status;
 }
 
 }  // namespace
 }  // namespace quire
 
 int main(int argc, char** argv) {
-  google::InitGoogleLogging(argv[0]);
-  FLAGS_logtostderr = true;
-  absl::ParseCommandLine(argc, argv);
+  quire::BeginDoomedWorker(argc, argv);
   return quire::Main();
 }
