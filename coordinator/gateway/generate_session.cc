@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "coordinator/gateway/generate_session.h"
 
-#include <algorithm>
 #include <limits>
 #include <utility>
 
@@ -31,10 +30,6 @@ absl::string_view ReasonName(FinishReason reason, const absl::Status& status) {
 // Of a chat, whose length its client leaves open.
 constexpr int64_t kFillWindow = std::numeric_limits<int32_t>::max();
 
-bool TellsPrompt(const SamplingParams& sampling) {
-  return sampling.echo || sampling.slot.num_prompt_logprobs >= 0;
-}
-
 }  // namespace
 
 std::shared_ptr<GenerateSession> GenerateSession::Create(
@@ -50,7 +45,8 @@ GenerateSession::GenerateSession(const GatewayContext* gateway, uint64_t number,
       number_(number),
       writer_(writer),
       arrival_(gateway->clock->Now()),
-      deadline_(deadline) {}
+      deadline_(deadline),
+      answer_(gateway->tokenizer, gateway->clock, gateway->metrics, arrival_) {}
 
 void GenerateSession::Start(const SessionInput& input) {
   const absl::Status status = Validate(input);
@@ -77,23 +73,10 @@ absl::Status GenerateSession::Validate(const SessionInput& input) {
     request_id_ = absl::StrCat("gen-", absl::Hex(random, absl::kZeroPad16));
   }
   if (!valid_.has_seed) valid_.sampling.slot.seed = MixBits(random);
-  std::vector<SequenceStream> streams;
-  std::vector<size_t> answer;
-  const bool is_ranked = IsRankedByStreams(valid_.sampling);
-  const int32_t num_streams =
-      is_ranked ? valid_.sampling.best_of : valid_.sampling.n;
-  for (int32_t index = 0; index < num_streams; ++index) {
-    QUIRE_ASSIGN_OR_RETURN(
-        SequenceStream stream,
-        SequenceStream::Create(gateway_->tokenizer, valid_.sampling, index,
-                               input.shown_special_tokens));
-    streams.push_back(std::move(stream));
-    if (!is_ranked) answer.push_back(index);
-  }
   {
     absl::MutexLock lock(&mutex_);
-    streams_ = std::move(streams);
-    answer_ = std::move(answer);
+    QUIRE_RETURN_IF_ERROR(
+        answer_.Open(valid_.sampling, input.shown_special_tokens));
   }
   QUIRE_RETURN_IF_ERROR(
       gateway_->sessions->Add(request_id_, shared_from_this()));
@@ -169,7 +152,7 @@ absl::Status GenerateSession::MakeGuides(EngineRequest* request) {
   QUIRE_ASSIGN_OR_RETURN(request->first_mask, guide.Next());
   absl::MutexLock lock(&mutex_);
   is_slow_ = gateway_->clock->Now() - begin > kSlowMask;
-  while (guides_.size() + 1 < streams_.size()) {
+  while (guides_.size() + 1 < answer_.num_streams()) {
     QUIRE_ASSIGN_OR_RETURN(SequenceGuide clone, guide.Clone());
     guides_.push_back(std::move(clone));
   }
@@ -179,19 +162,11 @@ absl::Status GenerateSession::MakeGuides(EngineRequest* request) {
 
 absl::Status GenerateSession::FitAndSubmit() {
   QUIRE_RETURN_IF_ERROR(ApplyRules());
-  const auto num_prompt_tokens = static_cast<int64_t>(valid_.prompt.size());
-  QUIRE_RETURN_IF_ERROR(
-      FitToWindow(num_prompt_tokens, gateway_->limits, &valid_));
+  QUIRE_RETURN_IF_ERROR(FitToWindow(static_cast<int64_t>(valid_.prompt.size()),
+                                    gateway_->limits, &valid_));
   {
     absl::MutexLock lock(&mutex_);
-    num_prompt_tokens_ = num_prompt_tokens;
-    if (TellsPrompt(valid_.sampling)) {
-      prompt_.emplace(
-          gateway_->tokenizer, valid_.prompt,
-          PromptWishes{valid_.sampling.echo,
-                       valid_.sampling.slot.num_prompt_logprobs >= 0,
-                       valid_.sampling.skip_special_tokens});
-    }
+    answer_.SetPrompt(valid_.sampling, valid_.prompt);
   }
   EngineRequest request;
   request.request_id = request_id_;
@@ -244,27 +219,23 @@ absl::Status GenerateSession::TakeOutput(SequenceOutput output) {
     engine_done_ = true;
     return output.status;
   }
-  if (output.index < 0 || output.index >= streams_.size()) {
+  if (output.index < 0 || output.index >= answer_.num_streams()) {
     return absl::InternalError(absl::StrCat("output of sequence ", output.index,
-                                            " of ", streams_.size()));
+                                            " of ", answer_.num_streams()));
   }
   if (!output.prompt_logprobs.empty()) {
-    if (!prompt_.has_value()) return absl::OkStatus();
-    return prompt_->Append(std::move(output.prompt_logprobs));
+    return answer_.AppendPrompt(std::move(output.prompt_logprobs));
   }
-  SequenceStream& stream = streams_[output.index];
+  const SequenceStream& stream = answer_.stream(output.index);
   if (stream.is_finished()) return absl::OkStatus();
-  num_cached_tokens_ = std::max(num_cached_tokens_, output.num_cached_tokens);
-  const int64_t num_before = stream.num_tokens();
-  QUIRE_RETURN_IF_ERROR(stream.Append(output));
-  if (!answer_.empty()) NoteTokens(stream.num_tokens() - num_before);
+  QUIRE_RETURN_IF_ERROR(answer_.Append(output));
   if (output.finish_reason == FinishReason::kNone) {
     if (stream.stopped_by_string()) {
       StopSequence(output.index);
     } else if (!guides_.empty()) {
       return Guide(output.index, output.tokens);
     }
-  } else if (IsFinished()) {
+  } else if (answer_.is_finished()) {
     engine_done_ = true;
   }
   return absl::OkStatus();
@@ -273,7 +244,7 @@ absl::Status GenerateSession::TakeOutput(SequenceOutput output) {
 absl::Status GenerateSession::Guide(int32_t index,
                                     absl::Span<const TokenId> tokens) {
   SequenceGuide* guide = &guides_[index];
-  const int64_t num_tokens = streams_[index].num_tokens();
+  const int64_t num_tokens = answer_.stream(index).num_tokens();
   if (is_slow_ &&
       gateway_->text_pool->TryRun(
           [share = shared_from_this(), guide, key = *key_, index, num_tokens,
@@ -300,85 +271,37 @@ absl::Status GenerateSession::SendMask(SequenceGuide* guide, RequestKey key,
   return absl::OkStatus();
 }
 
-bool GenerateSession::IsFinished() const {
-  return std::all_of(
-      streams_.begin(), streams_.end(),
-      [](const SequenceStream& stream) { return stream.is_finished(); });
-}
-
 void GenerateSession::StopSequence(int32_t index) {
-  if (streams_.size() == 1) {
+  if (answer_.num_streams() == 1) {
     StopEngine(FinishReason::kStop);
   } else if (!engine_done_) {
     gateway_->engine->FinishSequence(*key_, index);
-    engine_done_ = IsFinished();
+    engine_done_ = answer_.is_finished();
   }
-}
-
-void GenerateSession::NoteTokens(int64_t num_tokens) {
-  if (num_tokens == 0) return;
-  const absl::Time now = gateway_->clock->Now();
-  num_tokens_ += num_tokens;
-  if (num_tokens_ == num_tokens) {
-    first_token_ = now;
-    gateway_->metrics->ObserveFirstToken(now - arrival_);
-  } else {
-    gateway_->metrics->ObserveTokens(now - last_token_, num_tokens);
-  }
-  last_token_ = now;
-}
-
-void GenerateSession::TakeBest() {
-  answer_ = BestStreams(streams_, valid_.sampling.n);
-  int64_t num_tokens = 0;
-  for (size_t index = 0; index < answer_.size(); ++index) {
-    SequenceStream& stream = streams_[answer_[index]];
-    stream.set_index(static_cast<int32_t>(index));
-    num_tokens += stream.num_tokens();
-  }
-  NoteTokens(num_tokens);
 }
 
 void GenerateSession::Pump() {
-  if (writing_ || ended_) return;
-  if (!PumpPrompt()) return;
-  if (answer_.empty() && IsFinished()) TakeBest();
-  // In turn, so that none of them has to wait for a talkative sibling.
-  for (size_t i = 0; i < answer_.size(); ++i) {
-    SequenceStream& stream = streams_[answer_[next_]];
-    next_ = (next_ + 1) % answer_.size();
-    if (!stream.has_chunk()) continue;
-    response_.set_request_id(request_id_);
-    *response_.mutable_chunk() = stream.TakeChunk();
-    writing_ = !writer_->Write(response_);
-    if (writing_) return;
-  }
-  if (IsFinished()) WriteComplete();
-}
-
-bool GenerateSession::PumpPrompt() {
-  while (prompt_.has_value() && prompt_->has_chunk()) {
-    absl::StatusOr<v1::Prompt> chunk = prompt_->TakeChunk();
-    if (!chunk.ok()) {
+  if (ended_) return;
+  while (!writing_) {
+    const absl::StatusOr<bool> has_next = answer_.TakeNext(&response_);
+    if (!has_next.ok()) {
       StopEngine(FinishReason::kCancelled);
-      End(chunk.status());
-      return false;
+      End(has_next.status());
+      return;
+    }
+    if (!*has_next) {
+      if (answer_.is_finished()) WriteComplete();
+      return;
     }
     response_.set_request_id(request_id_);
-    *response_.mutable_prompt() = *std::move(chunk);
     writing_ = !writer_->Write(response_);
-    if (writing_) return false;
   }
-  return true;
 }
 
 void GenerateSession::WriteComplete() {
   response_.set_request_id(request_id_);
   v1::Complete* complete = response_.mutable_complete();
-  v1::Usage* usage = complete->mutable_usage();
-  usage->set_prompt_tokens(static_cast<uint32_t>(num_prompt_tokens_));
-  usage->set_output_tokens(static_cast<uint32_t>(num_tokens_));
-  usage->set_cached_tokens(static_cast<uint32_t>(num_cached_tokens_));
+  *complete->mutable_usage() = answer_.usage();
   complete->set_seed(static_cast<int64_t>(valid_.sampling.slot.seed));
   ended_ = true;
   writer_->WriteLast(response_);
@@ -440,16 +363,11 @@ void GenerateSession::OnDone() {
     absl::MutexLock lock(&mutex_);
     if (key_.has_value()) gateway_->router->Remove(*key_);
     outcome.code = absl::StatusCodeToString(status_.code());
-    const FinishReason reason =
-        streams_.empty() ? FinishReason::kNone : streams_[0].finish_reason();
-    outcome.finish_reason = std::string(ReasonName(reason, status_));
-    outcome.num_output_tokens = num_tokens_;
-    if (outcome.num_output_tokens > 1) {
-      outcome.decode = last_token_ - first_token_;
-    }
+    outcome.finish_reason =
+        std::string(ReasonName(answer_.finish_reason(), status_));
+    answer_.Describe(&outcome);
   }
   outcome.duration = gateway_->clock->Now() - arrival_;
-  outcome.num_prompt_tokens = num_prompt_tokens_;
   gateway_->metrics->ObserveOutcome(outcome);
   if (is_in_table_) gateway_->sessions->Remove(request_id_);
 }

@@ -23,11 +23,10 @@
 #include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "common/ids.h"
+#include "coordinator/gateway/answer_streams.h"
 #include "coordinator/gateway/gateway_context.h"
 #include "coordinator/gateway/output_router.h"
-#include "coordinator/gateway/prompt_stream.h"
 #include "coordinator/gateway/sequence_guide.h"
-#include "coordinator/gateway/sequence_stream.h"
 #include "coordinator/gateway/session_table.h"
 #include "coordinator/gateway/validation.h"
 #include "proto/inference.pb.h"
@@ -111,8 +110,6 @@ class GenerateSession final
 
   absl::Status TakeOutput(SequenceOutput output)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  // Whether no stream has more to come.
-  bool IsFinished() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Tells the engine what the sequence may sample after these tokens. A request
   // whose masks are slow has them made on the text pool: the router's threads
   // serve others too.
@@ -127,13 +124,8 @@ class GenerateSession final
                         int64_t num_tokens, absl::Span<const TokenId> tokens);
   // A stop string was found in this sequence.
   void StopSequence(int32_t index) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void NoteTokens(int64_t num_tokens) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  // All streams have ended: the best of them are the answer.
-  void TakeBest() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Writes what there is to write, if no write is under way.
   void Pump() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  // Of the prompt, which comes first. False: a write is under way.
-  bool PumpPrompt() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void WriteComplete() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Ends the call with `status`, after the write under way.
   void End(const absl::Status& status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -155,27 +147,15 @@ class GenerateSession final
   absl::Mutex mutex_;
   std::optional<RequestKey> key_ ABSL_GUARDED_BY(mutex_);
   bool engine_done_ ABSL_GUARDED_BY(mutex_) = false;
-  // Of all sequences that the engine tells of.
-  std::vector<SequenceStream> streams_ ABSL_GUARDED_BY(mutex_);
+  AnswerStreams answer_ ABSL_GUARDED_BY(mutex_);
   // By stream; empty unless the request has a structure. Does not change once
   // the request is submitted, but for the guides themselves.
   std::vector<SequenceGuide> guides_ ABSL_GUARDED_BY(mutex_);
   bool is_slow_ ABSL_GUARDED_BY(mutex_) = false;  // a mask took kSlowMask
-  // If the client wants to hear of it.
-  std::optional<PromptStream> prompt_ ABSL_GUARDED_BY(mutex_);
-  // [n], into streams_: those that are written. Empty until it is known which
-  // are the best (best_streams.h).
-  std::vector<size_t> answer_ ABSL_GUARDED_BY(mutex_);
-  size_t next_ ABSL_GUARDED_BY(mutex_) = 0;  // into answer_, to be written from
-  int64_t num_tokens_ ABSL_GUARDED_BY(mutex_) = 0;  // of the answer
-  int64_t num_prompt_tokens_ ABSL_GUARDED_BY(mutex_) = 0;
-  int32_t num_cached_tokens_ ABSL_GUARDED_BY(mutex_) = 0;
   v1::GenerateResponse response_;  // being written while `writing_`
   bool writing_ ABSL_GUARDED_BY(mutex_) = false;
   bool ended_ ABSL_GUARDED_BY(mutex_) = false;
   absl::Status status_ ABSL_GUARDED_BY(mutex_);
-  absl::Time first_token_ ABSL_GUARDED_BY(mutex_);  // when it came
-  absl::Time last_token_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace quire
