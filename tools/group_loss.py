@@ -3,10 +3,12 @@
 """Kills ranks of a group while it serves, and looks what becomes of its streams.
 
     group_loss.py BUNDLE [LOG_FOLDER] [--device=cuda] [--ranks=2] [--requests=200]
+        [--model=MODEL]
 
 Starts the bundle's coordinator, which re-forms lost groups, and its workers, and
 starts workers again when they end, as an orchestrator does. While the demo model
-(the bundle's data) serves, each rank in turn is ended by SIGKILL. Exit 1 unless
+(the bundle's data) serves, or made-up weights of MODEL, a folder of the bundle's
+tools/bench, each rank in turn is ended by SIGKILL. Exit 1 unless
 
   * every other rank has ended within 2 s of the killed one's end,
   * the group is ready again within 30 s,
@@ -38,16 +40,24 @@ def gpu_memory():
     return [int(line) for line in out.split()]
 
 
+def model_flags(bundle, model):
+    """The coordinator's, of what it serves. `model` is None for the demo's."""
+    tools = os.path.join(bundle, "data/quire/tools")
+    if model is None:
+        return [f"--model={tools}/demo_model/model"]
+    return [f"--model={tools}/bench/{model}", "--load_format=dummy",
+            "--skip_tokenizer_init", "--max_model_len=2048"]
+
+
 class Cluster:
-    def __init__(self, bundle, logs, device, num_ranks):
+    def __init__(self, bundle, logs, device, num_ranks, model):
         self.bin, self.logs = os.path.join(bundle, "bin"), logs
         self.device, self.num_ranks = device, num_ranks
         self.workers, self.ends, self.ready = {}, [], []
         self.num_started, self.is_stopping = 0, False
-        model = os.path.join(bundle, "data/quire/tools/demo_model/model")
         self.coordinator = self.start(
             "coordinator",
-            ["quire_coordinator", f"--model={model}",
+            ["quire_coordinator", *model_flags(bundle, model),
              f"--tensor_parallel_size={num_ranks}", "--max_num_seqs=32",
              "--on_group_lost=reform", "--port=0", "--control_port=0",
              "--metrics_port=0"], stdout=subprocess.PIPE, text=True)
@@ -136,13 +146,14 @@ def kill(cluster, victim):
 def main(argv):
     options = dict(arg[2:].split("=", 1) for arg in argv if arg.startswith("--"))
     folders = [arg for arg in argv if not arg.startswith("--")]
-    if not folders or set(options) - {"device", "ranks", "requests"}:
+    if not folders or set(options) - {"device", "ranks", "requests", "model"}:
         sys.exit(__doc__)
     logs = folders[1] if len(folders) > 1 else tempfile.mkdtemp()
     os.makedirs(logs, exist_ok=True)
     before = gpu_memory()
     num_ranks = int(options.get("ranks", 2))
-    cluster = Cluster(folders[0], logs, options.get("device", "cuda"), num_ranks)
+    cluster = Cluster(folders[0], logs, options.get("device", "cuda"), num_ranks,
+                      options.get("model"))
     if not cluster.await_ready(1):
         sys.exit(f"the group was never ready: see {logs}")
     load = cluster.start(
