@@ -11,38 +11,20 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "cuda_runtime_api.h"
-#include "glog/logging.h"
 #include "gtest/gtest.h"
 #include "tests/kernels/cuda/own_product_world.h"
 
 namespace quire {
 namespace {
 
-class PanelGemmTest : public testing::TestWithParam<PanelPlan> {
+class PanelGemmTest : public OwnProductFixture<PanelGemm, PanelPlan> {
  protected:
-  void SetUp() override {
-    CHECK_EQ(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking),
-             cudaSuccess);
-    auto gemm = PanelGemm::Create(stream_);
-    ASSERT_TRUE(gemm.ok()) << gemm.status();
-    gemm_ = *std::move(gemm);
-    if (gemm_ == nullptr) GTEST_SKIP() << "no Hopper GPU";
+  absl::StatusOr<std::unique_ptr<PanelGemm>> Create() override {
+    return PanelGemm::Create(stream_);
   }
-  void TearDown() override {
-    gemm_.reset();
-    cudaStreamDestroy(stream_);
+  absl::Status Multiply(const PlainGemmParams& params) override {
+    return gemm_->RunAs(GetParam(), params);
   }
-
-  OwnProductWorld World() {
-    return OwnProductWorld(stream_, [this](const PlainGemmParams& params) {
-      CHECK(PanelGemm::CanRun(params));
-      return gemm_->RunAs(GetParam(), params);
-    });
-  }
-
-  cudaStream_t stream_ = nullptr;
-  std::unique_ptr<PanelGemm> gemm_;
 };
 
 TEST_P(PanelGemmTest, AgreesWithTheReferenceOnFewPanels) {

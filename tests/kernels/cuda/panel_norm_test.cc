@@ -18,6 +18,7 @@
 #include "kernels/cuda/cuda_memory.h"
 #include "kernels/cuda/panel_gemm.h"
 #include "kernels/gemm.h"
+#include "tests/kernels/cuda/own_product_world.h"
 #include "tests/kernels/tensor.h"
 #include "tests/reference/gemm.h"
 
@@ -93,24 +94,18 @@ struct Stored {
   Tensor squares;
 };
 
-class PanelNormTest : public testing::TestWithParam<PanelPlan> {
+class PanelNormTest : public OwnProductFixture<PanelGemm, PanelPlan> {
  protected:
-  void SetUp() override {
-    CHECK_EQ(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking),
-             cudaSuccess);
-    auto gemm = PanelGemm::Create(stream_);
-    ASSERT_TRUE(gemm.ok()) << gemm.status();
-    gemm_ = *std::move(gemm);
-    if (gemm_ == nullptr) GTEST_SKIP() << "no Hopper GPU";
+  absl::StatusOr<std::unique_ptr<PanelGemm>> Create() override {
+    return PanelGemm::Create(stream_);
   }
-  void TearDown() override {
-    gemm_.reset();
-    cudaStreamDestroy(stream_);
+  absl::Status Multiply(const PlainGemmParams& params) override {
+    return gemm_->RunAs(GetParam(), params);
   }
 
   void Run(const PlainGemmParams& params) {
     CHECK(PanelGemm::CanRun(params));
-    const absl::Status status = gemm_->RunAs(GetParam(), params);
+    const absl::Status status = Multiply(params);
     CHECK(status.ok()) << status;
   }
   void Synchronize() { CHECK_EQ(cudaStreamSynchronize(stream_), cudaSuccess); }
@@ -119,9 +114,6 @@ class PanelNormTest : public testing::TestWithParam<PanelPlan> {
   Stored Store(const NormCase& c, const Tensor& weight);
   // Both products, each by itself.
   void Check(const NormCase& c, ReaderKind kind);
-
-  cudaStream_t stream_ = nullptr;
-  std::unique_ptr<PanelGemm> gemm_;
 };
 
 Stored PanelNormTest::Store(const NormCase& c, const Tensor& weight) {

@@ -7,40 +7,21 @@
 #include <cstdint>
 #include <memory>
 #include <string>
-#include <utility>
 
-#include "cuda_runtime_api.h"
-#include "glog/logging.h"
 #include "gtest/gtest.h"
 #include "tests/kernels/cuda/own_product_world.h"
 
 namespace quire {
 namespace {
 
-class StreamGemmTest : public testing::TestWithParam<int32_t> {
+class StreamGemmTest : public OwnProductFixture<StreamGemm, int32_t> {
  protected:
-  void SetUp() override {
-    CHECK_EQ(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking),
-             cudaSuccess);
-    auto gemm = StreamGemm::Create(stream_);
-    ASSERT_TRUE(gemm.ok()) << gemm.status();
-    gemm_ = *std::move(gemm);
-    if (gemm_ == nullptr) GTEST_SKIP() << "no Hopper GPU";
+  absl::StatusOr<std::unique_ptr<StreamGemm>> Create() override {
+    return StreamGemm::Create(stream_);
   }
-  void TearDown() override {
-    gemm_.reset();
-    cudaStreamDestroy(stream_);
+  absl::Status Multiply(const PlainGemmParams& params) override {
+    return gemm_->Run(params);
   }
-
-  OwnProductWorld World() {
-    return OwnProductWorld(stream_, [this](const PlainGemmParams& params) {
-      CHECK(StreamGemm::CanRun(params));
-      return gemm_->Run(params);
-    });
-  }
-
-  cudaStream_t stream_ = nullptr;
-  std::unique_ptr<StreamGemm> gemm_;
 };
 
 TEST_P(StreamGemmTest, AgreesWithTheReferenceOnTilesOfSeveralBlocks) {

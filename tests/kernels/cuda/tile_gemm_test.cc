@@ -6,10 +6,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
-#include <utility>
 
-#include "cuda_runtime_api.h"
-#include "glog/logging.h"
 #include "gtest/gtest.h"
 #include "kernels/cuda/tile_kernel.h"
 #include "tests/kernels/cuda/own_product_world.h"
@@ -17,30 +14,14 @@
 namespace quire {
 namespace {
 
-class TileGemmTest : public testing::TestWithParam<int32_t> {
+class TileGemmTest : public OwnProductFixture<TileGemm, int32_t> {
  protected:
-  void SetUp() override {
-    CHECK_EQ(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking),
-             cudaSuccess);
-    auto gemm = TileGemm::Create(stream_, /*is_deterministic=*/false);
-    ASSERT_TRUE(gemm.ok()) << gemm.status();
-    gemm_ = *std::move(gemm);
-    if (gemm_ == nullptr) GTEST_SKIP() << "no Hopper GPU";
+  absl::StatusOr<std::unique_ptr<TileGemm>> Create() override {
+    return TileGemm::Create(stream_, /*is_deterministic=*/false);
   }
-  void TearDown() override {
-    gemm_.reset();
-    cudaStreamDestroy(stream_);
+  absl::Status Multiply(const PlainGemmParams& params) override {
+    return gemm_->Run(params);
   }
-
-  OwnProductWorld World() {
-    return OwnProductWorld(stream_, [this](const PlainGemmParams& params) {
-      CHECK(TileGemm::CanRun(params));
-      return gemm_->Run(params);
-    });
-  }
-
-  cudaStream_t stream_ = nullptr;
-  std::unique_ptr<TileGemm> gemm_;
 };
 
 // Rows, weights and k that are no multiples of any tile's sides.
