@@ -115,12 +115,11 @@ bool Executor::IsChosenOnDevice(const StepPlan& plan) const {
 
 bool Executor::MayBegin(const StepPlan& plan) const {
   if (flights_.empty()) return true;
-  // What moves or maps memory may not touch what a running step reads, and what
-  // copies or replaces tokens must know them.
+  // What moves or takes memory may not touch what a running step reads, and
+  // what copies or replaces tokens must know them.
   return num_begun() < kMaxFlights && !plan.resync && plan.forks.empty() &&
-         plan.next_tokens.empty() && plan.mappings.empty() &&
-         plan.swap_outs.empty() && plan.swap_ins.empty() &&
-         plan.copies.empty() && IsChosenOnDevice(plan);
+         plan.next_tokens.empty() && kv_->MayPrepareAhead(plan) &&
+         IsChosenOnDevice(plan);
 }
 
 absl::Status Executor::Begin(const StepPlan& plan) {

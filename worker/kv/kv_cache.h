@@ -31,6 +31,10 @@ class PagedKvCache final : public KvStore {
   // one call. REQUIRES: the numbers were checked (SlotStates::Apply).
   absl::Status MoveBlocks(const StepPlan& plan);
 
+  bool MayPrepareAhead(const StepPlan& plan) const override {
+    return plan.swap_outs.empty() && plan.swap_ins.empty() &&
+           plan.copies.empty();
+  }
   absl::Status Prepare(const StepPlan& plan,
                        const SlotStates& /*slots*/) override {
     return MoveBlocks(plan);

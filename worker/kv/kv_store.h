@@ -16,9 +16,13 @@ class KvStore {
  public:
   virtual ~KvStore() = default;
 
+  // Whether Prepare(plan) leaves alone what steps may use that are still on
+  // their way.
+  virtual bool MayPrepareAhead(const StepPlan& plan) const = 0;
+
   // Does what the plan says of contents and of memory, so that its slices may
   // run after what has been enqueued so far. REQUIRES: `slots` has applied the
-  // plan, and earlier plans have been synchronized with.
+  // plan; earlier plans have been synchronized with, or MayPrepareAhead(plan).
   virtual absl::Status Prepare(const StepPlan& plan,
                                const SlotStates& slots) = 0;
 

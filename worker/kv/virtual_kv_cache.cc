@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "worker/kv/virtual_kv_cache.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/memory/memory.h"
@@ -41,6 +42,15 @@ VirtualKvCache::VirtualKvCache(const RowShape& shape, int32_t num_rows,
 
 KvCache VirtualKvCache::view() const {
   return {memory_->data(), shape_.layout, num_rows_};
+}
+
+bool VirtualKvCache::MayPrepareAhead(const StepPlan& plan) const {
+  const auto grows = [this](const RowMapping& mapping) {
+    const int32_t row = mapping.row.value();
+    return row >= 0 && row < num_rows_ &&
+           mapping.num_page_groups >= mapped_[row];
+  };
+  return std::all_of(plan.mappings.begin(), plan.mappings.end(), grows);
 }
 
 absl::Status VirtualKvCache::CheckMappings(const StepPlan& plan) {

@@ -34,6 +34,9 @@ class VirtualKvCache final : public KvStore {
       Backend* backend, const RowShape& shape, int32_t num_rows,
       int32_t num_groups, const Clock* clock);
 
+  // Memory may come while steps run, and go once none does.
+  bool MayPrepareAhead(const StepPlan& plan) const override;
+
   // Internal if the plan maps what does not exist, moves blocks, or runs a
   // slice on addresses that have no memory.
   absl::Status Prepare(const StepPlan& plan, const SlotStates& slots) override;

@@ -267,6 +267,67 @@ TEST(CudaExecutorModelTest, RunsAheadWithAllParametersAndSamplesAsTheCpuDoes) {
   }
 }
 
+// A prompt more with each step, in a row that gets its memory while the step
+// before runs.
+TEST(CudaExecutorModelTest, RunsAheadWhileRowsGetMemory) {
+  const std::vector<Sample> samples = GoldenSamples();
+  const RealClock clock;
+  MemoryBoard board;
+  DeviceOptions cuda;
+  cuda.device = "cuda";
+  cuda.device_sampling = true;
+  const auto executor =
+      Load(cuda, &clock, &board, /*is_virtual=*/true, "float32");
+  ASSERT_NE(executor, nullptr);
+  const auto num_slots = static_cast<int32_t>(samples.size());
+  constexpr int32_t kOutputs = 8;
+  const int32_t num_groups = (kMaxModelLen - 1) / executor->block_tokens() + 1;
+  std::vector<std::vector<SlotId>> sampled;  // of each step
+  std::vector<StepResult> results;
+  const auto finish = [&] {
+    const absl::Status status = executor->Finish(&results.emplace_back());
+    EXPECT_TRUE(status.ok()) << status;
+  };
+  for (int32_t step = 0; step < num_slots + kOutputs - 1; ++step) {
+    StepPlan plan;
+    for (int32_t slot = std::max(0, step - kOutputs + 1);
+         slot < std::min(step, num_slots); ++slot) {
+      plan.decodes.push_back(SlotId(slot));
+    }
+    sampled.push_back(plan.decodes);
+    if (step < num_slots) {
+      AdmittedSlot admitted;
+      admitted.slot = SlotId(step);
+      admitted.tokens = samples[step].prompt;
+      admitted.num_prompt_tokens = static_cast<int32_t>(admitted.tokens.size());
+      admitted.sampling.temperature = 0;
+      admitted.cache = CacheRowId(num_slots - 1 - step);
+      plan.mappings = {{CacheRowId(num_slots - 1 - step), num_groups}};
+      plan.chunks = {{SlotId(step), admitted.num_prompt_tokens, true}};
+      plan.admitted.push_back(std::move(admitted));
+      sampled.back().push_back(SlotId(step));
+    }
+    while (executor->num_begun() > 1) finish();
+    ASSERT_TRUE(executor->MayBegin(plan)) << "step " << step;
+    const absl::Status status = executor->Begin(plan);
+    ASSERT_TRUE(status.ok()) << status;
+  }
+  while (executor->num_begun() > 0) finish();
+  std::vector<std::vector<TokenId>> outputs(num_slots);
+  for (size_t step = 0; step < results.size(); ++step) {
+    ASSERT_EQ(results[step].tokens.size(), sampled[step].size());
+    for (size_t i = 0; i < sampled[step].size(); ++i) {
+      outputs[sampled[step][i].value()].push_back(results[step].tokens[i]);
+    }
+  }
+  for (int32_t slot = 0; slot < num_slots; ++slot) {
+    std::vector<TokenId> expected = samples[slot].output;
+    expected.resize(std::min<size_t>(expected.size(), kOutputs));
+    outputs[slot].resize(expected.size());
+    EXPECT_EQ(outputs[slot], expected) << "slot " << slot;
+  }
+}
+
 TEST(CudaExecutorModelTest, ProfilesItsLargestStep) {
   const RealClock clock;
   MemoryBoard board;

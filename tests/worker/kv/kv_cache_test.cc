@@ -47,6 +47,21 @@ TEST(PagedKvCacheTest, MovesSwapOutsThenSwapInsThenCopies) {
   EXPECT_EQ(after[3], before[1]);
 }
 
+TEST(PagedKvCacheTest, BlocksMoveWhenNoStepRuns) {
+  FakeBackend backend;
+  const auto cache = *PagedKvCache::Create(&backend, kLayout, 4, 2);
+  StepPlan plan;
+  EXPECT_TRUE(cache->MayPrepareAhead(plan));
+  plan.swap_outs = {{BlockId(0), HostBlockId(0)}};
+  EXPECT_FALSE(cache->MayPrepareAhead(plan));
+  plan = {};
+  plan.swap_ins = {{BlockId(0), HostBlockId(0)}};
+  EXPECT_FALSE(cache->MayPrepareAhead(plan));
+  plan = {};
+  plan.copies = {{BlockId(0), BlockId(1)}};
+  EXPECT_FALSE(cache->MayPrepareAhead(plan));
+}
+
 TEST(PagedKvCacheTest, ABlocksKeyBoundsAreCountedAndMoveWithIt) {
   FakeBackend backend;
   KvLayout layout = kLayout;

@@ -101,6 +101,19 @@ TEST_F(VirtualKvCacheTest, MemoryLiesBehindWhatIsUsedAndGoesWhenTold) {
   EXPECT_EQ(stats->num_unmapped_pages, 2);
 }
 
+TEST_F(VirtualKvCacheTest, MemoryMayComeWhileStepsRunAndNotGo) {
+  StepPlan plan;
+  EXPECT_TRUE(cache_->MayPrepareAhead(plan));
+  plan.mappings = {{CacheRowId(2), 3}, {CacheRowId(0), 1}};
+  EXPECT_TRUE(cache_->MayPrepareAhead(plan));
+  ASSERT_TRUE(Prepare(plan).ok());
+  EXPECT_TRUE(cache_->MayPrepareAhead(plan));  // nothing changes
+  plan.mappings = {{CacheRowId(0), 2}, {CacheRowId(2), 2}};
+  EXPECT_FALSE(cache_->MayPrepareAhead(plan));
+  plan.mappings = {{CacheRowId(kRows), 1}};
+  EXPECT_FALSE(cache_->MayPrepareAhead(plan));
+}
+
 TEST_F(VirtualKvCacheTest, TheViewIsOneRowPerBlockInTokenOrder) {
   const KvCache view = cache_->view();
   EXPECT_EQ(view.num_blocks, kRows);
