@@ -5,14 +5,22 @@
 #include <bit>
 #include <utility>
 
+#include "glog/logging.h"
+
 namespace quire {
+
+PrefixSummary::Table::Table(size_t num_buckets)
+    : mask(num_buckets - 1),
+      words(static_cast<uint64_t*>(
+          std::calloc(num_buckets * kBucketWords, sizeof(uint64_t)))) {
+  CHECK(words != nullptr) << "no host memory for " << num_buckets
+                          << " lines of prefixes";
+}
 
 bool PrefixSummary::Table::Has(const BlockKey& key) const {
   const uint64_t mark = MarkOf(key);
   for (int idx = 0; idx < 2 * kBucketWords; ++idx) {
-    if (words[Place(key, idx)].load(std::memory_order_relaxed) == mark) {
-      return true;
-    }
+    if (Word(key, idx).load(std::memory_order_relaxed) == mark) return true;
   }
   return false;
 }
@@ -36,7 +44,7 @@ void PrefixSummary::Reset(int64_t num_blocks) {
 
 void PrefixSummary::Add(const BlockKey& key) {
   for (int idx = 0; idx < 2 * kBucketWords; ++idx) {
-    std::atomic<uint64_t>& word = written_->words[written_->Place(key, idx)];
+    const std::atomic_ref<uint64_t> word = written_->Word(key, idx);
     if (word.load(std::memory_order_relaxed) != 0) continue;
     word.store(MarkOf(key), std::memory_order_relaxed);
     return;
@@ -46,7 +54,7 @@ void PrefixSummary::Add(const BlockKey& key) {
 void PrefixSummary::Remove(const BlockKey& key) {
   const uint64_t mark = MarkOf(key);
   for (int idx = 0; idx < 2 * kBucketWords; ++idx) {
-    std::atomic<uint64_t>& word = written_->words[written_->Place(key, idx)];
+    const std::atomic_ref<uint64_t> word = written_->Word(key, idx);
     if (word.load(std::memory_order_relaxed) != mark) continue;
     word.store(0, std::memory_order_relaxed);
     return;

@@ -11,8 +11,8 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <memory>
-#include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
@@ -42,19 +42,24 @@ class PrefixSummary {
   // in the next. There are so many that a bucket has two keys on average, and
   // both of a pair are full for no pool in practice.
   static constexpr int kBucketWords = 8;
+  struct Free {
+    void operator()(uint64_t* words) const { std::free(words); }
+  };
   struct Table {
-    explicit Table(size_t num_buckets)
-        : mask(num_buckets - 1), words(num_buckets * kBucketWords) {}
+    explicit Table(size_t num_buckets);
 
     // The `idx`th word that may hold the key, [0, 2 * kBucketWords).
-    size_t Place(const BlockKey& key, int idx) const {
+    std::atomic_ref<uint64_t> Word(const BlockKey& key, int idx) const {
       const size_t bucket = (key.low + idx / kBucketWords) & mask;
-      return bucket * kBucketWords + idx % kBucketWords;
+      return std::atomic_ref<uint64_t>(
+          words[bucket * kBucketWords + idx % kBucketWords]);
     }
     bool Has(const BlockKey& key) const;
 
     const size_t mask;
-    std::vector<std::atomic<uint64_t>> words;  // 0: empty
+    // 0: empty. Memory that the system has zeroed and gives when it is touched:
+    // a pool of small blocks may never have as many keys as it expects.
+    const std::unique_ptr<uint64_t[], Free> words;
   };
   static uint64_t MarkOf(const BlockKey& key) {
     return key.high == 0 ? 1 : key.high;

@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "coordinator/kv/prefix_summary.h"
 
+#include <unistd.h>
+
+#include <cstdint>
+#include <fstream>
 #include <thread>
 #include <vector>
 
@@ -19,6 +23,14 @@ std::vector<BlockKey> Chain(int num_keys) {
     keys.push_back(key = ChainKey(kHashKey, key, {t}));
   }
   return keys;
+}
+
+// Memory that this process has touched.
+int64_t ResidentBytes() {
+  std::ifstream statm("/proc/self/statm");
+  int64_t num_pages = 0, num_resident = 0;
+  statm >> num_pages >> num_resident;
+  return num_resident * sysconf(_SC_PAGESIZE);
 }
 
 TEST(PrefixSummaryTest, HasWhatWasAddedAndNotWhatWasRemoved) {
@@ -43,6 +55,18 @@ TEST(PrefixSummaryTest, AFullPoolLosesNoKey) {
   int num_lost = 0;
   for (const BlockKey& key : keys) num_lost += !summary.Read().Has(key);
   EXPECT_EQ(num_lost, 0);
+}
+
+// Of a table of 128 MiB, here by a key in each of its pages of 64 lines.
+TEST(PrefixSummaryTest, MemoryComesWithTheKeys) {
+  PrefixSummary summary;
+  summary.Reset(4'000'000);
+  const int64_t before = ResidentBytes();
+  ASSERT_GT(before, 0);
+  for (uint64_t page = 0; page < 32768; ++page) {
+    summary.Add({.low = page * 64, .high = page});
+  }
+  EXPECT_GT(ResidentBytes() - before, 100 << 20);
 }
 
 TEST(PrefixSummaryTest, ResetForgetsButNotInReadingsThatLive) {
