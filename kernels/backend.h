@@ -27,6 +27,7 @@
 #include "kernels/dtype.h"
 #include "kernels/elementwise.h"
 #include "kernels/gemm.h"
+#include "kernels/listed_choice.h"
 #include "kernels/moe.h"
 #include "kernels/sample.h"
 #include "kernels/shaped_choice.h"
@@ -181,10 +182,17 @@ class Backend {
   virtual absl::Status MergeChoices(const MergeChoicesParams& params) = 0;
   virtual absl::Status CopyRuns(const CopyRunsParams& params) = 0;
   // Whether the device chooses tokens of whatever row, so that a step's tokens
-  // need no host.
+  // need no host. Where it does not, as on CPUs, nobody calls the three below.
   virtual bool chooses_shaped() const { return false; }
   virtual absl::Status ChooseShaped(const ShapedChoiceParams& /*params*/) {
-    return absl::UnimplementedError(name() + " chooses plain rows only");
+    return ChoosesPlainRows();
+  }
+  // The same of rows that a group's devices choose from among themselves.
+  virtual absl::Status ListTokens(const ListTokensParams& /*params*/) {
+    return ChoosesPlainRows();
+  }
+  virtual absl::Status MergeLists(const MergeListsParams& /*params*/) {
+    return ChoosesPlainRows();
   }
 
   // Whether operations return before they ran, so that the caller gains by
@@ -224,6 +232,9 @@ class Backend {
  private:
   absl::Status NoExperts() const {
     return absl::UnimplementedError(name() + " has no mixtures of experts");
+  }
+  absl::Status ChoosesPlainRows() const {
+    return absl::UnimplementedError(name() + " chooses plain rows only");
   }
 };
 

@@ -14,13 +14,13 @@
 #include <cstdint>
 
 #include "cuda_runtime.h"
+#include "kernels/listed_choice.h"
 #include "kernels/shaped_choice.h"
 
 namespace quire {
 
 // Tokens of a row that are listed: as many as top_k, and where that is off as
 // many as the nuclei of trained models hold as a rule.
-inline constexpr int32_t kMaxListed = 1024;
 inline constexpr int32_t kNucleusListed = 256;
 
 // What one launch needs: for so many rows.

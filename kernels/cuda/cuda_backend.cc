@@ -163,6 +163,12 @@ class CudaBackend final : public Backend {
   absl::Status ChooseShaped(const ShapedChoiceParams& params) override {
     return Timed("choosing tokens", [&] { return shaped_->Run(params); });
   }
+  absl::Status ListTokens(const ListTokensParams& params) override {
+    return Timed("listing tokens", [&] { return shaped_->List(params); });
+  }
+  absl::Status MergeLists(const MergeListsParams& params) override {
+    return Timed("merging lists", [&] { return shaped_->Merge(params); });
+  }
 
   bool is_asynchronous() const override { return true; }
   absl::StatusOr<std::unique_ptr<Recording>> Record(

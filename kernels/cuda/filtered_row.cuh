@@ -38,10 +38,19 @@ struct FilteredRow {
   }
 };
 
+// Why no token of the row can be chosen, a ChoiceError; 0: one can.
+__device__ __forceinline__ int32_t ErrorOf(const FilteredRow& row,
+                                           const RowSum& sum) {
+  if (isnan(sum.sum)) return kLogitsNotFinite;
+  if (sum.max == -INFINITY) return kNoToken;
+  return sum.max / row.divisor == INFINITY ? int32_t{kLogitsOverflow} : 0;
+}
+
 // The noise of a token in double precision, as worker/sampler adds it to what
 // filters keep.
-__device__ __noinline__ double PreciseGumbel(uint64_t seed, int64_t position,
-                                             int32_t token_id) {
+__device__ __noinline__ inline double PreciseGumbel(uint64_t seed,
+                                                    int64_t position,
+                                                    int32_t token_id) {
   const uint32_t word = TokenRandomWord(seed, position, token_id);
   const double u = ((word >> 1) + 0.5) * 0x1p-31;
   return -log(-log1p(-u));
@@ -203,9 +212,9 @@ __device__ __forceinline__ void Consider(const FilteredRow& row, int column,
   }
 }
 
-__device__ __noinline__ Pass RunPass(const FilteredRow& row, uint64_t bar,
-                                     float max, TopList* list,
-                                     Best* shared_best) {
+__device__ __noinline__ inline Pass RunPass(const FilteredRow& row,
+                                            uint64_t bar, float max,
+                                            TopList* list, Best* shared_best) {
   const float bar_value = fmaxf(row_scan::ValueOf(bar) * row.divisor, -3.4e38f);
   // A quotient may fall on either side of the bar only from about there.
   const float margin = 1e-6f * fabsf(bar_value) + 1e-30f;
@@ -280,9 +289,10 @@ __device__ __forceinline__ uint64_t FloorOf(const FilteredRow& row, float max,
 }
 
 // The token of a row that its largest tokens do not decide.
-__device__ __noinline__ int32_t ChooseByPasses(const FilteredRow& row,
-                                               const RowSum& sum, TopList* list,
-                                               Best* shared_best) {
+__device__ __noinline__ inline int32_t ChooseByPasses(const FilteredRow& row,
+                                                      const RowSum& sum,
+                                                      TopList* list,
+                                                      Best* shared_best) {
   const uint64_t floor = FloorOf(row, sum.max, list);
   Pass pass = RunPass(row, floor, sum.max, list, shared_best);
   if (!row.has_top_p()) return pass.best.id;

@@ -259,6 +259,19 @@ __device__ __forceinline__ void Push(uint32_t passing, const MakeEntry& entry,
   }
 }
 
+// Pushes entry(i) for all i in [0, count), those that are not 0.
+template <typename MakeEntry>
+__device__ __forceinline__ void PushAll(int count, const MakeEntry& entry,
+                                        int wanted, uint64_t* bar,
+                                        TopList* list) {
+  for (int first = 0; first < count; first += kThreads) {
+    const int i = first + threadIdx.x;
+    const uint64_t mine = i < count ? entry(i) : 0;
+    Push(
+        mine != 0 ? 1u : 0u, [&](int) { return mine; }, wanted, bar, list);
+  }
+}
+
 // A bar that at least `wanted` columns of a block's first chunk reach, by the
 // maxima of groups of four columns. The list must be empty, and is after.
 template <typename ValueAt>

@@ -9,6 +9,7 @@
 #include "kernels/cuda/cuda_memory.h"
 #include "kernels/cuda/cuda_status.h"
 #include "kernels/cuda/edit_logits.h"
+#include "kernels/cuda/list_tokens.h"
 #include "kernels/cuda/token_logprobs.h"
 
 namespace quire {
@@ -42,14 +43,18 @@ absl::Status CudaShapedChoice::Reserve(const ShapedChoiceParams& params) {
         cudaMemsetAsync(unfiltered_->data(), 0, unfiltered_->bytes(), stream_),
         kOperation);
   }
-  const int64_t words =
-      std::max<int64_t>(params.num_filtered, 2 * int64_t{params.num_logprobs});
-  QUIRE_RETURN_IF_ERROR(ReserveZeros(words * sizeof(int32_t), &counters_));
-  const int64_t bytes =
+  return ReserveShared(
+      std::max<int64_t>(params.num_filtered, 2 * int64_t{params.num_logprobs}),
       std::max(ChooseFilteredWorkspaceBytes(params.num_filtered,
                                             params.num_vocab, num_sms_),
                TokenLogprobsWorkspaceBytes(params.num_logprobs,
-                                           params.num_vocab, num_sms_));
+                                           params.num_vocab, num_sms_)));
+}
+
+absl::Status CudaShapedChoice::ReserveShared(int64_t num_counters,
+                                             int64_t bytes) {
+  QUIRE_RETURN_IF_ERROR(
+      ReserveZeros(num_counters * sizeof(int32_t), &counters_));
   if (workspace_ != nullptr && workspace_->bytes() >= bytes) {
     return absl::OkStatus();
   }
@@ -77,6 +82,19 @@ absl::Status CudaShapedChoice::Run(const ShapedChoiceParams& params) {
   return CudaStatus(
       LaunchTokenLogprobsCuda(params, counters, workspace, num_sms_, stream_),
       kOperation);
+}
+
+absl::Status CudaShapedChoice::List(const ListTokensParams& params) {
+  if (params.num_rows <= 0) return absl::OkStatus();
+  QUIRE_RETURN_IF_ERROR(ReserveShared(
+      params.num_rows, ListTokensWorkspaceBytes(params, num_sms_)));
+  return CudaStatus(LaunchListTokensCuda(params, counters_->as<int32_t>(),
+                                         workspace_->data(), num_sms_, stream_),
+                    kOperation);
+}
+
+absl::Status CudaShapedChoice::Merge(const MergeListsParams& params) {
+  return CudaStatus(LaunchMergeListsCuda(params, stream_), kOperation);
 }
 
 }  // namespace quire

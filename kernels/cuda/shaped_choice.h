@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The kernels of a shaped choice (kernels/shaped_choice.h) in their order, and
-// their working memory.
+// The kernels of shaped and listed choices (kernels/shaped_choice.h,
+// listed_choice.h) in their order, and their working memory.
 #ifndef KERNELS_CUDA_SHAPED_CHOICE_H_
 #define KERNELS_CUDA_SHAPED_CHOICE_H_
 
@@ -11,6 +11,7 @@
 #include "absl/status/status.h"
 #include "cuda_runtime_api.h"
 #include "kernels/backend.h"
+#include "kernels/listed_choice.h"
 #include "kernels/shaped_choice.h"
 
 namespace quire {
@@ -23,9 +24,13 @@ class CudaShapedChoice {
 
   // Enqueues what the rows ask for, and nothing else.
   absl::Status Run(const ShapedChoiceParams& params);
+  absl::Status List(const ListTokensParams& params);
+  absl::Status Merge(const MergeListsParams& params);
 
  private:
   absl::Status Reserve(const ShapedChoiceParams& params);
+  // Room for so many counters, and for so many bytes of workspace.
+  absl::Status ReserveShared(int64_t num_counters, int64_t bytes);
   absl::Status ReserveZeros(int64_t bytes,
                             std::unique_ptr<DeviceBuffer>* buffer);
 

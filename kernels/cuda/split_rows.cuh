@@ -29,7 +29,9 @@ inline int64_t Split(int32_t num_rows, int32_t num_vocab, int32_t num_sms,
   const int32_t splits = num_rows < 1 ? 1 : 2 * num_sms / num_rows;
   split->arrivals = nullptr;
   split->num_chunks = chunks;
-  split->num_splits = splits < 1 ? 1 : splits > chunks ? chunks : splits;
+  // An empty shard of a vocabulary has no chunks.
+  const int32_t most = chunks < 1 ? 1 : chunks;
+  split->num_splits = splits < 1 ? 1 : splits > most ? most : splits;
   split->max_listed = max_listed;
   int64_t end = 0;
   const auto take = [&](int64_t bytes) {
@@ -89,15 +91,9 @@ __device__ __forceinline__ bool ArriveLast(const SplitRows& split, int wanted,
     if (other == static_cast<int>(blockIdx.x)) continue;
     // Other blocks wrote them: not from this one's first-level cache.
     const int count = __ldcg(split.counts + row + other);
-    for (int first = 0; first < count; first += kThreads) {
-      const int i = first + threadIdx.x;
-      Push(
-          i < count ? 1u : 0u,
-          [&](int) {
-            return __ldcg(split.lists + (row + other) * split.max_listed + i);
-          },
-          wanted, &bar, list);
-    }
+    const uint64_t* const its = split.lists + (row + other) * split.max_listed;
+    PushAll(
+        count, [&](int i) { return __ldcg(its + i); }, wanted, &bar, list);
   }
   return true;
 }

@@ -12,6 +12,7 @@
 #include <numeric>
 #include <vector>
 
+#include "kernels/listed_choice.h"
 #include "kernels/philox.h"
 #include "kernels/shaped_choice.h"
 
@@ -39,67 +40,88 @@ bool IsAllowed(const Row& row, const uint32_t* allowed, int32_t id) {
          (allowed[row.first_allowed + id / 32] >> (id % 32) & 1);
 }
 
-// How many of the tokens in `order` filters keep.
-inline size_t CountKept(const ShapedRow& row, const std::vector<float>& logits,
-                        const std::vector<int32_t>& order, double* margin) {
-  const double max = logits[order[0]];
-  const auto share = [&](int32_t id) { return std::exp(logits[id] - max); };
-  size_t kept = order.size();
+// By (logit descending, id ascending).
+inline void Sort(std::vector<ListedToken>* tokens) {
+  std::sort(tokens->begin(), tokens->end(),
+            [](const ListedToken& a, const ListedToken& b) {
+              return a.logit > b.logit ||
+                     (a.logit == b.logit && a.token_id < b.token_id);
+            });
+}
+
+// How many of the sorted tokens filters keep.
+inline size_t CountKept(const ShapedRow& row,
+                        const std::vector<ListedToken>& sorted,
+                        double* margin) {
+  const double max = sorted[0].logit;
+  const auto share = [&](size_t i) { return std::exp(sorted[i].logit - max); };
+  size_t kept = sorted.size();
   if (row.min_p > 0) {
     const double least = max + std::log(static_cast<double>(row.min_p));
-    while (kept > 1 && logits[order[kept - 1]] < least) --kept;
+    while (kept > 1 && sorted[kept - 1].logit < least) --kept;
   }
   if (row.top_k > 0) kept = std::min<size_t>(kept, row.top_k);
   if (row.top_p >= 1) return kept;
   double sum = 0;
-  for (size_t i = 0; i < kept; ++i) sum += share(order[i]);
+  for (size_t i = 0; i < kept; ++i) sum += share(i);
   const double target = row.top_p * sum;
   double before = 0;
   size_t num = 0;
   while (num < kept && (num == 0 || before < target)) {
     if (num > 0) *margin = std::min(*margin, (target - before) / sum);
-    before += share(order[num++]);
+    before += share(num++);
   }
   *margin = std::min(*margin, std::abs(before - target) / sum);
   return num;
 }
 
-// REQUIRES: the logits have been edited.
-inline ChosenToken Choose(const float* raw, int32_t num_vocab,
-                          const ShapedRow& row, const uint32_t* allowed) {
-  const bool is_greedy = row.temperature < 1e-5f;
-  std::vector<float> logits(num_vocab);
-  std::vector<int32_t> order;
-  for (int32_t id = 0; id < num_vocab; ++id) {
-    if (!(raw[id] < kInfinity)) return {kLogitsNotFinite};
-    const bool is_allowed = IsAllowed(row, allowed, id);
-    logits[id] = !is_allowed ? -kInfinity
-                 : is_greedy ? raw[id]
-                             : raw[id] / row.temperature;
-    if (logits[id] > -kInfinity) order.push_back(id);
-  }
-  if (order.empty()) return {kNoToken};
-  std::sort(order.begin(), order.end(), [&](int32_t a, int32_t b) {
-    return logits[a] > logits[b] || (logits[a] == logits[b] && a < b);
-  });
-  if (logits[order[0]] == kInfinity) return {kLogitsOverflow};
-  if (is_greedy) return {order[0]};
+// Among the sorted tokens.
+inline ChosenToken ChooseSorted(const ShapedRow& row,
+                                const std::vector<ListedToken>& sorted) {
+  if (sorted.empty()) return {kNoToken};
+  if (sorted[0].logit == kInfinity) return {kLogitsOverflow};
+  if (row.temperature < 1e-5f) return {sorted[0].token_id};
   ChosenToken chosen = {-1};
-  const size_t kept = CountKept(row, logits, order, &chosen.margin);
+  const size_t kept = CountKept(row, sorted, &chosen.margin);
   double best = -kInfinity, second = -kInfinity;
   for (size_t i = 0; i < kept; ++i) {
     const double noisy =
-        logits[order[i]] + Noise(row.seed, row.position, order[i]);
+        sorted[i].logit + Noise(row.seed, row.position, sorted[i].token_id);
     if (noisy > best) {
       second = best;
       best = noisy;
-      chosen.token = order[i];
+      chosen.token = sorted[i].token_id;
     } else {
       second = std::max(second, noisy);
     }
   }
   chosen.margin = std::min(chosen.margin, best - second);
   return chosen;
+}
+
+// Logits by temperature of what may be chosen, sorted; false: one is NaN or
+// +infinity.
+inline bool SortRow(const float* raw, int32_t num_vocab, const ShapedRow& row,
+                    const uint32_t* allowed, std::vector<ListedToken>* sorted) {
+  const float divisor = row.temperature < 1e-5f ? 1 : row.temperature;
+  for (int32_t id = 0; id < num_vocab; ++id) {
+    if (!(raw[id] < kInfinity)) return false;
+    if (!IsAllowed(row, allowed, id)) continue;
+    const float logit = raw[id] / divisor;
+    if (logit > -kInfinity) sorted->push_back({logit, id});
+  }
+  Sort(sorted);
+  return true;
+}
+
+// REQUIRES: the logits have been edited.
+inline ChosenToken Choose(const float* raw, int32_t num_vocab,
+                          const ShapedRow& row, const uint32_t* allowed) {
+  std::vector<ListedToken> sorted;
+  if (!SortRow(raw, num_vocab, row, allowed, &sorted)) {
+    return {kLogitsNotFinite};
+  }
+  return ChooseSorted(row, sorted);
 }
 
 inline void Edit(const ShapedChoiceParams& p, const EditRow& edit) {

@@ -17,6 +17,7 @@
 #include "kernels/cuda/choose_tokens.h"
 #include "kernels/cuda/cuda_memory.h"
 #include "kernels/cuda/shaped_choice.h"
+#include "kernels/listed_choice.h"
 #include "tests/kernels/cuda/bench_cases.h"
 #include "tests/kernels/cuda/bench_line.h"
 
@@ -116,8 +117,9 @@ ShapedRow Row(int32_t top_k, float top_p, float min_p) {
   return row;
 }
 
-void Bench(const Case& c, int rows, bool zipf,
-           const std::vector<std::unique_ptr<DeviceBuffer>>& logits) {
+// Yields its microseconds.
+double Bench(const Case& c, int rows, bool zipf,
+             const std::vector<std::unique_ptr<DeviceBuffer>>& logits) {
   std::vector<ShapedRow> shaped;
   std::vector<EditRow> edits;
   std::vector<LogprobRow> logprob_rows;
@@ -172,6 +174,52 @@ void Bench(const Case& c, int rows, bool zipf,
   });
   const double floor = shaped.size() * 4.0 * kVocab / bandwidth;
   PrintBenchLine({SamplingName(c.name, rows, zipf), us, {{"limit", floor}}});
+  return us;
+}
+
+// What one of eight ranks does of rows of which top_k leaves 50, without what
+// travels; from whole rows it took `whole_us`.
+void BenchLists(int rows, bool zipf, double whole_us,
+                const std::vector<std::unique_ptr<DeviceBuffer>>& logits) {
+  constexpr int kShards = 8, kTopK = 50, kColumns = kVocab / kShards;
+  std::vector<ShapedRow> shaped(rows, Row(kTopK, 1, 0));
+  for (int i = 0; i < rows; ++i) {
+    shaped[i].seed = shaped[i].row = shaped[i].slot = i;
+  }
+  const int64_t shard_tokens = int64_t{rows} * (1 + kTopK);
+  const auto device_rows = ToDevice(shaped),
+             lists = ToDevice(std::vector<ListedToken>(kShards * shard_tokens)),
+             tokens = ToDevice(std::vector<int32_t>(2 * rows));
+  CudaShapedChoice choice(stream, 132);
+  const auto list = [&](int i, int shard) {
+    const absl::Status status =
+        choice.List({.logits = logits[i % kBuffers]->as<float>() +
+                               int64_t{shard} * rows * kColumns,
+                     .num_vocab = kColumns,
+                     .first_id = shard * kColumns,
+                     .rows = device_rows->as<ShapedRow>(),
+                     .num_rows = rows,
+                     .max_tokens = kTopK,
+                     .lists = lists->as<ListedToken>() + shard * shard_tokens});
+    CHECK(status.ok()) << status;
+  };
+  for (int shard = 0; shard < kShards; ++shard) list(/*i=*/0, shard);
+  const double us = Time([&](int i) {
+    list(i, i % kShards);
+    const absl::Status status =
+        choice.Merge({.lists = lists->as<ListedToken>(),
+                      .rows = device_rows->as<ShapedRow>(),
+                      .tokens = tokens->as<int32_t>(),
+                      .by_slot = tokens->as<int32_t>() + rows,
+                      .num_shards = kShards,
+                      .num_rows = rows,
+                      .max_tokens = kTopK});
+    CHECK(status.ok()) << status;
+  });
+  const double floor = rows * 4.0 * kColumns / bandwidth;
+  PrintBenchLine({SamplingName("lists of eight shards", rows, zipf),
+                  us,
+                  {{"limit", floor}, {"whole rows", whole_us}}});
 }
 
 int Main() {
@@ -196,7 +244,8 @@ int Main() {
         logits.push_back(Logits(rows, zipf, i));
       for (const Case& c : cases) {
         if (!zipf && &c - cases.data() > 4) continue;
-        Bench(c, rows, zipf, logits);
+        const double us = Bench(c, rows, zipf, logits);
+        if (c.name == "top_k 50") BenchLists(rows, zipf, us, logits);
       }
     }
   }
