@@ -170,19 +170,23 @@ absl::Status Executor::EnqueueResults(const float* logits,
                                       const Flight& flight) {
   const absl::Span<const SlotId> slots = builder_->sampled_slots();
   const int32_t idx = flight.mark % kMaxFlights;
+  int32_t* const tokens = device_tokens_->as<int32_t>();
+  int32_t* const by_slot = builder_->sampled_by_slot();
   if (chooser_ != nullptr) {
     // The model's own buffer, which its next step writes anew.
     float* rows = const_cast<float*>(logits);
     if (whole_rows_ != nullptr) {
-      QUIRE_RETURN_IF_ERROR(whole_rows_->Gather(logits, slots, *slots_));
+      QUIRE_RETURN_IF_ERROR(listed_choice_->Enqueue(logits, slots, *slots_, idx,
+                                                    tokens, by_slot));
+      QUIRE_RETURN_IF_ERROR(
+          whole_rows_->Gather(logits, slots, *slots_, *chooser_));
       rows = whole_rows_->rows();
     }
-    QUIRE_RETURN_IF_ERROR(chooser_->Enqueue(rows, slots, *slots_, idx,
-                                            device_tokens_->as<int32_t>(),
-                                            builder_->sampled_by_slot()));
+    QUIRE_RETURN_IF_ERROR(
+        chooser_->Enqueue(rows, slots, *slots_, idx, tokens, by_slot));
   }
   return parts_.backend->CopyRuns({.runs = all_tokens_->as<WordRun>(),
-                                   .values = device_tokens_->as<int32_t>(),
+                                   .values = tokens,
                                    .out = host_tokens_[idx]->as<int32_t>(),
                                    .num_runs = 1});
 }

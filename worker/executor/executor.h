@@ -28,6 +28,7 @@
 #include "worker/model/model.h"
 #include "worker/sampler/device_chooser.h"
 #include "worker/sampler/group_choice.h"
+#include "worker/sampler/listed_choice.h"
 #include "worker/sampler/prompt_scorer.h"
 #include "worker/sampler/sampler.h"
 #include "worker/sampler/whole_rows.h"
@@ -146,6 +147,7 @@ class Executor {
   static constexpr int32_t kMaxFlights = InputBuilder::kMaxInFlight;
   static_assert(kMaxFlights < Backend::kNumMarks);
   static_assert(kMaxFlights <= DeviceChooser::kMaxFlights);
+  static_assert(kMaxFlights <= ListedChoice::kMaxFlights);
 
   Executor(ExecutorParts parts, const Clock* clock);
 
@@ -191,7 +193,9 @@ class Executor {
   std::unique_ptr<PromptScorer> scorer_;
   const int32_t* prompt_rows_ = nullptr;    // of the last input
   std::unique_ptr<DeviceChooser> chooser_;  // null: the host chooses
-  std::unique_ptr<WholeRows> whole_rows_;   // of a group that has a chooser
+  // Of a group that has a chooser.
+  std::unique_ptr<ListedChoice> listed_choice_;
+  std::unique_ptr<WholeRows> whole_rows_;
   std::unique_ptr<KvStore> kv_;
   std::unique_ptr<SlotStates> slots_;
   std::unique_ptr<InputBuilder> builder_;

@@ -54,18 +54,23 @@ absl::Status Executor::CreateChooser() {
       !MayChooseOnDevice()) {
     return absl::OkStatus();
   }
-  int32_t num_vocab = parts_.model->vocab_shard().num_ids;
-  if (parts_.collective->world_size() > 1) {
-    QUIRE_ASSIGN_OR_RETURN(whole_rows_,
-                           WholeRows::Create(backend, parts_.collective.get(),
-                                             parts_.model->vocab_shard(),
-                                             parts_.limits.max_num_seqs));
+  Collective* const collective = parts_.collective.get();
+  const VocabShard shard = parts_.model->vocab_shard();
+  const int32_t max_rows = parts_.limits.max_num_seqs;
+  const bool is_group = collective->world_size() > 1;
+  int32_t num_vocab = shard.num_ids;
+  if (is_group) {
+    QUIRE_ASSIGN_OR_RETURN(
+        listed_choice_,
+        ListedChoice::Create(backend, collective, shard, max_rows));
+    QUIRE_ASSIGN_OR_RETURN(
+        whole_rows_, WholeRows::Create(backend, collective, shard, max_rows));
     num_vocab = whole_rows_->num_vocab();
   }
-  QUIRE_ASSIGN_OR_RETURN(
-      chooser_,
-      DeviceChooser::Create(backend, num_vocab, parts_.limits.max_num_seqs,
-                            parts_.limits.max_model_len));
+  QUIRE_ASSIGN_OR_RETURN(chooser_,
+                         DeviceChooser::Create(backend, num_vocab, max_rows,
+                                               parts_.limits.max_model_len,
+                                               /*leaves_listed=*/is_group));
   return absl::OkStatus();
 }
 

@@ -11,6 +11,7 @@
 #include "worker/sampler/bad_words.h"
 #include "worker/sampler/merge.h"
 #include "worker/sampler/plain_row.h"
+#include "worker/sampler/shaped_row.h"
 
 namespace quire {
 namespace {
@@ -35,14 +36,20 @@ bool DeviceChooser::CanChoose(const SlotSampling& sampling) {
                      [](const auto& word) { return word.size() == 1; });
 }
 
-bool DeviceChooser::Reads(const Slot& slot) {
-  return slot.sampling.num_logprobs >= 0 || !IsPlainRow(slot);
+bool DeviceChooser::IsLeft(const Slot& slot) const {
+  return IsPlainRow(slot) || (leaves_listed_ && IsListedRow(slot));
+}
+
+bool DeviceChooser::Reads(const Slot& slot) const {
+  return slot.sampling.num_logprobs >= 0 || !IsLeft(slot);
 }
 
 DeviceChooser::DeviceChooser(Backend* backend, int32_t num_vocab,
-                             int32_t max_num_seqs, int32_t max_model_len)
+                             int32_t max_num_seqs, int32_t max_model_len,
+                             bool leaves_listed)
     : backend_(backend),
       num_vocab_(num_vocab),
+      leaves_listed_(leaves_listed),
       max_listed_(std::min(num_vocab, max_model_len + 1)),
       known_counts_(max_num_seqs, 0) {
   edits_.reserve(max_num_seqs);
@@ -53,10 +60,10 @@ DeviceChooser::DeviceChooser(Backend* backend, int32_t num_vocab,
 
 absl::StatusOr<std::unique_ptr<DeviceChooser>> DeviceChooser::Create(
     Backend* backend, int32_t num_vocab, int32_t max_num_seqs,
-    int32_t max_model_len) {
+    int32_t max_model_len, bool leaves_listed) {
   CHECK(backend->chooses_shaped());
-  auto chooser = absl::WrapUnique(
-      new DeviceChooser(backend, num_vocab, max_num_seqs, max_model_len));
+  auto chooser = absl::WrapUnique(new DeviceChooser(
+      backend, num_vocab, max_num_seqs, max_model_len, leaves_listed));
   QUIRE_ASSIGN_OR_RETURN(
       chooser->seen_,
       backend->Allocate(int64_t{max_num_seqs} * (2 + chooser->max_listed_) *
@@ -105,23 +112,13 @@ void DeviceChooser::AddEdit(int32_t row, SlotId slot_id, const Slot& slot,
 }
 
 void DeviceChooser::AddRow(int32_t row, SlotId slot_id, const Slot& slot) {
-  const SlotSampling& sampling = slot.sampling;
-  ShapedRow shaped = {};
-  shaped.seed = sampling.seed;
-  shaped.position = slot.num_tokens();
-  shaped.temperature = sampling.temperature;
-  shaped.row = row;
-  shaped.slot = slot_id.value();
-  shaped.first_allowed = -1;
+  ShapedRow shaped = ShapedRowOf(row, slot_id, slot);
   if (!slot.allowed.empty()) {
     shaped.first_allowed = static_cast<int32_t>(allowed_.size());
     shaped.num_allowed_words = static_cast<int32_t>(slot.allowed.size());
     allowed_.insert(allowed_.end(), slot.allowed.begin(), slot.allowed.end());
   }
-  shaped.top_k = sampling.top_k;
-  shaped.top_p = sampling.top_p;
-  shaped.min_p = sampling.min_p;
-  (NeedsCandidates(sampling) ? filtered_ : unfiltered_).push_back(shaped);
+  (NeedsCandidates(slot.sampling) ? filtered_ : unfiltered_).push_back(shaped);
   AddEdit(row, slot_id, slot, shaped);
 }
 
@@ -138,7 +135,7 @@ bool DeviceChooser::Collect(absl::Span<const SlotId> slots,
   count_bytes_ = 0;
   for (int32_t row = 0; row < static_cast<int32_t>(slots.size()); ++row) {
     const Slot& slot = states.slot(slots[row]);
-    if (!IsPlainRow(slot)) AddRow(row, slots[row], slot);
+    if (!IsLeft(slot)) AddRow(row, slots[row], slot);
     if (slot.sampling.num_logprobs >= 0) {
       wishes_.push_back({row, slot.sampling.num_logprobs});
     }

@@ -23,23 +23,24 @@ namespace quire {
 // the largest step; else a step allocates only for log probabilities.
 class DeviceChooser {
  public:
-  // For rows of the whole vocabulary, `num_vocab` columns. Takes, for counts, 8
-  // bytes of device memory for every slot and token that it may hold. `backend`
-  // must live longer. REQUIRES: backend->chooses_shaped().
+  // For rows of the whole vocabulary, `num_vocab` columns; if `leaves_listed`,
+  // not for those of IsListedRow(), which are ListedChoice's. Takes, for
+  // counts, 8 bytes of device memory for every slot and token that it may hold.
+  // `backend` must live longer. REQUIRES: backend->chooses_shaped().
   static absl::StatusOr<std::unique_ptr<DeviceChooser>> Create(
       Backend* backend, int32_t num_vocab, int32_t max_num_seqs,
-      int32_t max_model_len);
+      int32_t max_model_len, bool leaves_listed);
 
   // Whether it does, of rows that ask for this.
   static bool CanChoose(const SlotSampling& sampling);
 
   // Whether it looks at the logits of the slot's row.
-  static bool Reads(const Slot& slot);
+  bool Reads(const Slot& slot) const;
 
   // Steps whose results may be on their way at once.
   static constexpr int32_t kMaxFlights = 2;
 
-  // Enqueues the choice of all rows that are not plain, and the log
+  // Enqueues the choice of all rows that are not plain, nor left, and the log
   // probabilities that rows want. Row i of `logits` [slots, num_vocab] is
   // slots[i]'s, if it is read, and tokens[i] its token; plain rows have theirs.
   // Of slots that are penalised, tokens that are not known yet are those that
@@ -56,7 +57,7 @@ class DeviceChooser {
 
  private:
   DeviceChooser(Backend* backend, int32_t num_vocab, int32_t max_num_seqs,
-                int32_t max_model_len);
+                int32_t max_model_len, bool leaves_listed);
 
   struct Wish {
     int32_t sample_idx;
@@ -72,6 +73,7 @@ class DeviceChooser {
     int64_t edits, rows, wishes, biases, masked, allowed, end;
   };
 
+  bool IsLeft(const Slot& slot) const;
   // Collects what the rows ask for; false: nothing.
   bool Collect(absl::Span<const SlotId> slots, const SlotStates& states);
   void AddRow(int32_t row, SlotId slot_id, const Slot& slot);
@@ -87,6 +89,7 @@ class DeviceChooser {
 
   Backend* const backend_;
   const int32_t num_vocab_;
+  const bool leaves_listed_;
   const int32_t max_listed_;            // tokens that a slot may have seen
   std::unique_ptr<DeviceBuffer> seen_;  // [max_num_seqs, 2 + max_listed_]
   std::vector<uint64_t> known_counts_;  // [max_num_seqs] Slot::counts_version

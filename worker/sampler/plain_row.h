@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Which rows need nothing but their logits and noise, so that ChooseTokens
-// serves them.
+// Which rows a shard's best decide, so that ChooseTokens serves them, and which
+// a shard's largest few (kernels/listed_choice.h).
 #ifndef WORKER_SAMPLER_PLAIN_ROW_H_
 #define WORKER_SAMPLER_PLAIN_ROW_H_
 
@@ -14,6 +14,12 @@ namespace quire {
 bool IsPlainRow(const Slot& slot);
 // Whether that is so of every slot with these parameters, at all times.
 bool IsAlwaysPlain(const SlotSampling& sampling);
+
+// Whether the slot's next token is the best noisy one of at most kMaxListed
+// logits that top_k leaves, as the model gave them, or of those of them that
+// top_p and min_p leave, and nobody wants to know its log probability. A plain
+// row is none.
+bool IsListedRow(const Slot& slot);
 
 }  // namespace quire
 

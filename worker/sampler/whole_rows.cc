@@ -7,7 +7,6 @@
 #include "absl/memory/memory.h"
 #include "common/status_macros.h"
 #include "glog/logging.h"
-#include "worker/sampler/device_chooser.h"
 
 namespace quire {
 namespace {
@@ -123,12 +122,13 @@ absl::Status WholeRows::GatherPiece(const float* logits, int32_t first_row,
 
 absl::Status WholeRows::Gather(const float* logits,
                                absl::Span<const SlotId> slots,
-                               const SlotStates& states) {
+                               const SlotStates& states,
+                               const DeviceChooser& reader) {
   const int32_t num_rows = static_cast<int32_t>(slots.size());
   CHECK_LE(int64_t{num_rows} * num_vocab_ * int64_t{sizeof(float)},
            rows_->bytes());
   const auto is_read = [&](int32_t row) {
-    return DeviceChooser::Reads(states.slot(slots[row]));
+    return reader.Reads(states.slot(slots[row]));
   };
   int32_t row = 0;
   while (row < num_rows) {

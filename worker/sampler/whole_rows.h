@@ -3,7 +3,8 @@
 // Rows of logits that every rank's device has whole, from the ranks' shards of
 // the vocabulary: what a device needs to choose by itself where a shard's best
 // do not decide, as with filters that reach far, penalties or log
-// probabilities. Plain rows need none of it (ShardChoice).
+// probabilities. Plain rows need none of it (ShardChoice), nor do those of
+// which top_k leaves few (ListedChoice).
 #ifndef WORKER_SAMPLER_WHOLE_ROWS_H_
 #define WORKER_SAMPLER_WHOLE_ROWS_H_
 
@@ -19,6 +20,7 @@
 #include "worker/batch/slot_state.h"
 #include "worker/collective/collective.h"
 #include "worker/model/model.h"
+#include "worker/sampler/device_chooser.h"
 
 namespace quire {
 
@@ -34,11 +36,11 @@ class WholeRows {
 
   int32_t num_vocab() const { return num_vocab_; }
 
-  // Enqueues that row i of rows() is whole if the DeviceChooser reads slots[i];
-  // others may hold anything. `logits` is this rank's shard of each, [slots,
+  // Enqueues that row i of rows() is whole if `reader` reads slots[i]; others
+  // may hold anything. `logits` is this rank's shard of each, [slots,
   // vocab.num_ids]. Every rank calls it, with the same slots.
   absl::Status Gather(const float* logits, absl::Span<const SlotId> slots,
-                      const SlotStates& states);
+                      const SlotStates& states, const DeviceChooser& reader);
 
   // [max_num_seqs, num_vocab()] in device memory; may be written to.
   float* rows() const { return rows_->as<float>(); }

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "gtest/gtest.h"
+#include "kernels/listed_choice.h"
 #include "tests/worker/executor/executor_world.h"
 #include "worker/collective/local.h"
 #include "worker/collective/solo.h"
@@ -108,8 +109,8 @@ std::vector<StepPlan> SampledScript() {
   plans[0].admitted[0].sampling.num_logprobs = 3;
   plans[0].admitted[1].sampling.top_p = 0.7f;
   plans[0].admitted[1].sampling.frequency_penalty = 0.5f;
+  // Its largest tokens decide from the fifth step on.
   plans[0].admitted[2].sampling.top_k = 7;
-  plans[0].admitted[2].sampling.num_logprobs = 0;
   plans[0].admitted[2].sampling.min_tokens = 4;
   for (TokenId id = 0; id < kVocab; id += 2) {
     plans[0].admitted[2].sampling.stop_token_ids.push_back(id);
@@ -125,6 +126,7 @@ std::vector<StepPlan> SampledScript() {
   plans[5].admitted[0].sampling.temperature = 1.2f;
   plans[5].admitted[0].sampling.presence_penalty = 1.5f;
   plans[5].admitted[0].sampling.min_p = 0.01f;
+  plans[5].admitted[0].sampling.num_logprobs = 0;
   plans[5].chunks = {{SlotId(0), 3, true}};
   return plans;
 }
@@ -192,6 +194,42 @@ TEST(ExecutorRunAheadTest,
         EXPECT_EQ(by_rank[rank][step].token_digest, by_host[step].token_digest);
       }
     }
+  }
+}
+
+TEST(ExecutorRunAheadTest, OfRowsThatTopKCutsToFewNoLogitsTravel) {
+  const SimulatedClock clock;
+  std::vector<StepPlan> plans(4);
+  plans[0].admitted = {Admit(0, {1, 2, 3}, {0, 1})};
+  plans[0].admitted[0].sampling.temperature = 0.9f;
+  plans[0].admitted[0].sampling.top_k = 5;
+  plans[0].chunks = {{SlotId(0), 3, true}};
+  for (size_t step = 1; step < plans.size(); ++step) {
+    plans[step].decodes = {SlotId(0)};
+  }
+  const auto most_gathered = [&](int64_t* bytes) {
+    LocalGroup group(2);
+    std::vector<std::thread> ranks;
+    for (int32_t rank = 0; rank < 2; ++rank) {
+      ranks.emplace_back([&, rank] {
+        const auto device = MakeExecutor(
+            std::make_unique<Borrowed>(group.collective(rank), &bytes[rank]),
+            &clock, /*spoil=*/false, /*records_decodes=*/false,
+            /*chooses_shaped=*/true);
+        ASSERT_TRUE(device->AllocateKv(16, 0).ok());
+        std::vector<StepResult> results;
+        EXPECT_EQ(RunAhead(device.get(), plans, &results), 3);
+      });
+    }
+    for (std::thread& rank : ranks) rank.join();
+  };
+  int64_t listed[2] = {}, whole[2] = {};
+  most_gathered(listed);
+  plans[0].admitted[0].sampling.num_logprobs = 0;
+  most_gathered(whole);
+  for (int32_t rank = 0; rank < 2; ++rank) {
+    EXPECT_EQ(listed[rank], 6 * sizeof(ListedToken));
+    EXPECT_EQ(whole[rank], (kVocab + 1) / 2 * sizeof(float));
   }
 }
 

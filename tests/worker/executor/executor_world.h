@@ -28,10 +28,12 @@ inline StepLimits Limits() {
   return limits;
 }
 
-// A collective that lives in a LocalGroup.
+// A collective that lives in a LocalGroup. What its devices gather is told to
+// `most_gathered`, if given: the most bytes of a rank's in a call.
 class Borrowed final : public Collective {
  public:
-  explicit Borrowed(Collective* real) : real_(real) {}
+  explicit Borrowed(Collective* real, int64_t* most_gathered = nullptr)
+      : real_(real), most_gathered_(most_gathered) {}
   int32_t rank() const override { return real_->rank(); }
   int32_t world_size() const override { return real_->world_size(); }
   absl::Status AllReduceSum(void* data, int64_t n, DType dtype) override {
@@ -40,10 +42,18 @@ class Borrowed final : public Collective {
   absl::Status AllGather(const void* in, void* out, int64_t bytes) override {
     return real_->AllGather(in, out, bytes);
   }
+  absl::Status EnqueueAllGather(const void* in, void* out,
+                                int64_t bytes) override {
+    if (most_gathered_ != nullptr) {
+      *most_gathered_ = std::max(*most_gathered_, bytes);
+    }
+    return real_->EnqueueAllGather(in, out, bytes);
+  }
   absl::Status Barrier() override { return real_->Barrier(); }
 
  private:
   Collective* const real_;
+  int64_t* const most_gathered_;
 };
 
 inline std::unique_ptr<Executor> MakeExecutor(

@@ -120,6 +120,12 @@ inline SlotSampling ShapedSampling(int32_t prompt) {
     }
   }
   if (prompt % 2 == 0) sampling.num_logprobs = prompt % 5;
+  // Nothing but filters, of which top_k leaves few.
+  if (prompt % 6 == 2) {
+    sampling.num_logprobs = -1;
+    sampling.top_k = prompt == 2 ? 900 : 20;
+    if (prompt == 2) sampling.top_p = 0.9f;
+  }
   return sampling;
 }
 

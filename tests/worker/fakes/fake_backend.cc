@@ -6,6 +6,7 @@
 
 #include "kernels/cpu/choose_tokens.h"
 #include "kernels/cpu/sample.h"
+#include "tests/reference/listed_choice.h"
 #include "tests/reference/shaped_choice.h"
 
 namespace quire {
@@ -91,6 +92,16 @@ absl::Status FakeBackend::MergeChoices(const MergeChoicesParams& params) {
 
 absl::Status FakeBackend::ChooseShaped(const ShapedChoiceParams& params) {
   reference::ShapedChoice(params);
+  return device();
+}
+
+absl::Status FakeBackend::ListTokens(const ListTokensParams& params) {
+  reference::ListTokens(params);
+  return device();
+}
+
+absl::Status FakeBackend::MergeLists(const MergeListsParams& params) {
+  reference::MergeLists(params);
   return device();
 }
 

@@ -71,6 +71,8 @@ class FakeBackend final : public Backend {
 
   bool chooses_shaped() const override { return chooses_shaped_; }
   absl::Status ChooseShaped(const ShapedChoiceParams& params) override;
+  absl::Status ListTokens(const ListTokensParams& params) override;
+  absl::Status MergeLists(const MergeListsParams& params) override;
 
   bool is_asynchronous() const override { return is_asynchronous_; }
 

@@ -41,7 +41,7 @@ AdmittedSlot MakeSequence(int32_t i, std::mt19937_64* random) {
   sampling.seed = (*random)();
   sampling.temperature = (i % 4) * 0.5f;
   if (i % 3 == 0) sampling.top_p = 0.9f;
-  if (i % 5 == 0) sampling.top_k = 1 + 40 * (i % 7);
+  if (i % 5 == 0 || i % 24 == 5) sampling.top_k = 1 + 40 * (i % 7);
   if (i % 7 == 0) sampling.min_p = 0.02f;
   if (i % 6 == 1) sampling.repetition_penalty = 1.3f;
   if (i % 6 == 2) sampling.frequency_penalty = 0.7f;
@@ -81,7 +81,8 @@ class DeviceChooserTest : public testing::Test {
  protected:
   DeviceChooserTest() : states_(Limits()) {
     backend_.set_chooses_shaped();
-    chooser_ = *DeviceChooser::Create(&backend_, kVocab, kRows, 64);
+    chooser_ = *DeviceChooser::Create(&backend_, kVocab, kRows, 64,
+                                      /*leaves_listed=*/false);
     sampler_ = *Sampler::Create(&backend_, &solo_, {0, kVocab}, kRows);
     for (int32_t i = 0; i < kRows; ++i) {
       plan_.admitted.push_back(MakeSequence(i, &random_));
@@ -175,6 +176,29 @@ TEST(DeviceChooserRulesTest, WordsOfSeveralTokensAreTheHosts) {
   EXPECT_TRUE(DeviceChooser::CanChoose(sampling));
   sampling.bad_words.push_back({5, 6});
   EXPECT_FALSE(DeviceChooser::CanChoose(sampling));
+}
+
+TEST_F(DeviceChooserTest, LeavesListedRowsWhereTheyAreAnothers) {
+  const auto chooser = *DeviceChooser::Create(&backend_, kVocab, kRows, 64,
+                                              /*leaves_listed=*/true);
+  std::vector<float> logits = MakeLogits(&random_);
+  const SampledTokens want = ByHost(logits);
+  std::vector<TokenId> tokens(kRows, -5);
+  std::vector<int32_t> by_slot(kRows, -5);
+  const absl::Status status =
+      chooser->Enqueue(logits.data(), plan_.decodes, states_, /*flight=*/0,
+                       tokens.data(), by_slot.data());
+  ASSERT_TRUE(status.ok()) << status;
+  int num_listed = 0;
+  for (int32_t i = 0; i < kRows; ++i) {
+    const Slot& slot = states_.slot(SlotId(i));
+    if (IsPlainRow(slot)) continue;
+    EXPECT_TRUE(chooser_->Reads(slot));
+    EXPECT_EQ(chooser->Reads(slot), !IsListedRow(slot));
+    EXPECT_EQ(tokens[i], IsListedRow(slot) ? -5 : want.tokens[i]) << i;
+    num_listed += IsListedRow(slot);
+  }
+  EXPECT_GT(num_listed, 0);
 }
 
 TEST_F(DeviceChooserTest, ForgetsWhatWasChosenElsewhere) {

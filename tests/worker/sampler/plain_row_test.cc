@@ -2,6 +2,7 @@
 #include "worker/sampler/plain_row.h"
 
 #include "gtest/gtest.h"
+#include "kernels/listed_choice.h"
 
 namespace quire {
 namespace {
@@ -55,6 +56,59 @@ TEST(PlainRowTest, StopTokensAreMaskedUntilThereAreEnough) {
   EXPECT_FALSE(IsAlwaysPlain(slot.sampling));
   slot.sampling.min_tokens = 0;
   EXPECT_TRUE(IsAlwaysPlain(slot.sampling));
+}
+
+Slot ListedSlot() {
+  Slot slot = PlainSlot();
+  slot.sampling.temperature = 0.7f;
+  slot.sampling.top_k = 50;
+  return slot;
+}
+
+TEST(ListedRowTest, TopKThatCanBeListedDecidesWithWhateverFilters) {
+  Slot slot = ListedSlot();
+  EXPECT_TRUE(IsListedRow(slot));
+  slot.sampling.top_p = 0.5f;
+  slot.sampling.min_p = 0.1f;
+  for (const int32_t top_k : {1, kMaxListed}) {
+    slot.sampling.top_k = top_k;
+    EXPECT_TRUE(IsListedRow(slot)) << top_k;
+    EXPECT_FALSE(IsPlainRow(slot)) << top_k;
+  }
+  for (const int32_t top_k : {0, kMaxListed + 1}) {
+    slot.sampling.top_k = top_k;
+    EXPECT_FALSE(IsListedRow(slot)) << top_k;
+  }
+}
+
+TEST(ListedRowTest, GreedyRowsArePlain) {
+  Slot slot = ListedSlot();
+  slot.sampling.temperature = 0;
+  EXPECT_FALSE(IsListedRow(slot));
+  EXPECT_TRUE(IsPlainRow(slot));
+}
+
+TEST(ListedRowTest, WhatNeedsTheWholeRowIsNotListed) {
+  for (int kind = 0; kind < 9; ++kind) {
+    Slot slot = ListedSlot();
+    SlotSampling& sampling = slot.sampling;
+    if (kind == 0) sampling.presence_penalty = 1;
+    if (kind == 1) sampling.frequency_penalty = 1;
+    if (kind == 2) sampling.repetition_penalty = 1.1f;
+    if (kind == 3) sampling.logit_bias = {{4, 1.0f}};
+    if (kind == 4) sampling.bad_words = {{4}};
+    if (kind == 5) sampling.allowed_token_ids = {4};
+    if (kind == 6) sampling.needs_mask = true;
+    if (kind == 7) sampling.num_logprobs = 0;
+    if (kind == 8) {
+      sampling.min_tokens = 3;  // two are there
+      sampling.stop_token_ids = {2};
+    }
+    EXPECT_FALSE(IsListedRow(slot)) << kind;
+    if (kind != 8) continue;
+    slot.tokens.push_back(9);
+    EXPECT_TRUE(IsListedRow(slot));
+  }
 }
 
 }  // namespace

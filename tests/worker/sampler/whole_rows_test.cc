@@ -2,6 +2,7 @@
 #include "worker/sampler/whole_rows.h"
 
 #include <algorithm>
+#include <memory>
 #include <numeric>
 #include <thread>
 #include <vector>
@@ -16,7 +17,8 @@ namespace {
 
 constexpr int32_t kRows = 50;  // a few pieces of 16
 
-// The slots whose rows a chooser reads: those that filter.
+// The slots whose rows a chooser reads, those that filter, among others of
+// which every second is listed.
 SlotStates States(const std::vector<int32_t>& read) {
   SlotLimits limits;
   limits.max_num_seqs = kRows;
@@ -35,11 +37,19 @@ SlotStates States(const std::vector<int32_t>& read) {
     admitted.sampling.temperature = 1;
     if (std::find(read.begin(), read.end(), i) != read.end()) {
       admitted.sampling.top_p = 0.5f;
+    } else if (i % 2 == 1) {
+      admitted.sampling.top_k = 3;
     }
     plan.admitted.push_back(std::move(admitted));
   }
   EXPECT_TRUE(states.Apply(plan).ok());
   return states;
+}
+
+std::unique_ptr<DeviceChooser> Reader(FakeBackend* backend, int32_t vocab) {
+  backend->set_chooses_shaped();
+  return *DeviceChooser::Create(backend, vocab, kRows, /*max_model_len=*/16,
+                                /*leaves_listed=*/true);
 }
 
 // Every rank gathers the rows of a vocabulary that is cut as models cut it.
@@ -62,7 +72,8 @@ void ExpectWholeRows(int32_t world, int32_t vocab,
           WholeRows::Create(&backend, group.collective(rank), shard, num_rows);
       ASSERT_TRUE(whole.ok()) << whole.status();
       ASSERT_EQ((*whole)->num_vocab(), vocab);
-      const absl::Status status = (*whole)->Gather(own.data(), slots, states);
+      const absl::Status status =
+          (*whole)->Gather(own.data(), slots, states, *Reader(&backend, vocab));
       ASSERT_TRUE(status.ok()) << status;
       for (const int32_t row : read) {
         const float* got = (*whole)->rows() + int64_t{row} * vocab;
@@ -107,8 +118,11 @@ TEST(WholeRowsTest, RowsThatNobodyReadsDoNotTravel) {
       group.Break();
       const std::vector<SlotId> slots = {SlotId(0), SlotId(1)};
       const std::vector<float> own(8);
-      EXPECT_TRUE((*whole)->Gather(own.data(), slots, States({})).ok());
-      EXPECT_FALSE((*whole)->Gather(own.data(), slots, States({1})).ok());
+      const auto reader = Reader(&backend, 8);
+      EXPECT_TRUE(
+          (*whole)->Gather(own.data(), slots, States({}), *reader).ok());
+      EXPECT_FALSE(
+          (*whole)->Gather(own.data(), slots, States({1}), *reader).ok());
     });
   }
   for (std::thread& rank : ranks) rank.join();

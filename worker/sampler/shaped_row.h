@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What a slot's sampling says to a device of its row.
+#ifndef WORKER_SAMPLER_SHAPED_ROW_H_
+#define WORKER_SAMPLER_SHAPED_ROW_H_
+
+#include <cstdint>
+
+#include "common/ids.h"
+#include "kernels/shaped_choice.h"
+#include "worker/batch/slot_state.h"
+
+namespace quire {
+
+// For the slot's next token, from that row of the logits, where all ids are
+// allowed.
+ShapedRow ShapedRowOf(int32_t row, SlotId slot_id, const Slot& slot);
+
+}  // namespace quire
+
+#endif  // WORKER_SAMPLER_SHAPED_ROW_H_
