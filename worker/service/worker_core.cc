@@ -47,6 +47,7 @@ void WorkerCore::Load(Epoch coordinator_epoch, Epoch group_epoch, LoadSpec spec,
                       std::function<void(absl::Status)> done) {
   thread_.Post([=, this] {
     absl::Status status = CheckCommand(coordinator_epoch, group_epoch);
+    absl::MutexLock lock(&executor_mutex_);
     if (status.ok()) status = DoLoad(spec, observer);
     if (executor_ == nullptr) TellIfLost(LostDevice(status));
     done(status);
@@ -71,47 +72,56 @@ void WorkerCore::Profile(
     Epoch coordinator_epoch, Epoch group_epoch, double memory_utilization,
     std::function<void(absl::StatusOr<MemoryProfile>)> done) {
   thread_.Post([=, this] {
-    const auto profile = [&]() -> absl::StatusOr<MemoryProfile> {
-      QUIRE_RETURN_IF_ERROR(CheckCommand(coordinator_epoch, group_epoch));
-      if (executor_ == nullptr) {
-        return absl::FailedPreconditionError("no model is loaded");
-      }
-      if (!(memory_utilization > 0 && memory_utilization <= 1)) {
-        return absl::InvalidArgumentError(absl::StrCat(
-            "memory_utilization ", memory_utilization, " is not in (0, 1]"));
-      }
-      auto measured = executor_->Profile(memory_utilization);
-      if (!measured.ok()) TellIfLost(executor_->CheckDevice());
-      return measured;
-    };
-    done(profile());
+    const absl::Status status = CheckCommand(coordinator_epoch, group_epoch);
+    absl::MutexLock lock(&executor_mutex_);
+    done(status.ok() ? DoProfile(memory_utilization) : status);
   });
+}
+
+absl::StatusOr<MemoryProfile> WorkerCore::DoProfile(double memory_utilization) {
+  if (executor_ == nullptr) {
+    return absl::FailedPreconditionError("no model is loaded");
+  }
+  if (!(memory_utilization > 0 && memory_utilization <= 1)) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "memory_utilization ", memory_utilization, " is not in (0, 1]"));
+  }
+  if (executor_->has_kv()) {
+    return absl::FailedPreconditionError(
+        "the KV cache has the memory already that would be measured");
+  }
+  auto measured = executor_->Profile(memory_utilization);
+  if (!measured.ok()) TellIfLost(executor_->CheckDevice());
+  return measured;
 }
 
 void WorkerCore::AllocateKv(Epoch coordinator_epoch, Epoch group_epoch,
                             int32_t num_blocks, int32_t num_host_blocks,
                             std::function<void(absl::Status)> done) {
   thread_.Post([=, this] {
-    const auto allocate = [&]() -> absl::Status {
-      QUIRE_RETURN_IF_ERROR(CheckCommand(coordinator_epoch, group_epoch));
-      if (executor_ == nullptr) {
-        return absl::FailedPreconditionError("no model is loaded");
-      }
-      const absl::Status status =
-          executor_->AllocateKv(num_blocks, num_host_blocks);
-      if (!status.ok()) TellIfLost(executor_->CheckDevice());
-      is_ready_ = is_ready_ || status.ok();
-      return status;
-    };
-    done(allocate());
+    const absl::Status status = CheckCommand(coordinator_epoch, group_epoch);
+    absl::MutexLock lock(&executor_mutex_);
+    done(status.ok() ? DoAllocateKv(num_blocks, num_host_blocks) : status);
   });
+}
+
+absl::Status WorkerCore::DoAllocateKv(int32_t num_blocks,
+                                      int32_t num_host_blocks) {
+  if (executor_ == nullptr) {
+    return absl::FailedPreconditionError("no model is loaded");
+  }
+  const absl::Status status =
+      executor_->AllocateKv(num_blocks, num_host_blocks);
+  if (!status.ok()) TellIfLost(executor_->CheckDevice());
+  is_ready_ = is_ready_ || status.ok();
+  return status;
 }
 
 void WorkerCore::Step(const StepPlan* plan, absl::Time received,
                       StepResult* result,
                       std::function<void(absl::Status)> done) {
   thread_.Post([=, this, done = std::move(done)]() mutable {
-    absl::MutexLock lock(&step_mutex_);
+    absl::MutexLock lock(&executor_mutex_);
     if (const absl::Status status = BeginStep(*plan); !status.ok()) {
       while (!begun_.empty()) FinishStep();  // the results before it
       done(status);
@@ -125,7 +135,7 @@ void WorkerCore::Step(const StepPlan* plan, absl::Time received,
     }
     waiter_.Post([this, step_id, wait = executor_->Waiter()] {
       wait().IgnoreError();  // FinishStep() meets it, too
-      absl::MutexLock lock(&step_mutex_);
+      absl::MutexLock lock(&executor_mutex_);
       FinishUpTo(step_id);
     });
   });

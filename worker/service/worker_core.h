@@ -80,7 +80,12 @@ class WorkerCore {
 
  private:
   absl::Status CheckCommand(Epoch coordinator_epoch, Epoch group_epoch);
-  absl::Status DoLoad(const LoadSpec& spec, const LoadObserver& observer);
+  absl::Status DoLoad(const LoadSpec& spec, const LoadObserver& observer)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(executor_mutex_);
+  absl::StatusOr<MemoryProfile> DoProfile(double memory_utilization)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(executor_mutex_);
+  absl::Status DoAllocateKv(int32_t num_blocks, int32_t num_host_blocks)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(executor_mutex_);
 
   // A step that the executor has begun, or that failed to begin.
   struct BegunStep {
@@ -90,14 +95,15 @@ class WorkerCore {
     std::function<void(absl::Status)> done;
   };
   absl::Status BeginStep(const StepPlan& plan)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(step_mutex_);
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(executor_mutex_);
   // Ends the step that was begun first.
-  void FinishStep() ABSL_EXCLUSIVE_LOCKS_REQUIRED(step_mutex_);
+  void FinishStep() ABSL_EXCLUSIVE_LOCKS_REQUIRED(executor_mutex_);
   // ... and those before `step_id` and itself, if they have not ended.
-  void FinishUpTo(StepId step_id) ABSL_EXCLUSIVE_LOCKS_REQUIRED(step_mutex_);
+  void FinishUpTo(StepId step_id)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(executor_mutex_);
   // No further step may run: `status` of `step_id` is why.
   absl::Status Break(StepId step_id, const absl::Status& status)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(step_mutex_);
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(executor_mutex_);
   // `device` is OK, or why it is lost.
   void TellIfLost(const absl::Status& device);
 
@@ -112,14 +118,16 @@ class WorkerCore {
 
   std::atomic<uint64_t> last_step_ = 0;
   std::atomic<bool> is_ready_ = false;
-  // The executor thread's own; once steps may come, of who has step_mutex_.
-  std::unique_ptr<Executor> executor_;
 
-  // Held while a step is begun, and while it is ended and `done` is told.
-  absl::Mutex step_mutex_;
-  absl::Status broken_ ABSL_GUARDED_BY(step_mutex_);  // no further step may run
-  std::deque<BegunStep> begun_ ABSL_GUARDED_BY(step_mutex_);
-  absl::Time last_finish_ ABSL_GUARDED_BY(step_mutex_) = absl::InfinitePast();
+  // Held while a command is carried out and a step begun, and while either is
+  // answered. A command may come while a step runs, if only to be refused.
+  absl::Mutex executor_mutex_;
+  std::unique_ptr<Executor> executor_ ABSL_GUARDED_BY(executor_mutex_);
+  // Why no further step may run.
+  absl::Status broken_ ABSL_GUARDED_BY(executor_mutex_);
+  std::deque<BegunStep> begun_ ABSL_GUARDED_BY(executor_mutex_);
+  absl::Time last_finish_ ABSL_GUARDED_BY(executor_mutex_) =
+      absl::InfinitePast();
 
   // Tasks use all of the above, and the first post to the second: both are
   // stopped before either goes. The second waits for steps to have run on the

@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/synchronization/blocking_counter.h"
 #include "absl/synchronization/notification.h"
 #include "gtest/gtest.h"
 #include "tests/worker/fakes/fake_backend.h"
@@ -115,7 +116,7 @@ class WorkerCoreTest : public testing::Test {
   StepResult result_;
   bool breaks_while_loading_ = false;
   FakeBackend* device_ = nullptr;  // the executor's
-  // The executor thread's, written before the answer that follows.
+  // The core's threads', written before the answer that follows.
   std::vector<std::string> lost_devices_;
   WorkerCore core_{&clock_, [this](const absl::Status& cause) {
                      lost_devices_.push_back(std::string(cause.message()));
@@ -158,6 +159,7 @@ TEST_F(WorkerCoreTest, AnotherEpochOrOrderIsRefused) {
   EXPECT_FALSE(Load().ok());  // a model is loaded once
   EXPECT_TRUE(AllocateKv().ok());
   EXPECT_EQ(AllocateKv().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(Profile().code(), absl::StatusCode::kFailedPrecondition);
 }
 
 TEST_F(WorkerCoreTest, OnceAStepHasFailedEveryLaterOneDoes) {
@@ -237,6 +239,32 @@ TEST_F(WorkerCoreTest, StepsThatRunAheadAreToldInOrder) {
     EXPECT_EQ(results[i].tokens.size(), 1u);
   }
   EXPECT_EQ(core_.last_step(), StepId(kSteps));
+}
+
+TEST_F(WorkerCoreTest, ACommandThatComesWhileStepsRunChangesNothing) {
+  is_asynchronous_ = true;
+  Join();
+  ASSERT_TRUE(Load().ok());
+  ASSERT_TRUE(AllocateKv().ok());
+  constexpr int kSteps = 20;
+  std::vector<StepPlan> plans(kSteps, PromptPlan());
+  std::vector<StepResult> results(kSteps);
+  absl::BlockingCounter left(kSteps);
+  for (int i = 0; i < kSteps; ++i) {
+    plans[i].identity = {.coordinator_epoch = kCoordinator,
+                         .group_epoch = kGroup,
+                         .step_id = StepId(i + 1)};
+    if (i > 0) plans[i].released = {SlotId(0)};
+    core_.Step(&plans[i], clock_.Now(), &results[i], [&](absl::Status status) {
+      EXPECT_TRUE(status.ok()) << status;
+      left.DecrementCount();
+    });
+    for (const absl::Status& status : {Load(), Profile(), AllocateKv()}) {
+      EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
+    }
+  }
+  left.Wait();
+  EXPECT_TRUE(lost_devices_.empty());
 }
 
 TEST_F(WorkerCoreTest, AStepThatFailsIsToldAfterThoseBeforeIt) {
