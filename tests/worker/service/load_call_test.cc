@@ -59,23 +59,25 @@ TEST_F(LoadCallTest, WhatTheRequestSaysIsWhatIsLoaded) {
   request.set_virtual_page_bytes(1 << 21);
   request.set_sparse_pages(8);
   ASSERT_TRUE(Load(request).ok());
-  EXPECT_EQ(spec_.dtype, "float32");
-  EXPECT_EQ(spec_.load_format, "dummy");
-  EXPECT_EQ(spec_.seed, 9);
-  EXPECT_EQ(spec_.rank, 0);
-  EXPECT_EQ(spec_.world_size, 1);
-  EXPECT_EQ(spec_.block_size, 4);
-  EXPECT_EQ(spec_.virtual_page_bytes, 1 << 21);
-  EXPECT_EQ(spec_.limits.max_num_seqs, 4);
-  EXPECT_EQ(spec_.limits.max_num_batched_tokens, 16);
-  EXPECT_EQ(spec_.limits.max_model_len, 32);
-  EXPECT_EQ(spec_.limits.sparse_pages, 8);
+  const LoadSpec spec = loaded_spec();
+  EXPECT_EQ(spec.dtype, "float32");
+  EXPECT_EQ(spec.load_format, "dummy");
+  EXPECT_EQ(spec.seed, 9);
+  EXPECT_EQ(spec.rank, 0);
+  EXPECT_EQ(spec.world_size, 1);
+  EXPECT_EQ(spec.block_size, 4);
+  EXPECT_EQ(spec.virtual_page_bytes, 1 << 21);
+  EXPECT_EQ(spec.limits.max_num_seqs, 4);
+  EXPECT_EQ(spec.limits.max_num_batched_tokens, 16);
+  EXPECT_EQ(spec.limits.max_model_len, 32);
+  EXPECT_EQ(spec.limits.sparse_pages, 8);
 }
 
 TEST_F(LoadCallTest, WhatIsNotSaidHasItsDefault) {
   ASSERT_TRUE(Load(LoadRequest()).ok());
-  EXPECT_EQ(spec_.dtype, LoadSpec().dtype);
-  EXPECT_EQ(spec_.load_format, LoadSpec().load_format);
+  const LoadSpec spec = loaded_spec();
+  EXPECT_EQ(spec.dtype, LoadSpec().dtype);
+  EXPECT_EQ(spec.load_format, LoadSpec().load_format);
 }
 
 // Wrapped round, 2^32 - 2^31 sequences would be a number that a loader takes.
@@ -86,9 +88,10 @@ TEST_F(LoadCallTest, ASizeBeyondAnInt32IsNoSize) {
   request.set_max_model_len(~0u);
   request.set_block_size((1u << 31) - 1);
   EXPECT_FALSE(Load(request).ok());
-  EXPECT_EQ(spec_.limits.max_num_seqs, -1);
-  EXPECT_EQ(spec_.limits.max_model_len, -1);
-  EXPECT_EQ(spec_.block_size, (1u << 31) - 1);
+  const LoadSpec spec = loaded_spec();
+  EXPECT_EQ(spec.limits.max_num_seqs, -1);
+  EXPECT_EQ(spec.limits.max_model_len, -1);
+  EXPECT_EQ(spec.block_size, (1u << 31) - 1);
 }
 
 }  // namespace

@@ -17,12 +17,12 @@ TEST_F(RunCallTest, ALostDeviceIsToldOnceWithItsCause) {
   GetReady();
   std::vector<StepResult> results;
   ASSERT_TRUE(Run({Plan(1)}, &results).ok());
-  device_->Break(absl::InternalError("norm: an illegal memory access"));
+  device()->Break(absl::InternalError("norm: an illegal memory access"));
   const grpc::Status status = Run({Plan(2), Plan(3)}, &results);
   EXPECT_EQ(status.error_code(), grpc::StatusCode::INTERNAL);
   EXPECT_EQ(status.error_message(), "step 2: norm: an illegal memory access");
   ASSERT_TRUE(core_.Stop(absl::InfiniteDuration()));
-  EXPECT_EQ(lost_devices_,
+  EXPECT_EQ(lost_devices(),
             std::vector<std::string>{"norm: an illegal memory access"});
 }
 
@@ -36,7 +36,7 @@ TEST_F(RunCallTest, APlanThatContradictsIsNoLostDevice) {
   EXPECT_EQ(status.error_message(), "step 2: slot 3: holds no sequence");
   EXPECT_EQ(results.size(), 1);  // the step before is not lost
   ASSERT_TRUE(core_.Stop(absl::InfiniteDuration()));
-  EXPECT_TRUE(lost_devices_.empty());
+  EXPECT_TRUE(lost_devices().empty());
 }
 
 TEST_F(RunCallTest, AWrongEpochEndsTheStream) {

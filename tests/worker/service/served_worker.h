@@ -11,7 +11,9 @@
 #include <utility>
 #include <vector>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/strings/str_cat.h"
+#include "absl/synchronization/mutex.h"
 #include "common/wire/step_plan_wire.h"
 #include "gtest/gtest.h"
 #include "proto/worker.grpc.pb.h"
@@ -54,6 +56,7 @@ class ServedWorker : public testing::Test {
  protected:
   ServedWorker()
       : core_(&clock_, [this](const absl::Status& cause) {
+          absl::MutexLock lock(&mutex_);
           lost_devices_.push_back(std::string(cause.message()));
         }) {
     service_ = MakeWorkerService(&core_, [this] { server_->SetReady(); });
@@ -63,6 +66,7 @@ class ServedWorker : public testing::Test {
                             grpc::InsecureChannelCredentials()));
     core_.Join(Epoch(3), Epoch(7), /*rank=*/0, /*world_size=*/1,
                [this](const LoadSpec& spec, const LoadObserver& observer) {
+                 absl::MutexLock lock(&mutex_);
                  spec_ = spec;
                  return MakeServedExecutor(spec, observer, &clock_, &device_);
                });
@@ -165,10 +169,27 @@ class ServedWorker : public testing::Test {
     return stream->Finish();
   }
 
+  // The last that a load asked for.
+  LoadSpec loaded_spec() const {
+    absl::MutexLock lock(&mutex_);
+    return spec_;
+  }
+  FakeBackend* device() const {
+    absl::MutexLock lock(&mutex_);
+    return device_;
+  }
+  std::vector<std::string> lost_devices() const {
+    absl::MutexLock lock(&mutex_);
+    return lost_devices_;
+  }
+
   const RealClock clock_;
-  LoadSpec spec_;  // the last that a load asked for
-  FakeBackend* device_ = nullptr;
-  std::vector<std::string> lost_devices_;  // the executor thread's
+  // Of what the core's threads write. That a call has ended says that they have
+  // done so, but not to ThreadSanitizer, which does not look into gRPC.
+  mutable absl::Mutex mutex_;
+  LoadSpec spec_ ABSL_GUARDED_BY(mutex_);
+  FakeBackend* device_ ABSL_GUARDED_BY(mutex_) = nullptr;
+  std::vector<std::string> lost_devices_ ABSL_GUARDED_BY(mutex_);
   WorkerCore core_;
   std::unique_ptr<grpc::Service> service_;
   std::unique_ptr<WorkerServer> server_;
