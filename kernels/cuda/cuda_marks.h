@@ -13,8 +13,8 @@
 
 namespace quire {
 
-// The marks of Backend, whose indices these are. Any thread may Wait(); one
-// calls all else.
+// The marks of Backend, whose indices these are. Any thread may Wait(); one at
+// a time calls all else.
 class CudaMarks {
  public:
   explicit CudaMarks(cudaStream_t stream) : stream_(stream) {}
@@ -34,7 +34,7 @@ class CudaMarks {
 
  private:
   const cudaStream_t stream_;
-  int device_ = 0;  // the stream's
+  int device_ = 0;                               // the stream's
   cudaEvent_t begins_[Backend::kNumMarks] = {};  // null: not measured
   cudaEvent_t ends_[Backend::kNumMarks] = {};
 };

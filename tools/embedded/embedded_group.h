@@ -30,7 +30,7 @@ struct EmbeddedGroupOptions {
   int64_t swap_space_bytes = 0;     // of host memory, of each rank
 };
 
-// Thread-safe. Calls the listener on executor threads.
+// Thread-safe. Calls the listener on the workers' threads.
 class EmbeddedGroup final : public Dispatcher {
  public:
   // Hears of loading, from the ranks' threads.

@@ -71,9 +71,10 @@ struct MemoryProfile {
   RankLinks links;
 };
 
-// Thread-compatible: the executor thread calls everything but Finish(), which
-// any thread may. All ranks of a group make the same calls in the same order,
-// as each holds collective operations.
+// Thread-compatible. The executor thread is the sole caller, of its parts too,
+// but for Finish() and CheckDevice(): another may call them in its place, while
+// that calls nothing. All ranks of a group make the same calls in the same
+// order, as each holds collective operations.
 class Executor {
  public:
   // `clock` must live longer. LostDevice() says of a failure whether the device
