@@ -2,7 +2,6 @@
 #include "worker/sampler/device_chooser.h"
 
 #include <algorithm>
-#include <cstring>
 
 #include "absl/memory/memory.h"
 #include "common/status_macros.h"
@@ -25,7 +24,7 @@ int64_t BytesOf(const std::vector<T>& values) {
 
 template <typename T>
 void Copy(const std::vector<T>& values, char* to) {
-  std::memcpy(to, values.data(), values.size() * sizeof(T));
+  std::copy(values.begin(), values.end(), reinterpret_cast<T*>(to));
 }
 
 }  // namespace
