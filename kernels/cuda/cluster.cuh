@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // What blocks of a cluster do for each other on Hopper: they meet, tell each
-// other's barriers, and copy to two at once. A block alone is a cluster of one.
+// other's barriers, and copy to several at once. A block alone is a cluster of
+// one.
 #ifndef KERNELS_CUDA_CLUSTER_CUH_
 #define KERNELS_CUDA_CLUSTER_CUH_
 
@@ -32,18 +33,18 @@ __device__ __forceinline__ void ArriveAt(uint64_t* barrier, int rank) {
       : "memory");
 }
 
-// As CopyBox(), into both blocks of a cluster of two, at the same place, and
-// tells the same barrier of each.
-__device__ __forceinline__ void CopyBoxToPair(const CUtensorMap& map, int col,
-                                              int row, void* to,
-                                              uint64_t* barrier,
-                                              uint64_t policy) {
-  constexpr uint16_t kBoth = 3;
+// As CopyBox(), into the blocks of a cluster whose ranks are the bits of
+// `ranks`, at the same place, and tells the same barrier of each.
+__device__ __forceinline__ void CopyBoxToBlocks(uint16_t ranks,
+                                                const CUtensorMap& map, int col,
+                                                int row, void* to,
+                                                uint64_t* barrier,
+                                                uint64_t policy) {
   asm volatile(
       "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier"
       "::complete_tx::bytes.multicast::cluster.L2::cache_hint [%0], [%1, {%2, "
       "%3}], [%4], %5, %6;" ::"r"(SharedAddress(to)),
-      "l"(&map), "r"(col), "r"(row), "r"(SharedAddress(barrier)), "h"(kBoth),
+      "l"(&map), "r"(col), "r"(row), "r"(SharedAddress(barrier)), "h"(ranks),
       "l"(policy)
       : "memory");
 }

@@ -128,7 +128,8 @@ __device__ void FeedWeights(const CUtensorMap& w, const PanelGemmArgs& args,
         if constexpr (kTokenParts == 1) {
           hopper::CopyBox(w, col, row, to, full, once);
         } else {
-          hopper::CopyBoxToPair(w, col, row, to, full, once);
+          constexpr uint16_t kBothRanks = 3;
+          hopper::CopyBoxToBlocks(kBothRanks, w, col, row, to, full, once);
         }
       });
 }

@@ -1,22 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/cuda/tile_gemm.h"
 
+#include <algorithm>
+#include <cstdint>
+
 #include "absl/memory/memory.h"
 #include "common/status_macros.h"
 #include "cuda_runtime_api.h"
 #include "kernels/cuda/cuda_memory.h"
 #include "kernels/cuda/cuda_status.h"
 #include "kernels/cuda/own_product.h"
-#include "kernels/cuda/tile_kernel.h"
-#include "kernels/cuda/tile_plan.h"
 
 namespace quire {
 namespace {
 
-int64_t PartialBytes(int32_t num_clusters) {
-  return int64_t{num_clusters} * kTilesOfCluster * kTileRows * kMaxTileTokens *
-         int64_t{sizeof(float)};
-}
+constexpr int64_t kMaxTileFloats = int64_t{kTileRows} * kMaxTileTokens;
+constexpr int64_t kFlagsOfBlock = 2;
 
 }  // namespace
 
@@ -35,11 +34,18 @@ absl::StatusOr<std::unique_ptr<TileGemm>> TileGemm::Create(
 
 absl::Status TileGemm::Init() {
   QUIRE_RETURN_IF_ERROR(maps_.Init());
-  QUIRE_RETURN_IF_CUDA_ERROR(NumTileClusters(&num_clusters_),
+  QUIRE_RETURN_IF_CUDA_ERROR(NumTileClusters(kPairOfTiles, &pairs_.num),
                              "products of many rows");
+  QUIRE_RETURN_IF_CUDA_ERROR(NumTileClusters(kEightTiles, &mixed_.num),
+                             "products of many rows");
+  const int32_t pair = kPairOfTiles.blocks();
+  const int32_t in_eights = mixed_.num * kEightTiles.blocks();
+  mixed_.num_pairs = std::max(0, pairs_.num - in_eights / pair);
+  max_blocks_ =
+      std::max(pairs_.num * pair, in_eights + mixed_.num_pairs * pair);
   const int64_t bytes =
-      PartialBytes(num_clusters_) +
-      int64_t{num_clusters_} * kTilesOfCluster * 2 * int64_t{sizeof(int32_t)};
+      max_blocks_ * (kMaxTileFloats * int64_t{sizeof(float)} +
+                     kFlagsOfBlock * int64_t{sizeof(int32_t)});
   QUIRE_ASSIGN_OR_RETURN(workspace_, AllocateCuda(bytes));
   return CudaStatus(cudaMemsetAsync(workspace_->data(), 0, bytes, stream_),
                     "workspace");
@@ -49,44 +55,73 @@ bool TileGemm::CanRun(const PlainGemmParams& params) {
   return IsOwnProduct(params);
 }
 
+ProductPlan TileGemm::PlanOf(const TileClusters& clusters,
+                             const PlainGemmParams& params) const {
+  return PlanTiles({.m = params.m,
+                    .n = params.n,
+                    .k = params.k,
+                    .clusters = clusters,
+                    .may_split = may_split_});
+}
+
 absl::Status TileGemm::Run(const PlainGemmParams& params) {
-  if (params.m <= 0) return absl::OkStatus();
-  const TileProblem problem = {.m = params.m,
-                               .n = params.n,
-                               .k = params.k,
-                               .max_clusters = num_clusters_,
-                               .may_split = may_split_};
-  const int32_t tokens = ChooseTileTokens(problem);
-  const TilePlan plan = PlanTiles(problem, tokens);
-  const int64_t columns = params.is_gated ? params.n / 2 : params.n;
+  return RunAs(PlanOf(pairs_, params), params);
+}
+
+absl::Status TileGemm::RunMixed(const PlainGemmParams& params) {
+  return RunAs(PlanOf(mixed_, params), params);
+}
+
+absl::Status TileGemm::Launch(const PlainGemmParams& params,
+                              const TilePlan& plan, int32_t tokens,
+                              TileGemmArgs args) {
+  QUIRE_ASSIGN_OR_RETURN(const CUtensorMap* w,
+                         maps_.Of({params.w, params.n, params.k, params.k,
+                                   kTileRows / plan.shape.token_tiles}));
   QUIRE_ASSIGN_OR_RETURN(
-      const CUtensorMap* w,
-      maps_.Of({params.w, params.n, params.k, params.k, kTileRows}));
-  QUIRE_ASSIGN_OR_RETURN(const CUtensorMap* x,
-                         maps_.Of({params.x, params.m, params.k,
-                                   params.x_stride, tokens / kTilesOfCluster}));
+      const CUtensorMap* x,
+      maps_.Of({params.x, params.m, params.k, params.x_stride,
+                tokens / plan.shape.row_tiles}));
   const CUtensorMap* y = x;  // of floats there is none
   if (params.y_dtype == DType::kBf16) {
+    const int64_t columns = params.is_gated ? params.n / 2 : params.n;
     QUIRE_ASSIGN_OR_RETURN(
         y, maps_.Of({params.y, params.m, columns, params.y_stride,
                      params.is_gated ? tokens : tokens / 2,
                      params.is_gated ? kTileRows / 4 : kTileRows / 2}));
   }
+  args.plan = plan;
+  return CudaStatus(LaunchTileGemm(*w, *x, *y, args, tokens, stream_),
+                    "a product of many rows");
+}
+
+absl::Status TileGemm::RunAs(const ProductPlan& plan,
+                             const PlainGemmParams& params) {
+  if (params.m <= 0) return absl::OkStatus();
   TileGemmArgs args = {};
   args.y = params.y;
   args.bias = params.bias;
   args.partials = workspace_->as<float>();
-  args.flags = reinterpret_cast<int32_t*>(workspace_->as<char>() +
-                                          PartialBytes(num_clusters_));
+  args.flags = reinterpret_cast<int32_t*>(workspace_->as<float>() +
+                                          max_blocks_ * kMaxTileFloats);
   args.y_stride = params.y_stride;
   args.m = static_cast<int32_t>(params.m);
   args.n = static_cast<int32_t>(params.n);
-  args.plan = plan;
   args.y_is_float = params.y_dtype == DType::kF32;
   args.is_gated = params.is_gated;
   args.adds = params.adds;
-  return CudaStatus(LaunchTileGemm(*w, *x, *y, args, tokens, stream_),
-                    "a product of many rows");
+  args.part = TilePart::kWhole;
+  if (plan.second.num_clusters == 0) {
+    return Launch(params, plan.first, plan.tokens, args);
+  }
+  args.part = TilePart::kFirst;
+  QUIRE_RETURN_IF_ERROR(Launch(params, plan.first, plan.tokens, args));
+  // They run at once: each has sums of parts of its own.
+  const int64_t before = plan.first.num_clusters * plan.first.shape.blocks();
+  args.partials += before * kMaxTileFloats;
+  args.flags += before * kFlagsOfBlock;
+  args.part = TilePart::kSecond;
+  return Launch(params, plan.second, plan.tokens, args);
 }
 
 }  // namespace quire

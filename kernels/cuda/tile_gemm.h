@@ -16,6 +16,8 @@
 #include "kernels/backend.h"
 #include "kernels/cuda/plain_gemm.h"
 #include "kernels/cuda/tensor_maps.h"
+#include "kernels/cuda/tile_kernel.h"
+#include "kernels/cuda/tile_plan.h"
 
 namespace quire {
 
@@ -34,18 +36,35 @@ class TileGemm {
   // bytes. Gated ones: n is a multiple of 16.
   static bool CanRun(const PlainGemmParams& params);
 
-  // Enqueues; products of one object run one after another.
-  // REQUIRES: CanRun(params).
+  // Enqueues; products of one object run one after another. By clusters of two
+  // blocks. REQUIRES: CanRun(params).
   absl::Status Run(const PlainGemmParams& params);
+
+  // Whether the device runs clusters of eight blocks.
+  bool CanMix() const { return mixed_.num > 0; }
+  // The same product by clusters of eight, and by pairs on the multiprocessors
+  // that those leave over: two launches that run at once. Without splits, the
+  // same bits. REQUIRES: CanRun(params), CanMix().
+  absl::Status RunMixed(const PlainGemmParams& params);
+  // The same by another plan of as many rows and of that weight. REQUIRES:
+  // CanRun(params); the plan's clusters are no more than run at once.
+  absl::Status RunAs(const ProductPlan& plan, const PlainGemmParams& params);
 
  private:
   TileGemm(cudaStream_t stream, bool is_deterministic);
 
   absl::Status Init();
+  ProductPlan PlanOf(const TileClusters& clusters,
+                     const PlainGemmParams& params) const;
+  // One of a product's launches. `args` are those that all have.
+  absl::Status Launch(const PlainGemmParams& params, const TilePlan& plan,
+                      int32_t tokens, TileGemmArgs args);
 
   const cudaStream_t stream_;
   const bool may_split_;
-  int32_t num_clusters_ = 0;
+  TileClusters pairs_ = {kPairOfTiles, 0, 0};
+  TileClusters mixed_ = {kEightTiles, 0, 0};
+  int32_t max_blocks_ = 0;  // of all launches of a product
   std::unique_ptr<DeviceBuffer> workspace_;
   TensorMaps maps_;
 };

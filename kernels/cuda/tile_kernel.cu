@@ -2,13 +2,18 @@
 //
 // y^T = W x^T on tensor cores, W [n, k] as their A and x [m, k] as their B:
 // tokens are the side whose tile can be of any multiple of sixteen. One warp
-// feeds weights, one rows of x, half of them to both blocks of the cluster;
+// feeds weights, one rows of x, parts of both to several blocks of the cluster;
 // two warpgroups multiply 64 rows of the tile each.
 //
 // Whole tiles are dealt to clusters in turns. Where that would leave many
 // without work in the last turn, the pieces of some tiles are dealt instead
 // (Stream-K, Osama et al., PPoPP'23): the cluster in which a tile begins adds
 // what those after it leave of that tile, in their order, and stores it.
+//
+// Clusters of eight leave multiprocessors over on devices whose parts are no
+// multiples of eight. There a second launch of pairs computes a share of the
+// tiles. It begins when all blocks of the first are placed, so that it takes no
+// place from them, and the two share nothing that either could wait for.
 #include <cstdint>
 
 #include "kernels/cuda/cluster.cuh"
@@ -27,10 +32,14 @@ namespace {
 
 using hopper::Ring;
 using tile::kConsumers;
+using tile::kReaders;
 using tile::kWBytes;
 using tile::Layout;
 using tile::Shared;
 using tile::Work;
+
+using Pair = tile::Shape<kPairOfTiles.row_tiles, kPairOfTiles.token_tiles>;
+using Eight = tile::Shape<kEightTiles.row_tiles, kEightTiles.token_tiles>;
 
 constexpr int kThreads = kConsumers + tile::kWarpgroup;
 
@@ -44,7 +53,7 @@ __device__ __forceinline__ uint64_t DescriptorAt(uint32_t low) {
 
 // The sums of `count` pieces of one tile. The products of a piece are on their
 // way while those of the piece before end.
-template <int kTokens>
+template <typename Shape, int kTokens>
 __device__ __forceinline__ void MultiplyPieces(
     const Shared<kTokens>& shared, int warpgroup, int32_t count,
     Ring<Layout<kTokens>::kStages>& ring, float (&sums)[kTokens / 2]) {
@@ -73,16 +82,16 @@ __device__ __forceinline__ void MultiplyPieces(
     hopper::CommitProducts();
     hopper::HoldRegisters(sums);
     hopper::WaitForProducts<1>();
-    if (piece > 0) tile::Release(shared, before);
+    if (piece > 0) tile::Release<Shape>(shared, before);
     before = ring.stage;
     ring.Next();
   }
   hopper::WaitForProducts<0>();
   hopper::HoldRegisters(sums);
-  tile::Release(shared, before);
+  tile::Release<Shape>(shared, before);
 }
 
-template <int kTokens>
+template <typename Shape, int kTokens>
 __device__ __forceinline__ void Consume(const CUtensorMap& y,
                                         const TileGemmArgs& args,
                                         const Shared<kTokens>& shared) {
@@ -90,27 +99,27 @@ __device__ __forceinline__ void Consume(const CUtensorMap& y,
   const int warpgroup =
       __shfl_sync(0xffffffffu, threadIdx.x / tile::kWarpgroup, /*srcLane=*/0);
   hopper::PrefetchMap(y);
-  WaitForEarlierKernels();
+  if (args.part != TilePart::kSecond) WaitForEarlierKernels();
   Ring<Layout<kTokens>::kStages> ring;
-  for (Work work(args.plan, tile::ClusterNumber()); work.Next();) {
+  for (Work<Shape> work(args.plan); work.Next();) {
     float sums[kTokens / 2];
-    MultiplyPieces<kTokens>(shared, warpgroup, work.end - work.begin, ring,
-                            sums);
+    MultiplyPieces<Shape, kTokens>(shared, warpgroup, work.end - work.begin,
+                                   ring, sums);
     if (work.begin > 0) {
       tile::LeavePartial<kTokens>(args, sums);
       continue;
     }
     if (work.end < args.plan.pieces_per_tile) {
-      tile::AddPartials<kTokens>(args, work.tile_end, sums);
+      tile::AddPartials<Shape, kTokens>(args, work.tile_end, sums);
     }
-    const int32_t tile_row =
-        work.row_pair * kTilesOfCluster + tile::RankInCluster();
     const tile::Place place = {
-        tile_row * kTileRows + warpgroup * tile::kWarpgroupRows,
+        work.row_tile * kTileRows + warpgroup * tile::kWarpgroupRows,
         work.token_tile * kTokens};
     tile::Store<kTokens>(y, args, place, shared.out(warpgroup), sums);
   }
   tile::WaitForStores();
+  // Those after a second launch wait for that one alone.
+  if (args.part == TilePart::kSecond) WaitForEarlierKernels();
 }
 
 template <int kRegisters>
@@ -125,7 +134,7 @@ __device__ __forceinline__ void TakeRegisters() {
 
 #endif  // __CUDA_ARCH_FEAT_SM90_ALL
 
-template <int kTokens>
+template <typename Shape, int kTokens>
 __global__ void __launch_bounds__(kThreads, 1)
     TileGemmKernel(const __grid_constant__ CUtensorMap w,
                    const __grid_constant__ CUtensorMap x,
@@ -143,46 +152,91 @@ __global__ void __launch_bounds__(kThreads, 1)
       full, empty};
   if (threadIdx.x < L::kStages) {
     hopper::InitBarrier(&full[threadIdx.x], 1);
-    hopper::InitBarrier(&empty[threadIdx.x], kTilesOfCluster * kConsumers / 32);
+    hopper::InitBarrier(&empty[threadIdx.x], kReaders<Shape> * kConsumers / 32);
     hopper::PublishBarriers();
   }
   hopper::SyncCluster();
-  LetNextKernelBegin();
+  if (args.part != TilePart::kFirst) LetNextKernelBegin();
   if (threadIdx.x >= kConsumers) {
     GiveRegisters<40>();
     if (threadIdx.x == kConsumers) {
-      tile::FeedWeights<kTokens>(w, args, shared);
+      tile::FeedWeights<Shape, kTokens>(w, args, shared);
     } else if (threadIdx.x == kConsumers + 32) {
-      tile::FeedRows<kTokens>(x, args, shared);
+      tile::FeedRows<Shape, kTokens>(x, args, shared);
     }
   } else {
     TakeRegisters<232>();
-    Consume<kTokens>(y, args, shared);
+    Consume<Shape, kTokens>(y, args, shared);
   }
   __syncwarp();
-  hopper::SyncCluster();  // the other block may still tell this one's barriers
+  hopper::SyncCluster();  // others may still tell this block's barriers
 #endif
 }
 
-template <int kTokens>
+template <typename Shape, int kTokens>
 cudaError_t Prepare() {
   // For each device, which is one thread's.
   thread_local const cudaError_t prepared = cudaFuncSetAttribute(
-      TileGemmKernel<kTokens>, cudaFuncAttributeMaxDynamicSharedMemorySize,
-      Layout<kTokens>::kBytes);
+      TileGemmKernel<Shape, kTokens>,
+      cudaFuncAttributeMaxDynamicSharedMemorySize, Layout<kTokens>::kBytes);
   return prepared;
 }
 
-template <int kTokens>
+template <typename Shape, int kTokens>
 cudaError_t Launch(const CUtensorMap& w, const CUtensorMap& x,
                    const CUtensorMap& y, const TileGemmArgs& args,
                    cudaStream_t stream) {
-  const cudaError_t prepared = Prepare<kTokens>();
+  const cudaError_t prepared = Prepare<Shape, kTokens>();
   if (prepared != cudaSuccess) return prepared;
   return LaunchOverlappedClusters(
-      TileGemmKernel<kTokens>, dim3(args.plan.num_clusters * kTilesOfCluster),
-      kTilesOfCluster, dim3(kThreads), Layout<kTokens>::kBytes, stream, w, x, y,
-      args);
+      TileGemmKernel<Shape, kTokens>,
+      dim3(args.plan.num_clusters * Shape::kBlocks), Shape::kBlocks,
+      dim3(kThreads), Layout<kTokens>::kBytes, stream, w, x, y, args);
+}
+
+template <typename Shape>
+cudaError_t LaunchOf(const CUtensorMap& w, const CUtensorMap& x,
+                     const CUtensorMap& y, const TileGemmArgs& args,
+                     int32_t tokens, cudaStream_t stream) {
+  switch (tokens) {
+    case 128:
+      return Launch<Shape, 128>(w, x, y, args, stream);
+    case 144:
+      return Launch<Shape, 144>(w, x, y, args, stream);
+    case 160:
+      return Launch<Shape, 160>(w, x, y, args, stream);
+    case 176:
+      return Launch<Shape, 176>(w, x, y, args, stream);
+    case 192:
+      return Launch<Shape, 192>(w, x, y, args, stream);
+    case 208:
+      return Launch<Shape, 208>(w, x, y, args, stream);
+    case 224:
+      return Launch<Shape, 224>(w, x, y, args, stream);
+    case 240:
+      return Launch<Shape, 240>(w, x, y, args, stream);
+    case 256:
+      return Launch<Shape, 256>(w, x, y, args, stream);
+    default:
+      return cudaErrorInvalidValue;
+  }
+}
+
+template <typename Shape>
+cudaError_t NumClustersOf(int32_t* num_clusters) {
+  const cudaError_t prepared = Prepare<Shape, kMaxTileTokens>();
+  if (prepared != cudaSuccess) return prepared;
+  cudaLaunchAttribute attribute = {};
+  attribute.id = cudaLaunchAttributeClusterDimension;
+  attribute.val.clusterDim = {Shape::kBlocks, 1, 1};
+  cudaLaunchConfig_t config = {};
+  config.gridDim = dim3(Shape::kBlocks);
+  config.blockDim = dim3(kThreads);
+  config.dynamicSmemBytes = Layout<kMaxTileTokens>::kBytes;
+  config.attrs = &attribute;
+  config.numAttrs = 1;
+  return cudaOccupancyMaxActiveClusters(
+      num_clusters, TileGemmKernel<Shape, kMaxTileTokens>, &config);
 }
 
 }  // namespace
@@ -190,44 +244,14 @@ cudaError_t Launch(const CUtensorMap& w, const CUtensorMap& x,
 cudaError_t LaunchTileGemm(const CUtensorMap& w, const CUtensorMap& x,
                            const CUtensorMap& y, const TileGemmArgs& args,
                            int32_t tokens, cudaStream_t stream) {
-  switch (tokens) {
-    case 128:
-      return Launch<128>(w, x, y, args, stream);
-    case 144:
-      return Launch<144>(w, x, y, args, stream);
-    case 160:
-      return Launch<160>(w, x, y, args, stream);
-    case 176:
-      return Launch<176>(w, x, y, args, stream);
-    case 192:
-      return Launch<192>(w, x, y, args, stream);
-    case 208:
-      return Launch<208>(w, x, y, args, stream);
-    case 224:
-      return Launch<224>(w, x, y, args, stream);
-    case 240:
-      return Launch<240>(w, x, y, args, stream);
-    case 256:
-      return Launch<256>(w, x, y, args, stream);
-    default:
-      return cudaErrorInvalidValue;
-  }
+  return args.plan.shape == kEightTiles
+             ? LaunchOf<Eight>(w, x, y, args, tokens, stream)
+             : LaunchOf<Pair>(w, x, y, args, tokens, stream);
 }
 
-cudaError_t NumTileClusters(int32_t* num_clusters) {
-  const cudaError_t prepared = Prepare<kMaxTileTokens>();
-  if (prepared != cudaSuccess) return prepared;
-  cudaLaunchAttribute attribute = {};
-  attribute.id = cudaLaunchAttributeClusterDimension;
-  attribute.val.clusterDim = {kTilesOfCluster, 1, 1};
-  cudaLaunchConfig_t config = {};
-  config.gridDim = dim3(kTilesOfCluster);
-  config.blockDim = dim3(kThreads);
-  config.dynamicSmemBytes = Layout<kMaxTileTokens>::kBytes;
-  config.attrs = &attribute;
-  config.numAttrs = 1;
-  return cudaOccupancyMaxActiveClusters(
-      num_clusters, TileGemmKernel<kMaxTileTokens>, &config);
+cudaError_t NumTileClusters(const ClusterShape& shape, int32_t* num_clusters) {
+  return shape == kEightTiles ? NumClustersOf<Eight>(num_clusters)
+                              : NumClustersOf<Pair>(num_clusters);
 }
 
 }  // namespace quire

@@ -61,23 +61,23 @@ __device__ __forceinline__ void WaitForPartial(const TileGemmArgs& args,
 
 // Adds what the clusters after this one have of the tile that ends at piece
 // `tile_end`, in their order.
-template <int kTokens>
+template <typename Shape, int kTokens>
 __device__ __forceinline__ void AddPartials(const TileGemmArgs& args,
                                             int32_t tile_end,
                                             float (&sums)[kTokens / 2]) {
   constexpr int kAtOnce = 8;
   constexpr int kParts = kTokens / 8;
-  const int32_t first = ClusterNumber() + 1;
+  const int32_t first = Shape::Cluster() + 1;
   int32_t last = first + 1;  // of the clusters that have a part, exclusive
   while (RunBegin(args.plan, last) < tile_end) ++last;
   const int32_t mine = first + threadIdx.x % kWarpgroup;
   if (mine < last) {
-    WaitForPartial(args, mine * kTilesOfCluster + RankInCluster());
+    WaitForPartial(args, mine * Shape::kBlocks + Shape::Rank());
   }
   SyncWarpgroup();
   for (int32_t cluster = first; cluster < last; ++cluster) {
     const float4* from =
-        PartialOf(args, cluster * kTilesOfCluster + RankInCluster(), kTokens);
+        PartialOf(args, cluster * Shape::kBlocks + Shape::Rank(), kTokens);
 #pragma unroll
     for (int begin = 0; begin < kParts; begin += kAtOnce) {
       float4 parts[kAtOnce];

@@ -64,31 +64,55 @@ Wanted Want(const reference::GemmResult& sums, const ProductCase& c,
                  rounding * std::abs(y) + 1e-37};
 }
 
+bool HasBias(ProductKind kind) {
+  return kind == ProductKind::kBias || kind == ProductKind::kAdds;
+}
+
+int64_t ColumnsOf(const ProductCase& c, ProductKind kind) {
+  return kind == ProductKind::kGated ? c.n / 2 : c.n;
+}
+
 }  // namespace
+
+// Random, the same each time; y is poisoned where nothing is added to it.
+struct OwnProductWorld::Operands {
+  Operands(const ProductCase& c, ProductKind kind, float deviation)
+      : x(Tensor::Random(DType::kBf16, c.m * c.k, 1)),
+        w(Tensor::Random(DType::kBf16, c.n * c.k, 2, deviation)),
+        bias(Tensor::Random(DType::kBf16, c.n, 3)),
+        before(YOf(c, kind)) {}
+
+  static Tensor YOf(const ProductCase& c, ProductKind kind) {
+    const DType dtype =
+        kind == ProductKind::kFloat ? DType::kF32 : DType::kBf16;
+    const int64_t size = c.m * (ColumnsOf(c, kind) + kGap);
+    return kind == ProductKind::kAdds ? Tensor::Random(dtype, size, 4)
+                                      : Tensor(dtype, size);
+  }
+
+  const Tensor x, w, bias;
+  const Tensor before;  // y
+};
 
 // Runs twice, so that the second finds flags as the first left them.
 Tensor OwnProductWorld::Run(const ProductCase& c, ProductKind kind,
-                            const Tensor& x, const Tensor& w,
-                            const Tensor& bias, const Tensor& before) const {
-  const auto dx = Upload(x), dw = Upload(w), db = Upload(bias);
-  const auto dy = Upload(before);
-  const bool is_gated = kind == ProductKind::kGated;
-  const PlainGemmParams params = {
-      .x = dx->data(),
-      .x_stride = c.k,
-      .w = dw->data(),
-      .bias = kind == ProductKind::kBias || kind == ProductKind::kAdds
-                  ? db->data()
-                  : nullptr,
-      .y = dy->data(),
-      .y_stride = (is_gated ? c.n / 2 : c.n) + kGap,
-      .m = c.m,
-      .n = c.n,
-      .k = c.k,
-      .dtype = DType::kBf16,
-      .y_dtype = kind == ProductKind::kFloat ? DType::kF32 : DType::kBf16,
-      .adds = kind == ProductKind::kAdds,
-      .is_gated = is_gated};
+                            const Operands& operands) const {
+  const Tensor& before = operands.before;
+  const auto dx = Upload(operands.x), dw = Upload(operands.w);
+  const auto db = Upload(operands.bias), dy = Upload(before);
+  const PlainGemmParams params = {.x = dx->data(),
+                                  .x_stride = c.k,
+                                  .w = dw->data(),
+                                  .bias = HasBias(kind) ? db->data() : nullptr,
+                                  .y = dy->data(),
+                                  .y_stride = ColumnsOf(c, kind) + kGap,
+                                  .m = c.m,
+                                  .n = c.n,
+                                  .k = c.k,
+                                  .dtype = DType::kBf16,
+                                  .y_dtype = before.dtype(),
+                                  .adds = kind == ProductKind::kAdds,
+                                  .is_gated = kind == ProductKind::kGated};
   for (int i = 0; i < 2; ++i) {
     CHECK_EQ(cudaMemcpyAsync(dy->data(), before.data(), dy->bytes(),
                              cudaMemcpyHostToDevice, stream_),
@@ -107,22 +131,15 @@ Tensor OwnProductWorld::Run(const ProductCase& c, ProductKind kind,
 void OwnProductWorld::Check(const ProductCase& c, ProductKind kind) const {
   SCOPED_TRACE(testing::Message() << "m " << c.m << " n " << c.n << " k " << c.k
                                   << " kind " << static_cast<int>(kind));
-  const Tensor x = Tensor::Random(DType::kBf16, c.m * c.k, 1);
-  const Tensor w = Tensor::Random(DType::kBf16, c.n * c.k, 2, 0.1f);
-  const Tensor bias = Tensor::Random(DType::kBf16, c.n, 3);
-  const bool has_bias =
-      kind == ProductKind::kBias || kind == ProductKind::kAdds;
-  const int64_t columns = kind == ProductKind::kGated ? c.n / 2 : c.n;
+  const Operands operands(c, kind, /*deviation=*/0.1f);
+  const Tensor& before = operands.before;
+  const int64_t columns = ColumnsOf(c, kind);
   const int64_t stride = columns + kGap;
-  const DType y_dtype =
-      kind == ProductKind::kFloat ? DType::kF32 : DType::kBf16;
-  const Tensor before = kind == ProductKind::kAdds
-                            ? Tensor::Random(y_dtype, c.m * stride, 4)
-                            : Tensor(y_dtype, c.m * stride);
-  const Tensor y = Run(c, kind, x, w, bias, before);
+  const Tensor y = Run(c, kind, operands);
   const auto sums = reference::Gemm(
-      x.Doubles(), w.Doubles(),
-      has_bias ? bias.Doubles() : std::vector<double>(), c.m, c.n, c.k);
+      operands.x.Doubles(), operands.w.Doubles(),
+      HasBias(kind) ? operands.bias.Doubles() : std::vector<double>(), c.m, c.n,
+      c.k);
   for (int64_t row = 0; row < c.m; ++row) {
     for (int64_t column = 0; column < columns; ++column) {
       const Wanted want = Want(sums, c, kind, before, row, column);
@@ -136,15 +153,20 @@ void OwnProductWorld::Check(const ProductCase& c, ProductKind kind) const {
 }
 
 void OwnProductWorld::CheckRepeats(const ProductCase& c) const {
-  const Tensor x = Tensor::Random(DType::kBf16, c.m * c.k, 1);
-  const Tensor w = Tensor::Random(DType::kBf16, c.n * c.k, 2);
-  const Tensor bias = Tensor::Random(DType::kBf16, c.n, 3);
-  const Tensor before(DType::kF32, c.m * (c.n + kGap));
-  const Tensor first = Run(c, ProductKind::kFloat, x, w, bias, before);
+  const Operands operands(c, ProductKind::kFloat, /*deviation=*/1.0f);
+  const Tensor first = Run(c, ProductKind::kFloat, operands);
   for (int i = 0; i < 5; ++i) {
-    ASSERT_TRUE(
-        first.SameBits(Run(c, ProductKind::kFloat, x, w, bias, before)));
+    ASSERT_TRUE(first.SameBits(Run(c, ProductKind::kFloat, operands)));
   }
+}
+
+void OwnProductWorld::CheckSameAs(const OwnProductWorld& other,
+                                  const ProductCase& c,
+                                  ProductKind kind) const {
+  SCOPED_TRACE(testing::Message() << "m " << c.m << " n " << c.n << " k " << c.k
+                                  << " kind " << static_cast<int>(kind));
+  const Operands operands(c, kind, /*deviation=*/0.1f);
+  ASSERT_TRUE(Run(c, kind, operands).SameBits(other.Run(c, kind, operands)));
 }
 
 }  // namespace quire

@@ -44,10 +44,15 @@ class OwnProductWorld {
   void Check(const ProductCase& c, ProductKind kind) const;
   // That several runs give the same bits.
   void CheckRepeats(const ProductCase& c) const;
+  // That the other's products have the same bits.
+  void CheckSameAs(const OwnProductWorld& other, const ProductCase& c,
+                   ProductKind kind) const;
 
  private:
-  Tensor Run(const ProductCase& c, ProductKind kind, const Tensor& x,
-             const Tensor& w, const Tensor& bias, const Tensor& before) const;
+  struct Operands;
+
+  Tensor Run(const ProductCase& c, ProductKind kind,
+             const Operands& operands) const;
 
   const cudaStream_t stream_;
   const Multiply multiply_;

@@ -202,6 +202,13 @@ class Bench {
     CHECK(status.ok()) << status;
   }
 
+  // In mixed clusters, where the device runs such.
+  void RunMixed(const PlainGemmParams& p) {
+    const absl::Status status =
+        tiles_->CanMix() ? tiles_->RunMixed(p) : tiles_->Run(p);
+    CHECK(status.ok()) << status;
+  }
+
  private:
   std::unique_ptr<LtGemm> guess_, tuned_;
   std::unique_ptr<StreamGemm> ours_;
@@ -299,6 +306,8 @@ void BenchShapes(Bench* bench, const std::vector<int64_t>& rows) {
       const double tuned = time_library(bench->tuned());
       const double tiles =
           TimeGraph(count, [&](int i) { bench->RunTiles(params(i)); });
+      const double mixed =
+          TimeGraph(count, [&](int i) { bench->RunMixed(params(i)); });
       const double ours =
           TimeGraph(count, [&](int i) { bench->RunOurs(params(i)); });
       PrintBenchLine(
@@ -307,7 +316,8 @@ void BenchShapes(Bench* bench, const std::vector<int64_t>& rows) {
            {{"limit", LimitUs(shape, m)},
             {"Lt guess", guess},
             {"Lt tuned", tuned}},
-           absl::StrFormat("tiles %.1f us, ours %.0f TFLOP/s", tiles,
+           absl::StrFormat("tiles %.1f us, mixed %.1f us, ours %.0f TFLOP/s",
+                           tiles, mixed,
                            2.0 * m * shape.n * shape.k / ours / 1e6)});
     }
   }
