@@ -6,6 +6,7 @@
 #include "glog/logging.h"
 #include "kernels/cuda/cuda_status.h"
 #include "kernels/cuda/moe_gemm.h"
+#include "kernels/cuda/tile_plan.h"
 
 namespace quire {
 namespace {
@@ -57,6 +58,16 @@ std::vector<ProductChoice::Candidate> CudaProducts::Candidates() {
        [this](const PlainGemmParams& trial) {
          return tile_gemm_->Run(trial);
        }}};
+  if (tile_gemm_->CanMix()) {
+    candidates.push_back({ProductKernel::kMixedTiles,
+                          [](const PlainGemmParams& product) {
+                            return product.m > kMaxTileTokens &&
+                                   TileGemm::CanRun(product);
+                          },
+                          [this](const PlainGemmParams& trial) {
+                            return tile_gemm_->RunMixed(trial);
+                          }});
+  }
   if (panel_gemm_ != nullptr) {
     candidates.push_back({ProductKernel::kPanels,
                           [](const PlainGemmParams& product) {
@@ -170,6 +181,9 @@ absl::Status CudaProducts::Run(const PlainGemmParams& product) {
   QUIRE_ASSIGN_OR_RETURN(const ProductKernel kernel, KernelOf(product));
   if (kernel == ProductKernel::kPanels) return panel_gemm_->Run(product);
   if (kernel == ProductKernel::kTiles) return tile_gemm_->Run(product);
+  if (kernel == ProductKernel::kMixedTiles) {
+    return tile_gemm_->RunMixed(product);
+  }
   if (LtGemm::CanRun(product)) {
     const absl::Status status = library_->Run(product);
     if (!absl::IsUnimplemented(status)) return status;

@@ -13,7 +13,7 @@ namespace quire {
 
 // Counted up with each change of their speed: choices between them and others
 // that were kept before are passed over.
-inline constexpr int kOwnProductsVersion = 2;
+inline constexpr int kOwnProductsVersion = 3;
 
 // Multiprocessors of the current device; 0 if it has not the instructions that
 // our own products are made of.

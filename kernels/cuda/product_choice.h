@@ -20,7 +20,12 @@
 namespace quire {
 
 // The numbers are kept in files.
-enum class ProductKernel { kLibrary = 0, kTiles = 1, kPanels = 2 };
+enum class ProductKernel {
+  kLibrary = 0,
+  kTiles = 1,
+  kPanels = 2,
+  kMixedTiles = 3,  // in clusters of eight, and in pairs beside them
+};
 
 // Thread-compatible.
 class ProductChoice {

@@ -106,8 +106,11 @@ TEST_P(CudaGemmTest, AgreesWithTheReferenceOnEveryPath) {
 // Twice, as the first product of a shape is timed, and timing must not add.
 TEST_P(CudaGemmTest, AddsToWhatWasThere) {
   ASSERT_TRUE(backend_->adds_products());
-  const int64_t kSizes[][3] = {
-      {3, 64, 64}, {70, 136, 200}, {200, 128, 512}, {5, 31, 63}};
+  const int64_t kSizes[][3] = {{3, 64, 64},
+                               {70, 136, 200},
+                               {200, 128, 512},
+                               {300, 144, 520},
+                               {5, 31, 63}};
   for (const auto& [m, n, k] : kSizes) {
     for (int turn = 0; turn < 2; ++turn) {
       SCOPED_TRACE(testing::Message() << "m " << m << " n " << n);
@@ -147,8 +150,11 @@ TEST_P(CudaGemmTest, AddsToWhatWasThere) {
 // By our own kernel, by the library with an activation behind it, and with
 // numbers of rows that take no turns.
 TEST_P(CudaGemmTest, GatesAgreeWithTheReference) {
-  const int64_t kSizes[][3] = {
-      {1, 64, 64}, {33, 136, 200}, {150, 128, 512}, {5, 31, 64}};
+  const int64_t kSizes[][3] = {{1, 64, 64},
+                               {33, 136, 200},
+                               {150, 128, 512},
+                               {300, 136, 520},
+                               {5, 31, 64}};
   for (const auto& [m, width, k] : kSizes) {
     SCOPED_TRACE(testing::Message() << "m " << m << " width " << width);
     const Tensor x = Tensor::Random(dtype_, m * k, 1);
