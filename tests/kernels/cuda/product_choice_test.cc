@@ -8,6 +8,7 @@
 #include <fstream>
 #include <functional>
 #include <string>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "cuda_runtime_api.h"
@@ -22,6 +23,7 @@ namespace {
 constexpr ProductKernel kLibrary = ProductKernel::kLibrary;
 constexpr ProductKernel kTiles = ProductKernel::kTiles;
 constexpr ProductKernel kPanels = ProductKernel::kPanels;
+constexpr ProductKernel kMixedTiles = ProductKernel::kMixedTiles;
 
 // Far apart, so that no disturbance makes the longer one look shorter.
 constexpr int64_t kShort = 20'000, kLong = 2'000'000;  // nanoseconds
@@ -144,6 +146,17 @@ TEST_F(ProductChoiceTest, OneOfThreeIsChosen) {
                         {kTiles, Always, Delay(kLong)},
                         {kPanels, Always, Delay(kShort)}});
   EXPECT_EQ(Ask(&choice, 200), kPanels);
+}
+
+TEST_F(ProductChoiceTest, LessPowerIsWorthALittleMoreTime) {
+  const int64_t kLonger = kLong * 1.02, kMuchLonger = kLong * 1.15;
+  for (const auto& [time, chosen] :
+       {std::pair{kLonger, kMixedTiles}, std::pair{kMuchLonger, kTiles}}) {
+    ProductChoice choice(
+        {}, "a_gpu/1/bucket", stream_,
+        {{kTiles, Always, Delay(kLong)}, {kMixedTiles, Always, Delay(time)}});
+    EXPECT_EQ(Ask(&choice, 200), chosen) << time;
+  }
 }
 
 TEST_F(ProductChoiceTest, ThoseThatCannotRunAreNotAsked) {
