@@ -5,14 +5,13 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
-#include <memory>
 #include <random>
 #include <string>
 #include <vector>
 
 #include "glog/logging.h"
 #include "gtest/gtest.h"
-#include "kernels/cuda/cuda_backend.h"
+#include "tests/kernels/cuda/choice_fixture.h"
 #include "tests/kernels/cuda/shaped_choice_world.h"
 #include "tests/reference/shaped_choice.h"
 
@@ -45,36 +44,16 @@ std::vector<Cut> CutsOf(int32_t num_vocab) {
           rest({0, num_vocab / 7, 1, num_vocab / 5, 0, 30, num_vocab / 9, 47})};
 }
 
-class ListedChoiceTest : public testing::Test {
+class ListedChoiceTest : public ChoiceFixture {
  protected:
-  static void SetUpTestSuite() {
-    auto backend = CreateCudaBackend({});
-    CHECK(backend.ok()) << backend.status();
-    backend_ = backend->release();
-  }
-  static void TearDownTestSuite() { delete backend_; }
-
-  template <typename T>
-  static T* ToDevice(const std::vector<T>& host) {
-    buffers_.push_back(*backend_->Allocate(host.size() * sizeof(T)));
-    CHECK(backend_
-              ->CopyToDevice(host.data(), buffers_.back()->data(),
-                             host.size() * sizeof(T))
-              .ok());
-    return buffers_.back()->as<T>();
-  }
-
   static Tokens Fetch(const int32_t* tokens, const int32_t* by_slot,
                       int32_t num_rows) {
     Tokens got;
     got.by_row.resize(num_rows);
     got.by_slot.resize(num_rows);
-    const int64_t bytes = num_rows * sizeof(int32_t);
-    CHECK(backend_->CopyToHost(tokens, got.by_row.data(), bytes).ok());
-    CHECK(backend_->CopyToHost(by_slot, got.by_slot.data(), bytes).ok());
-    const absl::Status ran = backend_->Synchronize();
-    CHECK(ran.ok()) << ran;
-    buffers_.clear();
+    ToHost(tokens, &got.by_row);
+    ToHost(by_slot, &got.by_slot);
+    Synchronize();
     return got;
   }
 
@@ -152,13 +131,7 @@ class ListedChoiceTest : public testing::Test {
       }
     }
   }
-
-  static Backend* backend_;
-  static std::vector<std::unique_ptr<DeviceBuffer>> buffers_;
 };
-
-Backend* ListedChoiceTest::backend_ = nullptr;
-std::vector<std::unique_ptr<DeviceBuffer>> ListedChoiceTest::buffers_;
 
 // Every kind of logits with each top_k and all filters beside it.
 World ListedWorld(int32_t num_vocab, int32_t num_rows, uint64_t seed,

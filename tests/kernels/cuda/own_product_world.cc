@@ -22,15 +22,6 @@ double SumError(double magnitude, int64_t k) {
   return (2 * k + 8) * UnitRoundoff(DType::kF32) * magnitude;
 }
 
-std::unique_ptr<DeviceBuffer> Upload(const Tensor& tensor) {
-  auto buffer = AllocateCuda(tensor.size() * SizeOf(tensor.dtype()));
-  CHECK(buffer.ok()) << buffer.status();
-  CHECK_EQ(cudaMemcpy((*buffer)->data(), tensor.data(), (*buffer)->bytes(),
-                      cudaMemcpyHostToDevice),
-           cudaSuccess);
-  return *std::move(buffer);
-}
-
 struct Wanted {
   double y;
   double tolerance;
@@ -73,6 +64,15 @@ int64_t ColumnsOf(const ProductCase& c, ProductKind kind) {
 }
 
 }  // namespace
+
+std::unique_ptr<DeviceBuffer> Upload(const Tensor& tensor) {
+  auto buffer = AllocateCuda(tensor.size() * SizeOf(tensor.dtype()));
+  CHECK(buffer.ok()) << buffer.status();
+  CHECK_EQ(cudaMemcpy((*buffer)->data(), tensor.data(), (*buffer)->bytes(),
+                      cudaMemcpyHostToDevice),
+           cudaSuccess);
+  return *std::move(buffer);
+}
 
 // Random, the same each time; y is poisoned where nothing is added to it.
 struct OwnProductWorld::Operands {

@@ -17,6 +17,7 @@
 #include "cuda_runtime_api.h"
 #include "glog/logging.h"
 #include "gtest/gtest.h"
+#include "kernels/backend.h"
 #include "kernels/cuda/plain_gemm.h"
 #include "tests/kernels/tensor.h"
 
@@ -31,6 +32,9 @@ inline constexpr ProductKind kProductKinds[] = {
 struct ProductCase {
   int64_t m, n, k;
 };
+
+// A copy in device memory.
+std::unique_ptr<DeviceBuffer> Upload(const Tensor& tensor);
 
 class OwnProductWorld {
  public:

@@ -5,14 +5,13 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
-#include <memory>
 #include <random>
 #include <string>
 #include <vector>
 
 #include "glog/logging.h"
 #include "gtest/gtest.h"
-#include "kernels/cuda/cuda_backend.h"
+#include "tests/kernels/cuda/choice_fixture.h"
 #include "tests/kernels/cuda/shaped_choice_world.h"
 #include "tests/reference/shaped_choice.h"
 
@@ -88,30 +87,8 @@ Outcome Expected(const World& world) {
   return outcome;
 }
 
-class ShapedChoiceTest : public testing::Test {
+class ShapedChoiceTest : public ChoiceFixture {
  protected:
-  static void SetUpTestSuite() {
-    auto backend = CreateCudaBackend({});
-    CHECK(backend.ok()) << backend.status();
-    backend_ = backend->release();
-  }
-  static void TearDownTestSuite() { delete backend_; }
-
-  template <typename T>
-  static T* ToDevice(const std::vector<T>& host) {
-    buffers_.push_back(*backend_->Allocate(host.size() * sizeof(T)));
-    CHECK(backend_
-              ->CopyToDevice(host.data(), buffers_.back()->data(),
-                             host.size() * sizeof(T))
-              .ok());
-    return buffers_.back()->as<T>();
-  }
-  template <typename T>
-  static void ToHost(const T* device, std::vector<T>* host) {
-    CHECK(backend_->CopyToHost(device, host->data(), host->size() * sizeof(T))
-              .ok());
-  }
-
   // `logits`, if given, receives what is left in them.
   static Outcome Run(const World& world, std::vector<float>* logits = nullptr) {
     Outcome outcome = MakeOutcome(world);
@@ -138,18 +115,10 @@ class ShapedChoiceTest : public testing::Test {
       logits->resize(world.logits.size());
       ToHost(p.logits, logits);
     }
-    const absl::Status ran = backend_->Synchronize();
-    CHECK(ran.ok()) << ran;
-    buffers_.clear();
+    Synchronize();
     return outcome;
   }
-
-  static Backend* backend_;
-  static std::vector<std::unique_ptr<DeviceBuffer>> buffers_;
 };
-
-Backend* ShapedChoiceTest::backend_ = nullptr;
-std::vector<std::unique_ptr<DeviceBuffer>> ShapedChoiceTest::buffers_;
 
 // Tokens equal but where sums decide; everything else of equal tokens too.
 void ExpectEqual(const World& world, const Outcome& got, const Outcome& want) {
@@ -377,8 +346,7 @@ TEST_F(ShapedChoiceTest, LogprobsOfTokensThatWereChosenBefore) {
   p.tokens = ToDevice(chosen.tokens);
   ASSERT_TRUE(backend_->ChooseShaped(p).ok());
   ToHost(p.logprobs, &got.logprobs);
-  ASSERT_TRUE(backend_->Synchronize().ok());
-  buffers_.clear();
+  Synchronize();
   for (int i = 0; i < 20; ++i) {
     EXPECT_EQ(got.logprobs[i].rank, 1) << i;  // greedy
     const TokenLogprobs want = reference::Logprobs(

@@ -174,15 +174,6 @@ class TileChainTest : public MixedTilesTest {
     }
   }
 
-  static std::unique_ptr<DeviceBuffer> Upload(const Tensor& tensor) {
-    auto buffer = AllocateCuda(tensor.size() * SizeOf(tensor.dtype()));
-    CHECK(buffer.ok()) << buffer.status();
-    CHECK_EQ(cudaMemcpy((*buffer)->data(), tensor.data(), (*buffer)->bytes(),
-                        cudaMemcpyHostToDevice),
-             cudaSuccess);
-    return *std::move(buffer);
-  }
-
   void Copy(const void* from, DeviceBuffer* to) {
     CHECK_EQ(cudaMemcpyAsync(to->data(), from, kBytes, cudaMemcpyDeviceToDevice,
                              stream_),
