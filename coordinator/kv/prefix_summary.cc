@@ -3,18 +3,33 @@
 
 #include <algorithm>
 #include <bit>
+#include <cstdint>
+#include <cstdlib>
 #include <utility>
 
 #include "glog/logging.h"
 
 namespace quire {
 
+namespace {
+
+constexpr uintptr_t kLineBytes = 64;
+
+uint64_t* AtLine(uint64_t* memory) {
+  const auto address = reinterpret_cast<uintptr_t>(memory);
+  return memory + (-address & (kLineBytes - 1)) / sizeof(uint64_t);
+}
+
+}  // namespace
+
 PrefixSummary::Table::Table(size_t num_buckets)
     : mask(num_buckets - 1),
-      words(static_cast<uint64_t*>(
-          std::calloc(num_buckets * kBucketWords, sizeof(uint64_t)))) {
-  CHECK(words != nullptr) << "no host memory for " << num_buckets
-                          << " lines of prefixes";
+      memory(static_cast<uint64_t*>(
+          std::calloc((num_buckets + 1) * kBucketWords, sizeof(uint64_t)))),
+      words(AtLine(memory.get())) {
+  static_assert(kBucketWords * sizeof(uint64_t) == kLineBytes);
+  CHECK(memory != nullptr) << "no host memory for " << num_buckets
+                           << " lines of prefixes";
 }
 
 bool PrefixSummary::Table::Has(const BlockKey& key) const {

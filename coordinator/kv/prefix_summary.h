@@ -57,9 +57,10 @@ class PrefixSummary {
     bool Has(const BlockKey& key) const;
 
     const size_t mask;
-    // 0: empty. Memory that the system has zeroed and gives when it is touched:
-    // a pool of small blocks may never have as many keys as it expects.
-    const std::unique_ptr<uint64_t[], Free> words;
+    // Memory that the system has zeroed and gives when it is touched: a pool of
+    // small blocks may never have as many keys as it expects.
+    const std::unique_ptr<uint64_t[], Free> memory;
+    uint64_t* const words;  // 0: empty; where the memory's first line begins
   };
   static uint64_t MarkOf(const BlockKey& key) {
     return key.high == 0 ? 1 : key.high;
