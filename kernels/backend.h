@@ -9,7 +9,8 @@
 //   the same token. (cuda: products keep to it in its deterministic mode only.)
 //
 // Operations are enqueued in order and may return before they ran; buffers must
-// live until Synchronize(). Thread-compatible: one executor thread calls it.
+// live until Synchronize(). Thread-compatible, but for WaitForMark(), which any
+// thread may call.
 // An error is sticky: the process reports it and ends.
 #ifndef KERNELS_BACKEND_H_
 #define KERNELS_BACKEND_H_

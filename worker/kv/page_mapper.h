@@ -47,8 +47,8 @@ class PageMapper {
   void Post(absl::Span<const RowMapping> mappings);
 
   // Waits until the row has at least so many groups and will keep them through
-  // all that is posted. Internal if nothing that
-  // was posted will give it them; the first failure of the device, if any.
+  // all that is posted. Internal if nothing that was posted will give it them;
+  // the first failure of the device, if any.
   absl::Status Await(int32_t row, int32_t num_groups);
 
   // Waits until all that was posted is done, or something failed.
