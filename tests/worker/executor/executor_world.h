@@ -56,25 +56,32 @@ class Borrowed final : public Collective {
   int64_t* const most_gathered_;
 };
 
+// All but the model.
+inline ExecutorParts SmallParts(std::unique_ptr<FakeBackend> backend,
+                                std::unique_ptr<Collective> collective) {
+  ExecutorParts parts;
+  parts.backend = std::move(backend);
+  parts.collective = std::move(collective);
+  parts.limits = Limits();
+  parts.block_size = kBlockSize;
+  parts.vocab_size = kVocab;
+  return parts;
+}
+
 inline std::unique_ptr<Executor> MakeExecutor(
     std::unique_ptr<Collective> collective, const Clock* clock,
     bool spoil = false, bool records_decodes = false,
     bool chooses_shaped = false) {
-  ExecutorParts parts;
   auto backend = std::make_unique<FakeBackend>();
   backend->set_asynchronous();
   if (chooses_shaped) backend->set_chooses_shaped();
+  ExecutorParts parts = SmallParts(std::move(backend), std::move(collective));
   parts.device_sampling = chooses_shaped;
-  parts.backend = std::move(backend);
   parts.records_decodes = records_decodes;
-  parts.collective = std::move(collective);
   auto model =
       std::make_unique<FakeModel>(parts.collective.get(), kVocab, Limits());
   if (spoil) model->Spoil();
   parts.model = std::move(model);
-  parts.limits = Limits();
-  parts.block_size = kBlockSize;
-  parts.vocab_size = kVocab;
   auto executor = Executor::Create(std::move(parts), clock);
   EXPECT_TRUE(executor.ok()) << executor.status();
   return *std::move(executor);

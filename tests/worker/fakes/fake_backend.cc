@@ -3,6 +3,8 @@
 
 #include <cstdlib>
 #include <cstring>
+#include <utility>
+#include <vector>
 
 #include "kernels/cpu/choose_tokens.h"
 #include "kernels/cpu/sample.h"
@@ -21,17 +23,6 @@ class MallocBuffer final : public DeviceBuffer {
   }
   ~MallocBuffer() override { std::free(data()); }
 };
-
-absl::Status MoveBlocks(const BlockCopyParams& params) {
-  for (int32_t i = 0; i < params.num_pairs; ++i) {
-    std::memcpy(static_cast<char*>(params.dst) +
-                    params.pairs[i].dst * params.block_bytes,
-                static_cast<const char*>(params.src) +
-                    params.pairs[i].src * params.block_bytes,
-                params.block_bytes);
-  }
-  return absl::OkStatus();
-}
 
 }  // namespace
 
@@ -52,66 +43,111 @@ absl::StatusOr<std::unique_ptr<DeviceBuffer>> FakeBackend::AllocateHost(
   return Allocate(bytes);
 }
 
+void FakeBackend::Enqueue(std::function<void()> work) {
+  if (is_late_) {
+    waiting_.push_back(std::move(work));
+  } else {
+    work();
+  }
+}
+
+void FakeBackend::RunUntil(int64_t end) {
+  for (; num_run_ < end; ++num_run_) {
+    const std::function<void()> work = std::move(waiting_.front());
+    waiting_.pop_front();
+    work();
+  }
+}
+
+absl::Status FakeBackend::Synchronize() {
+  RunUntil(num_enqueued());
+  return device();
+}
+
+absl::Status FakeBackend::Mark(int32_t index) {
+  if (is_late_) marks_[index] = num_enqueued();  // else others may wait now
+  return device();
+}
+
+absl::Status FakeBackend::WaitForMark(int32_t index) {
+  RunUntil(marks_[index]);
+  return device();
+}
+
 absl::Status FakeBackend::CopyToDevice(const void* host, void* device,
                                        int64_t bytes) {
   ++num_copies_to_device_;
-  std::memcpy(device, host, bytes);
-  return absl::OkStatus();
+  return CopyToHost(host, device, bytes);
 }
 
 absl::Status FakeBackend::CopyToHost(const void* device, void* host,
                                      int64_t bytes) {
-  std::memcpy(host, device, bytes);
+  Enqueue([=] { std::memcpy(host, device, bytes); });
   return absl::OkStatus();
 }
 
 absl::Status FakeBackend::CopyBlocks(const BlockCopyParams& params) {
-  return MoveBlocks(params);
+  // The pairs are the host's, and read before this returns.
+  const std::vector<BlockPair> pairs(params.pairs,
+                                     params.pairs + params.num_pairs);
+  Enqueue([params, pairs] {
+    for (const BlockPair& pair : pairs) {
+      std::memcpy(
+          static_cast<char*>(params.dst) + pair.dst * params.block_bytes,
+          static_cast<const char*>(params.src) + pair.src * params.block_bytes,
+          params.block_bytes);
+    }
+  });
+  return absl::OkStatus();
 }
 absl::Status FakeBackend::SwapOutBlocks(const BlockCopyParams& params) {
-  return MoveBlocks(params);
+  return CopyBlocks(params);
 }
 absl::Status FakeBackend::SwapInBlocks(const BlockCopyParams& params) {
-  return MoveBlocks(params);
+  return CopyBlocks(params);
 }
 
 absl::Status FakeBackend::SampleShard(const SampleShardParams& params) {
+  // As its parameters say, the results are there when this returns.
+  RunUntil(num_enqueued());
   SampleShardCpu(params, team_, &scratch_);
   return absl::OkStatus();
 }
 
 absl::Status FakeBackend::ChooseTokens(const ChooseTokensParams& params) {
-  ChooseTokensCpu(params, team_, &scratch_);
+  Enqueue([this, params] { ChooseTokensCpu(params, team_, &scratch_); });
   return absl::OkStatus();
 }
 
 absl::Status FakeBackend::MergeChoices(const MergeChoicesParams& params) {
-  MergeChoicesCpu(params);
+  Enqueue([params] { MergeChoicesCpu(params); });
   return absl::OkStatus();
 }
 
 absl::Status FakeBackend::ChooseShaped(const ShapedChoiceParams& params) {
-  reference::ShapedChoice(params);
+  Enqueue([params] { reference::ShapedChoice(params); });
   return device();
 }
 
 absl::Status FakeBackend::ListTokens(const ListTokensParams& params) {
-  reference::ListTokens(params);
+  Enqueue([params] { reference::ListTokens(params); });
   return device();
 }
 
 absl::Status FakeBackend::MergeLists(const MergeListsParams& params) {
-  reference::MergeLists(params);
+  Enqueue([params] { reference::MergeLists(params); });
   return device();
 }
 
 absl::Status FakeBackend::CopyRuns(const CopyRunsParams& params) {
   ++num_fetches_;
-  for (int32_t i = 0; i < params.num_runs; ++i) {
-    const WordRun& run = params.runs[i];
-    std::memcpy(params.out + run.to, params.values + run.from,
-                run.count * sizeof(int32_t));
-  }
+  Enqueue([params] {
+    for (int32_t i = 0; i < params.num_runs; ++i) {
+      const WordRun& run = params.runs[i];
+      std::memcpy(params.out + run.to, params.values + run.from,
+                  run.count * sizeof(int32_t));
+    }
+  });
   return absl::OkStatus();
 }
 

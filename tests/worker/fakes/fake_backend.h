@@ -6,6 +6,8 @@
 #define TESTS_WORKER_FAKES_FAKE_BACKEND_H_
 
 #include <cstdint>
+#include <deque>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -34,9 +36,9 @@ class FakeBackend final : public Backend {
                             int64_t bytes) override;
   absl::Status CopyToHost(const void* device, void* host,
                           int64_t bytes) override;
-  absl::Status Synchronize() override { return device(); }
-  absl::Status Mark(int32_t) override { return device(); }
-  absl::Status WaitForMark(int32_t) override { return device(); }
+  absl::Status Synchronize() override;
+  absl::Status Mark(int32_t index) override;
+  absl::Status WaitForMark(int32_t index) override;
 
   absl::StatusOr<std::unique_ptr<PackedWeight>> PackWeight(
       absl::Span<const HostMatrix>) override {
@@ -78,6 +80,12 @@ class FakeBackend final : public Backend {
 
   // Says that it is, and runs everything at once all the same.
   void set_asynchronous() { is_asynchronous_ = true; }
+  // From now on nothing runs before the host waits for it, so that memory shows
+  // which the host reads too early or uses again too early. One thread alone
+  // calls a late device, to wait as well.
+  void set_late() { is_asynchronous_ = is_late_ = true; }
+  // Runs `work` in its turn among the device's operations.
+  void Enqueue(std::function<void()> work);
   // Chooses from all rows, as the reference does.
   void set_chooses_shaped() { chooses_shaped_ = true; }
   // From now on the device is lost. Any thread may say so.
@@ -96,6 +104,12 @@ class FakeBackend final : public Backend {
     return absl::UnimplementedError("the fake device computes no models");
   }
 
+  int64_t num_enqueued() const {
+    return num_run_ + static_cast<int64_t>(waiting_.size());
+  }
+  // Runs what is left of the first `end` operations.
+  void RunUntil(int64_t end);
+
   absl::Status device() {
     absl::MutexLock lock(&mutex_);
     return device_;
@@ -103,6 +117,10 @@ class FakeBackend final : public Backend {
 
   std::string name_ = "fake";
   bool is_asynchronous_ = false;
+  bool is_late_ = false;
+  std::deque<std::function<void()>> waiting_;  // of a late device
+  int64_t num_run_ = 0;                        // that were waiting
+  int64_t marks_[kNumMarks] = {};              // num_enqueued() of each
   bool chooses_shaped_ = false;
   absl::Mutex mutex_;
   absl::Status device_ ABSL_GUARDED_BY(mutex_);

@@ -67,12 +67,7 @@ void FakeModel::HashRow(const BatchInput& batch, const KvCache& cache,
   }
 }
 
-absl::StatusOr<const float*> FakeModel::Forward(const BatchInput& batch,
-                                                const KvCache& cache) {
-  CHECK_LE(batch.num_tokens, limits_.max_num_batched_tokens);
-  CHECK_LE(batch.num_seqs, limits_.max_num_seqs);
-  max_tokens_seen_ = std::max(max_tokens_seen_, batch.num_tokens);
-  max_seqs_seen_ = std::max(max_seqs_seen_, batch.num_seqs);
+void FakeModel::WriteKv(const BatchInput& batch, const KvCache& cache) const {
   const int32_t block_size = cache.layout.block_size;
   for (int32_t i = 0; i < batch.num_tokens; ++i) {
     const int32_t slot = batch.slot_mapping[i];
@@ -84,9 +79,9 @@ absl::StatusOr<const float*> FakeModel::Forward(const BatchInput& batch,
     block[slot % block_size] = token < 0 ? batch.sampled[~token] : token;
     block[block_size + slot % block_size] = batch.positions[i];
   }
-  float one = 1;  // as real layers do, so that a lost peer shows
-  QUIRE_RETURN_IF_ERROR(collective_->AllReduceSum(&one, 1, DType::kF32));
-  CHECK_EQ(one, collective_->world_size());
+}
+
+void FakeModel::HashSamples(const BatchInput& batch, const KvCache& cache) {
   int32_t sample_idx = 0;
   for (int32_t seq = 0; seq < batch.num_seqs; ++seq) {
     if (batch.query_start[seq + 1] == batch.query_start[seq]) {
@@ -102,23 +97,58 @@ absl::StatusOr<const float*> FakeModel::Forward(const BatchInput& batch,
     ++sample_idx;
   }
   CHECK_EQ(sample_idx, batch.num_samples);
+}
+
+absl::Status FakeModel::Run(const BatchInput& batch, const KvCache& cache) {
+  WriteKv(batch, cache);
+  float one = 1;  // as real layers do, so that a lost peer shows
+  QUIRE_RETURN_IF_ERROR(collective_->AllReduceSum(&one, 1, DType::kF32));
+  CHECK_EQ(one, collective_->world_size());
+  HashSamples(batch, cache);
   if (is_spoilt_ && !logits_.empty()) logits_[0] = std::nanf("");
+  return absl::OkStatus();
+}
+
+absl::StatusOr<const float*> FakeModel::Forward(const BatchInput& batch,
+                                                const KvCache& cache) {
+  CHECK_LE(batch.num_tokens, limits_.max_num_batched_tokens);
+  CHECK_LE(batch.num_seqs, limits_.max_num_seqs);
+  max_tokens_seen_ = std::max(max_tokens_seen_, batch.num_tokens);
+  max_seqs_seen_ = std::max(max_seqs_seen_, batch.num_seqs);
   last_batch_ = batch;
   last_cache_ = cache;
+  if (device_ == nullptr) {
+    QUIRE_RETURN_IF_ERROR(Run(batch, cache));
+  } else {
+    device_->Enqueue([this, batch, cache] {
+      const absl::Status status = Run(batch, cache);
+      CHECK(status.ok()) << status;
+    });
+  }
   return logits_.data();
 }
 
-absl::StatusOr<const float*> FakeModel::Logits(const int32_t* rows,
-                                               int32_t num_rows) {
-  const BatchInput& batch = last_batch_;
-  CHECK_LE(num_rows, limits_.max_num_seqs);
+void FakeModel::HashRows(const BatchInput& batch, const KvCache& cache,
+                         const int32_t* rows, int32_t num_rows) {
   for (int32_t i = 0; i < num_rows; ++i) {
     CHECK(rows[i] >= 0 && rows[i] < batch.num_tokens) << rows[i];
     int32_t seq = 0;
     while (batch.query_start[seq + 1] <= rows[i]) ++seq;
     const int32_t num_after = batch.query_start[seq + 1] - 1 - rows[i];
-    HashRow(batch, last_cache_, seq, batch.context_lens[seq] - num_after,
+    HashRow(batch, cache, seq, batch.context_lens[seq] - num_after,
             &logits_[int64_t{i} * shard_.num_ids]);
+  }
+}
+
+absl::StatusOr<const float*> FakeModel::Logits(const int32_t* rows,
+                                               int32_t num_rows) {
+  CHECK_LE(num_rows, limits_.max_num_seqs);
+  const auto run = [this, batch = last_batch_, cache = last_cache_, rows,
+                    num_rows] { HashRows(batch, cache, rows, num_rows); };
+  if (device_ == nullptr) {
+    run();
+  } else {
+    device_->Enqueue(run);
   }
   return logits_.data();
 }

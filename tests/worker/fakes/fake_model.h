@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "absl/types/span.h"
+#include "tests/worker/fakes/fake_backend.h"
 #include "worker/collective/collective.h"
 #include "worker/model/model.h"
 
@@ -33,17 +34,27 @@ class FakeModel final : public Model {
   int64_t weight_bytes() const override { return 1000; }
   int64_t activation_bytes() const override { return 2000; }
 
+  // Runs in its turn on that device, which must live as long, and not at once;
+  // a lost peer is fatal there.
+  void set_device(FakeBackend* device) { device_ = device; }
   // From now on the logits of row 0 are NaN.
   void Spoil() { is_spoilt_ = true; }
   int32_t max_tokens_seen() const { return max_tokens_seen_; }
   int32_t max_seqs_seen() const { return max_seqs_seen_; }
 
  private:
+  absl::Status Run(const BatchInput& batch, const KvCache& cache);
+  void WriteKv(const BatchInput& batch, const KvCache& cache) const;
+  void HashSamples(const BatchInput& batch, const KvCache& cache);
+  void HashRows(const BatchInput& batch, const KvCache& cache,
+                const int32_t* rows, int32_t num_rows);
+
   // The logits after the first `num_tokens` tokens of a sequence.
   void HashRow(const BatchInput& batch, const KvCache& cache, int32_t seq_idx,
                int32_t num_tokens, float* out) const;
 
   Collective* const collective_;
+  FakeBackend* device_ = nullptr;
   const StepLimits limits_;
   VocabShard shard_;
   std::vector<float> logits_;
