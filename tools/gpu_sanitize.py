@@ -4,9 +4,10 @@
 
     gpu_sanitize.py BUNDLE LOG_FOLDER memcheck|racecheck [--seconds=N]
 
-Each case is a process of its own, four at once, for 110 s at most: most of its
-time is the reference's. Only this project's kernels are checked. A line is
-printed for each test, and for each case that is not clean:
+Each case is a process of its own, for 110 s at most, as many at once as there
+are cores to spare, 14 at most: most of its time is the reference's. Only this
+project's kernels are checked. A line is printed for each test, and for each case
+that is not clean:
 
   nothing  passed without a call that the tool watches
   skipped  by itself, as for want of GPUs
@@ -30,7 +31,8 @@ import sys
 import time
 from typing import Optional
 
-NUM_AT_ONCE = 4
+# An H200 has memory for these: 24 of the tests have run on one at once.
+NUM_AT_ONCE = min(14, max(4, (os.cpu_count() or 1) - 2))
 CASE_SECONDS = 110
 # Which tests, or cases of any test, and why not.
 RANKS_WAIT = "ranks wait for each other, in time that the tool does not give"
