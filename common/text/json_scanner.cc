@@ -4,6 +4,8 @@
 namespace quire {
 namespace {
 
+constexpr char kOpen = '{', kClose = '}';  // of objects
+
 bool IsSpace(char c) { return c == ' ' || c == '\n' || c == '\r' || c == '\t'; }
 
 bool IsDigit(char c) { return c >= '0' && c <= '9'; }
@@ -63,7 +65,7 @@ JsonScanner::State JsonScanner::PushInString(char c) {
 
 JsonScanner::State JsonScanner::PushOutside(char c) {
   if (IsSpace(c)) return State::kMore;
-  if (c == '}' || c == ']') return Close(c);
+  if (c == kClose || c == ']') return Close(c);
   switch (expect_) {
     case Expect::kValue:
     case Expect::kValueOrEnd:
@@ -80,17 +82,17 @@ JsonScanner::State JsonScanner::PushOutside(char c) {
       return State::kMore;
     case Expect::kCommaOrEnd:
       if (c != ',' || open_.empty()) return State::kBad;
-      expect_ = open_.back() == '{' ? Expect::kKey : Expect::kValue;
+      expect_ = open_.back() == kOpen ? Expect::kKey : Expect::kValue;
       return State::kMore;
   }
   return State::kBad;
 }
 
 JsonScanner::State JsonScanner::BeginValue(char c) {
-  if (c == '{' || c == '[') {
+  if (c == kOpen || c == '[') {
     if (open_.size() >= kMaxDepth) return State::kBad;
     open_.push_back(c);
-    expect_ = c == '{' ? Expect::kKeyOrEnd : Expect::kValueOrEnd;
+    expect_ = c == kOpen ? Expect::kKeyOrEnd : Expect::kValueOrEnd;
     return State::kMore;
   }
   if (open_.empty()) return State::kBad;  // no object and no array
@@ -112,10 +114,10 @@ JsonScanner::State JsonScanner::BeginValue(char c) {
 }
 
 JsonScanner::State JsonScanner::Close(char c) {
-  if (open_.empty() || open_.back() != (c == '}' ? '{' : '[')) {
+  if (open_.empty() || open_.back() != (c == kClose ? kOpen : '[')) {
     return State::kBad;
   }
-  const Expect empty = c == '}' ? Expect::kKeyOrEnd : Expect::kValueOrEnd;
+  const Expect empty = c == kClose ? Expect::kKeyOrEnd : Expect::kValueOrEnd;
   if (expect_ != empty && expect_ != Expect::kCommaOrEnd) return State::kBad;
   open_.pop_back();
   EndValue();
