@@ -3,7 +3,6 @@
 
 #include <utility>
 
-#include "absl/strings/str_cat.h"
 #include "common/status_macros.h"
 #include "cuda_runtime_api.h"
 #include "glog/logging.h"
@@ -127,7 +126,8 @@ class CudaBackend final : public Backend {
     return Launch("routing", LaunchRouteTokensCuda, params);
   }
   absl::Status ExpertGemm(const ExpertGemmParams& params) override {
-    return Timed(TimedName("experts", params.weight->n(), params.weight->k()),
+    return Timed(TimedName(timer_.get(), "experts", params.weight->n(),
+                           params.weight->k()),
                  [&] { return products_->RunExperts(params); });
   }
   absl::Status CombineExperts(const CombineExpertsParams& params) override {
@@ -230,11 +230,9 @@ class CudaBackend final : public Backend {
   absl::Status RopeWriteKv(const RopeWriteKvParams& params, bool is_known);
   // REQUIRES: not gated, or products_->CanGate().
   absl::Status Multiply(const PlainGemmParams& product) {
-    return Timed(TimedName("product", product.n, product.k),
+    return Timed(TimedName(timer_.get(), "product", product.n, product.k),
                  [&] { return products_->Run(product); });
   }
-  // The name that an operation of these sizes is timed under.
-  std::string TimedName(const char* operation, int64_t n, int64_t k) const;
   absl::Status Swap(const BlockCopyParams& params, cudaMemcpyKind direction,
                     const char* operation) {
     QUIRE_RETURN_IF_ERROR(Begin());
@@ -347,12 +345,6 @@ absl::Status CudaBackend::Synchronize() {
       Keep(CudaStatus(cudaStreamSynchronize(stream_), "a kernel")));
   if (timer_ != nullptr) timer_->Collect();
   return absl::OkStatus();
-}
-
-std::string CudaBackend::TimedName(const char* operation, int64_t n,
-                                   int64_t k) const {
-  return timer_ == nullptr ? std::string()
-                           : absl::StrCat(operation, " ", n, "x", k);
 }
 
 absl::Status CudaBackend::GatedGemm(const GatedGemmParams& params) {

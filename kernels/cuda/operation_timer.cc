@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "absl/strings/str_cat.h"
 #include "glog/logging.h"
 #include "kernels/cuda/elementwise.h"
 
@@ -64,6 +65,12 @@ std::vector<OperationTime> OperationTimer::Take() {
               return a.seconds > b.seconds;
             });
   return taken;
+}
+
+std::string TimedName(const OperationTimer* timer, const char* operation,
+                      int64_t n, int64_t k) {
+  return timer == nullptr ? std::string()
+                          : absl::StrCat(operation, " ", n, "x", k);
 }
 
 }  // namespace quire

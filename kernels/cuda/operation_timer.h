@@ -44,6 +44,11 @@ class OperationTimer {
   std::map<std::string, OperationTime> times_;
 };
 
+// The name that an operation of these sizes is timed under; empty without a
+// timer, when nobody reads it.
+std::string TimedName(const OperationTimer* timer, const char* operation,
+                      int64_t n, int64_t k);
+
 }  // namespace quire
 
 #endif  // KERNELS_CUDA_OPERATION_TIMER_H_
