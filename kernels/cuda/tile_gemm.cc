@@ -34,15 +34,17 @@ absl::StatusOr<std::unique_ptr<TileGemm>> TileGemm::Create(
 
 absl::Status TileGemm::Init() {
   QUIRE_RETURN_IF_ERROR(maps_.Init());
-  QUIRE_RETURN_IF_CUDA_ERROR(NumTileClusters(kPairOfTiles, &pairs_.num),
+  TileClusters pairs = {kPairOfTiles, 0, 0}, mixed = {kEightTiles, 0, 0};
+  QUIRE_RETURN_IF_CUDA_ERROR(NumTileClusters(pairs.shape, &pairs.num),
                              "products of many rows");
-  QUIRE_RETURN_IF_CUDA_ERROR(NumTileClusters(kEightTiles, &mixed_.num),
+  QUIRE_RETURN_IF_CUDA_ERROR(NumTileClusters(mixed.shape, &mixed.num),
                              "products of many rows");
-  const int32_t pair = kPairOfTiles.blocks();
-  const int32_t in_eights = mixed_.num * kEightTiles.blocks();
-  mixed_.num_pairs = std::max(0, pairs_.num - in_eights / pair);
-  max_blocks_ =
-      std::max(pairs_.num * pair, in_eights + mixed_.num_pairs * pair);
+  const int32_t pair = pairs.shape.blocks();
+  const int32_t in_eights = mixed.num * mixed.shape.blocks();
+  mixed.num_pairs = std::max(0, pairs.num - in_eights / pair);
+  pairs_ = std::make_unique<TilePlanner>(pairs, may_split_);
+  mixed_ = std::make_unique<TilePlanner>(mixed, may_split_);
+  max_blocks_ = std::max(pairs.num * pair, in_eights + mixed.num_pairs * pair);
   const int64_t bytes =
       max_blocks_ * (kMaxTileFloats * int64_t{sizeof(float)} +
                      kFlagsOfBlock * int64_t{sizeof(int32_t)});
@@ -55,21 +57,12 @@ bool TileGemm::CanRun(const PlainGemmParams& params) {
   return IsOwnProduct(params);
 }
 
-ProductPlan TileGemm::PlanOf(const TileClusters& clusters,
-                             const PlainGemmParams& params) const {
-  return PlanTiles({.m = params.m,
-                    .n = params.n,
-                    .k = params.k,
-                    .clusters = clusters,
-                    .may_split = may_split_});
-}
-
 absl::Status TileGemm::Run(const PlainGemmParams& params) {
-  return RunAs(PlanOf(pairs_, params), params);
+  return RunAs(pairs_->PlanOf(params.m, params.n, params.k), params);
 }
 
 absl::Status TileGemm::RunMixed(const PlainGemmParams& params) {
-  return RunAs(PlanOf(mixed_, params), params);
+  return RunAs(mixed_->PlanOf(params.m, params.n, params.k), params);
 }
 
 absl::Status TileGemm::Launch(const PlainGemmParams& params,

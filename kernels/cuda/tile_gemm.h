@@ -18,6 +18,7 @@
 #include "kernels/cuda/tensor_maps.h"
 #include "kernels/cuda/tile_kernel.h"
 #include "kernels/cuda/tile_plan.h"
+#include "kernels/cuda/tile_planner.h"
 
 namespace quire {
 
@@ -41,7 +42,7 @@ class TileGemm {
   absl::Status Run(const PlainGemmParams& params);
 
   // Whether the device runs clusters of eight blocks.
-  bool CanMix() const { return mixed_.num > 0; }
+  bool CanMix() const { return mixed_->clusters().num > 0; }
   // The same product by clusters of eight, and by pairs on the multiprocessors
   // that those leave over: two launches that run at once. Without splits, the
   // same bits. REQUIRES: CanRun(params), CanMix().
@@ -54,16 +55,13 @@ class TileGemm {
   TileGemm(cudaStream_t stream, bool is_deterministic);
 
   absl::Status Init();
-  ProductPlan PlanOf(const TileClusters& clusters,
-                     const PlainGemmParams& params) const;
   // One of a product's launches. `args` are those that all have.
   absl::Status Launch(const PlainGemmParams& params, const TilePlan& plan,
                       int32_t tokens, TileGemmArgs args);
 
   const cudaStream_t stream_;
   const bool may_split_;
-  TileClusters pairs_ = {kPairOfTiles, 0, 0};
-  TileClusters mixed_ = {kEightTiles, 0, 0};
+  std::unique_ptr<TilePlanner> pairs_, mixed_;
   int32_t max_blocks_ = 0;  // of all launches of a product
   std::unique_ptr<DeviceBuffer> workspace_;
   TensorMaps maps_;
