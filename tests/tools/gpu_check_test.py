@@ -39,7 +39,7 @@ case $* in
 esac
 """
 SANITIZER = """#!/bin/sh
-echo "run sanitizer $*" >>"$RUNS"
+echo "run sanitizer of every ${QUIRE_TEST_EVERY:-1} $*" >>"$RUNS"
 case $* in
   *memcheck*.Works*) echo '========= ERROR SUMMARY: 1 error'; exit 9 ;;
   *Follows*)
@@ -231,15 +231,19 @@ class GpuCheckTest(unittest.TestCase):
                          "^skip .* PASSED 0 tests,2 skipped$")
 
     def test_cases_are_sanitized_by_themselves(self):
-        code, table, _ = self._run("--only=memcheck")
+        code, table, runs = self._run("--only=memcheck")
         self.assertEqual(code, 1)
+        self.assertIn("sanitizer of every 1 --tool memcheck", runs)
         self.assertRegex(table, "some_test +1 nothing, 1 FAILED\n")
         self.assertRegex(table, r"FAILED +SomeTest.Works\n")
         self.assertRegex(table, r"nothing +SomeTest.Follows\n")
         self.assertRegex(table, r"nccl_test +left out: ranks wait")
         self.assertRegex(table, r"\*DeathTest.\* +left out: ")
-        code, table, _ = self._run("--only=racecheck")
+        self.assertNotIn("cuBLASLt", table)
+        code, table, runs = self._run("--only=racecheck")
         self.assertRegex(table, "some_test +1 clean, 1 nothing\n")
+        self.assertRegex(table, r"gemm_test +left out: cuBLASLt's kernels")
+        self.assertIn("sanitizer of every 7 --tool racecheck", runs)
         # With a bound of time, cases that have ended are not run again.
         os.remove(f"{self._path}/logs/book.tsv")
         code, table, runs = self._run("--only=racecheck", "--seconds=300")
@@ -256,7 +260,7 @@ class SanitizeTest(unittest.TestCase):
             os.mkfifo(f"{path}/held")
             held = os.open(f"{path}/held", os.O_RDONLY | os.O_NONBLOCK)
             code = gpu_sanitize.run(
-                ["sh", "-c", f"tail -f /dev/null >{path}/held & wait"],
+                ["sh", "-c", f"tail -f /dev/null >{path}/held & wait"], {},
                 f"{path}/log")
             # It ends when nobody is left to write.
             ended, _, _ = select.select([held], [], [], 60)

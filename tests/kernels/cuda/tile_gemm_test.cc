@@ -16,6 +16,7 @@
 #include "kernels/cuda/cuda_memory.h"
 #include "kernels/cuda/tile_plan.h"
 #include "tests/kernels/cuda/own_product_world.h"
+#include "tests/kernels/cuda/size_sample.h"
 #include "tests/kernels/tensor.h"
 
 namespace quire {
@@ -81,6 +82,7 @@ TEST_P(TileGemmTest, AgreesWithTheReferenceOnOddSizes) {
                                 {2 * tokens() - 7, 400, 200}};
   for (const ProductCase& c : kCases) {
     for (const ProductKind kind : kProductKinds) {
+      if (!IsSampled()) continue;
       World().Check(c, kind);
       if (HasFatalFailure()) return;
     }
@@ -89,6 +91,7 @@ TEST_P(TileGemmTest, AgreesWithTheReferenceOnOddSizes) {
 
 TEST_P(TileGemmTest, AgreesWithTheReferenceOnClustersOfSeveralTiles) {
   for (const ProductKind kind : kProductKinds) {
+    if (!IsSampled()) continue;
     World().Check({2 * tokens() - 7, 1552, 136}, kind);
     if (HasFatalFailure()) return;
   }
@@ -97,6 +100,7 @@ TEST_P(TileGemmTest, AgreesWithTheReferenceOnClustersOfSeveralTiles) {
 TEST_P(TileGemmTest, AgreesWithTheReferenceOnTilesOfSeveralClusters) {
   cuts_runs_ = true;
   for (const ProductKind kind : {ProductKind::kFloat, ProductKind::kGated}) {
+    if (!IsSampled()) continue;
     World().Check({2 * tokens() - 7, 1552, 392}, kind);
     if (HasFatalFailure()) return;
   }
@@ -146,6 +150,7 @@ TEST_P(DeterministicTilesTest, PairsAndMixedClustersGiveTheSameBits) {
                                {700, 7168, 264},
                                {1920, 4096, 1032}}) {
     for (const ProductKind kind : kProductKinds) {
+      if (!IsSampled()) continue;
       World().CheckSameAs(pairs, c, kind);
       if (HasFatalFailure()) return;
     }
