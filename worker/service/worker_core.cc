@@ -10,12 +10,6 @@
 #include "worker/executor/lost_device.h"
 
 namespace quire {
-namespace {
-
-// Between the coordinator's answer to a registration and its arrival here.
-constexpr absl::Duration kJoinGrace = absl::Seconds(10);
-
-}  // namespace
 
 WorkerCore::WorkerCore(
     const Clock* clock,
@@ -33,12 +27,14 @@ void WorkerCore::Join(Epoch coordinator_epoch, Epoch group_epoch, int32_t rank,
   world_size_ = world_size;
   loader_ = std::move(loader);
   guard_.Join(coordinator_epoch, group_epoch);  // lets commands see the above
-  joined_.Notify();
+  answered_.Notify();
 }
+
+void WorkerCore::Refuse() { answered_.Notify(); }
 
 absl::Status WorkerCore::CheckCommand(Epoch coordinator_epoch,
                                       Epoch group_epoch) {
-  joined_.WaitForNotificationWithTimeout(kJoinGrace);
+  answered_.WaitForNotification();
   return guard_.CheckEpochs(coordinator_epoch, group_epoch);
 }
 

@@ -47,6 +47,9 @@ class WorkerCore {
   // before that answer is here: what comes first waits for this.
   void Join(Epoch coordinator_epoch, Epoch group_epoch, int32_t rank,
             int32_t world_size, Loader loader);
+  // In place of Join(), if the answer gave no seat: every command is refused,
+  // those that wait included. REQUIRES: one of both, before the destructor.
+  void Refuse();
 
   // FailedPrecondition: epochs are not this worker's, or the command is out of
   // order (Load, Profile, AllocateKv, then steps).
@@ -110,7 +113,7 @@ class WorkerCore {
   const Clock* const clock_;
   const std::function<void(const absl::Status&)> on_device_lost_;
   CommandGuard guard_;
-  absl::Notification joined_;
+  absl::Notification answered_;  // by Join() or Refuse()
   // Written before guard_ is told to join, read after it lets a command pass.
   int32_t rank_ = 0;
   int32_t world_size_ = 1;

@@ -166,8 +166,11 @@ absl::StatusOr<int> RunWorker(const WorkerProcessOptions& options,
         link_options, [&core] { return core.last_step(); },
         [&lost](const absl::Status& cause) { lost.Set(kCoordinator, cause); });
   }
-  QUIRE_ASSIGN_OR_RETURN(const std::unique_ptr<ClusterLink> link,
-                         std::move(joined));
+  if (!joined.ok()) {
+    core.Refuse();  // a command that came meanwhile, whose call is to end
+    return joined.status();
+  }
+  const std::unique_ptr<ClusterLink> link = *std::move(joined);
   const Membership& member = link->membership();
   LOG(INFO) << "rank " << member.rank << " of " << member.world_size
             << " of group " << member.group << " on " << link_options.address

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A worker that gets no seat, while a Run stream is open to it: the stream ends
-// before what serves it goes, which AddressSanitizer would see.
+// A worker that gets no seat, while a Run stream is open to it and it holds a
+// Load call: both end before what serves them goes, which AddressSanitizer
+// would see.
 #include <grpcpp/grpcpp.h>
 
 #include <memory>
@@ -10,6 +11,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
+#include "absl/synchronization/notification.h"
 #include "gtest/gtest.h"
 #include "proto/cluster.grpc.pb.h"
 #include "proto/worker.grpc.pb.h"
@@ -61,6 +63,35 @@ class TwoStreams {
   Stream streams_[2];
 };
 
+// A Load call, for which the worker would wait for a seat.
+class HeldLoad final : public grpc::ClientReadReactor<v1::LoadProgress> {
+ public:
+  explicit HeldLoad(const std::string& address)
+      : stub_(v1::Worker::NewStub(
+            grpc::CreateChannel(address, grpc::InsecureChannelCredentials()))) {
+    stub_->async()->Load(&context_, &request_, this);
+    StartCall();
+  }
+  ~HeldLoad() override { AwaitEnd(); }
+
+  grpc::Status AwaitEnd() {
+    end_.WaitForNotification();
+    return status_;
+  }
+
+ private:
+  void OnDone(const grpc::Status& status) override {
+    status_ = status;
+    end_.Notify();
+  }
+
+  const std::unique_ptr<v1::Worker::Stub> stub_;
+  const v1::LoadRequest request_;
+  grpc::ClientContext context_;
+  grpc::Status status_;
+  absl::Notification end_;
+};
+
 // Commands who registers before it says that there is no seat.
 class HastyCluster final : public v1::Cluster::Service {
  public:
@@ -69,11 +100,15 @@ class HastyCluster final : public v1::Cluster::Service {
                         v1::RegisterResponse*) override {
     streams_ = std::make_unique<TwoStreams>(request->address());
     streams_->AwaitEnds(1);
+    load_ = std::make_unique<HeldLoad>(request->address());
     return {grpc::StatusCode::FAILED_PRECONDITION, "all seats are taken"};
   }
 
+  HeldLoad* load() { return load_.get(); }
+
  private:
   std::unique_ptr<TwoStreams> streams_;
+  std::unique_ptr<HeldLoad> load_;
 };
 
 TEST(RefusedWorkerTest, EndsItsCallsBeforeWhatServesThem) {
@@ -94,6 +129,7 @@ TEST(RefusedWorkerTest, EndsItsCallsBeforeWhatServesThem) {
       RunWorker(options, /*loader=*/nullptr, &group_end);
   EXPECT_EQ(exit_status.status().code(), absl::StatusCode::kFailedPrecondition)
       << exit_status.status();
+  EXPECT_FALSE(cluster.load()->AwaitEnd().ok());
 }
 
 }  // namespace

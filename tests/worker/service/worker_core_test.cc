@@ -150,6 +150,21 @@ TEST_F(WorkerCoreTest, ACommandThatComesBeforeTheRegistrationsAnswerWaits) {
   EXPECT_EQ(status.code(), absl::StatusCode::kNotFound);
 }
 
+TEST_F(WorkerCoreTest, ACommandThatWaitsForASeatIsRefusedWithIt) {
+  absl::Notification done;
+  absl::Status status = absl::UnknownError("no answer");
+  core_.Load(
+      kCoordinator, kGroup, LoadSpec(), [](const char*, int64_t, int64_t) {},
+      [&](absl::Status answer) {
+        status = std::move(answer);
+        done.Notify();
+      });
+  core_.Refuse();
+  done.WaitForNotification();
+  EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition) << status;
+  EXPECT_EQ(Profile().code(), absl::StatusCode::kFailedPrecondition);
+}
+
 TEST_F(WorkerCoreTest, AnotherEpochOrOrderIsRefused) {
   Join();
   EXPECT_EQ(Load("model", Epoch(8)).code(),
