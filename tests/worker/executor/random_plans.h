@@ -47,6 +47,7 @@ class RandomPlans {
     bool is_taken = false;
     int32_t num_computed = 0;
     int32_t num_known = 0;  // or sampled by a step that may still run
+    bool needs_mask = false;
   };
 
   int32_t Below(int32_t n) { return static_cast<int32_t>(random_() % n); }
@@ -60,6 +61,7 @@ class RandomPlans {
     seats_[slot] = {true, 0, static_cast<int32_t>(tokens.size())};
     plan->admitted.push_back(Admit(slot, std::move(tokens), blocks));
     plan->admitted.back().sampling = Sampling();
+    seats_[slot].needs_mask = plan->admitted.back().sampling.needs_mask;
     AddChunk(slot, plan);
   }
 
@@ -68,7 +70,7 @@ class RandomPlans {
     if (seat.num_known - seat.num_computed > 1) return AddChunk(slot, plan);
     plan->decodes.push_back(SlotId(slot));
     ++seat.num_computed;
-    ++seat.num_known;
+    AddSample(slot, plan);
   }
 
   void AddChunk(int32_t slot, StepPlan* plan) {
@@ -77,7 +79,25 @@ class RandomPlans {
     const int32_t num_tokens = 1 + Below(num_left);
     plan->chunks.push_back({SlotId(slot), num_tokens, num_tokens == num_left});
     seat.num_computed += num_tokens;
-    if (num_tokens == num_left) ++seat.num_known;
+    if (num_tokens == num_left) AddSample(slot, plan);
+  }
+
+  // A mask is no function of the tokens before it here, so that a step with
+  // one may begin before they are known, which a coordinator's does not.
+  void AddSample(int32_t slot, StepPlan* plan) {
+    ++seats_[slot].num_known;
+    if (seats_[slot].needs_mask) {
+      plan->masks.push_back({SlotId(slot), MaskWords()});
+    }
+  }
+
+  // Of a quarter of the ids, or less where there are fewer words than ids.
+  std::vector<uint32_t> MaskWords() {
+    std::vector<uint32_t> words(1 + Below(kVocab / 32 + 1));
+    for (uint32_t& word : words) word = random_() & random_();
+    if (words.size() > kVocab / 32) words.back() &= (1u << kVocab % 32) - 1;
+    words[0] |= 1u << (11 + 3 * Below(7));  // that no other rule takes
+    return words;
   }
 
   SlotSampling Sampling() {
@@ -110,6 +130,7 @@ class RandomPlans {
     // Words of several tokens are the host's to mask.
     if (OneIn(12)) sampling->bad_words = {{7, 8}, {80}};
     if (OneIn(7)) sampling->allowed_token_ids = EveryNth(2);
+    sampling->needs_mask = sampling->allowed_token_ids.empty() && OneIn(4);
     if (OneIn(3)) {
       sampling->min_tokens = Below(6);
       sampling->stop_token_ids = EveryNth(3);
