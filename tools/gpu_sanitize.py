@@ -34,9 +34,10 @@ from typing import Optional
 # An H200 has memory for these: 24 of the tests have run on one at once.
 NUM_AT_ONCE = min(14, max(4, (os.cpu_count() or 1) - 2))
 CASE_SECONDS = 110
-# Which tests, or cases of any test, and why not.
+RACECHECK_EVERY = "7"  # of what tests/kernels/cuda/size_sample.h lets through
+# Names of tests and of cases, as patterns, that are left out, and why.
 RANKS_WAIT = "ranks wait for each other, in time that the tool does not give"
-LEFT_OUT_TESTS = {
+LEFT_OUT = {
     "nccl_test": RANKS_WAIT,
     "peer_test": RANKS_WAIT,
     "peer_memory_test": RANKS_WAIT,
@@ -45,18 +46,25 @@ LEFT_OUT_TESTS = {
     "cuda_virtual_memory_test": "it maps pages and launches nothing",
     "cuda_lost_device_test": "it breaks the device",
     "cuda_lost_worker_test": "it breaks the device",
+    "*DeathTest.*": "they end their process",
 }
 # Tests that run cuBLASLt's products, too: under racecheck those end in an
 # illegal access, also where none of our kernels is checked.
 OTHERS_PRODUCTS = "cuBLASLt's kernels do not run under racecheck"
-LEFT_OUT_OF_RACECHECK = dict.fromkeys(
-    ("cuda_exactness_test", "cuda_executor_test", "cuda_fold_test", "gemm_test",
-     "lt_gemm_test", "product_choice_test"), OTHERS_PRODUCTS)
-RACECHECK_EVERY = "7"  # of what tests/kernels/cuda/size_sample.h lets through
-LEFT_OUT_CASES = {
-    "*DeathTest.*": "they end their process",
+LEFT_OUT_OF_RACECHECK = {
+    "cuda_exactness_test": OTHERS_PRODUCTS,
+    "cuda_executor_test": OTHERS_PRODUCTS,
+    "cuda_fold_test": OTHERS_PRODUCTS,
+    "gemm_test": OTHERS_PRODUCTS,
+    "lt_gemm_test": OTHERS_PRODUCTS,
+    "product_choice_test": OTHERS_PRODUCTS,
     "OperationTimerTest.SumsWhat*": "it compares times",
+    "*TileChainTest.*": "its products would take hours",
 }
+
+
+def left_out(tool: str) -> dict[str, str]:
+    return LEFT_OUT | (LEFT_OUT_OF_RACECHECK if tool == "racecheck" else {})
 
 
 def find_sanitizer() -> str:
@@ -108,10 +116,6 @@ def run(command: list[str], environment: dict[str, str],
             return None
 
 
-def is_left_out(case: str) -> bool:
-    return any(fnmatch.fnmatchcase(case, pattern) for pattern in LEFT_OUT_CASES)
-
-
 def verdict(code: int, output: str) -> str:
     """Of a case that ended."""
     is_told = " SUMMARY: " in output
@@ -150,6 +154,10 @@ class Checker:
             book.write(json.dumps([test, case, ended]) + "\n")
         return ended
 
+    def _is_left_out(self, name: str) -> bool:
+        return any(fnmatch.fnmatchcase(name, pattern)
+                   for pattern in left_out(self._tool))
+
     def ended_before(self) -> dict[tuple[str, str], str]:
         if not os.path.exists(self._book):
             return {}
@@ -163,8 +171,9 @@ class Checker:
 
     def check_all(self, tests: list[str]) -> dict[tuple[str, str], str]:
         cases = [(test, case) for test in tests
+                 if not self._is_left_out(test)
                  for case in list_cases(f"{self._bundle}/bin/{test}")
-                 if not is_left_out(case)]
+                 if not self._is_left_out(case)]
         ended = self.ended_before()
         begun = [each for each in cases if each not in ended]
         with concurrent.futures.ThreadPoolExecutor(NUM_AT_ONCE) as pool:
@@ -173,24 +182,17 @@ class Checker:
         return {each: ended[each] for each in cases}
 
 
-def left_out_tests(tool: str) -> dict[str, str]:
-    """And why."""
-    return LEFT_OUT_TESTS | (LEFT_OUT_OF_RACECHECK if tool == "racecheck"
-                             else {})
-
-
-def show(tests: list[str], ended: dict[tuple[str, str], str],
-         left_out: dict[str, str]) -> None:
-    for test in tests:
+def show(tool: str, ended: dict[tuple[str, str], str]) -> None:
+    for test in dict.fromkeys(test for test, _ in ended):
         how = [each for (name, _), each in ended.items() if name == test]
         counts = ", ".join(f"{how.count(each)} {each}"
                            for each in ("clean", "nothing", "skipped", "late",
                                         "FAILED", "left") if each in how)
-        print(f"{test:26} {counts or 'no case'}")
+        print(f"{test:26} {counts}")
         for (name, case), each in ended.items():
             if name == test and each not in ("clean", "left"):
                 print(f"  {each:8} {case}")
-    for name, reason in (left_out | LEFT_OUT_CASES).items():
+    for name, reason in left_out(tool).items():
         print(f"{name:26} left out: {reason}")
 
 
@@ -205,10 +207,8 @@ def main() -> int:
     checker = Checker(options.bundle, options.logs, options.tool, seconds)
     if options.seconds is None:
         checker.forget()
-    tests = [test for test in list_tests(options.bundle)
-             if test not in left_out_tests(options.tool)]
-    ended = checker.check_all(tests)
-    show(tests, ended, left_out_tests(options.tool))
+    ended = checker.check_all(list_tests(options.bundle))
+    show(options.tool, ended)
     if "left" in ended.values():
         return 3
     return 1 if not ended or "FAILED" in ended.values() else 0

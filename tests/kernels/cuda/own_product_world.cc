@@ -9,6 +9,7 @@
 #include "glog/logging.h"
 #include "gtest/gtest.h"
 #include "kernels/cuda/cuda_memory.h"
+#include "tests/kernels/cuda/size_sample.h"
 #include "tests/reference/gemm.h"
 
 namespace quire {
@@ -156,6 +157,7 @@ void OwnProductWorld::CheckRepeats(const ProductCase& c) const {
   const Operands operands(c, ProductKind::kFloat, /*deviation=*/1.0f);
   const Tensor first = Run(c, ProductKind::kFloat, operands);
   for (int i = 0; i < 5; ++i) {
+    if (!IsSampled()) continue;
     ASSERT_TRUE(first.SameBits(Run(c, ProductKind::kFloat, operands)));
   }
 }
