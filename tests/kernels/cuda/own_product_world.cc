@@ -4,16 +4,21 @@
 #include <cmath>
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "glog/logging.h"
-#include "gtest/gtest.h"
 #include "kernels/cuda/cuda_memory.h"
 #include "tests/kernels/cuda/size_sample.h"
 #include "tests/reference/gemm.h"
 
 namespace quire {
 namespace {
+
+using testing::AssertionFailure;
+using testing::AssertionResult;
+using testing::AssertionSuccess;
 
 constexpr int64_t kGap = 16;  // elements behind each row of y
 
@@ -62,6 +67,11 @@ bool HasBias(ProductKind kind) {
 
 int64_t ColumnsOf(const ProductCase& c, ProductKind kind) {
   return kind == ProductKind::kGated ? c.n / 2 : c.n;
+}
+
+std::string Name(const ProductCase& c, ProductKind kind) {
+  return absl::StrCat("m ", c.m, " n ", c.n, " k ", c.k, " kind ",
+                      static_cast<int>(kind));
 }
 
 }  // namespace
@@ -129,9 +139,8 @@ Tensor OwnProductWorld::Run(const ProductCase& c, ProductKind kind,
   return y;
 }
 
-void OwnProductWorld::Check(const ProductCase& c, ProductKind kind) const {
-  SCOPED_TRACE(testing::Message() << "m " << c.m << " n " << c.n << " k " << c.k
-                                  << " kind " << static_cast<int>(kind));
+AssertionResult OwnProductWorld::AgreesWithReference(const ProductCase& c,
+                                                     ProductKind kind) const {
   const Operands operands(c, kind, /*deviation=*/0.1f);
   const Tensor& before = operands.before;
   const int64_t columns = ColumnsOf(c, kind);
@@ -144,31 +153,41 @@ void OwnProductWorld::Check(const ProductCase& c, ProductKind kind) const {
   for (int64_t row = 0; row < c.m; ++row) {
     for (int64_t column = 0; column < columns; ++column) {
       const Wanted want = Want(sums, c, kind, before, row, column);
-      ASSERT_NEAR(y[row * stride + column], want.y, want.tolerance)
-          << "row " << row << " column " << column;
+      const double got = y[row * stride + column];
+      if (std::abs(got - want.y) <= want.tolerance) continue;
+      return AssertionFailure()
+             << Name(c, kind) << ", row " << row << " column " << column
+             << " is " << got << ", not " << want.y << " within "
+             << want.tolerance;
     }
-    ASSERT_TRUE(y.SameBits(row * stride + columns, before,
-                           row * stride + columns, kGap))
-        << "wrote beyond row " << row;
+    if (!y.SameBits(row * stride + columns, before, row * stride + columns,
+                    kGap)) {
+      return AssertionFailure() << Name(c, kind) << " wrote beyond row " << row;
+    }
   }
+  return AssertionSuccess();
 }
 
-void OwnProductWorld::CheckRepeats(const ProductCase& c) const {
-  const Operands operands(c, ProductKind::kFloat, /*deviation=*/1.0f);
-  const Tensor first = Run(c, ProductKind::kFloat, operands);
-  for (int i = 0; i < 5; ++i) {
+AssertionResult OwnProductWorld::Repeats(const ProductCase& c) const {
+  const ProductKind kind = ProductKind::kFloat;
+  const Operands operands(c, kind, /*deviation=*/1.0f);
+  const Tensor first = Run(c, kind, operands);
+  for (int i = 1; i <= 5; ++i) {
     if (!IsSampled()) continue;
-    ASSERT_TRUE(first.SameBits(Run(c, ProductKind::kFloat, operands)));
+    if (first.SameBits(Run(c, kind, operands))) continue;
+    return AssertionFailure() << Name(c, kind) << " differs in run " << i;
   }
+  return AssertionSuccess();
 }
 
-void OwnProductWorld::CheckSameAs(const OwnProductWorld& other,
-                                  const ProductCase& c,
-                                  ProductKind kind) const {
-  SCOPED_TRACE(testing::Message() << "m " << c.m << " n " << c.n << " k " << c.k
-                                  << " kind " << static_cast<int>(kind));
+AssertionResult OwnProductWorld::HasBitsOf(const OwnProductWorld& other,
+                                           const ProductCase& c,
+                                           ProductKind kind) const {
   const Operands operands(c, kind, /*deviation=*/0.1f);
-  ASSERT_TRUE(Run(c, kind, operands).SameBits(other.Run(c, kind, operands)));
+  if (Run(c, kind, operands).SameBits(other.Run(c, kind, operands))) {
+    return AssertionSuccess();
+  }
+  return AssertionFailure() << Name(c, kind) << " has other bits";
 }
 
 }  // namespace quire

@@ -44,13 +44,14 @@ class OwnProductWorld {
   OwnProductWorld(cudaStream_t stream, Multiply multiply)
       : stream_(stream), multiply_(std::move(multiply)) {}
 
-  // Random operands, the same each time.
-  void Check(const ProductCase& c, ProductKind kind) const;
-  // That several runs give the same bits.
-  void CheckRepeats(const ProductCase& c) const;
-  // That the other's products have the same bits.
-  void CheckSameAs(const OwnProductWorld& other, const ProductCase& c,
-                   ProductKind kind) const;
+  // Of random operands, the same each time.
+  testing::AssertionResult AgreesWithReference(const ProductCase& c,
+                                               ProductKind kind) const;
+  // Several runs have the same bits.
+  testing::AssertionResult Repeats(const ProductCase& c) const;
+  testing::AssertionResult HasBitsOf(const OwnProductWorld& other,
+                                     const ProductCase& c,
+                                     ProductKind kind) const;
 
  private:
   struct Operands;

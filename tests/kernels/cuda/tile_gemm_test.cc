@@ -83,8 +83,7 @@ TEST_P(TileGemmTest, AgreesWithTheReferenceOnOddSizes) {
   for (const ProductCase& c : kCases) {
     for (const ProductKind kind : kProductKinds) {
       if (!IsSampled()) continue;
-      World().Check(c, kind);
-      if (HasFatalFailure()) return;
+      ASSERT_TRUE(World().AgreesWithReference(c, kind));
     }
   }
 }
@@ -92,8 +91,8 @@ TEST_P(TileGemmTest, AgreesWithTheReferenceOnOddSizes) {
 TEST_P(TileGemmTest, AgreesWithTheReferenceOnClustersOfSeveralTiles) {
   for (const ProductKind kind : kProductKinds) {
     if (!IsSampled()) continue;
-    World().Check({2 * tokens() - 7, 1552, 136}, kind);
-    if (HasFatalFailure()) return;
+    ASSERT_TRUE(
+        World().AgreesWithReference({2 * tokens() - 7, 1552, 136}, kind));
   }
 }
 
@@ -101,14 +100,14 @@ TEST_P(TileGemmTest, AgreesWithTheReferenceOnTilesOfSeveralClusters) {
   cuts_runs_ = true;
   for (const ProductKind kind : {ProductKind::kFloat, ProductKind::kGated}) {
     if (!IsSampled()) continue;
-    World().Check({2 * tokens() - 7, 1552, 392}, kind);
-    if (HasFatalFailure()) return;
+    ASSERT_TRUE(
+        World().AgreesWithReference({2 * tokens() - 7, 1552, 392}, kind));
   }
 }
 
 TEST_P(TileGemmTest, AddsInTheSameOrderEachTime) {
   cuts_runs_ = true;
-  World().CheckRepeats({2 * tokens(), 1552, 1032});
+  EXPECT_TRUE(World().Repeats({2 * tokens(), 1552, 1032}));
 }
 
 INSTANTIATE_TEST_SUITE_P(
@@ -151,8 +150,7 @@ TEST_P(DeterministicTilesTest, PairsAndMixedClustersGiveTheSameBits) {
                                {1920, 4096, 1032}}) {
     for (const ProductKind kind : kProductKinds) {
       if (!IsSampled()) continue;
-      World().CheckSameAs(pairs, c, kind);
-      if (HasFatalFailure()) return;
+      ASSERT_TRUE(World().HasBitsOf(pairs, c, kind));
     }
   }
 }

@@ -10,6 +10,9 @@
 #include <utility>
 #include <vector>
 
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "common/status_macros.h"
 #include "gtest/gtest.h"
 #include "tests/worker/executor/demo_executor.h"
 
@@ -43,7 +46,7 @@ inline AdmittedSlot Readmit(int32_t slot, const Sequence& sequence,
 // As Generate(), but every `period` steps a sequence, each in its turn, loses
 // its seat and is computed again, outputs included, beside the others.
 // REQUIRES: at most 16 samples.
-inline std::vector<std::vector<TokenId>> GenerateAgain(
+inline absl::StatusOr<std::vector<std::vector<TokenId>>> GenerateAgain(
     Executor* executor, const std::vector<Sample>& samples, int32_t chunk_size,
     int32_t period) {
   const auto n = static_cast<int32_t>(samples.size());
@@ -90,9 +93,11 @@ inline std::vector<std::vector<TokenId>> GenerateAgain(
     }
     sampled.insert(sampled.end(), chunked.begin(), chunked.end());
     StepResult result;
-    const absl::Status status = executor->Step(plan, &result);
-    EXPECT_TRUE(status.ok()) << status;
-    if (!status.ok() || result.tokens.size() != sampled.size()) return {};
+    QUIRE_RETURN_IF_ERROR(executor->Step(plan, &result));
+    if (result.tokens.size() != sampled.size()) {
+      return absl::InternalError(absl::StrCat(
+          result.tokens.size(), " tokens of ", sampled.size(), " samples"));
+    }
     for (size_t i = 0; i < sampled.size(); ++i) {
       sequences[sampled[i]].tokens.push_back(result.tokens[i]);
     }
@@ -106,28 +111,43 @@ inline std::vector<std::vector<TokenId>> GenerateAgain(
   return outputs;
 }
 
-// Batches of all sizes come by as sequences end.
-inline void ExpectNeitherBatchNorPreemptionToShow(const DeviceOptions& device) {
+// Runs all samples at once, so that batches of all sizes come by as they end;
+// each alone; and all again while they lose their seats. Whether every way
+// gives the samples' tokens, whose best logits' leads were checked to survive
+// rounding.
+inline testing::AssertionResult NeitherBatchNorPreemptionShows(
+    const DeviceOptions& device) {
   std::vector<Sample> samples = GoldenSamples();
   samples.resize(16);
+  std::vector<std::vector<TokenId>> golden;
+  for (const Sample& sample : samples) golden.push_back(sample.output);
   const RealClock clock;
   MemoryBoard board;
   const auto executor = Load(device, &clock, &board);
-  ASSERT_NE(executor, nullptr);
+  if (executor == nullptr) return testing::AssertionFailure() << "no executor";
+  const auto gives = [&executor](
+                         const std::vector<Sample>& some,
+                         const std::vector<std::vector<TokenId>>& tokens,
+                         int32_t chunk_size, int32_t period) {
+    const auto given = GenerateAgain(executor.get(), some, chunk_size, period);
+    if (!given.ok()) return testing::AssertionFailure() << given.status();
+    if (*given == tokens) return testing::AssertionSuccess();
+    return testing::AssertionFailure()
+           << "tokens are " << testing::PrintToString(*given) << ", not "
+           << testing::PrintToString(tokens);
+  };
   constexpr int32_t kNever = 1 << 30;
-  const auto together = GenerateAgain(executor.get(), samples, 32, kNever);
-  ASSERT_EQ(together.size(), samples.size());
+  auto shown = gives(samples, golden, 32, kNever);
+  if (!shown) return shown << ", of all at once";
   for (size_t i = 0; i < samples.size(); ++i) {
-    // Each lead of the best logit was checked to survive rounding.
-    EXPECT_EQ(together[i], samples[i].output) << "sample " << i;
-    EXPECT_EQ(GenerateAgain(executor.get(), {samples[i]}, 32, kNever),
-              std::vector<std::vector<TokenId>>{together[i]})
-        << "sample " << i;
+    shown = gives({samples[i]}, {golden[i]}, 32, kNever);
+    if (!shown) return shown << ", of sample " << i << " alone";
   }
   for (const int32_t period : {2, 5}) {
-    EXPECT_EQ(GenerateAgain(executor.get(), samples, 7, period), together)
-        << "every " << period << " steps";
+    shown = gives(samples, golden, 7, period);
+    if (!shown) return shown << ", again every " << period << " steps";
   }
+  return testing::AssertionSuccess();
 }
 
 }  // namespace quire

@@ -16,12 +16,13 @@ constexpr float kF32Tolerance = 1e-4f;
 class CudaGoldenTest : public testing::TestWithParam<const char*> {};
 
 TEST_P(CudaGoldenTest, WholePrompts) {
-  ExpectGolden(GetParam(), {.on_cuda = true}, kF32Tolerance);
+  EXPECT_TRUE(AgreesWithGolden(GetParam(), {.on_cuda = true}, kF32Tolerance));
 }
 
 TEST_P(CudaGoldenTest, ChunkedPrompts) {
-  ExpectGolden(GetParam(), {.on_cuda = true, .chunk_size = 5, .block_size = 4},
-               kF32Tolerance);
+  EXPECT_TRUE(AgreesWithGolden(
+      GetParam(), {.on_cuda = true, .chunk_size = 5, .block_size = 4},
+      kF32Tolerance));
 }
 
 INSTANTIATE_TEST_SUITE_P(
@@ -44,18 +45,19 @@ INSTANTIATE_TEST_SUITE_P(
 class CudaGoldenBf16Test : public testing::TestWithParam<const char*> {};
 
 TEST_P(CudaGoldenBf16Test, AgreesWhenComputedInFloat) {
-  ExpectGolden(GetParam(), {.on_cuda = true}, kF32Tolerance);
+  EXPECT_TRUE(AgreesWithGolden(GetParam(), {.on_cuda = true}, kF32Tolerance));
 }
 
 TEST_P(CudaGoldenBf16Test, RoundsNoWorseThanItsFormat) {
-  ExpectGoldenRounded(GetParam(), {.dtype = DType::kBf16, .on_cuda = true});
+  EXPECT_TRUE(AgreesWithGoldenRounded(
+      GetParam(), {.dtype = DType::kBf16, .on_cuda = true}));
 }
 
 TEST_P(CudaGoldenBf16Test, RoundsNoWorseThanItsFormatInChunks) {
-  ExpectGoldenRounded(GetParam(), {.dtype = DType::kBf16,
-                                   .on_cuda = true,
-                                   .chunk_size = 5,
-                                   .block_size = 16});
+  EXPECT_TRUE(AgreesWithGoldenRounded(GetParam(), {.dtype = DType::kBf16,
+                                                   .on_cuda = true,
+                                                   .chunk_size = 5,
+                                                   .block_size = 16}));
 }
 
 INSTANTIATE_TEST_SUITE_P(

@@ -6,13 +6,16 @@
 
 #include <string>
 
+#include "gtest/gtest.h"
 #include "tests/worker/model/golden.h"
 
 namespace quire {
 
-// Every greedy token equal, every kept row of logits within `tolerance`.
-void ExpectGolden(const std::string& name, const GoldenRun& run,
-                  float tolerance);
+// Every greedy token equal, every kept row of logits within `tolerance`. Else
+// says of the first prompt that differs what does.
+testing::AssertionResult AgreesWithGolden(const std::string& name,
+                                          const GoldenRun& run,
+                                          float tolerance);
 
 // The same computed in bfloat16. Torch's bfloat16 logits are off by the
 // roundings of the same tensors (2^-9 relative each, at the same places of
@@ -20,7 +23,8 @@ void ExpectGolden(const std::string& name, const GoldenRun& run,
 // draws from the same distribution: within a factor of 2 of each other. A
 // greedy token must be equal where the golden gap is more than twice that, as
 // rounding cannot explain another one.
-void ExpectGoldenRounded(const std::string& name, const GoldenRun& run);
+testing::AssertionResult AgreesWithGoldenRounded(const std::string& name,
+                                                 const GoldenRun& run);
 
 }  // namespace quire
 

@@ -15,20 +15,22 @@ constexpr float kF32Tolerance = 1e-4f;
 class Gpt2GoldenTest : public testing::TestWithParam<const char*> {};
 
 TEST_P(Gpt2GoldenTest, WholePromptsOnOneRank) {
-  ExpectGolden(GetParam(), {}, kF32Tolerance);
+  EXPECT_TRUE(AgreesWithGolden(GetParam(), {}, kF32Tolerance));
 }
 
 TEST_P(Gpt2GoldenTest, ChunkedPromptsOnOneRank) {
-  ExpectGolden(GetParam(), {.chunk_size = 5, .block_size = 4}, kF32Tolerance);
+  EXPECT_TRUE(AgreesWithGolden(GetParam(), {.chunk_size = 5, .block_size = 4},
+                               kF32Tolerance));
 }
 
 TEST_P(Gpt2GoldenTest, WholePromptsOnTwoRanks) {
-  ExpectGolden(GetParam(), {.world_size = 2}, kF32Tolerance);
+  EXPECT_TRUE(AgreesWithGolden(GetParam(), {.world_size = 2}, kF32Tolerance));
 }
 
 TEST_P(Gpt2GoldenTest, ChunkedPromptsOnTwoRanks) {
-  ExpectGolden(GetParam(), {.world_size = 2, .chunk_size = 16, .block_size = 1},
-               kF32Tolerance);
+  EXPECT_TRUE(AgreesWithGolden(
+      GetParam(), {.world_size = 2, .chunk_size = 16, .block_size = 1},
+      kF32Tolerance));
 }
 
 INSTANTIATE_TEST_SUITE_P(AllShapes, Gpt2GoldenTest,
@@ -39,19 +41,20 @@ INSTANTIATE_TEST_SUITE_P(AllShapes, Gpt2GoldenTest,
                          });
 
 TEST(Gpt2GoldenFourRanksTest, ShareFourHeads) {
-  ExpectGolden("gpt2_bare", {.world_size = 4}, kF32Tolerance);
+  EXPECT_TRUE(AgreesWithGolden("gpt2_bare", {.world_size = 4}, kF32Tolerance));
 }
 
 TEST(Gpt2GoldenBf16WeightsTest, AgreeWhenComputedInFloat) {
-  ExpectGolden("gpt2_bf16", {}, kF32Tolerance);
+  EXPECT_TRUE(AgreesWithGolden("gpt2_bf16", {}, kF32Tolerance));
 }
 
 TEST(Gpt2GoldenBf16Test, RoundsNoWorseThanItsFormatOnOneRank) {
-  ExpectGoldenRounded("gpt2_bf16", {.dtype = DType::kBf16});
+  EXPECT_TRUE(AgreesWithGoldenRounded("gpt2_bf16", {.dtype = DType::kBf16}));
 }
 
 TEST(Gpt2GoldenBf16Test, RoundsNoWorseThanItsFormatOnTwoRanks) {
-  ExpectGoldenRounded("gpt2_bf16", {.dtype = DType::kBf16, .world_size = 2});
+  EXPECT_TRUE(AgreesWithGoldenRounded(
+      "gpt2_bf16", {.dtype = DType::kBf16, .world_size = 2}));
 }
 
 }  // namespace

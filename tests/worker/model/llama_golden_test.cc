@@ -17,20 +17,22 @@ constexpr float kF32Tolerance = 1e-4f;
 class LlamaGoldenTest : public testing::TestWithParam<const char*> {};
 
 TEST_P(LlamaGoldenTest, WholePromptsOnOneRank) {
-  ExpectGolden(GetParam(), {}, kF32Tolerance);
+  EXPECT_TRUE(AgreesWithGolden(GetParam(), {}, kF32Tolerance));
 }
 
 TEST_P(LlamaGoldenTest, ChunkedPromptsOnOneRank) {
-  ExpectGolden(GetParam(), {.chunk_size = 5, .block_size = 4}, kF32Tolerance);
+  EXPECT_TRUE(AgreesWithGolden(GetParam(), {.chunk_size = 5, .block_size = 4},
+                               kF32Tolerance));
 }
 
 TEST_P(LlamaGoldenTest, WholePromptsOnTwoRanks) {
-  ExpectGolden(GetParam(), {.world_size = 2}, kF32Tolerance);
+  EXPECT_TRUE(AgreesWithGolden(GetParam(), {.world_size = 2}, kF32Tolerance));
 }
 
 TEST_P(LlamaGoldenTest, ChunkedPromptsOnTwoRanks) {
-  ExpectGolden(GetParam(), {.world_size = 2, .chunk_size = 16, .block_size = 1},
-               kF32Tolerance);
+  EXPECT_TRUE(AgreesWithGolden(
+      GetParam(), {.world_size = 2, .chunk_size = 16, .block_size = 1},
+      kF32Tolerance));
 }
 
 INSTANTIATE_TEST_SUITE_P(AllShapes, LlamaGoldenTest,
@@ -43,9 +45,9 @@ INSTANTIATE_TEST_SUITE_P(AllShapes, LlamaGoldenTest,
                          });
 
 TEST(LlamaGoldenOddHeadsTest, RunOnOneRankAndOnThree) {
-  ExpectGolden("llama_odd_heads", {}, kF32Tolerance);
-  ExpectGolden("llama_odd_heads", {.world_size = 3, .chunk_size = 5},
-               kF32Tolerance);
+  EXPECT_TRUE(AgreesWithGolden("llama_odd_heads", {}, kF32Tolerance));
+  EXPECT_TRUE(AgreesWithGolden(
+      "llama_odd_heads", {.world_size = 3, .chunk_size = 5}, kF32Tolerance));
 }
 
 // A query head a rank. Two or one KV heads are copied to the ranks that share
@@ -53,12 +55,13 @@ TEST(LlamaGoldenOddHeadsTest, RunOnOneRankAndOnThree) {
 class LlamaGoldenFourRanksTest : public testing::TestWithParam<const char*> {};
 
 TEST_P(LlamaGoldenFourRanksTest, WholePrompts) {
-  ExpectGolden(GetParam(), {.world_size = 4}, kF32Tolerance);
+  EXPECT_TRUE(AgreesWithGolden(GetParam(), {.world_size = 4}, kF32Tolerance));
 }
 
 TEST_P(LlamaGoldenFourRanksTest, ChunkedPrompts) {
-  ExpectGolden(GetParam(), {.world_size = 4, .chunk_size = 5, .block_size = 4},
-               kF32Tolerance);
+  EXPECT_TRUE(AgreesWithGolden(
+      GetParam(), {.world_size = 4, .chunk_size = 5, .block_size = 4},
+      kF32Tolerance));
 }
 
 INSTANTIATE_TEST_SUITE_P(AllOfFourHeads, LlamaGoldenFourRanksTest,
@@ -70,19 +73,21 @@ INSTANTIATE_TEST_SUITE_P(AllOfFourHeads, LlamaGoldenFourRanksTest,
                          });
 
 TEST(LlamaGoldenBf16WeightsTest, AgreeWhenComputedInFloat) {
-  ExpectGolden("llama_bf16", {}, kF32Tolerance);
+  EXPECT_TRUE(AgreesWithGolden("llama_bf16", {}, kF32Tolerance));
 }
 
 TEST(LlamaGoldenBf16Test, RoundsNoWorseThanItsFormatOnOneRank) {
-  ExpectGoldenRounded("llama_bf16", {.dtype = DType::kBf16});
+  EXPECT_TRUE(AgreesWithGoldenRounded("llama_bf16", {.dtype = DType::kBf16}));
 }
 
 TEST(LlamaGoldenBf16Test, RoundsNoWorseThanItsFormatOnTwoRanks) {
-  ExpectGoldenRounded("llama_bf16", {.dtype = DType::kBf16, .world_size = 2});
+  EXPECT_TRUE(AgreesWithGoldenRounded(
+      "llama_bf16", {.dtype = DType::kBf16, .world_size = 2}));
 }
 
 TEST(LlamaGoldenBf16Test, RoundsNoWorseThanItsFormatOnFourRanks) {
-  ExpectGoldenRounded("llama_bf16", {.dtype = DType::kBf16, .world_size = 4});
+  EXPECT_TRUE(AgreesWithGoldenRounded(
+      "llama_bf16", {.dtype = DType::kBf16, .world_size = 4}));
 }
 
 }  // namespace

@@ -17,24 +17,26 @@ constexpr float kF32Tolerance = 1e-4f;
 class MoeGoldenTest : public testing::TestWithParam<const char*> {};
 
 TEST_P(MoeGoldenTest, WholePromptsOnOneRank) {
-  ExpectGolden(GetParam(), {}, kF32Tolerance);
+  EXPECT_TRUE(AgreesWithGolden(GetParam(), {}, kF32Tolerance));
 }
 
 TEST_P(MoeGoldenTest, ChunkedPromptsOnOneRank) {
-  ExpectGolden(GetParam(), {.chunk_size = 5, .block_size = 4}, kF32Tolerance);
+  EXPECT_TRUE(AgreesWithGolden(GetParam(), {.chunk_size = 5, .block_size = 4},
+                               kF32Tolerance));
 }
 
 TEST_P(MoeGoldenTest, WholePromptsOnTwoRanks) {
-  ExpectGolden(GetParam(), {.world_size = 2}, kF32Tolerance);
+  EXPECT_TRUE(AgreesWithGolden(GetParam(), {.world_size = 2}, kF32Tolerance));
 }
 
 TEST_P(MoeGoldenTest, WholePromptsOnFourRanks) {
-  ExpectGolden(GetParam(), {.world_size = 4}, kF32Tolerance);
+  EXPECT_TRUE(AgreesWithGolden(GetParam(), {.world_size = 4}, kF32Tolerance));
 }
 
 TEST_P(MoeGoldenTest, ChunkedPromptsOnFourRanks) {
-  ExpectGolden(GetParam(), {.world_size = 4, .chunk_size = 16, .block_size = 1},
-               kF32Tolerance);
+  EXPECT_TRUE(AgreesWithGolden(
+      GetParam(), {.world_size = 4, .chunk_size = 16, .block_size = 1},
+      kF32Tolerance));
 }
 
 INSTANTIATE_TEST_SUITE_P(AllShapes, MoeGoldenTest,
@@ -46,29 +48,32 @@ INSTANTIATE_TEST_SUITE_P(AllShapes, MoeGoldenTest,
                          });
 
 TEST(MoeGoldenEightRanksTest, ShareKvHeadsAndSplitSmallExperts) {
-  ExpectGolden("qwen3_moe_plain", {.world_size = 8}, kF32Tolerance);
+  EXPECT_TRUE(
+      AgreesWithGolden("qwen3_moe_plain", {.world_size = 8}, kF32Tolerance));
 }
 
 TEST(MoeGoldenEightRanksTest, HaveUnevenShardsOfTheVocabularyBehindAWindow) {
-  ExpectGolden("mixtral_window", {.world_size = 8}, kF32Tolerance);
+  EXPECT_TRUE(
+      AgreesWithGolden("mixtral_window", {.world_size = 8}, kF32Tolerance));
 }
 
 TEST(MoeGoldenBf16WeightsTest, AgreeWhenComputedInFloat) {
-  ExpectGolden("qwen3_moe_bf16", {}, kF32Tolerance);
+  EXPECT_TRUE(AgreesWithGolden("qwen3_moe_bf16", {}, kF32Tolerance));
 }
 
 TEST(MoeGoldenBf16Test, RoundsNoWorseThanItsFormatOnOneRank) {
-  ExpectGoldenRounded("qwen3_moe_bf16", {.dtype = DType::kBf16});
+  EXPECT_TRUE(
+      AgreesWithGoldenRounded("qwen3_moe_bf16", {.dtype = DType::kBf16}));
 }
 
 TEST(MoeGoldenBf16Test, RoundsNoWorseThanItsFormatOnTwoRanks) {
-  ExpectGoldenRounded("qwen3_moe_bf16",
-                      {.dtype = DType::kBf16, .world_size = 2});
+  EXPECT_TRUE(AgreesWithGoldenRounded(
+      "qwen3_moe_bf16", {.dtype = DType::kBf16, .world_size = 2}));
 }
 
 TEST(MoeGoldenBf16Test, RoundsNoWorseThanItsFormatOnFourRanks) {
-  ExpectGoldenRounded("qwen3_moe_bf16",
-                      {.dtype = DType::kBf16, .world_size = 4});
+  EXPECT_TRUE(AgreesWithGoldenRounded(
+      "qwen3_moe_bf16", {.dtype = DType::kBf16, .world_size = 4}));
 }
 
 }  // namespace

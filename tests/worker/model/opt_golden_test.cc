@@ -17,20 +17,22 @@ constexpr float kF32Tolerance = 1e-4f;
 class OptGoldenTest : public testing::TestWithParam<const char*> {};
 
 TEST_P(OptGoldenTest, WholePromptsOnOneRank) {
-  ExpectGolden(GetParam(), {}, kF32Tolerance);
+  EXPECT_TRUE(AgreesWithGolden(GetParam(), {}, kF32Tolerance));
 }
 
 TEST_P(OptGoldenTest, ChunkedPromptsOnOneRank) {
-  ExpectGolden(GetParam(), {.chunk_size = 5, .block_size = 4}, kF32Tolerance);
+  EXPECT_TRUE(AgreesWithGolden(GetParam(), {.chunk_size = 5, .block_size = 4},
+                               kF32Tolerance));
 }
 
 TEST_P(OptGoldenTest, WholePromptsOnTwoRanks) {
-  ExpectGolden(GetParam(), {.world_size = 2}, kF32Tolerance);
+  EXPECT_TRUE(AgreesWithGolden(GetParam(), {.world_size = 2}, kF32Tolerance));
 }
 
 TEST_P(OptGoldenTest, ChunkedPromptsOnTwoRanks) {
-  ExpectGolden(GetParam(), {.world_size = 2, .chunk_size = 16, .block_size = 1},
-               kF32Tolerance);
+  EXPECT_TRUE(AgreesWithGolden(
+      GetParam(), {.world_size = 2, .chunk_size = 16, .block_size = 1},
+      kF32Tolerance));
 }
 
 INSTANTIATE_TEST_SUITE_P(AllShapes, OptGoldenTest,
@@ -45,12 +47,13 @@ INSTANTIATE_TEST_SUITE_P(AllShapes, OptGoldenTest,
 class OptGoldenFourRanksTest : public testing::TestWithParam<const char*> {};
 
 TEST_P(OptGoldenFourRanksTest, WholePrompts) {
-  ExpectGolden(GetParam(), {.world_size = 4}, kF32Tolerance);
+  EXPECT_TRUE(AgreesWithGolden(GetParam(), {.world_size = 4}, kF32Tolerance));
 }
 
 TEST_P(OptGoldenFourRanksTest, ChunkedPrompts) {
-  ExpectGolden(GetParam(), {.world_size = 4, .chunk_size = 5, .block_size = 4},
-               kF32Tolerance);
+  EXPECT_TRUE(AgreesWithGolden(
+      GetParam(), {.world_size = 4, .chunk_size = 5, .block_size = 4},
+      kF32Tolerance));
 }
 
 INSTANTIATE_TEST_SUITE_P(AllOfFourHeads, OptGoldenFourRanksTest,
@@ -62,19 +65,21 @@ INSTANTIATE_TEST_SUITE_P(AllOfFourHeads, OptGoldenFourRanksTest,
                          });
 
 TEST(OptGoldenBf16WeightsTest, AgreeWhenComputedInFloat) {
-  ExpectGolden("opt_bf16", {}, kF32Tolerance);
+  EXPECT_TRUE(AgreesWithGolden("opt_bf16", {}, kF32Tolerance));
 }
 
 TEST(OptGoldenBf16Test, RoundsNoWorseThanItsFormatOnOneRank) {
-  ExpectGoldenRounded("opt_bf16", {.dtype = DType::kBf16});
+  EXPECT_TRUE(AgreesWithGoldenRounded("opt_bf16", {.dtype = DType::kBf16}));
 }
 
 TEST(OptGoldenBf16Test, RoundsNoWorseThanItsFormatOnTwoRanks) {
-  ExpectGoldenRounded("opt_bf16", {.dtype = DType::kBf16, .world_size = 2});
+  EXPECT_TRUE(AgreesWithGoldenRounded(
+      "opt_bf16", {.dtype = DType::kBf16, .world_size = 2}));
 }
 
 TEST(OptGoldenBf16Test, RoundsNoWorseThanItsFormatOnFourRanks) {
-  ExpectGoldenRounded("opt_bf16", {.dtype = DType::kBf16, .world_size = 4});
+  EXPECT_TRUE(AgreesWithGoldenRounded(
+      "opt_bf16", {.dtype = DType::kBf16, .world_size = 4}));
 }
 
 }  // namespace

@@ -16,20 +16,22 @@ constexpr float kF32Tolerance = 1e-4f;
 class PhiGoldenTest : public testing::TestWithParam<const char*> {};
 
 TEST_P(PhiGoldenTest, WholePromptsOnOneRank) {
-  ExpectGolden(GetParam(), {}, kF32Tolerance);
+  EXPECT_TRUE(AgreesWithGolden(GetParam(), {}, kF32Tolerance));
 }
 
 TEST_P(PhiGoldenTest, ChunkedPromptsOnOneRank) {
-  ExpectGolden(GetParam(), {.chunk_size = 5, .block_size = 4}, kF32Tolerance);
+  EXPECT_TRUE(AgreesWithGolden(GetParam(), {.chunk_size = 5, .block_size = 4},
+                               kF32Tolerance));
 }
 
 TEST_P(PhiGoldenTest, WholePromptsOnTwoRanks) {
-  ExpectGolden(GetParam(), {.world_size = 2}, kF32Tolerance);
+  EXPECT_TRUE(AgreesWithGolden(GetParam(), {.world_size = 2}, kF32Tolerance));
 }
 
 TEST_P(PhiGoldenTest, ChunkedPromptsOnTwoRanks) {
-  ExpectGolden(GetParam(), {.world_size = 2, .chunk_size = 16, .block_size = 1},
-               kF32Tolerance);
+  EXPECT_TRUE(AgreesWithGolden(
+      GetParam(), {.world_size = 2, .chunk_size = 16, .block_size = 1},
+      kF32Tolerance));
 }
 
 INSTANTIATE_TEST_SUITE_P(AllShapes, PhiGoldenTest,
@@ -40,26 +42,28 @@ INSTANTIATE_TEST_SUITE_P(AllShapes, PhiGoldenTest,
                          });
 
 TEST(PhiGoldenFourRanksTest, ShareEightHeads) {
-  ExpectGolden("phi_gqa", {.world_size = 4}, kF32Tolerance);
+  EXPECT_TRUE(AgreesWithGolden("phi_gqa", {.world_size = 4}, kF32Tolerance));
 }
 
 // One query head a rank, two ranks a KV head, and 259 words: seven ranks have
 // 33 of them and the last has 28.
 TEST(PhiGoldenEightRanksTest, ShareKvHeadsAndUnevenShardsOfTheVocabulary) {
-  ExpectGolden("phi_gqa", {.world_size = 8, .chunk_size = 16, .block_size = 4},
-               kF32Tolerance);
+  EXPECT_TRUE(AgreesWithGolden(
+      "phi_gqa", {.world_size = 8, .chunk_size = 16, .block_size = 4},
+      kF32Tolerance));
 }
 
 TEST(PhiGoldenBf16WeightsTest, AgreeWhenComputedInFloat) {
-  ExpectGolden("phi_bf16", {}, kF32Tolerance);
+  EXPECT_TRUE(AgreesWithGolden("phi_bf16", {}, kF32Tolerance));
 }
 
 TEST(PhiGoldenBf16Test, RoundsNoWorseThanItsFormatOnOneRank) {
-  ExpectGoldenRounded("phi_bf16", {.dtype = DType::kBf16});
+  EXPECT_TRUE(AgreesWithGoldenRounded("phi_bf16", {.dtype = DType::kBf16}));
 }
 
 TEST(PhiGoldenBf16Test, RoundsNoWorseThanItsFormatOnTwoRanks) {
-  ExpectGoldenRounded("phi_bf16", {.dtype = DType::kBf16, .world_size = 2});
+  EXPECT_TRUE(AgreesWithGoldenRounded(
+      "phi_bf16", {.dtype = DType::kBf16, .world_size = 2}));
 }
 
 }  // namespace

@@ -16,20 +16,22 @@ constexpr float kF32Tolerance = 1e-4f;
 class QwenGoldenTest : public testing::TestWithParam<const char*> {};
 
 TEST_P(QwenGoldenTest, WholePromptsOnOneRank) {
-  ExpectGolden(GetParam(), {}, kF32Tolerance);
+  EXPECT_TRUE(AgreesWithGolden(GetParam(), {}, kF32Tolerance));
 }
 
 TEST_P(QwenGoldenTest, ChunkedPromptsOnOneRank) {
-  ExpectGolden(GetParam(), {.chunk_size = 5, .block_size = 4}, kF32Tolerance);
+  EXPECT_TRUE(AgreesWithGolden(GetParam(), {.chunk_size = 5, .block_size = 4},
+                               kF32Tolerance));
 }
 
 TEST_P(QwenGoldenTest, WholePromptsOnTwoRanks) {
-  ExpectGolden(GetParam(), {.world_size = 2}, kF32Tolerance);
+  EXPECT_TRUE(AgreesWithGolden(GetParam(), {.world_size = 2}, kF32Tolerance));
 }
 
 TEST_P(QwenGoldenTest, ChunkedPromptsOnTwoRanks) {
-  ExpectGolden(GetParam(), {.world_size = 2, .chunk_size = 16, .block_size = 1},
-               kF32Tolerance);
+  EXPECT_TRUE(AgreesWithGolden(
+      GetParam(), {.world_size = 2, .chunk_size = 16, .block_size = 1},
+      kF32Tolerance));
 }
 
 INSTANTIATE_TEST_SUITE_P(AllShapes, QwenGoldenTest,
@@ -41,29 +43,31 @@ INSTANTIATE_TEST_SUITE_P(AllShapes, QwenGoldenTest,
                          });
 
 TEST(QwenGoldenFourRanksTest, ShareOneKvHead) {
-  ExpectGolden("qwen2_mqa", {.world_size = 4}, kF32Tolerance);
+  EXPECT_TRUE(AgreesWithGolden("qwen2_mqa", {.world_size = 4}, kF32Tolerance));
 }
 
 TEST(QwenGoldenFourRanksTest, HaveACopyOfAKvHeadEach) {
-  ExpectGolden("qwen3_eight_ranks", {.world_size = 4}, kF32Tolerance);
+  EXPECT_TRUE(
+      AgreesWithGolden("qwen3_eight_ranks", {.world_size = 4}, kF32Tolerance));
 }
 
 TEST(QwenGoldenEightRanksTest, ShareTwoKvHeads) {
-  ExpectGolden("qwen3_eight_ranks",
-               {.world_size = 8, .chunk_size = 16, .block_size = 4},
-               kF32Tolerance);
+  EXPECT_TRUE(AgreesWithGolden(
+      "qwen3_eight_ranks", {.world_size = 8, .chunk_size = 16, .block_size = 4},
+      kF32Tolerance));
 }
 
 TEST(QwenGoldenBf16WeightsTest, AgreeWhenComputedInFloat) {
-  ExpectGolden("qwen3_bf16", {}, kF32Tolerance);
+  EXPECT_TRUE(AgreesWithGolden("qwen3_bf16", {}, kF32Tolerance));
 }
 
 TEST(QwenGoldenBf16Test, RoundsNoWorseThanItsFormatOnOneRank) {
-  ExpectGoldenRounded("qwen3_bf16", {.dtype = DType::kBf16});
+  EXPECT_TRUE(AgreesWithGoldenRounded("qwen3_bf16", {.dtype = DType::kBf16}));
 }
 
 TEST(QwenGoldenBf16Test, RoundsNoWorseThanItsFormatOnTwoRanks) {
-  ExpectGoldenRounded("qwen3_bf16", {.dtype = DType::kBf16, .world_size = 2});
+  EXPECT_TRUE(AgreesWithGoldenRounded(
+      "qwen3_bf16", {.dtype = DType::kBf16, .world_size = 2}));
 }
 
 }  // namespace
