@@ -103,9 +103,9 @@ class Cluster:
         self.random(num_prompts, 128, 64, "--max_concurrency=128", "--verify",
                     "--verify_concurrency=32", "--check_blocks")
 
-    def coordinator_seconds(self) -> float:
-        """CPU time that the coordinator has had."""
-        ticks = os.sysconf("SC_CLK_TCK")
+    def cpu_seconds(self, program: str) -> float:
+        """CPU time that the server's processes of this program have had."""
+        ticks, found = 0, False
         for path in glob.glob("/proc/[0-9]*/stat"):
             try:
                 with open(path, encoding="utf-8") as file:
@@ -113,10 +113,14 @@ class Cluster:
             except OSError:
                 continue  # it has ended
             words = fields.split()
-            if ("(quire_coordinat" in command
+            # The kernel keeps 15 letters of a name.
+            if (command.endswith("(" + program[:15])
                     and int(words[1]) == self._server.pid):
-                return (int(words[11]) + int(words[12])) / ticks
-        sys.exit("cluster_bench: the server has no coordinator")
+                ticks += int(words[11]) + int(words[12])
+                found = True
+        if not found:
+            sys.exit(f"cluster_bench: the server has no {program}")
+        return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def idleness_us(logs: str) -> tuple[Optional[float], Optional[float]]:

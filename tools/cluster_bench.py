@@ -18,9 +18,10 @@ requests by loadgen, prints a table and writes it to LOG_FOLDER/result.json:
   prefill  time of a prompt with one output, the median of nine that follow
            each other: after a rest, a GPU takes milliseconds to speed up
   load     the lengths of ShareGPT requests, all at once; fails if a request
-           fails or a block leaks. During it: the coordinator's share of a core,
-           the device's idleness between steps (the last 1,024, as the slowest
-           of the workers tells it), clock and power of the GPUs in the median
+           fails or a block leaks. During it: the coordinator's share of a core
+           and that of all workers, the device's idleness between steps (the
+           last 1,024, as the slowest of the workers tells it), clock and power
+           of the GPUs in the median
 
 Limits are those of step_floor.py. --verify serves with --deterministic and, in
 place of all that, sends 2,000 short requests twice and fails if a stream
@@ -45,6 +46,7 @@ import bench_peers
 
 CONTEXT = 512
 LOAD = "load, output tok/s"
+PROGRAMS = ("quire_coordinator", "quire_worker")
 
 
 class Report:
@@ -121,18 +123,20 @@ def measure_steps(cluster: Cluster, report: Report, batches: list[int],
 def measure_load(cluster: Cluster, report: Report, num_prompts: int) -> None:
     with DeviceSamples(f"{cluster.logs}/gpus.csv",
                        report.ranks * report.groups) as samples:
-        before = cluster.coordinator_seconds()
+        before = [cluster.cpu_seconds(program) for program in PROGRAMS]
         loaded = cluster.lengths(num_prompts)
-        busy = cluster.coordinator_seconds() - before
+        after = [cluster.cpu_seconds(program) for program in PROGRAMS]
     prompt, output = (loaded[f"total_{kind}_tokens"] / loaded["completed"]
                       for kind in ("input", "output"))
     rate = loaded["output_throughput"]
     report.add(LOAD, rate, output_rate(report.shape, prompt, output,
                                        report.ranks, report.groups))
     report.add("load, failed", loaded["failed"])
-    core = busy / loaded["duration"]
+    core, workers = ((end - begin) / loaded["duration"]
+                     for begin, end in zip(before, after))
     report.add("coordinator, % of a core", 100 * core)
     report.add("coordinator, % for 1k tok/s", 100 * core / (rate / 1e3))
+    report.add("workers, % of a core", 100 * workers)
     report.add("GPU clock, MHz", samples.median_mhz)
     report.add("GPU power, W", samples.median_watts)
 

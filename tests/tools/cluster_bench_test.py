@@ -94,7 +94,8 @@ class Manager:
 """
 STEPS = ["decode 1 x 512, ms", "decode 2 x 512, ms", "prefill 16, ms"]
 LOAD = ["load, output tok/s", "load, failed", "coordinator, % of a core",
-        "coordinator, % for 1k tok/s", "GPU clock, MHz", "GPU power, W",
+        "coordinator, % for 1k tok/s", "workers, % of a core",
+        "GPU clock, MHz", "GPU power, W",
         "GPU idle between steps p50, us", "GPU idle between steps p99, us"]
 
 
