@@ -51,6 +51,9 @@ ABSL_FLAG(bool, device_sampling, true,
           "--record_groups.");
 ABSL_FLAG(bool, measure_idleness, false,
           "On cuda: log how long the GPU had nothing to do between steps.");
+ABSL_FLAG(std::string, device_wait, "spin",
+          "On cuda: how threads wait for steps: spin, a core while steps run, "
+          "or sleep, naps for a part of a core that end some 50 us late.");
 ABSL_FLAG(
     bool, record_groups, true,
     "On cuda: groups launch decodes as CUDA graphs and choose tokens on their "
@@ -86,6 +89,7 @@ DeviceOptions DeviceFromFlags() {
   device.enforce_eager = absl::GetFlag(FLAGS_enforce_eager);
   device.device_sampling = absl::GetFlag(FLAGS_device_sampling);
   device.measures_idleness = absl::GetFlag(FLAGS_measure_idleness);
+  device.device_wait = absl::GetFlag(FLAGS_device_wait);
   device.record_groups = absl::GetFlag(FLAGS_record_groups);
   device.collective = absl::GetFlag(FLAGS_collective);
   device.host = absl::GetFlag(FLAGS_host);

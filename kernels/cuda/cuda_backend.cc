@@ -20,6 +20,7 @@
 #include "kernels/cuda/cuda_sampler.h"
 #include "kernels/cuda/cuda_status.h"
 #include "kernels/cuda/cuda_virtual_memory.h"
+#include "kernels/cuda/cuda_wait.h"
 #include "kernels/cuda/cuda_weight.h"
 #include "kernels/cuda/elementwise.h"
 #include "kernels/cuda/moe_route.h"
@@ -280,7 +281,7 @@ absl::Status CudaBackend::Init() {
       cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "stream");
   swapper_ = std::make_unique<BlockSwapper>(stream_);
   QUIRE_RETURN_IF_ERROR(swapper_->Init());
-  marks_ = std::make_unique<CudaMarks>(stream_);
+  marks_ = std::make_unique<CudaMarks>(stream_, options_.wait);
   QUIRE_RETURN_IF_ERROR(marks_->Init(options_.measures_idleness));
   if (options_.times_operations) {
     timer_ = std::make_unique<OperationTimer>(stream_);
@@ -300,7 +301,7 @@ absl::Status CudaBackend::Init() {
       [this](int64_t bytes, std::unique_ptr<DeviceBuffer>* buffer) {
         return Reserve(bytes, buffer);
       });
-  sampler_ = std::make_unique<CudaSampler>(stream_);
+  sampler_ = std::make_unique<CudaSampler>(stream_, options_.wait);
   shaped_ = std::make_unique<CudaShapedChoice>(stream_, num_sms_);
   return absl::OkStatus();
 }
@@ -342,7 +343,7 @@ absl::Status CudaBackend::Synchronize() {
   QUIRE_RETURN_IF_ERROR(Begin());
   QUIRE_RETURN_IF_ERROR(WaitForSwaps());
   QUIRE_RETURN_IF_ERROR(
-      Keep(CudaStatus(cudaStreamSynchronize(stream_), "a kernel")));
+      Keep(CudaStatus(WaitForStream(stream_, options_.wait), "a kernel")));
   if (timer_ != nullptr) timer_->Collect();
   return absl::OkStatus();
 }

@@ -10,6 +10,7 @@
 
 #include "absl/status/statusor.h"
 #include "kernels/backend.h"
+#include "kernels/device_wait.h"
 
 namespace quire {
 
@@ -33,6 +34,8 @@ struct CudaBackendOptions {
   // For TakeOperationTimes(): slows every step down.
   bool times_operations = false;
   bool measures_idleness = false;  // for IdleSeconds()
+  // Of who waits for a mark, or for all.
+  DeviceWait wait = DeviceWait::kSpin;
 };
 
 // Whether this build has the CUDA backend: --config=cuda.

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "kernels/cuda/cuda_status.h"
+#include "kernels/cuda/cuda_wait.h"
 
 namespace quire {
 
@@ -22,9 +23,8 @@ absl::Status CudaMarks::Init(bool measures_idleness) {
     if (!measures_idleness) break;
     QUIRE_RETURN_IF_CUDA_ERROR(cudaEventCreate(&event), "event");
   }
-  // Without cudaEventBlockingSync who waits looks all the time: a thread that
-  // an interrupt wakes hears of a step's end when the next token could be on
-  // its way.
+  // Without cudaEventBlockingSync: a thread that an interrupt wakes hears of a
+  // step's end when the next token could be on its way.
   const unsigned timing = measures_idleness ? 0 : cudaEventDisableTiming;
   for (cudaEvent_t& event : ends_) {
     QUIRE_RETURN_IF_CUDA_ERROR(cudaEventCreateWithFlags(&event, timing),
@@ -45,7 +45,7 @@ absl::Status CudaMarks::End(int32_t index) {
 absl::Status CudaMarks::Wait(int32_t index) const {
   // A thread that has no device yet would begin with GPU 0's.
   QUIRE_RETURN_IF_CUDA_ERROR(cudaSetDevice(device_), "choosing the GPU");
-  return CudaStatus(cudaEventSynchronize(ends_[index]), "a step");
+  return CudaStatus(WaitForEvent(ends_[index], wait_), "a step");
 }
 
 double CudaMarks::IdleSeconds(int32_t before, int32_t index) const {

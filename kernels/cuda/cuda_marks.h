@@ -10,6 +10,7 @@
 #include "absl/status/status.h"
 #include "cuda_runtime_api.h"
 #include "kernels/backend.h"
+#include "kernels/device_wait.h"
 
 namespace quire {
 
@@ -17,7 +18,8 @@ namespace quire {
 // a time calls all else.
 class CudaMarks {
  public:
-  explicit CudaMarks(cudaStream_t stream) : stream_(stream) {}
+  CudaMarks(cudaStream_t stream, DeviceWait wait)
+      : stream_(stream), wait_(wait) {}
   ~CudaMarks();
   CudaMarks(const CudaMarks&) = delete;
   CudaMarks& operator=(const CudaMarks&) = delete;
@@ -34,6 +36,7 @@ class CudaMarks {
 
  private:
   const cudaStream_t stream_;
+  const DeviceWait wait_;
   int device_ = 0;                               // the stream's
   cudaEvent_t begins_[Backend::kNumMarks] = {};  // null: not measured
   cudaEvent_t ends_[Backend::kNumMarks] = {};

@@ -8,6 +8,7 @@
 #include "kernels/cpu/sample.h"
 #include "kernels/cuda/cuda_memory.h"
 #include "kernels/cuda/cuda_status.h"
+#include "kernels/cuda/cuda_wait.h"
 #include "kernels/cuda/sample.h"
 
 namespace quire {
@@ -73,8 +74,8 @@ bool IsForHost(const SampleRow& row) {
 
 }  // namespace
 
-CudaSampler::CudaSampler(cudaStream_t stream)
-    : stream_(stream), one_thread_(1), scratch_(1) {}
+CudaSampler::CudaSampler(cudaStream_t stream, DeviceWait wait)
+    : stream_(stream), wait_(wait), one_thread_(1), scratch_(1) {}
 
 absl::Status CudaSampler::Reserve(const SampleShardParams& params,
                                   int64_t input_bytes) {
@@ -155,7 +156,7 @@ absl::Status CudaSampler::Run(const SampleShardParams& params) {
       cudaMemcpyAsync(host_output_->data(), output_->data(), output_bytes,
                       cudaMemcpyDeviceToHost, stream_),
       kOperation);
-  QUIRE_RETURN_IF_CUDA_ERROR(cudaStreamSynchronize(stream_), kOperation);
+  QUIRE_RETURN_IF_CUDA_ERROR(WaitForStream(stream_, wait_), kOperation);
 
   ShardSummary* summaries;
   int32_t* overflowed;

@@ -13,6 +13,7 @@
 #include "kernels/backend.h"
 #include "kernels/cpu/scratch.h"
 #include "kernels/cpu/thread_team.h"
+#include "kernels/device_wait.h"
 #include "kernels/sample.h"
 
 namespace quire {
@@ -20,7 +21,7 @@ namespace quire {
 // Buffers grow to the largest call. Thread-compatible.
 class CudaSampler {
  public:
-  explicit CudaSampler(cudaStream_t stream);
+  CudaSampler(cudaStream_t stream, DeviceWait wait);
 
   // Logits are device memory; rows, their lists, summaries and candidates are
   // host memory. Returns when the results are there. Rows that want more
@@ -32,7 +33,8 @@ class CudaSampler {
   absl::Status Reserve(const SampleShardParams& params, int64_t input_bytes);
   absl::Status FinishOnHost(const SampleShardParams& params, int32_t row_idx);
 
-  cudaStream_t stream_;
+  const cudaStream_t stream_;
+  const DeviceWait wait_;
   std::unique_ptr<DeviceBuffer> host_input_, input_;
   std::unique_ptr<DeviceBuffer> host_output_, output_;
   std::unique_ptr<DeviceBuffer> workspace_;

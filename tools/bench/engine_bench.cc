@@ -62,6 +62,7 @@ ABSL_FLAG(int, num_blocks, 32768, "of 16 tokens");
 ABSL_FLAG(int, tensor_parallel_size, 1, "ranks, a process and a GPU each");
 ABSL_FLAG(std::string, collective, "auto", "see quire_worker");
 ABSL_FLAG(bool, record_groups, true, "see quire_worker");
+ABSL_FLAG(std::string, device_wait, "spin", "see quire_worker");
 ABSL_FLAG(double, bandwidth, 4300, "GB/s of the device's memory");
 ABSL_FLAG(double, tflops, 790, "of matrix products");
 
@@ -98,6 +99,7 @@ BenchWorkerOptions OptionsOf(int rank, CacheLayout layout) {
   DeviceOptions& device = options.device;
   device.collective = absl::GetFlag(FLAGS_collective);
   device.record_groups = absl::GetFlag(FLAGS_record_groups);
+  device.device_wait = absl::GetFlag(FLAGS_device_wait);
   device.device = absl::GetFlag(FLAGS_device);
   device.gemm_cache = absl::GetFlag(FLAGS_gemm_cache);
   device.deterministic = absl::GetFlag(FLAGS_deterministic);

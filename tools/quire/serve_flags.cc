@@ -8,6 +8,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "common/status_macros.h"
+#include "kernels/device_wait.h"
 #include "tools/quire/binaries.h"
 
 namespace quire {
@@ -36,6 +37,12 @@ absl::Status Check(const ServeFlags& serve) {
   if (serve.device == "cpu" && !serve.gemm_cache.empty()) {
     return absl::InvalidArgumentError(
         "--gemm_cache is for --device=cuda alone");
+  }
+  QUIRE_ASSIGN_OR_RETURN(const DeviceWait wait,
+                         ParseDeviceWait(serve.device_wait));
+  if (serve.device == "cpu" && wait != DeviceWait::kSpin) {
+    return absl::InvalidArgumentError(
+        "--device_wait is for --device=cuda alone");
   }
   if (serve.num_threads < 0) {
     return absl::InvalidArgumentError(
@@ -70,6 +77,9 @@ void AddServeFlags(ServeFlags* serve, FlagSet* flags) {
              "on cuda: a token never depends on its batch, as on cpu; slower");
   flags->Add("gemm_cache", &serve->gemm_cache,
              "on cuda: a file to keep the fastest matrix products in");
+  flags->Add("device_wait", &serve->device_wait,
+             "on cuda: how ranks wait for steps: spin, a core while steps run, "
+             "or sleep, naps for a part of a core that end some 50 us late");
   flags->Add("coordinator_binary", &serve->coordinator_binary,
              "the coordinator's program; empty: the one built beside quire");
   flags->Add("worker_binary", &serve->worker_binary,
@@ -153,6 +163,10 @@ absl::StatusOr<LauncherOptions> ToLauncherOptions(const ServeFlags& serve,
     if (!serve.gemm_cache.empty()) {
       options.worker_flags.push_back(
           absl::StrCat("--gemm_cache=", serve.gemm_cache));
+    }
+    if (serve.device_wait != "spin") {
+      options.worker_flags.push_back(
+          absl::StrCat("--device_wait=", serve.device_wait));
     }
   }
   options.verbose = serve.verbose;

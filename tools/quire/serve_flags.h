@@ -24,6 +24,7 @@ struct ServeFlags {
   // Of workers on cuda; see their own flags.
   bool deterministic = false;
   std::string gemm_cache;
+  std::string device_wait = "spin";
   std::string coordinator_binary;
   std::string worker_binary;
   std::string log_dir;

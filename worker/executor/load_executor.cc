@@ -18,6 +18,7 @@
 #include "glog/logging.h"
 #include "kernels/cpu/cpu_backend.h"
 #include "kernels/cuda/cuda_backend.h"
+#include "kernels/device_wait.h"
 #include "worker/collective/machine.h"
 #include "worker/collective/registry.h"
 #include "worker/executor/lost_device.h"
@@ -130,6 +131,8 @@ absl::StatusOr<std::unique_ptr<Backend>> CreateBackend(
     // groups of any size are to be alike.
     const bool is_rounded =
         !device.deterministic && RunsAhead(device, world_size);
+    QUIRE_ASSIGN_OR_RETURN(const DeviceWait wait,
+                           ParseDeviceWait(device.device_wait));
     return CreateCudaBackend({.dtype = dtype,
                               .partial_dtype = is_rounded ? dtype : DType::kF32,
                               .device = gpu,
@@ -138,7 +141,8 @@ absl::StatusOr<std::unique_ptr<Backend>> CreateBackend(
                               .has_stream_gemm = device.stream_gemm,
                               .has_tile_gemm = device.tile_gemm,
                               .times_operations = device.times_operations,
-                              .measures_idleness = device.measures_idleness});
+                              .measures_idleness = device.measures_idleness,
+                              .wait = wait});
   }
   CpuBackendOptions options;
   options.dtype = dtype;
@@ -221,6 +225,7 @@ absl::Status CheckDeviceOptions(const DeviceOptions& options) {
     return absl::InvalidArgumentError(
         absl::StrCat("--num_threads=", options.num_threads, " is negative"));
   }
+  QUIRE_RETURN_IF_ERROR(ParseDeviceWait(options.device_wait).status());
   if ((options.collective == "nccl" || options.collective == "peer") &&
       !IsCuda(options)) {
     return absl::InvalidArgumentError(

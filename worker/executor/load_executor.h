@@ -40,6 +40,8 @@ struct DeviceOptions {
   bool times_operations = false;   // on CUDA; see Backend::TakeOperationTimes
   bool measures_idleness = false;  // on CUDA; see Executor::idle_times
   bool device_sampling = true;     // see ExecutorParts
+  // On CUDA: how host threads wait for steps; see ParseDeviceWait.
+  std::string device_wait = "spin";
   std::string collective = "auto";
   std::string host = "127.0.0.1";  // where the peers reach this process
   absl::Duration connect_timeout = absl::Seconds(60);

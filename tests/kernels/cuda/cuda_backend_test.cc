@@ -203,6 +203,30 @@ TEST(CudaBackendTest, ARecordingComputesWhatItsOperationsDo) {
   EXPECT_FLOAT_EQ(got[7], 3 * static_cast<float>(a[7]));
 }
 
+// Work of milliseconds, so that whoever waits has to nap.
+TEST(CudaBackendTest, WhoSleepsBetweenLooksSeesTheEndOfAllWork) {
+  const auto backend =
+      *CreateCudaBackend({.dtype = DType::kF32, .wait = DeviceWait::kSleep});
+  constexpr int64_t kCount = 1 << 24;
+  constexpr int kTimes = 100;
+  std::vector<float> host(kCount, 1.0f);
+  const auto one = *backend->Allocate(kCount * 4);
+  const auto sum = *backend->Allocate(kCount * 4);
+  ASSERT_TRUE(backend->CopyToDevice(host.data(), one->data(), kCount * 4).ok());
+  ASSERT_TRUE(backend->CopyToDevice(host.data(), sum->data(), kCount * 4).ok());
+  const AddParams add = {sum->data(), DType::kF32, one->data(), sum->data(),
+                         kCount};
+  for (int i = 0; i < kTimes; ++i) ASSERT_TRUE(backend->Add(add).ok());
+  ASSERT_TRUE(backend->Mark(0).ok());
+  ASSERT_TRUE(backend->WaitForMark(0).ok());
+  for (int i = 0; i < kTimes; ++i) ASSERT_TRUE(backend->Add(add).ok());
+  ASSERT_TRUE(backend->Synchronize().ok());
+  ASSERT_TRUE(backend->CopyToHost(sum->data(), host.data(), kCount * 4).ok());
+  ASSERT_TRUE(backend->Synchronize().ok());
+  EXPECT_EQ(host.front(), 1 + 2 * kTimes);
+  EXPECT_EQ(host.back(), 1 + 2 * kTimes);
+}
+
 TEST(CudaBackendTest, OperationsAreTimedByName) {
   const auto backend =
       *CreateCudaBackend({.dtype = DType::kF32, .times_operations = true});

@@ -47,17 +47,21 @@ TEST(ServeFlagsTest, OnlyCpuWorkersGetThreads) {
 
 TEST(ServeFlagsTest, CudaWorkersAreToldWhatConcernsThem) {
   const auto options = Parse({"--model=/m", "--device=cuda", "--deterministic",
-                              "--gemm_cache=/cache"});
+                              "--gemm_cache=/cache", "--device_wait=sleep"});
   ASSERT_TRUE(options.ok()) << options.status();
   EXPECT_THAT(options->worker_flags,
               ElementsAre("--device=cuda", "--port=0", "--deterministic",
-                          "--gemm_cache=/cache"));
+                          "--gemm_cache=/cache", "--device_wait=sleep"));
   // CPU workers are never anything else; they have no such file.
   const auto cpu = Parse({"--model=/m", "--deterministic"});
   ASSERT_TRUE(cpu.ok()) << cpu.status();
   EXPECT_THAT(cpu->worker_flags, testing::Not(Contains("--deterministic")));
   EXPECT_TRUE(absl::IsInvalidArgument(
       Parse({"--model=/m", "--gemm_cache=/cache"}).status()));
+  EXPECT_TRUE(absl::IsInvalidArgument(
+      Parse({"--model=/m", "--device_wait=sleep"}).status()));
+  EXPECT_TRUE(absl::IsInvalidArgument(
+      Parse({"--model=/m", "--device=cuda", "--device_wait=yield"}).status()));
 }
 
 TEST(ServeFlagsTest, CoordinatorFlagsArePassedOn) {

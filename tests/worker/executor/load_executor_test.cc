@@ -163,6 +163,10 @@ TEST(LoadExecutorTest, DeviceOptionsThatDoNotExistAreNamed) {
   EXPECT_NE(CheckDeviceOptions(device).message().find("--collective"),
             std::string::npos);
   device = {};
+  device.device_wait = "yield";
+  EXPECT_NE(CheckDeviceOptions(device).message().find("--device_wait=yield"),
+            std::string::npos);
+  device = {};
   device.num_threads = -1;
   EXPECT_TRUE(absl::IsInvalidArgument(CheckDeviceOptions(device)));
 }
