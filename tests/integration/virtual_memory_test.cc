@@ -155,12 +155,13 @@ class Scheduler {
 
 struct Counts {
   int64_t num_ahead = 0;        // steps prepared while others ran
+  int64_t num_taking = 0;       // of these, that took memory from rows
   int64_t num_waited = 0;       // steps that had to wait for those
   int64_t num_reused_rows = 0;  // rows admitted to while a step used them
 };
 
-// Plays the executor, with at most two steps that run besides the one that is
-// prepared.
+// Plays the executor, with as many steps that run besides the one that is
+// prepared as there may be.
 class Rank {
  public:
   explicit Rank(int32_t num_groups) : slots_(Limits()) {
@@ -172,10 +173,12 @@ class Rank {
   }
 
   void Begin(const Step& step, Counts* counts) {
-    if (running_.size() == kMaxRunning) running_.pop_front();
+    if (running_.size() > KvStore::kMaxRunning) running_.pop_front();
+    const bool takes = Takes(step.plan);
     if (!running_.empty()) {
       const bool is_ahead = cache_->MayPrepareAhead(step.plan);
       ++(is_ahead ? counts->num_ahead : counts->num_waited);
+      counts->num_taking += is_ahead && takes ? 1 : 0;
       if (!is_ahead) running_.clear();
     }
     counts->num_reused_rows += NumReusedRows(step.plan);
@@ -193,8 +196,6 @@ class Rank {
   }
 
  private:
-  static constexpr size_t kMaxRunning = 2;
-
   static SlotLimits Limits() {
     SlotLimits limits;
     limits.max_num_seqs = kSlots;
@@ -203,6 +204,17 @@ class Rank {
     limits.num_blocks = kSlots;
     limits.vocab_size = 100;
     return limits;
+  }
+
+  // Whether a row gets less memory than it had.
+  bool Takes(const StepPlan& plan) {
+    bool takes = false;
+    for (const RowMapping& mapping : plan.mappings) {
+      int32_t& num_groups = mapped_[mapping.row.value()];
+      takes = takes || mapping.num_page_groups < num_groups;
+      num_groups = mapping.num_page_groups;
+    }
+    return takes;
   }
 
   int64_t NumReusedRows(const StepPlan& plan) const {
@@ -241,7 +253,8 @@ class Rank {
   std::unique_ptr<Backend> backend_;
   std::unique_ptr<VirtualKvCache> cache_;
   SlotStates slots_;
-  std::deque<UsedGroups> running_;  // the step begun first is the first
+  std::map<int32_t, int32_t> mapped_;  // groups, by row
+  std::deque<UsedGroups> running_;     // the step begun first is the first
 };
 
 TEST(VirtualMemoryTest, NoPlanTakesMemoryFromAStepThatRuns) {
@@ -258,6 +271,7 @@ TEST(VirtualMemoryTest, NoPlanTakesMemoryFromAStepThatRuns) {
   }
   // Else there was little that could have gone wrong.
   EXPECT_GT(counts.num_ahead, 1000);
+  EXPECT_GT(counts.num_taking, 1000);
   EXPECT_GT(counts.num_waited, 1000);
   EXPECT_GT(counts.num_reused_rows, 100);
 }

@@ -147,6 +147,7 @@ class Executor {
   // Inputs and tokens that may be on their way at once.
   static constexpr int32_t kMaxFlights = InputBuilder::kMaxInFlight;
   static_assert(kMaxFlights < Backend::kNumMarks);
+  static_assert(kMaxFlights - 1 <= KvStore::kMaxRunning);
   static_assert(kMaxFlights <= DeviceChooser::kMaxFlights);
   static_assert(kMaxFlights <= ListedChoice::kMaxFlights);
 

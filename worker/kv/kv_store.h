@@ -16,6 +16,9 @@ class KvStore {
  public:
   virtual ~KvStore() = default;
 
+  // Steps that may be on their way while another is prepared: the last ones.
+  static constexpr int32_t kMaxRunning = 1;
+
   // Whether Prepare(plan) leaves alone what steps may use that are still on
   // their way.
   virtual bool MayPrepareAhead(const StepPlan& plan) const = 0;

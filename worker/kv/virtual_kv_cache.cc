@@ -37,6 +37,7 @@ VirtualKvCache::VirtualKvCache(const RowShape& shape, int32_t num_rows,
       num_groups_(num_groups),
       memory_(std::move(memory)),
       mapped_(num_rows),
+      used_(num_rows),
       mapper_(memory_.get(), num_rows, shape.row_groups, shape.group_pages,
               clock) {}
 
@@ -45,12 +46,11 @@ KvCache VirtualKvCache::view() const {
 }
 
 bool VirtualKvCache::MayPrepareAhead(const StepPlan& plan) const {
-  const auto grows = [this](const RowMapping& mapping) {
+  const auto leaves_used = [this](const RowMapping& mapping) {
     const int32_t row = mapping.row.value();
-    return row >= 0 && row < num_rows_ &&
-           mapping.num_page_groups >= mapped_[row];
+    return row >= 0 && row < num_rows_ && mapping.num_page_groups >= used_[row];
   };
-  return std::all_of(plan.mappings.begin(), plan.mappings.end(), grows);
+  return std::all_of(plan.mappings.begin(), plan.mappings.end(), leaves_used);
 }
 
 absl::Status VirtualKvCache::CheckMappings(const StepPlan& plan) {
@@ -85,14 +85,17 @@ absl::Status VirtualKvCache::AwaitSlice(SlotId slot, int32_t num_tokens,
   if (table.empty()) return absl::OkStatus();  // input_builder says so
   const int64_t end = int64_t{slots.slot(slot).num_computed} + num_tokens;
   if (end > shape_.layout.block_size) return absl::OkStatus();
-  return mapper_.Await(
-      table[0], static_cast<int32_t>((end - 1) / shape_.group_tokens + 1));
+  const auto num_groups =
+      static_cast<int32_t>((end - 1) / shape_.group_tokens + 1);
+  used_[table[0]] = num_groups;
+  return mapper_.Await(table[0], num_groups);
 }
 
 absl::Status VirtualKvCache::Prepare(const StepPlan& plan,
                                      const SlotStates& slots) {
   QUIRE_RETURN_IF_ERROR(CheckMappings(plan));
   mapper_.Post(plan.mappings);
+  std::fill(used_.begin(), used_.end(), 0);
   for (SlotId slot : plan.decodes) {
     QUIRE_RETURN_IF_ERROR(AwaitSlice(slot, 1, slots));
   }

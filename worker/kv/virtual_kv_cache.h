@@ -34,7 +34,7 @@ class VirtualKvCache final : public KvStore {
       Backend* backend, const RowShape& shape, int32_t num_rows,
       int32_t num_groups, const Clock* clock);
 
-  // Memory may come while steps run, and go once none does.
+  // Memory may come while a step runs, and go but for what it uses.
   bool MayPrepareAhead(const StepPlan& plan) const override;
 
   // Internal if the plan maps what does not exist, moves blocks, or runs a
@@ -60,6 +60,9 @@ class VirtualKvCache final : public KvStore {
   const std::unique_ptr<VirtualMemory> memory_;
   std::vector<int32_t> mapped_;  // [num_rows] groups, once all is done
   int64_t num_mapped_ = 0;       // their sum
+  // [num_rows] groups that the last plan's slices use, which may run still.
+  std::vector<int32_t> used_;
+  static_assert(kMaxRunning == 1);
   PageMapper mapper_;
 };
 

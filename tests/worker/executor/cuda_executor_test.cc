@@ -268,20 +268,26 @@ TEST(CudaExecutorModelTest, RunsAheadWithAllParametersAndSamplesAsTheCpuDoes) {
 }
 
 // A prompt more with each step, in a row that gets its memory while the step
-// before runs.
-TEST(CudaExecutorModelTest, RunsAheadWhileRowsGetMemory) {
+// before runs: that of a row whose sequence has ended.
+TEST(CudaExecutorModelTest, RunsAheadWhileRowsGetTheMemoryOfOthers) {
   const std::vector<Sample> samples = GoldenSamples();
   const RealClock clock;
   MemoryBoard board;
   DeviceOptions cuda;
   cuda.device = "cuda";
   cuda.device_sampling = true;
-  const auto executor =
-      Load(cuda, &clock, &board, /*is_virtual=*/true, "float32");
-  ASSERT_NE(executor, nullptr);
-  const auto num_slots = static_cast<int32_t>(samples.size());
   constexpr int32_t kOutputs = 8;
-  const int32_t num_groups = (kMaxModelLen - 1) / executor->block_tokens() + 1;
+  constexpr int32_t kRowGroups = 1;
+  // Of the rows that sample, and of the one that did so last.
+  const auto executor =
+      Load(cuda, &clock, &board, /*is_virtual=*/true, "float32",
+           /*num_blocks=*/(kOutputs + 1) * kRowGroups);
+  ASSERT_NE(executor, nullptr);
+  ASSERT_EQ((kMaxModelLen - 1) / executor->block_tokens() + 1, kRowGroups);
+  const auto num_slots = static_cast<int32_t>(samples.size());
+  const auto row_of = [&](int32_t slot) {
+    return CacheRowId(num_slots - 1 - slot);
+  };
   std::vector<std::vector<SlotId>> sampled;  // of each step
   std::vector<StepResult> results;
   const auto finish = [&] {
@@ -290,6 +296,8 @@ TEST(CudaExecutorModelTest, RunsAheadWhileRowsGetMemory) {
   };
   for (int32_t step = 0; step < num_slots + kOutputs - 1; ++step) {
     StepPlan plan;
+    if (step >= kOutputs) plan.released = {SlotId(step - kOutputs)};
+    if (step > kOutputs) plan.mappings = {{row_of(step - kOutputs - 1), 0}};
     for (int32_t slot = std::max(0, step - kOutputs + 1);
          slot < std::min(step, num_slots); ++slot) {
       plan.decodes.push_back(SlotId(slot));
@@ -301,8 +309,8 @@ TEST(CudaExecutorModelTest, RunsAheadWhileRowsGetMemory) {
       admitted.tokens = samples[step].prompt;
       admitted.num_prompt_tokens = static_cast<int32_t>(admitted.tokens.size());
       admitted.sampling.temperature = 0;
-      admitted.cache = CacheRowId(num_slots - 1 - step);
-      plan.mappings = {{CacheRowId(num_slots - 1 - step), num_groups}};
+      admitted.cache = row_of(step);
+      plan.mappings.push_back({row_of(step), kRowGroups});
       plan.chunks = {{SlotId(step), admitted.num_prompt_tokens, true}};
       plan.admitted.push_back(std::move(admitted));
       sampled.back().push_back(SlotId(step));

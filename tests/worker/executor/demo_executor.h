@@ -52,12 +52,14 @@ inline constexpr int32_t kBlocksPerSeq = kMaxModelLen / kBlockSize;
 
 inline constexpr int64_t kPageBytes = 2 << 20;
 
-// `is_virtual`: rows of virtual memory, in place of blocks.
+// `is_virtual`: rows of virtual memory, in place of blocks, and page groups in
+// place of `num_blocks`.
 inline std::unique_ptr<Executor> Load(const DeviceOptions& device,
                                       const RealClock* clock,
                                       MemoryBoard* board,
                                       bool is_virtual = false,
-                                      const std::string& dtype = "auto") {
+                                      const std::string& dtype = "auto",
+                                      int32_t num_blocks = 32 * kBlocksPerSeq) {
   LoadSpec spec;
   spec.dtype = dtype;
   spec.virtual_page_bytes = is_virtual ? kPageBytes : 0;
@@ -73,7 +75,7 @@ inline std::unique_ptr<Executor> Load(const DeviceOptions& device,
                                [](const char*, int64_t, int64_t) {});
   EXPECT_TRUE(executor.ok()) << executor.status();
   if (!executor.ok()) return nullptr;
-  EXPECT_TRUE((*executor)->AllocateKv(32 * kBlocksPerSeq, 0).ok());
+  EXPECT_TRUE((*executor)->AllocateKv(num_blocks, 0).ok());
   return *std::move(executor);
 }
 

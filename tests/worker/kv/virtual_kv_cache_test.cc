@@ -101,17 +101,37 @@ TEST_F(VirtualKvCacheTest, MemoryLiesBehindWhatIsUsedAndGoesWhenTold) {
   EXPECT_EQ(stats->num_unmapped_pages, 2);
 }
 
-TEST_F(VirtualKvCacheTest, MemoryMayComeWhileStepsRunAndNotGo) {
+TEST_F(VirtualKvCacheTest, MemoryMayComeWhileStepsRun) {
   StepPlan plan;
   EXPECT_TRUE(cache_->MayPrepareAhead(plan));
   plan.mappings = {{CacheRowId(2), 3}, {CacheRowId(0), 1}};
   EXPECT_TRUE(cache_->MayPrepareAhead(plan));
   ASSERT_TRUE(Prepare(plan).ok());
   EXPECT_TRUE(cache_->MayPrepareAhead(plan));  // nothing changes
-  plan.mappings = {{CacheRowId(0), 2}, {CacheRowId(2), 2}};
-  EXPECT_FALSE(cache_->MayPrepareAhead(plan));
   plan.mappings = {{CacheRowId(kRows), 1}};
   EXPECT_FALSE(cache_->MayPrepareAhead(plan));
+}
+
+TEST_F(VirtualKvCacheTest, MemoryMayGoThatTheStepBeforeDoesNotUse) {
+  StepPlan first;
+  first.admitted = {Admitted(0, 2, 20), Admitted(1, 0, 5)};
+  first.mappings = {{CacheRowId(2), 4}, {CacheRowId(0), 1}};
+  first.chunks = {{SlotId(0), 20, true}};
+  ASSERT_TRUE(Prepare(first).ok());
+  StepPlan spare, used, other;
+  spare.mappings = {{CacheRowId(2), 3}};
+  used.mappings = {{CacheRowId(2), 2}, {CacheRowId(2), 4}};
+  other.mappings = {{CacheRowId(2), 5}, {CacheRowId(0), 0}};
+  EXPECT_TRUE(cache_->MayPrepareAhead(spare));
+  EXPECT_FALSE(cache_->MayPrepareAhead(used));
+  EXPECT_TRUE(cache_->MayPrepareAhead(other));
+  // After a step of the other slot alone.
+  StepPlan second;
+  second.released = {SlotId(0)};
+  second.chunks = {{SlotId(1), 5, true}};
+  ASSERT_TRUE(Prepare(second).ok());
+  EXPECT_TRUE(cache_->MayPrepareAhead(used));
+  EXPECT_FALSE(cache_->MayPrepareAhead(other));
 }
 
 TEST_F(VirtualKvCacheTest, TheViewIsOneRowPerBlockInTokenOrder) {
