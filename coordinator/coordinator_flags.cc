@@ -2,6 +2,7 @@
 #include "coordinator/coordinator_flags.h"
 
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "absl/algorithm/container.h"
@@ -131,7 +132,7 @@ ABSL_FLAG(bool, exit_with_parent, false,
 namespace quire {
 namespace {
 
-constexpr double kMaxSwapSpace = 1 << 20;  // GiB
+constexpr double kMaxSwapSpace = 1 << 19;  // GiB
 
 absl::Status CheckChoice(const std::string& flag, const std::string& value,
                          const std::vector<std::string>& choices) {
@@ -140,8 +141,11 @@ absl::Status CheckChoice(const std::string& flag, const std::string& value,
       "--", flag, "=", value, ": it may be ", absl::StrJoin(choices, " or ")));
 }
 
-absl::Status CheckRange(const std::string& flag, double value, double least,
-                        double most) {
+// In whole numbers, if the value is one.
+template <typename T>
+absl::Status CheckRange(const std::string& flag, T value,
+                        std::type_identity_t<T> least,
+                        std::type_identity_t<T> most) {
   if (value >= least && value <= most) return absl::OkStatus();
   return absl::InvalidArgumentError(absl::StrCat(
       "--", flag, "=", value, ": it may be ", least, " to ", most));

@@ -2,6 +2,7 @@
 #include "coordinator/engine/engine_options.h"
 
 #include <limits>
+#include <type_traits>
 
 #include "absl/strings/str_cat.h"
 #include "common/sparse_attention.h"
@@ -13,9 +14,15 @@ namespace quire {
 namespace {
 
 constexpr int32_t kMaxRunAhead = 16;  // steps
+// Each has a seat on both sides, whether anybody sits on it or not.
+constexpr int32_t kMaxSeqs = 1 << 20;
+constexpr int64_t kMaxQueued = int64_t{1} << 50;  // tokens
 
-absl::Status CheckRange(const char* flag, double value, double least,
-                        double most) {
+// In whole numbers, if the value is one.
+template <typename T>
+absl::Status CheckRange(const char* flag, T value,
+                        std::type_identity_t<T> least,
+                        std::type_identity_t<T> most) {
   if (value >= least && value <= most) return absl::OkStatus();
   return absl::InvalidArgumentError(
       absl::StrCat("--", flag, "=", value, ": want ", least, " to ", most));
@@ -24,9 +31,9 @@ absl::Status CheckRange(const char* flag, double value, double least,
 }  // namespace
 
 absl::Status ValidateEngineOptions(const EngineOptions& options) {
-  constexpr double kMany = std::numeric_limits<int32_t>::max() / 2;
+  constexpr int32_t kMany = std::numeric_limits<int32_t>::max() / 2;
   QUIRE_RETURN_IF_ERROR(
-      CheckRange("max_num_seqs", options.max_num_seqs, 1, kMany));
+      CheckRange("max_num_seqs", options.max_num_seqs, 1, kMaxSeqs));
   QUIRE_RETURN_IF_ERROR(CheckRange("max_num_batched_tokens",
                                    options.max_num_batched_tokens, 1, kMany));
   QUIRE_RETURN_IF_ERROR(
@@ -40,6 +47,8 @@ absl::Status ValidateEngineOptions(const EngineOptions& options) {
   QUIRE_RETURN_IF_ERROR(CheckRange("watermark", options.watermark, 0, 0.5));
   QUIRE_RETURN_IF_ERROR(
       CheckRange("max_queued_requests", options.max_queued_requests, 1, kMany));
+  QUIRE_RETURN_IF_ERROR(CheckRange("max_queued_tokens",
+                                   options.max_queued_tokens, 1, kMaxQueued));
   if (options.priority_ageing != absl::ZeroDuration()) {
     QUIRE_RETURN_IF_ERROR(CheckRange(
         "priority_ageing", absl::ToDoubleSeconds(options.priority_ageing),

@@ -18,7 +18,13 @@ TEST(EngineOptionsTest, DefaultsAreValid) {
 
 TEST(EngineOptionsTest, AValueOutOfRangeNamesItsFlag) {
   EXPECT_EQ(With([](EngineOptions* o) { o->max_num_seqs = 0; }).message(),
-            "--max_num_seqs=0: want 1 to 1.07374e+09");
+            "--max_num_seqs=0: want 1 to 1048576");
+  EXPECT_EQ(With([](EngineOptions* o) { o->max_num_seqs = 1 << 30; }).message(),
+            "--max_num_seqs=1073741824: want 1 to 1048576");
+  EXPECT_EQ(With([](EngineOptions* o) { o->max_model_len = 1; }).message(),
+            "--max_model_len=1: want 2 to 1073741823");
+  EXPECT_EQ(With([](EngineOptions* o) { o->max_queued_tokens = -5; }).message(),
+            "--max_queued_tokens=-5: want 1 to 1125899906842624");
   EXPECT_EQ(With([](EngineOptions* o) { o->run_ahead_depth = 17; }).message(),
             "--run_ahead_depth=17: want 1 to 16");
   EXPECT_EQ(With([](EngineOptions* o) { o->watermark = 0.9; }).message(),
