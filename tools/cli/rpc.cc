@@ -14,6 +14,13 @@ namespace {
 // Of a wait that needs no word.
 constexpr absl::Duration kSilence = absl::Milliseconds(500);
 
+// Instead of no message. A server that knows no such call says nothing else.
+std::string ReasonOf(absl::StatusCode code) {
+  if (code != absl::StatusCode::kUnimplemented) return "no reason given";
+  return "that server knows no such call; `quire status` asks the control "
+         "address of `quire serve`, all else its gRPC address";
+}
+
 }  // namespace
 
 std::shared_ptr<grpc::Channel> MakeChannel(const std::string& target,
@@ -55,7 +62,7 @@ absl::Status WaitForServer(grpc::Channel* channel, const std::string& target,
 std::string DescribeStatus(const absl::Status& status) {
   const std::string message =
       absl::StrReplaceAll(status.message(), {{"\n", " "}});
-  return absl::StrCat(message.empty() ? "no reason given" : message, " (",
+  return absl::StrCat(message.empty() ? ReasonOf(status.code()) : message, " (",
                       absl::StatusCodeToString(status.code()), ")");
 }
 

@@ -53,5 +53,13 @@ TEST(RpcTest, DescriptionsStayOnOneLine) {
             "no reason given (INTERNAL)");
 }
 
+// As any gRPC server answers what it does not know.
+TEST(RpcTest, ACallToTheWrongPortIsToldWhichIsRight) {
+  EXPECT_THAT(DescribeStatus(absl::UnimplementedError("")),
+              HasSubstr("`quire status` asks the control address"));
+  EXPECT_EQ(DescribeStatus(absl::UnimplementedError("n is too large")),
+            "n is too large (UNIMPLEMENTED)");
+}
+
 }  // namespace
 }  // namespace quire
