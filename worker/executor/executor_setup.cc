@@ -107,7 +107,8 @@ absl::StatusOr<MemoryProfile> Executor::Profile(double memory_utilization) {
     if (profile.kv_bytes <= 0) {
       return absl::ResourceExhaustedError(
           "recordings of steps leave no memory for KV blocks; lower "
-          "--max_num_seqs or give --enforce_eager");
+          "--max_num_seqs, or let workers record none: quire_worker "
+          "--enforce_eager, or QUIRE_ENFORCE_EAGER=true for quire serve");
     }
   }
   profile.block_bytes =

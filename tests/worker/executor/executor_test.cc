@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "common/digest.h"
+#include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/worker/executor/executor_world.h"
 #include "worker/collective/local.h"
@@ -169,6 +170,23 @@ TEST(ExecutorTest, ProfilesAndThenAllocatesOnce) {
   EXPECT_TRUE(absl::IsResourceExhausted(executor->AllocateKv(1 << 30, 0)));
   EXPECT_TRUE(executor->AllocateKv(16, 0).ok());
   EXPECT_TRUE(absl::IsFailedPrecondition(executor->AllocateKv(16, 0)));
+}
+
+TEST(ExecutorTest, RecordingsHaveMemoryThatBlocksDoNotGet) {
+  const SimulatedClock clock;
+  const auto executor =
+      MakeExecutor(std::make_unique<SoloCollective>(), &clock,
+                   /*spoil=*/false, /*records_decodes=*/true);
+  const auto profile = executor->Profile(0.75);
+  ASSERT_TRUE(profile.ok()) << profile.status();
+  const int64_t num_recordings = StepRecordings::CountFor(
+      Limits().max_num_seqs, Limits().max_num_batched_tokens);
+  EXPECT_EQ(profile->kv_bytes,
+            (1 << 28) - num_recordings * StepRecordings::kMaxBytes);
+  const absl::Status full = executor->Profile(0.501).status();
+  EXPECT_TRUE(absl::IsResourceExhausted(full));
+  EXPECT_THAT(std::string(full.message()),
+              testing::HasSubstr("QUIRE_ENFORCE_EAGER=true"));
 }
 
 TEST(ExecutorTest, ContradictionsBadLogitsAndLostPeersAreToldApart) {
