@@ -242,7 +242,7 @@ void ReadStopTokenIds(const v1::SamplingParams& params,
     return;
   }
   absl::StatusOr<std::vector<TokenId>> ids =
-      CheckTokenIds("sampling.stop_token_ids", params.stop_token_ids(), limits);
+      CheckTokenIds("stop_token_ids", params.stop_token_ids(), limits);
   if (!ids.ok()) {
     violations->Add("sampling.stop_token_ids",
                     std::string(ids.status().message()));

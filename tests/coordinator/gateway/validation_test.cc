@@ -256,6 +256,13 @@ TEST(ValidationTest, IntegersAreHeldToTheirRanges) {
   }
 }
 
+TEST(ValidationTest, AStopTokenOutOfRangeIsNamedAsTheOthersAre) {
+  v1::GenerateRequest request = Request();
+  request.mutable_sampling()->add_stop_token_ids(1000);
+  EXPECT_EQ(ValidateGenerate(request, Limits()).status().message(),
+            "stop_token_ids holds id 1000; the vocabulary's ids are 0 to 999");
+}
+
 TEST(ValidationTest, UnsetFieldsTakeTheirDefaults) {
   auto valid = ValidateGenerate(Request(), Limits());
   ASSERT_TRUE(valid.ok()) << valid.status();
