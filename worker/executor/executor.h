@@ -148,6 +148,8 @@ class Executor {
   static constexpr int32_t kMaxFlights = InputBuilder::kMaxInFlight;
   static_assert(kMaxFlights < Backend::kNumMarks);
   static_assert(kMaxFlights - 1 <= KvStore::kMaxRunning);
+  // A flight's mark says which of kMaxFlights places is its own.
+  static_assert(Backend::kNumMarks % kMaxFlights == 0);
   static_assert(kMaxFlights <= DeviceChooser::kMaxFlights);
   static_assert(kMaxFlights <= ListedChoice::kMaxFlights);
 

@@ -36,8 +36,10 @@ TEST(TilePlannerTest, EveryProductGetsItsOwnPlan) {
 TEST(TilePlannerTest, LayersShareAPlan) {
   TilePlanner planner(kMixed, /*may_split=*/true);
   const ProductPlan* const first = &planner.PlanOf(1920, 28672, 4096);
-  planner.PlanOf(1920, 4096, 4096);
+  const ProductPlan* const second = &planner.PlanOf(1920, 4096, 4096);
+  EXPECT_NE(second, first);  // or it would be where the first was
   EXPECT_EQ(&planner.PlanOf(1920, 28672, 4096), first);
+  EXPECT_EQ(&planner.PlanOf(1920, 4096, 4096), second);
 }
 
 }  // namespace
