@@ -93,6 +93,35 @@ TEST(ExecutorRunAheadTest, WhatTheHostChoosesWaitsForTheTokensBefore) {
   EXPECT_TRUE(executor->MayBegin(second));
 }
 
+TEST(ExecutorRunAheadTest, WhatLooksAtTokensWaitsForThoseBefore) {
+  const SimulatedClock clock;
+  std::vector<StepPlan> looking(3);
+  // Of four tokens, the last of which the step before samples.
+  looking[0].forks = {{SlotId(0), SlotId(1), SequenceId(9), 0, 4}};
+  looking[1].next_tokens = {{SlotId(0), 5}};
+  looking[1].decodes = {SlotId(0)};
+  looking[2].admitted = {Admit(2, {4, 5}, {6})};
+  looking[2].admitted[0].sampling.bad_words = {{7, 8}};
+  looking[2].chunks = {{SlotId(2), 2, true}};
+  for (const StepPlan& plan : looking) {
+    const auto executor = MakeExecutor(
+        std::make_unique<SoloCollective>(), &clock, /*spoil=*/false,
+        /*records_decodes=*/false, /*chooses_shaped=*/true);
+    ASSERT_TRUE(executor->AllocateKv(16, 0).ok());
+    StepPlan first;
+    first.admitted = {Admit(0, {1, 2, 3}, {0})};
+    first.admitted[0].sampling.presence_penalty = 1;
+    first.chunks = {{SlotId(0), 3, true}};
+    ASSERT_TRUE(executor->Begin(first).ok());
+    EXPECT_FALSE(executor->MayBegin(plan)) << &plan - looking.data();
+    StepResult result;
+    ASSERT_TRUE(executor->Finish(&result).ok());
+    EXPECT_TRUE(executor->MayBegin(plan));
+    const absl::Status status = executor->Step(plan, &result);
+    EXPECT_TRUE(status.ok()) << status;
+  }
+}
+
 // Sequences of every kind of sampling, decoded side by side; one leaves, and
 // its slot goes to another.
 std::vector<StepPlan> SampledScript() {

@@ -216,5 +216,34 @@ TEST(ExecutorTest, ContradictionsBadLogitsAndLostPeersAreToldApart) {
   EXPECT_TRUE(absl::IsUnavailable(alone->Step(good, &result)));
 }
 
+// As where devices add up by themselves: nothing that was enqueued fails.
+class OverGroup final : public Collective {
+ public:
+  int32_t rank() const override { return 0; }
+  int32_t world_size() const override { return 1; }
+  absl::Status AllReduceSum(void*, int64_t, DType) override {
+    return absl::OkStatus();
+  }
+  absl::Status AllGather(const void*, void*, int64_t) override {
+    return absl::OkStatus();
+  }
+  absl::Status status() const override {
+    return absl::UnavailableError("rank 1 is gone");
+  }
+  absl::Status Barrier() override { return absl::OkStatus(); }
+};
+
+TEST(ExecutorTest, TokensOfAGroupThatIsOverAreNotBelieved) {
+  const SimulatedClock clock;
+  const auto executor = MakeExecutor(std::make_unique<OverGroup>(), &clock);
+  ASSERT_TRUE(executor->AllocateKv(16, 0).ok());
+  StepPlan plan;
+  plan.admitted = {Admit(0, {1}, {0})};
+  plan.chunks = {{SlotId(0), 1, true}};
+  ASSERT_TRUE(executor->Begin(plan).ok());
+  StepResult result;
+  EXPECT_EQ(executor->Finish(&result).message(), "rank 1 is gone");
+}
+
 }  // namespace
 }  // namespace quire
