@@ -191,6 +191,20 @@ TEST_F(EngineTurnTest, StopWaitsForATurnThatAnotherRuns) {
   ear_.AwaitEnds(1);
 }
 
+// The thread sleeps until what it knew of before the turn that it did not run.
+TEST_F(EngineTurnTest, ADeadlineThatAnotherBringsWakesTheThread) {
+  Start(/*is_reentrant=*/true);
+  EngineRequest late = MakeRequest("late", 4, 300);
+  late.deadline = clock_.Now() + absl::Hours(1);
+  ASSERT_TRUE(loop_->Submit(std::move(late)).ok());
+  for (int i = 0; i < 3; ++i) loop_->OnStepResult(*group_.TakeResult());
+  EngineRequest soon = MakeRequest("soon", 4, 300);
+  soon.deadline = clock_.Now() + absl::Milliseconds(20);
+  ASSERT_TRUE(loop_->Submit(std::move(soon)).ok());
+  ear_.AwaitEnds(1);
+  EXPECT_TRUE(loop_->Find("late").ok());
+}
+
 // Clients, their leaving, deadlines and results from a thread of their own.
 TEST_F(EngineTurnTest, AllEndsWhoeverRunsTheTurns) {
   Start(/*is_reentrant=*/true);
