@@ -2,6 +2,7 @@
 #include "worker/batch/input_builder.h"
 
 #include <algorithm>
+#include <limits>
 
 #include "absl/memory/memory.h"
 #include "absl/strings/str_cat.h"
@@ -89,6 +90,14 @@ absl::StatusOr<std::unique_ptr<InputBuilder>> InputBuilder::Create(
       builder->SectionsFor(most_tokens, seqs, seqs, most_tokens).end;
   const int64_t table_words = seqs * builder->max_blocks_per_seq_;
   const int64_t words = array_words + table_words;
+  // Runs, and their offsets into the tables, are of 32 bits.
+  if (words > std::numeric_limits<int32_t>::max()) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "block tables of ", seqs, " sequences of ",
+        builder->max_blocks_per_seq_,
+        " KV blocks are too many; lower --max_num_seqs or --max_model_len, or "
+        "raise --block_size"));
+  }
   builder->max_array_words_ = array_words;
   builder->max_table_words_ = table_words;
   const int64_t max_runs = words / kMaxRunWords + 1 + seqs;

@@ -40,7 +40,8 @@ struct StepSize {
 // creation only.
 class InputBuilder {
  public:
-  // `backend` must live longer.
+  // `backend` must live longer. InvalidArgument if an input and the tables are
+  // more than 2^31 words.
   static absl::StatusOr<std::unique_ptr<InputBuilder>> Create(
       Backend* backend, const SlotLimits& limits,
       int32_t max_num_batched_tokens);

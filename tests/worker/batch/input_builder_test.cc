@@ -99,6 +99,7 @@ TEST_F(InputBuilderTest, ASteadyDecodeIsOneOperationAndAllocatesNothing) {
   StepPlan plan;
   plan.decodes = {SlotId(0)};
   ASSERT_TRUE(builder_->Build(plan, &slots_).ok());
+  EXPECT_TRUE(slots_.changed_rows().empty());  // they were sent
   slots_.Commit(plan, {16});
   const int32_t fetches = backend_.num_fetches();
   const int64_t bytes = backend_.allocated_bytes();
@@ -129,6 +130,15 @@ TEST_F(InputBuilderTest, ChangedTableEntriesReachTheDevice) {
   EXPECT_EQ(built->block_tables[0], 9);
   EXPECT_EQ(built->block_tables[1], 17);
   EXPECT_EQ(built->block_tables[3 * 3 + 1], 18);
+}
+
+TEST_F(InputBuilderTest, TablesWithoutNumbersForTheirEntriesAreRefused) {
+  SlotLimits limits = Limits();
+  limits.max_num_seqs = 1 << 16;
+  limits.max_model_len = limits.block_size << 15;
+  const auto builder = InputBuilder::Create(&backend_, limits, 8);
+  EXPECT_EQ(builder.status().code(), absl::StatusCode::kInvalidArgument)
+      << builder.status();
 }
 
 TEST_F(InputBuilderTest, ATokenThatIsNotKnownIsTakenFromItsSlot) {
