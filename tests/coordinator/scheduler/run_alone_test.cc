@@ -127,6 +127,18 @@ TEST(RunAloneTest, OfTenantsTheFirstInTheOrderOfServiceComes) {
                                            ElementsAre(1, 0, kOther)));
 }
 
+TEST(RunAloneTest, OfTenantsPriorityGoesBeforeArrival) {
+  WaitingGroup early = Alone(Waiting(4, 40));
+  early.rank = 1;
+  const std::vector<WaitingGroup> queues[] = {{early}, {Alone(Waiting(5, 50))}};
+  std::vector<TenantView> tenants(2);
+  for (int i = 0; i < 2; ++i) tenants[i].waiting = queues[i];
+  View view = ViewOf({}, {});
+  view.tenants = tenants;
+  EXPECT_THAT(Decide(PagedFcfs(), view).admissions,
+              ElementsAre(Admission{0, 50, 1}));
+}
+
 TEST(RunAloneTest, WhatDoesNotFitStaysForThePolicysReason) {
   const std::vector<WaitingGroup> waiting = {
       Alone(Waiting(4, 30, /*num_wanted_blocks=*/101))};
@@ -135,6 +147,14 @@ TEST(RunAloneTest, WhatDoesNotFitStaysForThePolicysReason) {
   EXPECT_THAT(Stays(decision),
               ElementsAre(ElementsAre(
                   0, 0, static_cast<int>(WaitReason::kNeedsBlocks))));
+  // The same of a tenant that is not the first.
+  std::vector<TenantView> tenants(2);
+  tenants[1].waiting = waiting;
+  View view = ViewOf({}, {});
+  view.tenants = tenants;
+  EXPECT_THAT(Stays(Decide(PagedFcfs(), view)),
+              ElementsAre(ElementsAre(
+                  1, 0, static_cast<int>(WaitReason::kNeedsBlocks))));
 }
 
 }  // namespace
