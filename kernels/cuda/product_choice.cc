@@ -43,11 +43,13 @@ ProductChoice::ProductChoice(const LtGemmOptions& options,
                absl::StrCat(signature, "/own", kOwnProductsVersion),
                /*num_words=*/1) {}
 
-std::optional<ProductKernel> ProductChoice::Find(const GemmKey& key) const {
-  const absl::Span<const uint64_t> number = fastest_.Find(key);
+std::optional<ProductKernel> ProductChoice::Find(
+    const PlainGemmParams& params) const {
+  const absl::Span<const uint64_t> number = fastest_.Find(GemmKeyOf(params));
   if (number.empty()) return std::nullopt;
   for (const Candidate& candidate : candidates_) {
-    if (static_cast<uint64_t>(candidate.kernel) == number[0]) {
+    if (static_cast<uint64_t>(candidate.kernel) == number[0] &&
+        candidate.can_run(params)) {
       return candidate.kernel;
     }
   }
@@ -72,8 +74,7 @@ absl::StatusOr<ProductKernel> ProductChoice::Time(
 
 absl::StatusOr<ProductKernel> ProductChoice::FastestOf(
     const PlainGemmParams& params) {
-  const GemmKey key = GemmKeyOf(params);
-  if (const auto chosen = Find(key)) return *chosen;
+  if (const auto chosen = Find(params)) return *chosen;
   std::vector<const Candidate*> candidates;
   for (const Candidate& candidate : candidates_) {
     if (candidate.can_run(params)) candidates.push_back(&candidate);
@@ -86,7 +87,7 @@ absl::StatusOr<ProductKernel> ProductChoice::FastestOf(
   // No room to time in: another time, perhaps.
   if (absl::IsResourceExhausted(timed.status())) return first;
   QUIRE_ASSIGN_OR_RETURN(const ProductKernel fastest, timed);
-  fastest_.Keep(key, {static_cast<uint64_t>(fastest)});
+  fastest_.Keep(GemmKeyOf(params), {static_cast<uint64_t>(fastest)});
   return fastest;
 }
 

@@ -49,8 +49,8 @@ class ProductChoice {
   absl::StatusOr<ProductKernel> FastestOf(const PlainGemmParams& params);
 
  private:
-  // Chosen before, among the candidates.
-  std::optional<ProductKernel> Find(const GemmKey& key) const;
+  // Chosen before, among the candidates that can run.
+  std::optional<ProductKernel> Find(const PlainGemmParams& params) const;
   absl::StatusOr<ProductKernel> Time(
       const PlainGemmParams& params,
       const std::vector<const Candidate*>& candidates);

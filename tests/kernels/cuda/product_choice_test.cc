@@ -16,6 +16,7 @@
 #include "gtest/gtest.h"
 #include "kernels/cuda/cuda_status.h"
 #include "kernels/cuda/elementwise.h"
+#include "kernels/cuda/own_product.h"
 
 namespace quire {
 namespace {
@@ -239,6 +240,32 @@ TEST_F(ProductChoiceTest, TimingAddsNothingToTheResult) {
   ASSERT_TRUE(choice.FastestOf(params).ok());
   EXPECT_NE(last_.y, params.y);
   EXPECT_NE(last_.y, nullptr);
+}
+
+// A file that somebody changed names the library for a gated product. Needs no
+// GPU: one candidate is not timed.
+TEST(KeptProductChoiceTest, WhatCannotRunIsPassedOver) {
+  const std::string path =
+      absl::StrCat(testing::TempDir(), "/kept_product_choice_", getpid());
+  std::ofstream(path) << "a_gpu/1/bucket/own" << kOwnProductsVersion
+                      << " 64 128 256 1 1 8 0\n";
+  const auto run = [](const PlainGemmParams&) { return absl::OkStatus(); };
+  PlainGemmParams gated = {};
+  gated.m = 200;
+  gated.n = 64;
+  gated.k = 128;
+  gated.dtype = gated.y_dtype = DType::kBf16;
+  gated.is_gated = true;
+  for (const bool library_gates : {false, true}) {
+    ProductChoice choice(
+        {.cache_path = path}, "a_gpu/1/bucket", /*stream=*/nullptr,
+        {{kLibrary, [=](const PlainGemmParams&) { return library_gates; }, run},
+         {kTiles, [](const PlainGemmParams&) { return true; }, run}});
+    const auto kernel = choice.FastestOf(gated);
+    ASSERT_TRUE(kernel.ok()) << kernel.status();
+    EXPECT_EQ(*kernel, library_gates ? kLibrary : kTiles);
+  }
+  std::remove(path.c_str());
 }
 
 }  // namespace
