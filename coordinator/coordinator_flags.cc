@@ -292,6 +292,8 @@ absl::StatusOr<CoordinatorOptions> OptionsFromFlags() {
       absl::Seconds(absl::GetFlag(FLAGS_heartbeat_timeout));
   options.watchdog.fixed = absl::Seconds(absl::GetFlag(FLAGS_step_timeout));
   QUIRE_ASSIGN_OR_RETURN(options.engine, EngineOptionsFromFlags());
+  // Again when the model's window and its sliding one are known.
+  QUIRE_RETURN_IF_ERROR(ValidateEngineOptions(options.engine));
   SetLaunchFlags(options.engine, &options.launch);
   options.flags = EffectiveFlags();
   return options;

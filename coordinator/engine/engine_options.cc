@@ -54,6 +54,8 @@ absl::Status ValidateEngineOptions(const EngineOptions& options) {
         "priority_ageing", absl::ToDoubleSeconds(options.priority_ageing),
         0.001, absl::ToDoubleSeconds(kMaxPriorityAgeing)));
   }
+  QUIRE_ASSIGN_OR_RETURN(const bool has_blocks,
+                         HasTokenBlocks(options.kv_manager));
   if (options.sparse_pages != 0) {
     if (options.sparse_pages < kMinSparsePages) {
       return absl::InvalidArgumentError(
@@ -69,8 +71,6 @@ absl::Status ValidateEngineOptions(const EngineOptions& options) {
           "want --max_model_len=",
           options.sliding_window));
     }
-    QUIRE_ASSIGN_OR_RETURN(const bool has_blocks,
-                           HasTokenBlocks(options.kv_manager));
     if (!has_blocks) {
       return absl::InvalidArgumentError(absl::StrCat(
           SparseAttentionFlag(options.sparse_pages),
