@@ -23,6 +23,7 @@
 #include "coordinator/cluster/rendezvous_board.h"
 #include "coordinator/cluster/worker_registry.h"
 #include "coordinator/engine/engine_loop.h"
+#include "coordinator/gateway/call_queues.h"
 #include "coordinator/gateway/engine_collector.h"
 #include "coordinator/gateway/gateway_context.h"
 #include "coordinator/gateway/inference_service.h"
@@ -61,7 +62,8 @@ class Coordinator::Impl {
       : options_(options),
         callbacks_(std::move(callbacks)),
         clock_(clock),
-        router_(NumGatewayThreads()) {}
+        call_queues_(NumGatewayThreads()),
+        router_(call_queues_.gates()) {}
   ~Impl();
 
   absl::Status Init();
@@ -78,6 +80,7 @@ class Coordinator::Impl {
   std::unique_ptr<RequestMetrics> request_metrics_;
   std::vector<std::unique_ptr<StepMetrics>> step_metrics_;  // by group
 
+  CallQueues call_queues_;
   OutputRouter router_;
   SessionTable sessions_;
   std::unique_ptr<WorkerRegistry> registry_;
@@ -89,7 +92,7 @@ class Coordinator::Impl {
   std::unique_ptr<TextPool> text_pool_;
   GatewayContext gateway_;
   ClusterContext cluster_;
-  std::unique_ptr<grpc::Service> inference_service_;
+  std::unique_ptr<InferenceService> inference_service_;
   std::unique_ptr<grpc::Service> cluster_service_;
   std::unique_ptr<MetricsServer> metrics_server_;
   std::unique_ptr<GrpcServer> public_server_;
@@ -280,12 +283,14 @@ void Coordinator::Impl::FillContexts() {
 }
 
 absl::Status Coordinator::Impl::Listen() {
-  inference_service_ = MakeInferenceService(&gateway_);
+  inference_service_ = MakeInferenceService(&gateway_, &call_queues_);
   QUIRE_ASSIGN_OR_RETURN(
       public_server_,
       GrpcServer::Start(GrpcServer::Audience::kPublic, options_.host,
                         options_.port, "port",
-                        {{"quire.v1.Inference", inference_service_.get()}}));
+                        {{"quire.v1.Inference", inference_service_->service()}},
+                        &call_queues_));
+  inference_service_->TakeCalls();
   absl::StatusOr<std::unique_ptr<MetricsServer>> metrics =
       MetricsServer::Start(options_.host, options_.metrics_port);
   if (!metrics.ok()) {

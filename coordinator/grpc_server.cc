@@ -53,7 +53,8 @@ void SetLimits(GrpcServer::Audience audience, grpc::ServerBuilder* builder) {
 
 absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(
     Audience audience, const std::string& host, int port,
-    const std::string& flag, const std::vector<NamedService>& services) {
+    const std::string& flag, const std::vector<NamedService>& services,
+    CallQueues* queues) {
   InitPluginsOnce();
   grpc::ServerBuilder builder;
   SetLimits(audience, &builder);
@@ -65,23 +66,27 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(
     builder.RegisterService(named.service);
     service_names.push_back(named.name);
   }
+  if (queues != nullptr) queues->AddTo(&builder);
   std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
   if (server == nullptr || bound_port == 0) {
+    if (queues != nullptr) queues->Close();
     return absl::UnavailableError(absl::StrCat(
         "cannot listen on ", host, ":", port,
         ": the port is taken or the address is not this machine's; choose "
         "another with --",
         flag, ", or 0 for any"));
   }
-  return std::unique_ptr<GrpcServer>(
-      new GrpcServer(std::move(server), bound_port, std::move(service_names)));
+  return std::unique_ptr<GrpcServer>(new GrpcServer(
+      std::move(server), bound_port, std::move(service_names), queues));
 }
 
 GrpcServer::GrpcServer(std::unique_ptr<grpc::Server> server, int port,
-                       std::vector<std::string> service_names)
+                       std::vector<std::string> service_names,
+                       CallQueues* queues)
     : server_(std::move(server)),
       port_(port),
-      service_names_(std::move(service_names)) {
+      service_names_(std::move(service_names)),
+      queues_(queues) {
   server_->GetHealthCheckService()->SetServingStatus("liveness", true);
   SetReady(false);
 }
@@ -100,6 +105,7 @@ void GrpcServer::SetReady(bool ready) {
 void GrpcServer::Shutdown(absl::Duration grace) {
   server_->Shutdown(std::chrono::system_clock::now() +
                     absl::ToChronoMilliseconds(grace));
+  if (queues_ != nullptr) queues_->Close();
 }
 
 }  // namespace quire

@@ -11,6 +11,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "coordinator/gateway/call_queues.h"
 
 namespace grpc {
 class Server;
@@ -33,11 +34,13 @@ class GrpcServer {
   };
 
   // Listens on `host`:`port` (0 takes a free one); `services` are borrowed and
-  // outlive the server. Unavailable when the port is taken; `flag` is named in
+  // outlive the server, and so do `queues`, which are added to it and closed
+  // when it shuts down. Unavailable when the port is taken; `flag` is named in
   // the remedy.
   static absl::StatusOr<std::unique_ptr<GrpcServer>> Start(
       Audience audience, const std::string& host, int port,
-      const std::string& flag, const std::vector<NamedService>& services);
+      const std::string& flag, const std::vector<NamedService>& services,
+      CallQueues* queues = nullptr);
   // Shutdown() without grace.
   ~GrpcServer();
 
@@ -53,11 +56,12 @@ class GrpcServer {
 
  private:
   GrpcServer(std::unique_ptr<grpc::Server> server, int port,
-             std::vector<std::string> service_names);
+             std::vector<std::string> service_names, CallQueues* queues);
 
   std::unique_ptr<grpc::Server> server_;
   const int port_;
   const std::vector<std::string> service_names_;
+  CallQueues* const queues_;  // may be null
 };
 
 }  // namespace quire

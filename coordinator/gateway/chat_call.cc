@@ -13,7 +13,7 @@
 #include "coordinator/gateway/chat_plan.h"
 #include "coordinator/gateway/chat_stream.h"
 #include "coordinator/gateway/generate_call.h"
-#include "coordinator/gateway/generate_session.h"
+#include "proto/inference.grpc.pb.h"
 
 namespace quire {
 namespace {
@@ -29,95 +29,64 @@ std::vector<TokenId> ShownTokens(const Tokenizer& tokenizer,
   return shown;
 }
 
-// Deletes itself when gRPC is done with it.
-class ChatCall final : public grpc::ServerWriteReactor<v1::ChatResponse>,
-                       public ResponseWriter {
- public:
-  ChatCall(const GatewayContext* gateway, uint64_t number,
-           grpc::CallbackServerContext* rpc)
-      : gateway_(gateway),
-        rpc_(rpc),
-        id_seed_(MixBits(gateway->seed ^ MixBits(~number))),
-        session_(GenerateSession::Create(
-            gateway, number, DeadlineOf(*rpc, gateway->clock->Now()), this)) {}
-
-  void Start(const v1::ChatRequest& request) {
-    absl::StatusOr<ChatPlan> planned = PlanChat(
-        request, gateway_->chat, gateway_->limits, gateway_->clock->Now());
-    if (!planned.ok()) {
-      session_->Refuse(planned.status());
-      return;
-    }
-    format_ = planned->tool_calls;
-    const v1::GenerateRequest generate = std::move(planned->generate);
-    SessionInput input;
-    input.request = &generate;
-    input.encode_bytes = planned->num_bytes;
-    input.prompt_field = "messages";
-    input.fills_window = true;
-    input.shown_special_tokens = ShownTokens(*gateway_->tokenizer, format_);
-    input.encode = [tokenizer = gateway_->tokenizer,
-                    plan = *std::move(planned)] {
-      return EncodeChat(*tokenizer, *plan.chat_template, plan.messages,
-                        plan.render);
-    };
-    session_->Start(input);
-  }
-
- private:
-  bool Write(const v1::GenerateResponse& response) override {
-    Fill(response);
-    StartWrite(&response_);
-    return false;
-  }
-  void WriteLast(const v1::GenerateResponse& response) override {
-    Fill(response);
-    StartWriteAndFinish(&response_, grpc::WriteOptions(), grpc::Status::OK);
-  }
-  void Finish(const absl::Status& status) override {
-    AddPushback(status, rpc_);
-    ServerWriteReactor::Finish(ToGrpcStatus(status));
-  }
-
-  void OnWriteDone(bool ok) override { session_->OnWriteDone(ok); }
-  void OnCancel() override { session_->OnCancel(); }
-  void OnDone() override {
-    session_->OnDone();
-    delete this;
-  }
-
-  void Fill(const v1::GenerateResponse& response) {
-    response_.set_request_id(response.request_id());
-    if (response.has_chunk()) {
-      const v1::Chunk& chunk = response.chunk();
-      const auto [it, is_new] = answers_.try_emplace(
-          chunk.index(), format_, MixBits(id_seed_ + chunk.index()));
-      *response_.mutable_chunk() = it->second.Convert(chunk);
-    } else if (response.has_complete()) {
-      v1::ChatComplete* complete = response_.mutable_complete();
-      *complete->mutable_usage() = response.complete().usage();
-      complete->set_seed(response.complete().seed());
-    }
-  }
-
-  const GatewayContext* const gateway_;
-  grpc::CallbackServerContext* const rpc_;
-  const uint64_t id_seed_;
-  const std::shared_ptr<GenerateSession> session_;
-  ToolCallFormat format_ = ToolCallFormat::kNone;
-  // The session's writes come one at a time.
-  std::map<uint32_t, ChatStream> answers_;
-  v1::ChatResponse response_;
-};
-
 }  // namespace
 
-grpc::ServerWriteReactor<v1::ChatResponse>* StartChatCall(
-    const GatewayContext* gateway, uint64_t number,
-    grpc::CallbackServerContext* rpc, const v1::ChatRequest* request) {
-  auto* call = new ChatCall(gateway, number, rpc);
-  call->Start(*request);
-  return call;
+ChatCall::ChatCall(const GatewayContext* gateway, StreamCallSeat seat)
+    : StreamCall(std::move(seat)), gateway_(gateway) {}
+
+void ChatCall::OnArrival(uint64_t number, const v1::ChatRequest& request) {
+  id_seed_ = MixBits(gateway_->seed ^ MixBits(~number));
+  session_ = GenerateSession::Create(
+      gateway_, number, DeadlineOf(*rpc(), gateway_->clock->Now()), this);
+  absl::StatusOr<ChatPlan> planned = PlanChat(
+      request, gateway_->chat, gateway_->limits, gateway_->clock->Now());
+  if (!planned.ok()) {
+    session_->Refuse(planned.status());
+    return;
+  }
+  format_ = planned->tool_calls;
+  const v1::GenerateRequest generate = std::move(planned->generate);
+  SessionInput input;
+  input.request = &generate;
+  input.encode_bytes = planned->num_bytes;
+  input.prompt_field = "messages";
+  input.fills_window = true;
+  input.shown_special_tokens = ShownTokens(*gateway_->tokenizer, format_);
+  input.encode = [tokenizer = gateway_->tokenizer, plan = *std::move(planned)] {
+    return EncodeChat(*tokenizer, *plan.chat_template, plan.messages,
+                      plan.render);
+  };
+  session_->Start(input);
+}
+
+bool ChatCall::Write(const v1::GenerateResponse& response) {
+  Fill(response);
+  StartWrite(response_);
+  return false;
+}
+
+void ChatCall::WriteLast(const v1::GenerateResponse& response) {
+  Fill(response);
+  StartWriteAndFinish(response_);
+}
+
+void ChatCall::Finish(const absl::Status& status) {
+  AddPushback(status, rpc());
+  StartFinish(ToGrpcStatus(status));
+}
+
+void ChatCall::Fill(const v1::GenerateResponse& response) {
+  response_.set_request_id(response.request_id());
+  if (response.has_chunk()) {
+    const v1::Chunk& chunk = response.chunk();
+    const auto [it, is_new] = answers_.try_emplace(
+        chunk.index(), format_, MixBits(id_seed_ + chunk.index()));
+    *response_.mutable_chunk() = it->second.Convert(chunk);
+  } else if (response.has_complete()) {
+    v1::ChatComplete* complete = response_.mutable_complete();
+    *complete->mutable_usage() = response.complete().usage();
+    complete->set_seed(response.complete().seed());
+  }
 }
 
 }  // namespace quire

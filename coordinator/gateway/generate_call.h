@@ -5,29 +5,49 @@
 #define COORDINATOR_GATEWAY_GENERATE_CALL_H_
 
 #include <grpcpp/server_context.h>
-#include <grpcpp/support/server_callback.h>
 
+#include <cstddef>
 #include <cstdint>
+#include <memory>
+#include <optional>
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "coordinator/gateway/gateway_context.h"
+#include "coordinator/gateway/generate_session.h"
+#include "coordinator/gateway/stream_call.h"
 #include "proto/inference.pb.h"
 
 namespace quire {
 
-// Starts the call. `number` tells calls apart; `rpc` lives until the call is
-// done, `request` is not used after the return.
-grpc::ServerWriteReactor<v1::GenerateResponse>* StartGenerateCall(
-    const GatewayContext* gateway, uint64_t number,
-    grpc::CallbackServerContext* rpc, const v1::GenerateRequest* request);
+class GenerateCall final
+    : public StreamCall<v1::GenerateRequest, v1::GenerateResponse>,
+      public ResponseWriter {
+ public:
+  // `gateway` outlives it.
+  GenerateCall(const GatewayContext* gateway, StreamCallSeat seat);
+
+ private:
+  std::optional<size_t> lane() const override { return seat().lane; }
+  bool Write(const v1::GenerateResponse& response) override;
+  void WriteLast(const v1::GenerateResponse& response) override;
+  void Finish(const absl::Status& status) override;
+
+  void OnArrival(uint64_t number, const v1::GenerateRequest& request) override;
+  void OnWriteDone(bool ok) override { session_->OnWriteDone(ok); }
+  void OnCancel() override { session_->OnCancel(); }
+  void OnDone() override { session_->OnDone(); }
+
+  const GatewayContext* const gateway_;
+  std::shared_ptr<GenerateSession> session_;  // from the arrival on
+};
 
 // The deadline of a call by a clock that says `now`.
-absl::Time DeadlineOf(const grpc::CallbackServerContext& rpc, absl::Time now);
+absl::Time DeadlineOf(const grpc::ServerContext& rpc, absl::Time now);
 
 // Tells the client's gRPC when to try again, if `status` does. Before the
 // call's status.
-void AddPushback(const absl::Status& status, grpc::CallbackServerContext* rpc);
+void AddPushback(const absl::Status& status, grpc::ServerContext* rpc);
 
 }  // namespace quire
 

@@ -44,6 +44,7 @@ GenerateSession::GenerateSession(const GatewayContext* gateway, uint64_t number,
     : gateway_(gateway),
       number_(number),
       writer_(writer),
+      lane_(writer->lane()),
       arrival_(gateway->clock->Now()),
       deadline_(deadline),
       answer_(gateway->tokenizer, gateway->clock, gateway->metrics, arrival_) {}

@@ -39,6 +39,9 @@ class ResponseWriter {
  public:
   virtual ~ResponseWriter() = default;
 
+  // The lane of the router on which writing costs least, if any. Does not
+  // change.
+  virtual std::optional<size_t> lane() const { return std::nullopt; }
   // Sends one message. `response` stays as it is until it is sent: when this
   // returns true, or when OnWriteDone follows.
   virtual bool Write(const v1::GenerateResponse& response) = 0;
@@ -93,6 +96,7 @@ class GenerateSession final
   void OnOutput(SequenceOutput output) override;
   // Masks may take milliseconds, and so may what a long prompt comes to.
   bool is_quick() const override;
+  std::optional<size_t> lane() const override { return lane_; }
   void Abort(const absl::Status& status) override;
 
  private:
@@ -135,6 +139,7 @@ class GenerateSession final
   const GatewayContext* const gateway_;
   const uint64_t number_;
   ResponseWriter* const writer_;
+  const std::optional<size_t> lane_;  // of the writer, which may go before this
   const absl::Time arrival_;
   const absl::Time deadline_;  // by the gateway's clock
 

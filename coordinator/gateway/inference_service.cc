@@ -60,22 +60,37 @@ absl::Status DetokenizeIds(const GatewayContext& gateway,
   return absl::OkStatus();
 }
 
+// Calls that gRPC is asked for at a time, of a method and a lane: as many may
+// come at once without waiting for the thread that takes them.
+constexpr int kAskedCalls = 32;
+
+// What streams is told of by queues (call_queues.h), the rest on gRPC's
+// threads.
+using Calls =
+    v1::Inference::WithAsyncMethod_Generate<v1::Inference::WithAsyncMethod_Chat<
+        v1::Inference::WithCallbackMethod_Cancel<
+            v1::Inference::WithCallbackMethod_Explain<
+                v1::Inference::WithCallbackMethod_ListModels<
+                    v1::Inference::WithCallbackMethod_GetServerInfo<
+                        v1::Inference::WithCallbackMethod_Tokenize<
+                            v1::Inference::WithCallbackMethod_Detokenize<
+                                v1::Inference::Service>>>>>>>>;
+
 // Thread-safe.
-class InferenceService final : public v1::Inference::CallbackService {
+class Service final : public Calls, public InferenceService {
  public:
-  explicit InferenceService(const GatewayContext* gateway)
-      : gateway_(gateway) {}
+  Service(const GatewayContext* gateway, CallQueues* queues)
+      : gateway_(gateway), queues_(queues) {}
 
-  grpc::ServerWriteReactor<v1::GenerateResponse>* Generate(
-      grpc::CallbackServerContext* rpc,
-      const v1::GenerateRequest* request) override {
-    return StartGenerateCall(gateway_, ++num_requests_, rpc, request);
-  }
+  grpc::Service* service() override { return this; }
 
-  grpc::ServerWriteReactor<v1::ChatResponse>* Chat(
-      grpc::CallbackServerContext* rpc,
-      const v1::ChatRequest* request) override {
-    return StartChatCall(gateway_, ++num_requests_, rpc, request);
+  void TakeCalls() override {
+    for (size_t lane = 0; lane < queues_->num_lanes(); ++lane) {
+      for (int i = 0; i < kAskedCalls; ++i) {
+        AskForGenerate(lane);
+        AskForChat(lane);
+      }
+    }
   }
 
   grpc::ServerUnaryReactor* Cancel(grpc::CallbackServerContext* rpc,
@@ -142,6 +157,25 @@ class InferenceService final : public v1::Inference::CallbackService {
   }
 
  private:
+  void AskForGenerate(size_t lane) {
+    auto* call = new GenerateCall(gateway_, {lane, [this, lane] {
+                                               AskForGenerate(lane);
+                                               return ++num_requests_;
+                                             }});
+    RequestGenerate(call->rpc(), call->request(), call->writer(),
+                    queues_->calls(lane), queues_->arrivals(lane),
+                    call->arrival());
+  }
+
+  void AskForChat(size_t lane) {
+    auto* call = new ChatCall(gateway_, {lane, [this, lane] {
+                                           AskForChat(lane);
+                                           return ++num_requests_;
+                                         }});
+    RequestChat(call->rpc(), call->request(), call->writer(),
+                queues_->calls(lane), queues_->arrivals(lane), call->arrival());
+  }
+
   static grpc::ServerUnaryReactor* Answer(grpc::CallbackServerContext* rpc,
                                           const absl::Status& status) {
     grpc::ServerUnaryReactor* reactor = rpc->DefaultReactor();
@@ -196,14 +230,15 @@ class InferenceService final : public v1::Inference::CallbackService {
   }
 
   const GatewayContext* const gateway_;
+  CallQueues* const queues_;
   std::atomic<uint64_t> num_requests_{0};
 };
 
 }  // namespace
 
-std::unique_ptr<grpc::Service> MakeInferenceService(
-    const GatewayContext* gateway) {
-  return std::make_unique<InferenceService>(gateway);
+std::unique_ptr<InferenceService> MakeInferenceService(
+    const GatewayContext* gateway, CallQueues* queues) {
+  return std::make_unique<Service>(gateway, queues);
 }
 
 }  // namespace quire

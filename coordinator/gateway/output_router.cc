@@ -12,101 +12,134 @@ namespace quire {
 OutputRouter::OutputRouter(int num_threads) {
   CHECK_GT(num_threads, 0);
   for (int i = 0; i < num_threads; ++i) {
-    lanes_.push_back(std::make_unique<Lane>());
-    Lane* lane = lanes_.back().get();
-    lane->thread = std::thread([this, lane] { Run(lane); });
+    own_gates_.push_back(std::make_unique<PlainGate>());
+    AddLane(own_gates_.back().get());
   }
+}
+
+OutputRouter::OutputRouter(std::vector<LaneGate*> gates) {
+  CHECK(!gates.empty());
+  for (LaneGate* gate : gates) AddLane(gate);
+}
+
+void OutputRouter::AddLane(LaneGate* gate) {
+  lanes_.push_back(std::make_unique<Lane>());
+  Lane* lane = lanes_.back().get();
+  lane->gate = gate;
+  lane->thread = std::thread([this, lane] { Run(lane); });
 }
 
 OutputRouter::~OutputRouter() {
   for (const auto& lane : lanes_) {
-    absl::MutexLock lock(&lane->mutex);
-    lane->stopping = true;
+    {
+      absl::MutexLock lock(&lane->mutex);
+      lane->stopping = true;
+    }
+    lane->gate->Wake();
   }
   for (const auto& lane : lanes_) lane->thread.join();
 }
 
+OutputRouter::Route* OutputRouter::RouteOf(RequestKey key,
+                                           const OutputSink* sink) {
+  const auto [it, is_new] = routes_.try_emplace(key);
+  if (is_new) {
+    const std::optional<size_t> wanted =
+        sink == nullptr ? std::nullopt : sink->lane();
+    it->second.lane_idx = wanted.value_or(key.value() % lanes_.size());
+  }
+  return &it->second;
+}
+
 void OutputRouter::OnOutputs(std::vector<SequenceOutput> outputs) {
   if (outputs.size() == 1 && TryDeliver(&outputs[0])) return;
-  // A request stays on one lane, so that its outputs stay in order.
-  std::vector<std::vector<SequenceOutput>> parts(lanes_.size());
-  if (lanes_.size() == 1) {
-    parts[0] = std::move(outputs);
-  } else {
+  std::vector<std::vector<Delivery>> parts(lanes_.size());
+  {
+    absl::MutexLock lock(&routes_mutex_);
     for (SequenceOutput& output : outputs) {
-      parts[output.request.value() % lanes_.size()].push_back(
-          std::move(output));
+      const Route* route = RouteOf(output.request, /*sink=*/nullptr);
+      parts[route->lane_idx].push_back({route->sink, std::move(output)});
     }
   }
   for (size_t i = 0; i < lanes_.size(); ++i) {
     if (parts[i].empty()) continue;
-    absl::MutexLock lock(&lanes_[i]->mutex);
-    std::vector<SequenceOutput>& queue = lanes_[i]->outputs;
-    queue.insert(queue.end(), std::make_move_iterator(parts[i].begin()),
-                 std::make_move_iterator(parts[i].end()));
+    {
+      absl::MutexLock lock(&lanes_[i]->mutex);
+      std::vector<Delivery>& queue = lanes_[i]->queue;
+      queue.insert(queue.end(), std::make_move_iterator(parts[i].begin()),
+                   std::make_move_iterator(parts[i].end()));
+    }
+    lanes_[i]->gate->Wake();
   }
 }
 
 void OutputRouter::Run(Lane* lane) {
   while (true) {
-    std::vector<SequenceOutput> outputs;
+    // Between any two, so that what else the gate lets happen does.
+    lane->gate->Await();
+    std::vector<Delivery> deliveries;
     {
       absl::MutexLock lock(&lane->mutex);
-      lane->mutex.Await(absl::Condition(
-          +[](Lane* waiting) ABSL_EXCLUSIVE_LOCKS_REQUIRED(waiting->mutex) {
-            return waiting->stopping ||
-                   (!waiting->outputs.empty() && !waiting->is_delivering);
-          },
-          lane));
-      if (lane->outputs.empty()) return;
-      outputs.swap(lane->outputs);
+      if (lane->is_delivering) continue;  // who does wakes this thread
+      if (lane->queue.empty() && lane->stopping) return;
+      deliveries.swap(lane->queue);
       lane->is_delivering = true;
     }
-    Deliver(std::move(outputs));
+    Deliver(std::move(deliveries));
     absl::MutexLock lock(&lane->mutex);
     lane->is_delivering = false;
+    if (lane->queue.empty() && lane->stopping) return;
   }
 }
 
 bool OutputRouter::TryDeliver(SequenceOutput* output) {
-  // Without one: the engine was faster than Submit, or the request is gone.
-  const std::shared_ptr<OutputSink> sink = Find(output->request);
+  std::shared_ptr<OutputSink> sink;
+  Lane* lane = nullptr;
+  {
+    absl::MutexLock lock(&routes_mutex_);
+    const auto found = routes_.find(output->request);
+    if (found == routes_.end()) return false;
+    sink = found->second.sink;
+    lane = lanes_[found->second.lane_idx].get();
+  }
   if (sink == nullptr || !sink->is_quick()) return false;
-  Lane* const lane = LaneOf(output->request);
   {
     absl::MutexLock lock(&lane->mutex);
-    if (lane->is_delivering || !lane->outputs.empty()) return false;
+    if (lane->is_delivering || !lane->queue.empty()) return false;
     lane->is_delivering = true;
   }
   sink->OnOutput(std::move(*output));
-  absl::MutexLock lock(&lane->mutex);
-  lane->is_delivering = false;
+  bool is_thread_due = false;
+  {
+    absl::MutexLock lock(&lane->mutex);
+    lane->is_delivering = false;
+    is_thread_due = !lane->queue.empty() || lane->stopping;
+  }
+  if (is_thread_due) lane->gate->Wake();
   return true;
 }
 
-void OutputRouter::Deliver(std::vector<SequenceOutput> outputs) {
-  std::vector<std::shared_ptr<OutputSink>> sinks(outputs.size());
-  {
-    absl::MutexLock lock(&sinks_mutex_);
-    for (size_t i = 0; i < outputs.size(); ++i) {
-      const auto found = sinks_.find(outputs[i].request);
-      if (found != sinks_.end()) sinks[i] = found->second;
+void OutputRouter::Deliver(std::vector<Delivery> deliveries) {
+  for (Delivery& delivery : deliveries) {
+    if (delivery.sink == nullptr) {
+      delivery.sink = AwaitSink(delivery.output.request);
     }
-  }
-  for (size_t i = 0; i < outputs.size(); ++i) {
-    if (sinks[i] == nullptr) {
-      // Either the engine was faster than Submit, or the request is gone.
-      { absl::MutexLock wait(&submit_mutex_); }
-      sinks[i] = Find(outputs[i].request);
+    if (delivery.sink != nullptr) {
+      delivery.sink->OnOutput(std::move(delivery.output));
     }
-    if (sinks[i] != nullptr) sinks[i]->OnOutput(std::move(outputs[i]));
   }
 }
 
-std::shared_ptr<OutputSink> OutputRouter::Find(RequestKey key) {
-  absl::MutexLock lock(&sinks_mutex_);
-  const auto found = sinks_.find(key);
-  return found == sinks_.end() ? nullptr : found->second;
+std::shared_ptr<OutputSink> OutputRouter::AwaitSink(RequestKey key) {
+  { absl::MutexLock wait(&submit_mutex_); }
+  absl::MutexLock lock(&routes_mutex_);
+  const auto found = routes_.find(key);
+  if (found == routes_.end()) return nullptr;
+  if (found->second.sink == nullptr) {
+    routes_.erase(found);
+    return nullptr;
+  }
+  return found->second.sink;
 }
 
 absl::StatusOr<RequestKey> OutputRouter::Submit(
@@ -115,18 +148,19 @@ absl::StatusOr<RequestKey> OutputRouter::Submit(
   absl::ReaderMutexLock submitting(&submit_mutex_);
   QUIRE_ASSIGN_OR_RETURN(const RequestKey key,
                          engine->Submit(std::move(request)));
-  absl::MutexLock lock(&sinks_mutex_);
-  sinks_.emplace(key, std::move(sink));
+  absl::MutexLock lock(&routes_mutex_);
+  Route* const route = RouteOf(key, sink.get());
+  route->sink = std::move(sink);
   return key;
 }
 
 void OutputRouter::Remove(RequestKey key) {
   std::shared_ptr<OutputSink> last;  // dropped after the lock
-  absl::MutexLock lock(&sinks_mutex_);
-  const auto found = sinks_.find(key);
-  if (found == sinks_.end()) return;
-  last = std::move(found->second);
-  sinks_.erase(found);
+  absl::MutexLock lock(&routes_mutex_);
+  const auto found = routes_.find(key);
+  if (found == routes_.end()) return;
+  last = std::move(found->second.sink);
+  routes_.erase(found);
 }
 
 }  // namespace quire

@@ -10,6 +10,8 @@
 #include <string>
 
 #include "absl/synchronization/notification.h"
+#include "coordinator/gateway/call_queues.h"
+#include "coordinator/gateway/output_router.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -83,6 +85,19 @@ TEST(GrpcServerTest, TakenPortNamesTheFlag) {
   EXPECT_THAT(std::string(second.status().message()),
               testing::AllOf(testing::HasSubstr("is taken"),
                              testing::HasSubstr("--port")));
+}
+
+TEST(GrpcServerTest, QueuesCloseWithTheServerOrIfItDoesNotStart) {
+  for (const bool starts : {true, false}) {
+    const auto first = StartServer();
+    CallQueues queues(/*num_lanes=*/2);
+    OutputRouter router(queues.gates());
+    auto server =
+        GrpcServer::Start(GrpcServer::Audience::kPublic, "127.0.0.1",
+                          starts ? 0 : first->port(), "port", {}, &queues);
+    EXPECT_EQ(server.ok(), starts) << server.status();
+    // Queues that are left open, or a router that does, end the test.
+  }
 }
 
 TEST(GrpcServerTest, ReflectionIsThere) {

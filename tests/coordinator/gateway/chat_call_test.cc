@@ -45,16 +45,23 @@ struct Received {
 
 class ChatCallTest : public testing::Test {
  protected:
-  ChatCallTest() : parts_(LoadTestTokenizer("byte_level")) {
-    parts_.context.chat.chat_template = *ChatTemplate::FromString(kTemplate);
+  // Without a template if it is null.
+  explicit ChatCallTest(const char* chat_template = kTemplate)
+      : parts_(LoadTestTokenizer("byte_level")) {
+    if (chat_template != nullptr) {
+      parts_.context.chat.chat_template =
+          *ChatTemplate::FromString(chat_template);
+    }
     parts_.context.limits.eos_token_ids = {
         *parts_.tokenizer->TokenToId("<|end|>")};
-    service_ = MakeInferenceService(&parts_.context);
-    auto server = GrpcServer::Start(GrpcServer::Audience::kPublic, "127.0.0.1",
-                                    /*port=*/0, "port",
-                                    {{"quire.v1.Inference", service_.get()}});
+    service_ = MakeInferenceService(&parts_.context, &parts_.queues);
+    auto server = GrpcServer::Start(
+        GrpcServer::Audience::kPublic, "127.0.0.1",
+        /*port=*/0, "port", {{"quire.v1.Inference", service_->service()}},
+        &parts_.queues);
     EXPECT_TRUE(server.ok()) << server.status();
     server_ = *std::move(server);
+    service_->TakeCalls();
     stub_ = v1::Inference::NewStub(
         grpc::CreateChannel("127.0.0.1:" + std::to_string(server_->port()),
                             grpc::InsecureChannelCredentials()));
@@ -120,7 +127,7 @@ class ChatCallTest : public testing::Test {
   }
 
   GatewayParts parts_;
-  std::unique_ptr<grpc::Service> service_;
+  std::unique_ptr<InferenceService> service_;
   std::unique_ptr<GrpcServer> server_;
   std::unique_ptr<v1::Inference::Stub> stub_;
 };
@@ -254,7 +261,15 @@ TEST_F(ChatCallTest, BadRequestsAreRefusedBeforeTheEngine) {
   hot.mutable_sampling()->set_temperature(3);
   EXPECT_THAT(std::string(Refused(hot).status.message()),
               HasSubstr("temperature=3"));
-  parts_.context.chat.chat_template = nullptr;
+  EXPECT_EQ(parts_.engine.num_requests(), 0u);
+}
+
+class ChatCallWithoutTemplateTest : public ChatCallTest {
+ protected:
+  ChatCallWithoutTemplateTest() : ChatCallTest(nullptr) {}
+};
+
+TEST_F(ChatCallWithoutTemplateTest, ConversationsAreRefused) {
   EXPECT_EQ(Refused(Request("Hi")).status.code(),
             absl::StatusCode::kFailedPrecondition);
   EXPECT_EQ(parts_.engine.num_requests(), 0u);

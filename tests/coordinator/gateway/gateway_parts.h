@@ -13,6 +13,7 @@
 #include "common/clock.h"
 #include "common/metrics/request_metrics.h"
 #include "common/text/tokenizer.h"
+#include "coordinator/gateway/call_queues.h"
 #include "coordinator/gateway/gateway_context.h"
 #include "tests/coordinator/gateway/fake_engine.h"
 
@@ -44,7 +45,8 @@ struct GatewayParts {
   prometheus::Registry registry;
   const std::unique_ptr<Tokenizer> tokenizer;
   RequestMetrics metrics{"model", &registry};
-  OutputRouter router{/*num_threads=*/2};
+  CallQueues queues{/*num_lanes=*/2};  // for who serves by gRPC
+  OutputRouter router{queues.gates()};
   FakeEngine engine{&router};
   SessionTable sessions;
   TextPool text_pool{/*num_threads=*/1, /*max_queued=*/8};

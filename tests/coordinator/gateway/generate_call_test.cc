@@ -7,7 +7,10 @@
 #include <prometheus/text_serializer.h>
 
 #include <chrono>
+#include <memory>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
@@ -111,6 +114,38 @@ TEST_F(GenerateCallTest, DisconnectFreesTheRequest) {
   EXPECT_EQ(FromGrpcStatus(reader->Finish()).code(),
             absl::StatusCode::kCancelled);
   AwaitNoSessions();
+}
+
+TEST_F(GenerateCallTest, CallsThatAreLeftAsTheyBeginAreFreed) {
+  for (int i = 0; i < 200; ++i) {
+    grpc::ClientContext rpc;
+    auto reader = stub_->Generate(&rpc, Request("hello"));
+    rpc.TryCancel();
+    EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::CANCELLED);
+  }
+  AwaitNoSessions();
+}
+
+TEST_F(GenerateCallTest, ManyCallsThatComeAtOnceAreAllAnswered) {
+  constexpr int kCalls = 300;  // more than gRPC is asked for at a time
+  std::vector<std::unique_ptr<grpc::ClientContext>> rpcs;
+  std::vector<std::unique_ptr<grpc::ClientReader<v1::GenerateResponse>>>
+      readers;
+  for (int i = 0; i < kCalls; ++i) {
+    rpcs.push_back(std::make_unique<grpc::ClientContext>());
+    readers.push_back(stub_->Generate(rpcs.back().get(), Request("hello")));
+  }
+  engine_.AwaitRequest(kCalls);
+  std::vector<SequenceOutput> outputs;
+  for (int i = 1; i <= kCalls; ++i) {
+    outputs.push_back(Output(i, 0, "world", FinishReason::kLength));
+  }
+  router_.OnOutputs(std::move(outputs));
+  for (const auto& reader : readers) {
+    const Received received = ReadAll(reader.get());
+    EXPECT_TRUE(received.status.ok()) << received.status;
+    EXPECT_EQ(received.text, "world");
+  }
 }
 
 TEST_F(GenerateCallTest, DeadlineReachesTheEngineAndTheClient) {

@@ -2,6 +2,7 @@
 #include "coordinator/gateway/output_router.h"
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 #include <utility>
@@ -19,7 +20,9 @@ namespace {
 
 class RecordingSink final : public OutputSink {
  public:
-  explicit RecordingSink(bool is_quick = false) : is_quick_(is_quick) {}
+  explicit RecordingSink(bool is_quick = false,
+                         std::optional<size_t> lane = std::nullopt)
+      : is_quick_(is_quick), lane_(lane) {}
 
   void OnOutput(SequenceOutput output) override {
     absl::MutexLock lock(&mutex_);
@@ -27,6 +30,7 @@ class RecordingSink final : public OutputSink {
     thread_ = std::this_thread::get_id();
   }
   bool is_quick() const override { return is_quick_; }
+  std::optional<size_t> lane() const override { return lane_; }
   // Who handed over the latest output.
   std::thread::id thread() const {
     absl::MutexLock lock(&mutex_);
@@ -42,6 +46,7 @@ class RecordingSink final : public OutputSink {
 
  private:
   const bool is_quick_;
+  const std::optional<size_t> lane_;
   mutable absl::Mutex mutex_;
   std::vector<int64_t> offsets_ ABSL_GUARDED_BY(mutex_);
   std::thread::id thread_ ABSL_GUARDED_BY(mutex_);
@@ -106,6 +111,29 @@ TEST(OutputRouterTest, KeepsTheOrderOfOutputsAloneAndTogether) {
   EXPECT_EQ(quick->Await(in_order.size()), in_order);
 }
 
+TEST(OutputRouterTest, ASinkHearsFromTheLaneThatItWants) {
+  std::vector<std::unique_ptr<PlainGate>> gates;
+  std::vector<LaneGate*> borrowed;
+  for (int i = 0; i < 3; ++i) {
+    gates.push_back(std::make_unique<PlainGate>());
+    borrowed.push_back(gates.back().get());
+  }
+  OutputRouter router(borrowed);
+  FakeEngine engine(&router);
+  std::vector<std::shared_ptr<RecordingSink>> sinks;
+  std::vector<SequenceOutput> outputs;
+  for (const size_t lane : {2, 0, 2, 0, 2}) {
+    sinks.push_back(std::make_shared<RecordingSink>(/*is_quick=*/false, lane));
+    outputs.push_back(Output(*router.Submit({}, sinks.back(), &engine), 0));
+  }
+  router.OnOutputs(std::move(outputs));
+  for (const auto& sink : sinks) sink->Await(1);
+  EXPECT_EQ(sinks[0]->thread(), sinks[2]->thread());
+  EXPECT_EQ(sinks[0]->thread(), sinks[4]->thread());
+  EXPECT_EQ(sinks[1]->thread(), sinks[3]->thread());
+  EXPECT_NE(sinks[0]->thread(), sinks[1]->thread());
+}
+
 TEST(OutputRouterTest, AQuickSinkHearsALoneOutputAtOnce) {
   OutputRouter router(/*num_threads=*/2);
   FakeEngine engine(&router);
@@ -158,6 +186,23 @@ TEST(OutputRouterTest, RemovedAndUnknownKeysAreIgnored) {
   EXPECT_EQ(stays->Await(1).size(), 1u);
   EXPECT_EQ(gone->Await(0).size(), 0u);
   EXPECT_EQ(gone.use_count(), 1);  // the router holds no share
+}
+
+TEST(OutputRouterTest, DeliversWhatItHasBeforeItStops) {
+  for (int round = 0; round < 200; ++round) {
+    auto one = std::make_shared<RecordingSink>();
+    auto other = std::make_shared<RecordingSink>();
+    {
+      OutputRouter router(/*num_threads=*/1);
+      FakeEngine engine(&router);
+      const RequestKey key = *router.Submit({}, one, &engine);
+      const RequestKey other_key = *router.Submit({}, other, &engine);
+      router.OnOutputs({Output(key, 0), Output(other_key, 0)});
+      router.OnOutputs({Output(key, 1), Output(other_key, 1)});
+    }
+    EXPECT_EQ(one->Await(0).size(), 2u);
+    EXPECT_EQ(other->Await(0).size(), 2u);
+  }
 }
 
 TEST(OutputRouterTest, RefusedRequestLeavesNothingBehind) {

@@ -21,6 +21,7 @@
 #include "common/clock.h"
 #include "common/metrics/request_metrics.h"
 #include "common/wire/status_wire.h"
+#include "coordinator/gateway/call_queues.h"
 #include "coordinator/gateway/gateway_context.h"
 #include "coordinator/gateway/inference_service.h"
 #include "coordinator/grpc_server.h"
@@ -47,7 +48,8 @@ class ServedGateway : public testing::Test {
   ServedGateway()
       : tokenizer_(MakeLettersTokenizer()),
         metrics_("letters", &registry_),
-        router_(/*num_threads=*/2),
+        queues_(/*num_lanes=*/2),
+        router_(queues_.gates()),
         engine_(&router_),
         text_pool_(/*num_threads=*/1, /*max_queued=*/8) {
     gateway_.clock = &clock_;
@@ -65,12 +67,14 @@ class ServedGateway : public testing::Test {
     gateway_.limits.max_text_bytes = 100'000;
     gateway_.facts.tensor_parallel_size = 2;
     gateway_.facts.flags = {{"block_size", "16"}};
-    service_ = MakeInferenceService(&gateway_);
-    auto server = GrpcServer::Start(GrpcServer::Audience::kPublic, "127.0.0.1",
-                                    /*port=*/0, "port",
-                                    {{"quire.v1.Inference", service_.get()}});
+    service_ = MakeInferenceService(&gateway_, &queues_);
+    auto server = GrpcServer::Start(
+        GrpcServer::Audience::kPublic, "127.0.0.1",
+        /*port=*/0, "port", {{"quire.v1.Inference", service_->service()}},
+        &queues_);
     EXPECT_TRUE(server.ok()) << server.status();
     server_ = *std::move(server);
+    service_->TakeCalls();
     stub_ = NewStub({});
   }
 
@@ -132,12 +136,13 @@ class ServedGateway : public testing::Test {
   prometheus::Registry registry_;
   const std::unique_ptr<Tokenizer> tokenizer_;
   RequestMetrics metrics_;
+  CallQueues queues_;
   OutputRouter router_;
   FakeEngine engine_;
   SessionTable sessions_;
   TextPool text_pool_;
   GatewayContext gateway_;
-  std::unique_ptr<grpc::Service> service_;
+  std::unique_ptr<InferenceService> service_;
   std::unique_ptr<GrpcServer> server_;
   std::unique_ptr<v1::Inference::Stub> stub_;
 };

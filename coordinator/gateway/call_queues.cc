@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "coordinator/gateway/call_queues.h"
+
+#include "glog/logging.h"
+
+namespace quire {
+namespace {
+
+void RunEvents(grpc::ServerCompletionQueue* queue) {
+  void* tag = nullptr;
+  bool ok = false;
+  while (queue->Next(&tag, &ok)) static_cast<CallEvent*>(tag)->Happen(ok);
+}
+
+}  // namespace
+
+CallQueues::CallQueues(int num_lanes) {
+  CHECK_GT(num_lanes, 0);
+  for (int i = 0; i < num_lanes; ++i) {
+    lanes_.push_back(std::make_unique<Lane>());
+  }
+}
+
+CallQueues::~CallQueues() {
+  for (const auto& lane : lanes_) CHECK(!lane->thread.joinable());
+}
+
+std::vector<LaneGate*> CallQueues::gates() {
+  std::vector<LaneGate*> gates;
+  for (const auto& lane : lanes_) gates.push_back(&lane->calls);
+  return gates;
+}
+
+void CallQueues::AddTo(grpc::ServerBuilder* builder) {
+  for (const auto& lane : lanes_) {
+    lane->calls.Open(builder->AddCompletionQueue());
+    lane->arrivals = builder->AddCompletionQueue();
+    lane->thread =
+        std::thread([queue = lane->arrivals.get()] { RunEvents(queue); });
+  }
+}
+
+void CallQueues::Close() {
+  for (const auto& lane : lanes_) {
+    if (!lane->thread.joinable()) continue;
+    lane->arrivals->Shutdown();
+    lane->thread.join();
+  }
+  for (const auto& lane : lanes_) lane->calls.Close();
+}
+
+grpc::ServerCompletionQueue* CallQueues::calls(size_t lane) {
+  return lanes_[lane]->calls.queue();
+}
+
+grpc::ServerCompletionQueue* CallQueues::arrivals(size_t lane) {
+  return lanes_[lane]->arrivals.get();
+}
+
+}  // namespace quire

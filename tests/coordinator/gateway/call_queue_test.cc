@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "coordinator/gateway/call_queue.h"
+
+#include <grpcpp/alarm.h>
+#include <grpcpp/server.h>
+#include <grpcpp/server_builder.h>
+
+#include <atomic>
+#include <chrono>
+#include <memory>
+#include <thread>
+
+#include "absl/synchronization/mutex.h"
+#include "absl/synchronization/notification.h"
+#include "gtest/gtest.h"
+
+namespace quire {
+namespace {
+
+// Counts how often it has happened.
+class CountedEvent final : public CallEvent {
+ public:
+  void Happen(bool) override {
+    absl::MutexLock lock(&mutex_);
+    ++count_;
+    thread_ = std::this_thread::get_id();
+  }
+  std::thread::id Await(int count) {
+    const auto reached = [this, count]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+      return count_ >= count;
+    };
+    absl::MutexLock lock(&mutex_);
+    mutex_.Await(absl::Condition(&reached));
+    return thread_;
+  }
+
+ private:
+  absl::Mutex mutex_;
+  int count_ ABSL_GUARDED_BY(mutex_) = 0;
+  std::thread::id thread_ ABSL_GUARDED_BY(mutex_);
+};
+
+// A gate's thread, which counts how often it was let through.
+class Waiter {
+ public:
+  explicit Waiter(CallQueue* gate)
+      : gate_(gate), thread_([this] {
+          while (!stopping_) {
+            gate_->Await();
+            passes_.Happen(true);
+          }
+        }) {}
+  ~Waiter() {
+    stopping_ = true;
+    gate_->Wake();
+    thread_.join();
+  }
+  std::thread::id id() const { return thread_.get_id(); }
+  void AwaitPasses(int count) { passes_.Await(count); }
+
+ private:
+  CallQueue* const gate_;
+  std::atomic<bool> stopping_ = false;
+  CountedEvent passes_;
+  std::thread thread_;
+};
+
+class CallQueueTest : public testing::Test {
+ protected:
+  void Open() {
+    grpc::ServerBuilder builder;
+    queue_.Open(builder.AddCompletionQueue());
+    server_ = builder.BuildAndStart();
+  }
+  void Close() {
+    server_->Shutdown();
+    queue_.Close();
+  }
+
+  CallQueue queue_;
+  std::unique_ptr<grpc::Server> server_;
+};
+
+TEST_F(CallQueueTest, IsAPlainGateBeforeItIsOpenAndOnceItIsClosed) {
+  Waiter waiter(&queue_);
+  queue_.Wake();
+  waiter.AwaitPasses(1);
+  Open();
+  queue_.Wake();
+  waiter.AwaitPasses(2);
+  Close();
+  queue_.Wake();
+  waiter.AwaitPasses(3);
+  queue_.Close();  // again
+}
+
+TEST_F(CallQueueTest, ManyWakesAreOne) {
+  Open();
+  for (int i = 0; i < 5; ++i) queue_.Wake();
+  queue_.Await();
+  // Would not return before the server's end if there were none to come.
+  std::thread late([&] { queue_.Wake(); });
+  queue_.Await();
+  late.join();
+  Waiter waiter(&queue_);
+  Close();
+}
+
+TEST_F(CallQueueTest, EventsHappenOnTheThreadThatWaits) {
+  Open();
+  Waiter waiter(&queue_);
+  CountedEvent event;
+  for (int i = 1; i <= 3; ++i) {
+    grpc::Alarm alarm;
+    alarm.Set(queue_.queue(), std::chrono::system_clock::time_point(),
+              static_cast<CallEvent*>(&event));
+    EXPECT_EQ(event.Await(i), waiter.id());
+  }
+  Close();
+}
+
+TEST_F(CallQueueTest, CloseWaitsForTheEventsThatAreStillToCome) {
+  Open();
+  Waiter waiter(&queue_);
+  CountedEvent event;
+  grpc::Alarm alarm;
+  alarm.Set(queue_.queue(),
+            std::chrono::system_clock::now() + std::chrono::hours(1),
+            static_cast<CallEvent*>(&event));
+  std::thread closer([this] { Close(); });
+  alarm.Cancel();
+  closer.join();
+  event.Await(1);
+}
+
+TEST_F(CallQueueTest, AWakeIsNotLostWhileItCloses) {
+  for (int round = 0; round < 20; ++round) {
+    CallQueue queue;
+    grpc::ServerBuilder builder;
+    queue.Open(builder.AddCompletionQueue());
+    auto server = builder.BuildAndStart();
+    Waiter waiter(&queue);
+    std::thread waker([&] { queue.Wake(); });
+    server->Shutdown();
+    queue.Close();
+    waker.join();
+    waiter.AwaitPasses(1);
+  }
+}
+
+}  // namespace
+}  // namespace quire
