@@ -46,6 +46,10 @@ absl::Status StreamDecoder::AppendOne(TokenId id, std::string* out) {
   if (skip_special_tokens_ && tokenizer_->IsSpecial(id)) {
     return absl::OkStatus();
   }
+  if (tokenizer_->adds_bytes()) {
+    AppendBytes(tokenizer_->TokenBytes(id), out);
+    return absl::OkStatus();
+  }
   window_.push_back(id);
   QUIRE_ASSIGN_OR_RETURN(const std::string text,
                          DecodeWindow(0, window_.size()));
@@ -58,6 +62,23 @@ absl::Status StreamDecoder::AppendOne(TokenId id, std::string* out) {
   }
   if (window_.size() < next_shrink_) return absl::OkStatus();
   return cuts_.size() > 2 ? ShrinkAtCleanCut(text) : ShrinkInsideGarbage(text);
+}
+
+void StreamDecoder::AppendBytes(std::string_view bytes, std::string* out) {
+  if (!held_.empty()) {
+    held_.append(bytes);
+    bytes = held_;
+  }
+  while (true) {
+    const size_t num_valid = ValidUtf8Prefix(bytes);
+    out->append(bytes.substr(0, num_valid));
+    bytes.remove_prefix(num_valid);
+    const size_t num_broken = bytes.empty() ? 0 : BrokenUtf8Prefix(bytes);
+    if (num_broken == 0) break;
+    out->append(kReplacementCharacter);
+    bytes.remove_prefix(num_broken);
+  }
+  held_ = std::string(bytes);
 }
 
 // Keeps the tokens after the third last cut. Those between it and the second
@@ -118,6 +139,11 @@ absl::Status StreamDecoder::ShrinkInsideGarbage(const std::string& text) {
 }
 
 absl::StatusOr<std::string> StreamDecoder::Flush() {
+  if (tokenizer_->adds_bytes()) {
+    const bool holds = !held_.empty();
+    held_.clear();
+    return std::string(holds ? kReplacementCharacter : "");
+  }
   QUIRE_ASSIGN_OR_RETURN(const std::string text,
                          DecodeWindow(0, window_.size()));
   const size_t from = NextBoundary(text, given_bytes_);

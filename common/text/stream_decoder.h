@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -23,7 +24,8 @@ namespace quire {
 // space that is dropped at the beginning, a character in several tokens), never
 // on those far back. So a short window of recent tokens is decoded with each
 // new one, and what is longer than before is new. The cost of a token is
-// bounded by the window, not by the text.
+// bounded by the window, not by the text. Where every token adds bytes of its
+// own, these are put together, and nothing is decoded.
 //
 // Thread-compatible. One per sequence; copying one forks it.
 class StreamDecoder final {
@@ -51,6 +53,7 @@ class StreamDecoder final {
   };
 
   absl::Status AppendOne(TokenId id, std::string* out);
+  void AppendBytes(std::string_view bytes, std::string* out);
   // Each drops old tokens from the window, whose text is `text`.
   absl::Status ShrinkAtCleanCut(const std::string& text);
   absl::Status ShrinkInsideGarbage(const std::string& text);
@@ -58,6 +61,7 @@ class StreamDecoder final {
 
   const Tokenizer* tokenizer_;
   bool skip_special_tokens_;
+  std::string held_;  // bytes that more may make a character
   std::vector<TokenId> window_;
   std::vector<CleanCut> cuts_;      // in the order of num_ids
   size_t given_bytes_ = 0;          // of the window's text that was given out

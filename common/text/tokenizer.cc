@@ -66,6 +66,7 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> Tokenizer::FromJson(
   std::unique_ptr<Tokenizer> tokenizer(
       new Tokenizer(handle, std::string(flags.view())));
   QUIRE_RETURN_IF_ERROR(FfiStatus(flags_code, error, name));
+  QUIRE_RETURN_IF_ERROR(tokenizer->ReadTokenBytes(name));
   QUIRE_RETURN_IF_ERROR(tokenizer->ReadSpecialTokens(config_json));
   return tokenizer;
 }
@@ -74,6 +75,19 @@ Tokenizer::Tokenizer(QtTokenizer* handle, std::string flags)
     : handle_(handle), flags_(std::move(flags)) {}
 
 Tokenizer::~Tokenizer() { qt_tokenizer_free(handle_); }
+
+absl::Status Tokenizer::ReadTokenBytes(std::string_view name) {
+  FfiBuffer bytes;
+  FfiBuffer error;
+  QtIds ends = {nullptr, 0};
+  const int32_t code =
+      qt_tokenizer_token_bytes(handle_, bytes.out(), &ends, error.out());
+  QUIRE_RETURN_IF_ERROR(FfiStatus(code, error, name));
+  bytes_ = std::string(bytes.view());
+  byte_ends_.assign(ends.data, ends.data + ends.size);
+  qt_ids_free(ends);
+  return absl::OkStatus();
+}
 
 absl::Status Tokenizer::ReadSpecialTokens(std::string_view config_json) {
   if (config_json.empty()) return absl::OkStatus();
@@ -154,6 +168,12 @@ bool Tokenizer::IsKnown(TokenId id) const {
 
 bool Tokenizer::IsSpecial(TokenId id) const {
   return id >= 0 && id < vocab_size() && (flags_[id] & QT_TOKEN_SPECIAL) != 0;
+}
+
+std::string_view Tokenizer::TokenBytes(TokenId id) const {
+  if (!IsKnown(id)) return {};
+  const int32_t begin = id == 0 ? 0 : byte_ends_[id - 1];
+  return std::string_view(bytes_).substr(begin, byte_ends_[id] - begin);
 }
 
 std::optional<TokenId> Tokenizer::TokenToId(std::string_view token) const {

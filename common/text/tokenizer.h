@@ -90,6 +90,14 @@ class Tokenizer final {
   // Whether it is a control token, which skip_special_tokens leaves out.
   bool IsSpecial(TokenId id) const;
 
+  // Whether a token adds the same bytes to every text, whatever stands beside
+  // it, so that a text is those of its tokens, with U+FFFD for each run that is
+  // no character (utf8.h). So it is with byte-level vocabularies.
+  bool adds_bytes() const { return !byte_ends_.empty(); }
+  // Those bytes, none if no token has the id. They live as long as this.
+  // REQUIRES: adds_bytes().
+  std::string_view TokenBytes(TokenId id) const;
+
   // The id of a token by its spelling in the vocabulary ("Ġthe"), if any.
   std::optional<TokenId> TokenToId(std::string_view token) const;
 
@@ -106,12 +114,15 @@ class Tokenizer final {
   friend class GrammarVocab;  // arranges its tokens
   Tokenizer(QtTokenizer* handle, std::string flags);
 
+  absl::Status ReadTokenBytes(std::string_view name);
   absl::Status ReadSpecialTokens(std::string_view config_json);
   std::string DescribeRange() const;
   absl::Status CheckIds(absl::Span<const TokenId> ids) const;
 
-  QtTokenizer* const handle_;  // owned
-  const std::string flags_;    // [vocab_size] of QtTokenFlag
+  QtTokenizer* const handle_;       // owned
+  const std::string flags_;         // [vocab_size] of QtTokenFlag
+  std::string bytes_;               // of all tokens, in the order of ids
+  std::vector<int32_t> byte_ends_;  // [vocab_size] in bytes_; or empty
   std::optional<TokenId> bos_id_;
   std::optional<TokenId> eos_id_;
   std::optional<TokenId> pad_id_;

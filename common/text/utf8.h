@@ -16,6 +16,12 @@ inline constexpr std::string_view kReplacementCharacter = "\xEF\xBF\xBD";
 // (RFC 3629: shortest forms only, no surrogates, nothing above U+10FFFF).
 size_t ValidUtf8Prefix(std::string_view text);
 
+// Bytes at the beginning of `text`, where no character is, in whose place one
+// U+FFFD stands: as much of a character as is there (Unicode 15, section 3.9),
+// or a byte that begins none. 0: `text` is the beginning of a character that
+// more bytes may complete. REQUIRES: ValidUtf8Prefix(text) == 0 < text.size().
+size_t BrokenUtf8Prefix(std::string_view text);
+
 inline bool IsValidUtf8(std::string_view text) {
   return ValidUtf8Prefix(text) == text.size();
 }

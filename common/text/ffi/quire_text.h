@@ -108,6 +108,12 @@ typedef enum QtTokenFlag {
 int32_t qt_tokenizer_flags(const QtTokenizer* tokenizer, QtBuffer* out,
                            QtBuffer* error);
 
+/* The bytes that each id from 0 to the highest adds to any text, one after the
+ * other, and where each one's end. Both are empty if what an id adds may depend
+ * on others. */
+int32_t qt_tokenizer_token_bytes(const QtTokenizer* tokenizer, QtBuffer* bytes,
+                                 QtIds* ends, QtBuffer* error);
+
 /* ---- chat templates ---------------------------------------------------- */
 
 typedef struct QtTemplate QtTemplate;

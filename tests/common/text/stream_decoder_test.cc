@@ -117,6 +117,17 @@ TEST(StreamDecoderTest, ACharacterComesWithItsLastToken) {
   }
 }
 
+TEST(StreamDecoderTest, WhatIsNoCharacterComesAtOnce) {
+  const auto tokenizer = LoadTestTokenizer("byte_level");
+  ASSERT_TRUE(tokenizer->adds_bytes());
+  const Ids ids = *tokenizer->Encode("\U0001F9EE");
+  ASSERT_GE(ids.size(), 3);
+  StreamDecoder decoder(tokenizer.get());
+  EXPECT_EQ(*decoder.Append({ids[0]}), "");
+  EXPECT_EQ(*decoder.Append({ids[0]}), "\uFFFD");  // that of the first
+  EXPECT_EQ(*decoder.Flush(), "\uFFFD");
+}
+
 TEST(StreamDecoderTest, HalfACharacterIsShownWhenTheTextEnds) {
   const auto tokenizer = LoadTestTokenizer("byte_level");
   Ids ids = *tokenizer->Encode("a\U0001F9EE");

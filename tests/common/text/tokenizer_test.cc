@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <nlohmann/json.hpp>
 #include <random>
@@ -156,6 +157,41 @@ TEST(TokenizerTest, ByteLevelTextSurvivesTheRoundTrip) {
     ASSERT_TRUE(ids.ok()) << ids.status();
     EXPECT_EQ(*tokenizer->Decode(*ids, /*skip_special_tokens=*/false), text);
   }
+}
+
+TEST(TokenizerTest, TokensOfByteLevelVocabulariesAddTheirBytes) {
+  const std::vector<std::string> adding = {"byte_level", "gpt2", "qwen"};
+  for (const char* kind : kTokenizerKinds) {
+    const auto tokenizer = LoadTestTokenizer(kind);
+    const bool adds =
+        std::find(adding.begin(), adding.end(), kind) != adding.end();
+    EXPECT_EQ(tokenizer->adds_bytes(), adds) << kind;
+    if (!adds) continue;
+    const std::string text = "Two lamps, \U0001F9EE.\n\tnaïve";
+    const Ids ids = *tokenizer->Encode(text);
+    std::string bytes;
+    for (const TokenId id : ids) bytes += tokenizer->TokenBytes(id);
+    EXPECT_EQ(bytes, text) << kind;
+    EXPECT_EQ(tokenizer->TokenBytes(-1), "");
+    EXPECT_EQ(tokenizer->TokenBytes(tokenizer->vocab_size()), "");
+  }
+}
+
+TEST(TokenizerTest, ATokenThatIsSpelledAsAControlTokenAddsWhatIsDecoded) {
+  // Decoding leaves out both tokens "<s>", though one is ordinary.
+  const auto tokenizer = Tokenizer::FromJson(R"({
+    "version": "1.0",
+    "added_tokens": [{"id": 2, "content": "<s>", "special": true,
+                      "single_word": false, "lstrip": false, "rstrip": false,
+                      "normalized": false}],
+    "decoder": {"type": "ByteLevel", "add_prefix_space": false,
+                "trim_offsets": false, "use_regex": true},
+    "model": {"type": "Unigram", "unk_id": 0, "byte_fallback": false,
+              "vocab": [["<unk>", 0], ["<s>", -1], ["<s>", -2], ["a", -3]]}})");
+  ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
+  EXPECT_FALSE((*tokenizer)->IsSpecial(1));
+  EXPECT_EQ(*(*tokenizer)->Decode({1, 3}, /*skip_special_tokens=*/true), "a");
+  EXPECT_FALSE((*tokenizer)->adds_bytes());
 }
 
 TEST(TokenizerTest, ABrokenByteRunKeepsItsWholeCharacters) {

@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 
 #include <string>
+#include <utility>
+#include <vector>
 
 namespace quire {
 namespace {
@@ -30,6 +32,34 @@ TEST(Utf8Test, OverlongSurrogateAndTooLargeFormsAreInvalid) {
         "\xED\xA0\x80", "\xED\xBF\xBF", "\xF4\x90\x80\x80", "\xF5\x80\x80\x80",
         "\x80", "\xBF", "\xFE", "\xFF", "\xE2\x28\xA1"}) {
     EXPECT_EQ(ValidUtf8Prefix(text), 0);
+  }
+}
+
+TEST(Utf8Test, AsMuchOfACharacterAsIsThereIsBrokenAtOnce) {
+  const std::vector<std::pair<std::string, size_t>> texts = {
+      {"\x80", 1},
+      {"\xFF"
+       "a",
+       1},
+      {"\xC0\x80", 1},
+      {"\xE2\x28", 1},
+      {"\xE2\x82z", 2},
+      {"\xE0\x9F\xBF", 1},
+      {"\xED\xA0\x80", 1},
+      {"\xF0\x9F\x98z", 3},
+      {"\xF4\x90\x80\x80", 1},
+  };
+  for (const auto& [text, num_bytes] : texts) {
+    EXPECT_EQ(BrokenUtf8Prefix(text), num_bytes)
+        << testing::PrintToString(text);
+  }
+}
+
+TEST(Utf8Test, TheBeginningOfACharacterIsNotBrokenYet) {
+  for (const std::string text : {"é", "€", "\U0001F600", "\U0010FFFF"}) {
+    for (size_t size = 1; size < text.size(); ++size) {
+      EXPECT_EQ(BrokenUtf8Prefix(text.substr(0, size)), 0u) << text;
+    }
   }
 }
 

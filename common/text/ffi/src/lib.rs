@@ -199,6 +199,23 @@ pub unsafe extern "C" fn qt_tokenizer_flags(
 /// # Safety
 /// See `quire_text.h`.
 #[no_mangle]
+pub unsafe extern "C" fn qt_tokenizer_token_bytes(
+    tokenizer: *const TextTokenizer,
+    bytes: *mut Buffer,
+    ends: *mut Array<i32>,
+    error: *mut Buffer,
+) -> i32 {
+    guarded(error, || {
+        let (all, each) = (*tokenizer).token_bytes().unwrap_or_default();
+        *bytes = Buffer::new(all);
+        *ends = Array::new(each);
+        Ok(())
+    })
+}
+
+/// # Safety
+/// See `quire_text.h`.
+#[no_mangle]
 pub unsafe extern "C" fn qt_template_compile(
     source: *const u8,
     source_size: usize,

@@ -16,7 +16,7 @@ use crate::decoder::TextDecoder;
 use crate::pre_tokenizer::WordSplitter;
 use crate::shared_model::SharedModel;
 use crate::special_text::{SpecialText, MARK};
-use crate::token_bytes::Spelling;
+use crate::token_bytes::{ByteAlphabet, Spelling};
 
 /// One past the highest id that a file may use. The largest vocabularies in
 /// use have 2^18 tokens; tables of this many bytes are still harmless.
@@ -109,6 +109,7 @@ pub struct TextTokenizer {
     flags: Vec<u8>, // [vocab_size]
     added: std::collections::HashSet<u32>,
     spelling: Spelling,
+    adds_bytes: bool, // the decoder joins bytes and does nothing else
     unknown_id: Option<u32>,
     library_decoder: Option<DecoderWrapper>,
 }
@@ -167,6 +168,7 @@ impl TextTokenizer {
             flags,
             added: declared.added_tokens.iter().map(|t| t.id).collect(),
             spelling: Spelling::of(&declared.decoder),
+            adds_bytes: declared.decoder["type"] == "ByteLevel",
             unknown_id,
             library_decoder: decoder.decoder,
         };
@@ -224,6 +226,34 @@ impl TextTokenizer {
                 .map_err(|e| Failure::invalid(format!("cannot add special tokens: {e}")))?;
         }
         encoding.get_ids().iter().map(|&id| to_i32(id)).collect()
+    }
+
+    /// The bytes that each id adds to any text, one after the other, and where
+    /// each one's end. None if what an id adds may depend on others.
+    pub fn token_bytes(&self) -> Option<(Vec<u8>, Vec<i32>)> {
+        if !self.adds_bytes {
+            return None;
+        }
+        // Decoding knows control tokens by their text, which others may share.
+        let added = self.parsing.get_added_tokens_decoder();
+        let controls: std::collections::HashSet<&str> = added
+            .values()
+            .filter(|token| token.special)
+            .map(|token| token.content.as_str())
+            .collect();
+        let alphabet = ByteAlphabet::new();
+        let mut bytes = Vec::new();
+        let mut ends = Vec::with_capacity(self.flags.len());
+        for id in 0..self.flags.len() {
+            if let Some(piece) = self.parsing.id_to_token(u32::try_from(id).ok()?) {
+                if !self.is_special(id) && controls.contains(piece.as_str()) {
+                    return None;
+                }
+                bytes.extend(alphabet.spell(&piece).unwrap_or(piece.into_bytes()));
+            }
+            ends.push(i32::try_from(bytes.len()).ok()?);
+        }
+        Some((bytes, ends))
     }
 
     /// As the library decodes, broken runs of byte tokens too.
