@@ -2,7 +2,9 @@
 #include "kernels/cuda/cuda_device.h"
 
 #include "absl/strings/str_cat.h"
+#include "common/status_macros.h"
 #include "cuda_runtime_api.h"
+#include "kernels/cuda/compute_capability.h"
 #include "kernels/cuda/cuda_status.h"
 
 namespace quire {
@@ -19,11 +21,8 @@ absl::StatusOr<int> OpenCudaDevice(int device) {
   cudaDeviceProp properties;
   QUIRE_RETURN_IF_CUDA_ERROR(cudaGetDeviceProperties(&properties, device),
                              "asking the GPU");
-  if (properties.major < 8) {
-    return absl::UnavailableError(absl::StrCat(
-        properties.name, " has compute capability ", properties.major, ".",
-        properties.minor, "; 8.0 or later is needed"));
-  }
+  QUIRE_RETURN_IF_ERROR(CheckComputeCapability(
+      properties.name, properties.major, properties.minor));
   return properties.multiProcessorCount;
 }
 

@@ -9,7 +9,7 @@
 namespace quire {
 
 // Makes it the calling thread's; yields its number of multiprocessors.
-// Unavailable if there is none of that index, or it is too old.
+// Unavailable if there is none of that index, or no kernels for it.
 absl::StatusOr<int> OpenCudaDevice(int device);
 
 }  // namespace quire
