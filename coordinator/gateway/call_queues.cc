@@ -41,6 +41,7 @@ void CallQueues::AddTo(grpc::ServerBuilder* builder) {
 }
 
 void CallQueues::Close() {
+  count_.AwaitNone();
   for (const auto& lane : lanes_) {
     if (!lane->thread.joinable()) continue;
     lane->arrivals->Shutdown();

@@ -14,6 +14,7 @@
 #include <thread>
 #include <vector>
 
+#include "coordinator/gateway/call_count.h"
 #include "coordinator/gateway/call_queue.h"
 #include "coordinator/gateway/lane_gate.h"
 
@@ -32,11 +33,14 @@ class CallQueues {
 
   // Adds the queues to the server that `builder` makes. REQUIRES: called once.
   void AddTo(grpc::ServerBuilder* builder);
-  // Waits until all events have happened. REQUIRES: the server has shut down,
-  // the router runs. May be called again.
+  // Waits until all calls are gone, as gRPC dies of what they would start at a
+  // queue that is shut down, then ends the queues. REQUIRES: the server has
+  // shut down, the router runs. May be called again.
   void Close();
 
   size_t num_lanes() const { return lanes_.size(); }
+  // For each call that gRPC is asked for.
+  CallCount::Share TakeShare() { return count_.Take(); }
   // Of calls that run, and of those that begin. REQUIRES: added to a server,
   // not closed.
   grpc::ServerCompletionQueue* calls(size_t lane);
@@ -49,6 +53,7 @@ class CallQueues {
     std::thread thread;  // of arrivals
   };
 
+  CallCount count_;
   std::vector<std::unique_ptr<Lane>> lanes_;
 };
 

@@ -158,20 +158,22 @@ class Service final : public Calls, public InferenceService {
 
  private:
   void AskForGenerate(size_t lane) {
-    auto* call = new GenerateCall(gateway_, {lane, [this, lane] {
-                                               AskForGenerate(lane);
-                                               return ++num_requests_;
-                                             }});
+    auto* call =
+        new GenerateCall(gateway_, {queues_->TakeShare(), lane, [this, lane] {
+                                      AskForGenerate(lane);
+                                      return ++num_requests_;
+                                    }});
     RequestGenerate(call->rpc(), call->request(), call->writer(),
                     queues_->calls(lane), queues_->arrivals(lane),
                     call->arrival());
   }
 
   void AskForChat(size_t lane) {
-    auto* call = new ChatCall(gateway_, {lane, [this, lane] {
-                                           AskForChat(lane);
-                                           return ++num_requests_;
-                                         }});
+    auto* call =
+        new ChatCall(gateway_, {queues_->TakeShare(), lane, [this, lane] {
+                                  AskForChat(lane);
+                                  return ++num_requests_;
+                                }});
     RequestChat(call->rpc(), call->request(), call->writer(),
                 queues_->calls(lane), queues_->arrivals(lane), call->arrival());
   }

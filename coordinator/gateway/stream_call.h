@@ -13,12 +13,15 @@
 #include <functional>
 #include <utility>
 
+#include "coordinator/gateway/call_count.h"
 #include "coordinator/gateway/call_queue.h"
 
 namespace quire {
 
 // What a call is told before it comes.
 struct StreamCallSeat {
+  // Goes with the call.
+  CallCount::Share share;
   // Of the queues (call_queues.h) that gRPC is asked with.
   size_t lane = 0;
   // Called when the call has come: asks for the next one, and numbers this.

@@ -10,35 +10,11 @@
 #include <memory>
 #include <thread>
 
-#include "absl/synchronization/mutex.h"
-#include "absl/synchronization/notification.h"
 #include "gtest/gtest.h"
+#include "tests/coordinator/gateway/counted_event.h"
 
 namespace quire {
 namespace {
-
-// Counts how often it has happened.
-class CountedEvent final : public CallEvent {
- public:
-  void Happen(bool) override {
-    absl::MutexLock lock(&mutex_);
-    ++count_;
-    thread_ = std::this_thread::get_id();
-  }
-  std::thread::id Await(int count) {
-    const auto reached = [this, count]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-      return count_ >= count;
-    };
-    absl::MutexLock lock(&mutex_);
-    mutex_.Await(absl::Condition(&reached));
-    return thread_;
-  }
-
- private:
-  absl::Mutex mutex_;
-  int count_ ABSL_GUARDED_BY(mutex_) = 0;
-  std::thread::id thread_ ABSL_GUARDED_BY(mutex_);
-};
 
 // A gate's thread, which counts how often it was let through.
 class Waiter {

@@ -38,6 +38,8 @@ class FakeEngine final : public EngineClient {
 
   void Finish(RequestKey request, FinishReason reason) override {
     absl::MutexLock lock(&mutex_);
+    ++num_finishing_;
+    mutex_.Await(absl::Condition(&may_finish_));
     finished_[request.value()] = reason;
   }
 
@@ -143,6 +145,19 @@ class FakeEngine final : public EngineClient {
     absl::MutexLock lock(&mutex_);
     return requests_.size();
   }
+  // Lets Finish wait until it is allowed again.
+  void AllowFinish(bool may_finish) {
+    absl::MutexLock lock(&mutex_);
+    may_finish_ = may_finish;
+  }
+  // Waits until Finish has been called so often.
+  void AwaitFinishing(size_t number) const {
+    const auto there = [this, number]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+      return num_finishing_ >= number;
+    };
+    absl::MutexLock lock(&mutex_);
+    mutex_.Await(absl::Condition(&there));
+  }
   size_t num_finished() const {
     absl::MutexLock lock(&mutex_);
     return finished_.size();
@@ -160,6 +175,8 @@ class FakeEngine final : public EngineClient {
   absl::Status submit_status_ ABSL_GUARDED_BY(mutex_);
   std::vector<SequenceOutput> early_ ABSL_GUARDED_BY(mutex_);
   std::vector<EngineRequest> requests_ ABSL_GUARDED_BY(mutex_);
+  size_t num_finishing_ ABSL_GUARDED_BY(mutex_) = 0;
+  bool may_finish_ ABSL_GUARDED_BY(mutex_) = true;
   std::map<uint64_t, FinishReason> finished_ ABSL_GUARDED_BY(mutex_);
   std::map<std::string, Timeline> timelines_ ABSL_GUARDED_BY(mutex_);
   std::vector<std::pair<uint64_t, int32_t>> finished_sequences_

@@ -9,6 +9,7 @@
 #include <chrono>
 #include <memory>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -146,6 +147,28 @@ TEST_F(GenerateCallTest, ManyCallsThatComeAtOnceAreAllAnswered) {
     EXPECT_TRUE(received.status.ok()) << received.status;
     EXPECT_EQ(received.text, "world");
   }
+}
+
+TEST_F(GenerateCallTest, TheServerEndsOnceItsCallsHave) {
+  constexpr size_t kCalls = 20;
+  std::vector<std::unique_ptr<grpc::ClientContext>> rpcs;
+  std::vector<std::unique_ptr<grpc::ClientReader<v1::GenerateResponse>>>
+      readers;
+  for (size_t i = 0; i < kCalls; ++i) {
+    rpcs.push_back(std::make_unique<grpc::ClientContext>());
+    readers.push_back(stub_->Generate(rpcs.back().get(), Request("hello")));
+  }
+  engine_.AwaitRequest(kCalls);
+  engine_.AllowFinish(false);  // the first holds up the others
+  std::thread end([this] { server_->Shutdown(absl::ZeroDuration()); });
+  engine_.AwaitFinishing(1);
+  for (const auto& reader : readers) {
+    EXPECT_FALSE(reader->Finish().ok());  // the connection is gone
+  }
+  engine_.AllowFinish(true);
+  end.join();
+  EXPECT_EQ(engine_.num_finished(), kCalls);
+  EXPECT_EQ(sessions_.size(), 0);
 }
 
 TEST_F(GenerateCallTest, DeadlineReachesTheEngineAndTheClient) {
