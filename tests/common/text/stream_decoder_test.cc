@@ -3,9 +3,11 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <random>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "common/text/utf8.h"
@@ -100,6 +102,38 @@ TEST_P(StreamDecoderKindTest, TheSizeOfAStepDoesNotChangeTheText) {
   }
   all += *decoder.Flush();
   EXPECT_EQ(all, *tokenizer_->Decode(ids, /*skip_special_tokens=*/true));
+}
+
+// Tokens that are no ASCII, so that most characters are broken.
+TEST(StreamDecoderTest, PiecesOfBrokenCharactersAreTheirTextWhereverItEnds) {
+  std::mt19937 rng(20);
+  for (const char* kind : {"byte_level", "gpt2", "qwen"}) {
+    const auto tokenizer = LoadTestTokenizer(kind);
+    Ids high;
+    for (TokenId id = 0; id < tokenizer->vocab_size(); ++id) {
+      const std::string_view bytes = tokenizer->TokenBytes(id);
+      if (std::any_of(bytes.begin(), bytes.end(),
+                      [](char byte) { return (byte & 0x80) != 0; })) {
+        high.push_back(id);
+      }
+    }
+    ASSERT_GE(high.size(), 128u) << kind;
+    std::uniform_int_distribution<size_t> any(0, high.size() - 1);
+    for (int round = 0; round < 1000; ++round) {
+      StreamDecoder decoder(tokenizer.get());
+      Ids ids;
+      std::string all;
+      for (int i = 0; i < 12; ++i) {
+        ids.push_back(high[any(rng)]);
+        all += *decoder.Append({ids.back()});
+        StreamDecoder end = decoder;
+        ASSERT_EQ(all + *end.Flush(),
+                  *tokenizer->DecodeAsLibrary(ids,
+                                              /*skip_special_tokens=*/true))
+            << kind << " " << testing::PrintToString(ids);
+      }
+    }
+  }
 }
 
 TEST(StreamDecoderTest, ACharacterComesWithItsLastToken) {
