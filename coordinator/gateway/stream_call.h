@@ -88,7 +88,7 @@ class StreamCall {
       return;
     }
     OnArrival(seat_.on_arrival(), request_);
-    request_.Clear();
+    Request().Swap(&request_);  // Clear() would keep its memory
     if (is_begun_or_over_.exchange(true)) TellCancel();
     Release();
   }
