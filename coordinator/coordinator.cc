@@ -47,6 +47,13 @@ int NumGatewayThreads() {
   return std::thread::hardware_concurrency() >= 8 ? 2 : 1;
 }
 
+// Of each lane; in all as many as gRPC's callbacks have, so that requests which
+// take long to read do not stand in each other's way more than there.
+int NumArrivalThreads() {
+  const int num_cores = static_cast<int>(std::thread::hardware_concurrency());
+  return std::clamp(num_cores, 2, 16) / NumGatewayThreads();
+}
+
 std::string Address(const std::string& host, int port) {
   const bool is_any = host == "0.0.0.0" || host == "[::]";
   return absl::StrCat(is_any ? "127.0.0.1" : host, ":", port);
@@ -62,7 +69,7 @@ class Coordinator::Impl {
       : options_(options),
         callbacks_(std::move(callbacks)),
         clock_(clock),
-        call_queues_(NumGatewayThreads()),
+        call_queues_(NumGatewayThreads(), NumArrivalThreads()),
         router_(call_queues_.gates()) {}
   ~Impl();
 

@@ -14,15 +14,17 @@ void RunEvents(grpc::ServerCompletionQueue* queue) {
 
 }  // namespace
 
-CallQueues::CallQueues(int num_lanes) {
+CallQueues::CallQueues(int num_lanes, int num_arrival_threads)
+    : num_arrival_threads_(num_arrival_threads) {
   CHECK_GT(num_lanes, 0);
+  CHECK_GT(num_arrival_threads, 0);
   for (int i = 0; i < num_lanes; ++i) {
     lanes_.push_back(std::make_unique<Lane>());
   }
 }
 
 CallQueues::~CallQueues() {
-  for (const auto& lane : lanes_) CHECK(!lane->thread.joinable());
+  for (const auto& lane : lanes_) CHECK(lane->threads.empty());
 }
 
 std::vector<LaneGate*> CallQueues::gates() {
@@ -35,17 +37,20 @@ void CallQueues::AddTo(grpc::ServerBuilder* builder) {
   for (const auto& lane : lanes_) {
     lane->calls.Open(builder->AddCompletionQueue());
     lane->arrivals = builder->AddCompletionQueue();
-    lane->thread =
-        std::thread([queue = lane->arrivals.get()] { RunEvents(queue); });
+    for (int i = 0; i < num_arrival_threads_; ++i) {
+      lane->threads.emplace_back(
+          [queue = lane->arrivals.get()] { RunEvents(queue); });
+    }
   }
 }
 
 void CallQueues::Close() {
   count_.AwaitNone();
   for (const auto& lane : lanes_) {
-    if (!lane->thread.joinable()) continue;
+    if (lane->threads.empty()) continue;
     lane->arrivals->Shutdown();
-    lane->thread.join();
+    for (std::thread& thread : lane->threads) thread.join();
+    lane->threads.clear();
   }
   for (const auto& lane : lanes_) lane->calls.Close();
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The completion queues of calls that stream, in lanes: a lane's calls are
-// answered on one thread of the router's, and arrive on another, as what begins
-// a request may take a millisecond.
+// answered on one thread of the router's, and arrive on others, as what begins
+// a request may take a millisecond, or one of 16 MiB a second to read.
 #ifndef COORDINATOR_GATEWAY_CALL_QUEUES_H_
 #define COORDINATOR_GATEWAY_CALL_QUEUES_H_
 
@@ -23,8 +23,8 @@ namespace quire {
 // Thread-compatible.
 class CallQueues {
  public:
-  // REQUIRES: num_lanes > 0.
-  explicit CallQueues(int num_lanes);
+  // Calls arrive on `num_arrival_threads` of each lane. REQUIRES: both > 0.
+  CallQueues(int num_lanes, int num_arrival_threads);
   // REQUIRES: closed, or never added to a server.
   ~CallQueues();
 
@@ -50,9 +50,10 @@ class CallQueues {
   struct Lane {
     CallQueue calls;
     std::unique_ptr<grpc::ServerCompletionQueue> arrivals;
-    std::thread thread;  // of arrivals
+    std::vector<std::thread> threads;  // of arrivals
   };
 
+  const int num_arrival_threads_;
   CallCount count_;
   std::vector<std::unique_ptr<Lane>> lanes_;
 };

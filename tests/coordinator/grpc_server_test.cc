@@ -90,7 +90,7 @@ TEST(GrpcServerTest, TakenPortNamesTheFlag) {
 TEST(GrpcServerTest, QueuesCloseWithTheServerOrIfItDoesNotStart) {
   for (const bool starts : {true, false}) {
     const auto first = StartServer();
-    CallQueues queues(/*num_lanes=*/2);
+    CallQueues queues(/*num_lanes=*/2, /*num_arrival_threads=*/2);
     OutputRouter router(queues.gates());
     auto server =
         GrpcServer::Start(GrpcServer::Audience::kPublic, "127.0.0.1",

@@ -18,7 +18,7 @@ namespace quire {
 namespace {
 
 TEST(CallQueuesTest, TakeWhatIsStartedUntilTheLastCallIsGone) {
-  CallQueues queues(/*num_lanes=*/2);
+  CallQueues queues(/*num_lanes=*/2, /*num_arrival_threads=*/2);
   const OutputRouter router(queues.gates());
   grpc::ServerBuilder builder;
   queues.AddTo(&builder);

@@ -26,6 +26,11 @@ class FakeEngine final : public EngineClient {
     RequestKey key;
     {
       absl::MutexLock lock(&mutex_);
+      if (request.request_id == held_request_) {
+        is_holding_ = true;
+        mutex_.Await(absl::Condition(
+            +[](std::string* held) { return held->empty(); }, &held_request_));
+      }
       if (!submit_status_.ok()) return submit_status_;
       key = RequestKey(requests_.size() + 1);
       early = std::exchange(early_, {});
@@ -79,6 +84,15 @@ class FakeEngine final : public EngineClient {
   void SetSubmitStatus(const absl::Status& status) {
     absl::MutexLock lock(&mutex_);
     submit_status_ = status;
+  }
+  // Lets Submit of this request wait until it is called again, with "".
+  void HoldSubmit(const std::string& request_id) {
+    absl::MutexLock lock(&mutex_);
+    held_request_ = request_id;
+  }
+  void AwaitHeldSubmit() const {
+    absl::MutexLock lock(&mutex_);
+    mutex_.Await(absl::Condition(&is_holding_));
   }
   // This comes out before the next Submit returns.
   void AnswerInsideSubmit(SequenceOutput output) {
@@ -172,6 +186,8 @@ class FakeEngine final : public EngineClient {
  private:
   OutputListener* const listener_;
   mutable absl::Mutex mutex_;
+  std::string held_request_ ABSL_GUARDED_BY(mutex_);
+  bool is_holding_ ABSL_GUARDED_BY(mutex_) = false;
   absl::Status submit_status_ ABSL_GUARDED_BY(mutex_);
   std::vector<SequenceOutput> early_ ABSL_GUARDED_BY(mutex_);
   std::vector<EngineRequest> requests_ ABSL_GUARDED_BY(mutex_);

@@ -45,7 +45,8 @@ struct GatewayParts {
   prometheus::Registry registry;
   const std::unique_ptr<Tokenizer> tokenizer;
   RequestMetrics metrics{"model", &registry};
-  CallQueues queues{/*num_lanes=*/2};  // for who serves by gRPC
+  CallQueues queues{/*num_lanes=*/2,
+                    /*num_arrival_threads=*/2};  // for who serves by gRPC
   OutputRouter router{queues.gates()};
   FakeEngine engine{&router};
   SessionTable sessions;

@@ -149,6 +149,22 @@ TEST_F(GenerateCallTest, ManyCallsThatComeAtOnceAreAllAnswered) {
   }
 }
 
+TEST_F(GenerateCallTest, ACallThatIsLongInComingHoldsUpNoOther) {
+  v1::GenerateRequest slow = Request("x");
+  slow.set_request_id("slow");
+  engine_.HoldSubmit("slow");
+  grpc::ClientContext rpc;
+  auto reader = stub_->Generate(&rpc, slow);
+  engine_.AwaitHeldSubmit();
+  v1::GenerateRequest wrong = Request("x");  // over the same connection
+  wrong.mutable_sampling()->set_top_p(2);
+  EXPECT_EQ(Generate(wrong).status.code(), absl::StatusCode::kInvalidArgument);
+  engine_.HoldSubmit("");
+  engine_.AwaitRequest(1);
+  engine_.Emit(Output(1, 0, "y", FinishReason::kLength));
+  EXPECT_EQ(ReadAll(reader.get()).text, "y");
+}
+
 TEST_F(GenerateCallTest, TheServerEndsOnceItsCallsHave) {
   constexpr size_t kCalls = 20;
   std::vector<std::unique_ptr<grpc::ClientContext>> rpcs;

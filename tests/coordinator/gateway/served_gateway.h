@@ -48,7 +48,7 @@ class ServedGateway : public testing::Test {
   ServedGateway()
       : tokenizer_(MakeLettersTokenizer()),
         metrics_("letters", &registry_),
-        queues_(/*num_lanes=*/2),
+        queues_(/*num_lanes=*/2, /*num_arrival_threads=*/2),
         router_(queues_.gates()),
         engine_(&router_),
         text_pool_(/*num_threads=*/1, /*max_queued=*/8) {
