@@ -9,6 +9,7 @@
 #include <cstdint>
 
 #include "cuda.h"
+#include "kernels/cuda/stage_ring.cuh"
 #include "kernels/cuda/wgmma.cuh"
 
 namespace quire::hopper {
@@ -47,6 +48,21 @@ __device__ __forceinline__ void CopyBoxToBlocks(uint16_t ranks,
       "l"(&map), "r"(col), "r"(row), "r"(SharedAddress(barrier)), "h"(ranks),
       "l"(policy)
       : "memory");
+}
+
+// Waits until all readers have told this block that they are done with what it
+// loaded: before it ends, as they tell barriers of its own, and what they read
+// may still be on its way from it to them. `ring` is where the next of
+// `num_loaded` pieces would have gone.
+template <int kStages>
+__device__ __forceinline__ void AwaitReaders(uint64_t* empty,
+                                             Ring<kStages> ring,
+                                             int32_t num_loaded) {
+#pragma unroll 1
+  for (int i = 0; i < kStages; ++i) {
+    if (num_loaded + i >= kStages) Wait(&empty[ring.stage], ring.parity ^ 1);
+    ring.Next();
+  }
 }
 
 }  // namespace quire::hopper

@@ -181,10 +181,6 @@ __global__ void __launch_bounds__(kThreads<kFolds>, 1)
              args.norm_before.squares != nullptr) {
     panel::FindFactors(args, shared.factors);
   }
-  if constexpr (kTokenParts > 1) {
-    __syncwarp();
-    hopper::SyncCluster();  // the other may still tell this one's barriers
-  }
 #endif
 }
 

@@ -87,7 +87,9 @@ __device__ __forceinline__ void Release(const Shared<kRows>& shared,
 }
 
 // Calls `copy` with each piece's column, panel and stage, when that is empty.
-template <int kRows, typename Copy>
+// Returns when nobody will tell this block's barriers any more, if it is one of
+// a pair.
+template <int kRows, int kTokenParts, typename Copy>
 __device__ __forceinline__ void FeedPieces(const PanelGemmArgs& args,
                                            const Work& work,
                                            const Shared<kRows>& shared,
@@ -107,6 +109,9 @@ __device__ __forceinline__ void FeedPieces(const PanelGemmArgs& args,
       ring.Next();
     }
   }
+  if constexpr (kTokenParts > 1) {
+    hopper::AwaitReaders(shared.empty, ring, fed);
+  }
 }
 
 // One thread feeds weights, of a pair of blocks half of them to both. They do
@@ -119,7 +124,7 @@ __device__ void FeedWeights(const CUtensorMap& w, const PanelGemmArgs& args,
   const uint64_t once = hopper::EvictFirst();
   const int stage_bytes = L::kWBytes + args.x_rows * kRowBytes;
   const int first_row = kRows / kTokenParts * work.part;
-  FeedPieces<kRows>(
+  FeedPieces<kRows, kTokenParts>(
       args, work, shared, [&](int32_t col, int32_t panel, int stage) {
         uint64_t* const full = &shared.full[stage];
         uint8_t* const to = shared.w(stage) + first_row * kRowBytes;
@@ -142,11 +147,12 @@ __device__ void FeedRows(const CUtensorMap& x, const PanelGemmArgs& args,
   const uint64_t again = hopper::EvictLast();
   hopper::PrefetchMap(x);
   WaitForEarlierKernels();
-  FeedPieces<kRows>(args, work, shared,
-                    [&](int32_t col, int32_t /*panel*/, int stage) {
-                      hopper::CopyBox(x, col, work.first_token, shared.x(stage),
-                                      &shared.full[stage], again);
-                    });
+  // Weights' thread waits for all readers.
+  FeedPieces<kRows, /*kTokenParts=*/1>(
+      args, work, shared, [&](int32_t col, int32_t /*panel*/, int stage) {
+        hopper::CopyBox(x, col, work.first_token, shared.x(stage),
+                        &shared.full[stage], again);
+      });
 }
 
 }  // namespace quire::panel

@@ -168,8 +168,6 @@ __global__ void __launch_bounds__(kThreads, 1)
     TakeRegisters<232>();
     Consume<Shape, kTokens>(y, args, shared);
   }
-  __syncwarp();
-  hopper::SyncCluster();  // others may still tell this block's barriers
 #endif
 }
 

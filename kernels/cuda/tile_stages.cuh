@@ -125,6 +125,7 @@ __device__ void FeedWeights(const CUtensorMap& w, const TileGemmArgs& args,
       ring.Next();
     }
   }
+  hopper::AwaitReaders(shared.empty, ring, passed);
 }
 
 // Before x is read. A second launch begins when all blocks of the first have
