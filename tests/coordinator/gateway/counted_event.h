@@ -21,6 +21,11 @@ class CountedEvent final : public CallEvent {
     thread_ = std::this_thread::get_id();
   }
 
+  int count() {
+    absl::MutexLock lock(&mutex_);
+    return count_;
+  }
+
   // Waits until it has happened so often: the thread where it did so last.
   std::thread::id Await(int count) {
     const auto reached = [this, count]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
