@@ -75,7 +75,7 @@ class Coordinator::Impl {
 
   absl::Status Init();
 
-  void Drain(absl::Time deadline);
+  DrainOutcome Drain(absl::Time deadline);
 
   CoordinatorOptions options_;
   const CoordinatorCallbacks callbacks_;
@@ -282,11 +282,7 @@ void Coordinator::Impl::FillContexts() {
     groups_[formed.group]->Launch(formed);
   };
   cluster_.is_draining = [this] { return sessions_.is_draining(); };
-  cluster_.drain = [this](absl::Time deadline) {
-    public_server_->SetReady(false);
-    const SessionTable::DrainCounts counts = sessions_.Drain(deadline, clock_);
-    return DrainOutcome{counts.num_finished, counts.num_aborted};
-  };
+  cluster_.drain = [this](absl::Time deadline) { return Drain(deadline); };
 }
 
 absl::Status Coordinator::Impl::Listen() {
@@ -398,11 +394,12 @@ void Coordinator::Impl::OnLost(int32_t group_idx, const absl::Status& cause,
   }
 }
 
-void Coordinator::Impl::Drain(absl::Time deadline) {
+DrainOutcome Coordinator::Impl::Drain(absl::Time deadline) {
   public_server_->SetReady(false);
   const SessionTable::DrainCounts counts = sessions_.Drain(deadline, clock_);
   LOG(INFO) << "drained: " << counts.num_finished << " requests finished, "
             << counts.num_aborted << " ended early";
+  return {counts.num_finished, counts.num_aborted};
 }
 
 Coordinator::Impl::~Impl() {
