@@ -38,8 +38,6 @@ namespace {
 
 constexpr char kVersion[] = "0.1.0";
 constexpr int kMaxQueuedTexts = 1024;
-// The engine's thread has only to wake up.
-constexpr absl::Duration kEngineReadyTimeout = absl::Seconds(5);
 
 // A step's outputs are few microseconds of text work each; more threads than a
 // few only take cores from others.
@@ -111,7 +109,7 @@ class Coordinator::Impl {
   absl::Status AddGroup(const EngineOptions& engine, int32_t group_idx);
   void FillContexts();
   absl::Status Listen();
-  void OnReady(int32_t group_idx, const LaunchedGroup& group);
+  void OnReady(int32_t group_idx, const GroupReady& group);
   void OnLost(int32_t group_idx, const absl::Status& cause, bool was_ready);
   // Calls on_ready if no group is on its way for the first time.
   void TellReady() ABSL_EXCLUSIVE_LOCKS_REQUIRED(lives_mutex_);
@@ -225,7 +223,7 @@ absl::Status Coordinator::Impl::AddGroup(const EngineOptions& engine,
       model_.name, group_idx, metrics_registry_.get()));
   GroupController::Callbacks callbacks;
   callbacks.on_ready = [this, group_idx](const LaunchedGroup& group) {
-    OnReady(group_idx, group);
+    OnReady(group_idx, group.ready);
   };
   callbacks.on_lost = [this, group_idx](const absl::Status& cause,
                                         bool was_ready) {
@@ -319,33 +317,11 @@ absl::Status Coordinator::Impl::Listen() {
   return absl::OkStatus();
 }
 
-void Coordinator::Impl::OnReady(int32_t group_idx, const LaunchedGroup& group) {
-  const int64_t num_tokens =
-      int64_t{group.ready.num_blocks} * (group.ready.block_size > 0
-                                             ? group.ready.block_size
-                                             : options_.engine.block_size);
-  const int64_t request_tokens = std::min(4096, options_.max_model_len);
-  LOG(INFO) << "group " << group_idx << ": " << group.ready.num_blocks
-            << " blocks, " << num_tokens << " tokens; "
-            << num_tokens / request_tokens << " requests of " << request_tokens
-            << " tokens at once";
-  // The engine hears of the group on its own thread; until then it would
-  // refuse the first request of whoever is told now.
-  if (!groups_[group_idx]->engine()->AwaitReady(
-          clock_->Now() + kEngineReadyTimeout, group.ready.group_epoch)) {
-    // No effect if the group is lost, or was refused.
-    groups_[group_idx]->Close(
-        group.ready.group_epoch,
-        absl::UnavailableError(
-            absl::StrCat("the engine did not take the group within ",
-                         absl::FormatDuration(kEngineReadyTimeout),
-                         "; the coordinator's machine may be overloaded")));
-    return;
-  }
+void Coordinator::Impl::OnReady(int32_t group_idx, const GroupReady& group) {
   absl::MutexLock lock(&lives_mutex_);
   // Lost meanwhile: OnLost has been called.
-  if (!registry_->CheckEpoch(group_idx, group.ready.group_epoch).ok()) return;
-  lives_[group_idx] = {.is_ready = true, .num_blocks = group.ready.num_blocks};
+  if (!registry_->CheckEpoch(group_idx, group.group_epoch).ok()) return;
+  lives_[group_idx] = {.is_ready = true, .num_blocks = group.num_blocks};
   if (!sessions_.is_draining()) public_server_->SetReady(true);
   TellReady();
 }

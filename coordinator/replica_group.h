@@ -46,6 +46,8 @@ class ReplicaGroup {
   };
 
   // InvalidArgument as EngineLoop::Create; Unavailable if it cannot record.
+  // callbacks.on_ready comes when the engine takes requests for the group. The
+  // epoch ends, Unavailable, if that is not within a few seconds.
   static absl::StatusOr<std::unique_ptr<ReplicaGroup>> Create(
       const Options& options, const Shared& shared,
       GroupController::Callbacks callbacks);
@@ -56,10 +58,6 @@ class ReplicaGroup {
   void Start();
   // Launches the group, which is formed.
   void Launch(const FormedGroup& formed) { controller_->Launch(formed); }
-  // Ends the epoch, as if a rank were lost.
-  void Close(Epoch group_epoch, const absl::Status& cause) {
-    controller_->dispatcher()->Close(group_epoch, cause);
-  }
   // Workers that leave from now on are no loss.
   void StopController() { controller_->Stop(); }
   // Requests that still run end. REQUIRES: nobody calls the engine any more.
@@ -69,6 +67,10 @@ class ReplicaGroup {
 
  private:
   explicit ReplicaGroup(Clock* clock) : clock_(clock) {}
+
+  // Whether the engine takes the group, which is launched; else its epoch is
+  // over.
+  bool AwaitEngine(Epoch group_epoch);
 
   Clock* const clock_;
   // Destroyed bottom up: who calls goes before who is called.
