@@ -10,9 +10,7 @@
 #include <utility>
 #include <vector>
 
-#include "absl/base/thread_annotations.h"
 #include "absl/strings/str_cat.h"
-#include "absl/synchronization/mutex.h"
 #include "common/metrics/metrics_server.h"
 #include "common/metrics/request_metrics.h"
 #include "common/metrics/step_metrics.h"
@@ -27,6 +25,7 @@
 #include "coordinator/gateway/engine_collector.h"
 #include "coordinator/gateway/gateway_context.h"
 #include "coordinator/gateway/inference_service.h"
+#include "coordinator/group_lives.h"
 #include "coordinator/grpc_server.h"
 #include "coordinator/replica_group.h"
 #include "coordinator/routing/group_router.h"
@@ -68,7 +67,10 @@ class Coordinator::Impl {
         callbacks_(std::move(callbacks)),
         clock_(clock),
         call_queues_(NumGatewayThreads(), NumArrivalThreads()),
-        router_(call_queues_.gates()) {}
+        router_(call_queues_.gates()),
+        lives_({.num_groups = options.data_parallel_size,
+                .reform = options.reform_lost_groups},
+               LivesCallbacks()) {}
   ~Impl();
 
   absl::Status Init();
@@ -91,6 +93,7 @@ class Coordinator::Impl {
   std::unique_ptr<WorkerRegistry> registry_;
   RendezvousBoard board_;
   KnownPools pools_;
+  GroupLives lives_;
   std::unique_ptr<GroupRouter> group_router_;  // null for one group
   std::vector<std::unique_ptr<ReplicaGroup>> groups_;
   std::shared_ptr<EngineCollector> engine_collector_;  // see above
@@ -104,32 +107,26 @@ class Coordinator::Impl {
   std::unique_ptr<GrpcServer> control_server_;
 
  private:
+  GroupLives::Callbacks LivesCallbacks();
   absl::Status InitModel();
   absl::Status InitGroups();
   absl::Status AddGroup(const EngineOptions& engine, int32_t group_idx);
   void FillContexts();
   absl::Status Listen();
-  void OnReady(int32_t group_idx, const GroupReady& group);
-  void OnLost(int32_t group_idx, const absl::Status& cause, bool was_ready);
-  // Calls on_ready if no group is on its way for the first time.
-  void TellReady() ABSL_EXCLUSIVE_LOCKS_REQUIRED(lives_mutex_);
-  // `cause`, with the group's number if there are several.
-  absl::Status NameGroup(int32_t group_idx, const absl::Status& cause) const;
   // What requests are given to.
   EngineClient* engine();
-
-  // Held while the callbacks run, so that they come one at a time.
-  absl::Mutex lives_mutex_;
-  struct Life {
-    bool is_ready = false;
-    bool is_lost = false;      // and not back
-    bool is_hopeless = false;  // lost, and may not begin again
-    int32_t num_blocks = 0;
-    std::string cause = "";  // of the loss
-  };
-  std::vector<Life> lives_ ABSL_GUARDED_BY(lives_mutex_);  // by group
-  bool told_ready_ ABSL_GUARDED_BY(lives_mutex_) = false;
 };
+
+GroupLives::Callbacks Coordinator::Impl::LivesCallbacks() {
+  return {.is_current =
+              [this](int32_t group_idx, Epoch group_epoch) {
+                return registry_->CheckEpoch(group_idx, group_epoch).ok();
+              },
+          .set_serving =
+              [this](bool is_serving) { public_server_->SetReady(is_serving); },
+          .on_ready = callbacks_.on_ready,
+          .on_lost = callbacks_.on_lost};
+}
 
 EngineClient* Coordinator::Impl::engine() {
   if (group_router_ != nullptr) return group_router_.get();
@@ -185,10 +182,6 @@ absl::Status Coordinator::Impl::InitGroups() {
     group_router_ = std::make_unique<GroupRouter>(
         engine, options_.data_parallel_size, options_.routing);
   }
-  {
-    absl::MutexLock lock(&lives_mutex_);
-    lives_.resize(options_.data_parallel_size);
-  }
   std::vector<EngineLoop*> engines;
   std::vector<EngineCollector::Source> sources;
   for (int32_t i = 0; i < options_.data_parallel_size; ++i) {
@@ -223,11 +216,11 @@ absl::Status Coordinator::Impl::AddGroup(const EngineOptions& engine,
       model_.name, group_idx, metrics_registry_.get()));
   GroupController::Callbacks callbacks;
   callbacks.on_ready = [this, group_idx](const LaunchedGroup& group) {
-    OnReady(group_idx, group.ready);
+    lives_.OnReady(group_idx, group.ready.group_epoch, group.ready.num_blocks);
   };
   callbacks.on_lost = [this, group_idx](const absl::Status& cause,
-                                        bool was_ready) {
-    OnLost(group_idx, cause, was_ready);
+                                        bool was_launched) {
+    lives_.OnLost(group_idx, cause, was_launched);
   };
   callbacks.on_dismissed = callbacks_.on_dismissed;
   QUIRE_ASSIGN_OR_RETURN(
@@ -317,61 +310,8 @@ absl::Status Coordinator::Impl::Listen() {
   return absl::OkStatus();
 }
 
-void Coordinator::Impl::OnReady(int32_t group_idx, const GroupReady& group) {
-  absl::MutexLock lock(&lives_mutex_);
-  // Lost meanwhile: OnLost has been called.
-  if (!registry_->CheckEpoch(group_idx, group.group_epoch).ok()) return;
-  lives_[group_idx] = {.is_ready = true, .num_blocks = group.num_blocks};
-  if (!sessions_.is_draining()) public_server_->SetReady(true);
-  TellReady();
-}
-
-void Coordinator::Impl::TellReady() {
-  int32_t num_blocks = 0;
-  std::string missing;
-  for (const Life& life : lives_) {
-    if (!life.is_ready && !life.is_lost) return;
-    num_blocks += life.num_blocks;
-    if (life.is_lost && missing.empty()) missing = life.cause;
-  }
-  told_ready_ = true;
-  if (callbacks_.on_ready != nullptr) callbacks_.on_ready(num_blocks, missing);
-}
-
-absl::Status Coordinator::Impl::NameGroup(int32_t group_idx,
-                                          const absl::Status& cause) const {
-  if (options_.data_parallel_size == 1) return cause;
-  return absl::Status(cause.code(),
-                      absl::StrCat("group ", group_idx, ": ", cause.message()));
-}
-
-void Coordinator::Impl::OnLost(int32_t group_idx, const absl::Status& cause,
-                               bool was_ready) {
-  absl::MutexLock lock(&lives_mutex_);
-  // One that was launched may have been refused by the engine; then it never
-  // ran. One that was lost before the engine said a word may have.
-  was_ready &= lives_[group_idx].is_ready || absl::IsUnavailable(cause);
-  LostGroup lost = {.cause = NameGroup(group_idx, cause),
-                    .was_ready = was_ready};
-  lives_[group_idx] = {.is_lost = true,
-                       .is_hopeless = !MayBegin(cause, was_ready),
-                       .cause = std::string(lost.cause.message())};
-  bool is_any_ready = false;
-  for (const Life& life : lives_) {
-    is_any_ready |= life.is_ready;
-    lost.num_left += life.is_lost ? 0 : 1;
-    lost.num_hopeful += life.is_hopeless ? 0 : 1;
-  }
-  if (!is_any_ready) public_server_->SetReady(false);
-  if (callbacks_.on_lost != nullptr) callbacks_.on_lost(lost);
-  if (!told_ready_ && is_any_ready &&
-      !EndsService(lost, options_.reform_lost_groups)) {
-    TellReady();
-  }
-}
-
 DrainOutcome Coordinator::Impl::Drain(absl::Time deadline) {
-  public_server_->SetReady(false);
+  lives_.StopServing();
   const SessionTable::DrainCounts counts = sessions_.Drain(deadline, clock_);
   LOG(INFO) << "drained: " << counts.num_finished << " requests finished, "
             << counts.num_aborted << " ended early";
