@@ -23,10 +23,8 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <deque>
 #include <memory>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "absl/flags/flag.h"
@@ -37,13 +35,13 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/time/clock.h"
 #include "common/clock.h"
-#include "common/digest.h"
 #include "common/wire/step_plan_wire.h"
 #include "coordinator/dispatch/grpc_dispatcher.h"
 #include "coordinator/dispatch/worker_channel.h"
 #include "coordinator/engine/engine_loop.h"
 #include "glog/logging.h"
 #include "proto/worker.grpc.pb.h"
+#include "tests/coordinator/bench_rank.h"
 #include "worker/batch/slot_state.h"
 
 ABSL_FLAG(std::vector<std::string>, shapes,
@@ -68,8 +66,6 @@ constexpr int32_t kMaxNumSeqs = 256;
 constexpr int32_t kNumBlocks = kMaxNumSeqs * (kMaxModelLen / kBlockSize);
 constexpr TokenId kToken = 7;
 
-// One rank: plans are read on a thread of their own, so that it is known when
-// they came while a step was under way.
 class Worker final : public v1::Worker::Service {
  public:
   explicit Worker(absl::Duration step) : step_(step) {
@@ -84,79 +80,32 @@ class Worker final : public v1::Worker::Service {
   grpc::Status Run(
       grpc::ServerContext*,
       grpc::ServerReaderWriter<v1::StepResult, v1::StepPlan>* stream) override {
-    Inbox inbox;
-    std::thread reader([&] {
-      v1::StepPlan message;
-      while (stream->Read(&message)) {
-        absl::MutexLock lock(&inbox.mutex);
-        inbox.plans.emplace_back();
-        CHECK(DecodeStepPlan(message, &inbox.plans.back().plan).ok());
-        inbox.plans.back().arrival = absl::Now();
-      }
-      absl::MutexLock lock(&inbox.mutex);
-      inbox.over = true;
-    });
     SlotLimits limits;
     limits.max_num_seqs = kMaxNumSeqs;
     limits.max_model_len = kMaxModelLen;
     limits.block_size = kBlockSize;
     limits.num_blocks = kNumBlocks;
     limits.vocab_size = 1000;
-    SlotStates slots(limits);
+    BenchRank rank(limits);
+    PlanInbox inbox(stream);
     absl::Time end = absl::Now();
-    while (true) {
-      Arrived arrived;
-      {
-        absl::MutexLock lock(&inbox.mutex);
-        inbox.mutex.Await(absl::Condition(&inbox, &Inbox::HasWork));
-        if (inbox.plans.empty()) break;
-        arrived = std::move(inbox.plans.front());
-        inbox.plans.pop_front();
-      }
+    ArrivedPlan arrived;
+    while (inbox.Take(&arrived)) {
       const absl::Duration gap =
-          std::max(absl::ZeroDuration(), arrived.arrival - end);
-      absl::SleepFor(std::max(arrived.arrival, end) + step_ - absl::Now());
+          std::max(absl::ZeroDuration(), arrived.time - end);
+      absl::SleepFor(std::max(arrived.time, end) + step_ - absl::Now());
+      StepResult result = rank.Answer(arrived.plan, [] { return kToken; });
+      // Where a step's time goes, the gap before it is told.
+      result.step_us = static_cast<int32_t>(absl::ToInt64Microseconds(gap));
       v1::StepResult message;
-      EncodeStepResult(Answer(arrived.plan, gap, &slots), &message);
+      EncodeStepResult(result, &message);
       end = absl::Now();
       stream->Write(message);
     }
-    reader.join();
     return grpc::Status::OK;
   }
 
  private:
-  struct Arrived {
-    StepPlan plan;
-    absl::Time arrival;
-  };
-  struct Inbox {
-    bool HasWork() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex) {
-      return over || !plans.empty();
-    }
-    absl::Mutex mutex;
-    bool over ABSL_GUARDED_BY(mutex) = false;
-    std::deque<Arrived> plans ABSL_GUARDED_BY(mutex);
-  };
-
-  // Where a step's time goes, the gap before it is told.
-  static StepResult Answer(const StepPlan& plan, absl::Duration gap,
-                           SlotStates* slots) {
-    const absl::Status status = slots->Apply(plan);
-    CHECK(status.ok()) << status;
-    StepResult result;
-    result.identity = plan.identity;
-    size_t num_samples = plan.decodes.size();
-    for (const Slice& slice : plan.chunks) num_samples += slice.sample;
-    result.tokens.assign(num_samples, kToken);
-    slots->Commit(plan, result.tokens);
-    slots->ClearChanges();
-    result.token_digest = TokenDigest(result.tokens);
-    result.table_digest = slots->table_digest();
-    result.step_us = static_cast<int32_t>(absl::ToInt64Microseconds(gap));
-    return result;
-  }
-
   const absl::Duration step_;
   int port_ = 0;
   std::unique_ptr<grpc::Server> server_;

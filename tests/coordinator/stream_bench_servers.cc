@@ -6,24 +6,20 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <deque>
 #include <memory>
 #include <set>
-#include <thread>
 #include <utility>
 
-#include "absl/base/thread_annotations.h"
 #include "absl/strings/str_cat.h"
-#include "absl/synchronization/mutex.h"
 #include "absl/time/clock.h"
 #include "common/clock.h"
-#include "common/digest.h"
 #include "common/wire/step_plan_wire.h"
 #include "coordinator/coordinator.h"
 #include "glog/logging.h"
 #include "proto/cluster.grpc.pb.h"
 #include "proto/inference.grpc.pb.h"
 #include "proto/worker.grpc.pb.h"
+#include "tests/coordinator/bench_rank.h"
 #include "worker/batch/slot_state.h"
 
 namespace quire {
@@ -33,45 +29,6 @@ constexpr int32_t kBlockSize = 16;
 constexpr int32_t kNumBlocks =
     kBenchMaxNumSeqs * (kBenchMaxModelLen / kBlockSize);
 constexpr int32_t kVocabSize = 4096;
-
-struct Arrived {
-  StepPlan plan;
-  absl::Time time;
-};
-
-// Plans are read on a thread of their own, so that those which came while a
-// step was under way do not make the next one late.
-class Inbox {
- public:
-  void ReadAll(grpc::ServerReaderWriter<v1::StepResult, v1::StepPlan>* stream) {
-    v1::StepPlan message;
-    while (stream->Read(&message)) {
-      absl::MutexLock lock(&mutex_);
-      plans_.emplace_back();
-      CHECK(DecodeStepPlan(message, &plans_.back().plan).ok());
-      plans_.back().time = absl::Now();
-    }
-    absl::MutexLock lock(&mutex_);
-    is_over_ = true;
-  }
-  // False: there is none, and will be none.
-  bool Take(Arrived* arrived) {
-    const auto is_due = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-      return is_over_ || !plans_.empty();
-    };
-    absl::MutexLock lock(&mutex_);
-    mutex_.Await(absl::Condition(&is_due));
-    if (plans_.empty()) return false;
-    *arrived = std::move(plans_.front());
-    plans_.pop_front();
-    return true;
-  }
-
- private:
-  absl::Mutex mutex_;
-  bool is_over_ ABSL_GUARDED_BY(mutex_) = false;
-  std::deque<Arrived> plans_ ABSL_GUARDED_BY(mutex_);
-};
 
 class Worker final : public v1::Worker::Service {
  public:
@@ -105,41 +62,26 @@ class Worker final : public v1::Worker::Service {
     limits.block_size = kBlockSize;
     limits.num_blocks = kNumBlocks;
     limits.vocab_size = kVocabSize;
-    SlotStates slots(limits);
-    Inbox inbox;
-    std::thread reader([&] { inbox.ReadAll(stream); });
+    BenchRank rank(limits);
+    PlanInbox inbox(stream);
     absl::Time end = absl::Now();
-    Arrived arrived;
+    ArrivedPlan arrived;
     while (inbox.Take(&arrived)) {
       end = std::max(arrived.time, end) + step_;
       absl::SleepFor(end - absl::Now());
-      v1::StepResult result;
-      EncodeStepResult(Answer(arrived.plan, &slots), &result);
-      stream->Write(result);
+      StepResult result = rank.Answer(arrived.plan, [this] { return Draw(); });
+      result.step_us = static_cast<int32_t>(absl::ToInt64Microseconds(step_));
+      v1::StepResult message;
+      EncodeStepResult(result, &message);
+      stream->Write(message);
     }
-    reader.join();
     return grpc::Status::OK;
   }
 
  private:
-  StepResult Answer(const StepPlan& plan, SlotStates* slots) {
-    const absl::Status status = slots->Apply(plan);
-    CHECK(status.ok()) << status;
-    StepResult result;
-    result.identity = plan.identity;
-    size_t num_samples = plan.decodes.size();
-    for (const Slice& slice : plan.chunks) num_samples += slice.sample;
-    for (size_t i = 0; i < num_samples; ++i) {
-      random_ = random_ * 6364136223846793005 + 1442695040888963407;
-      result.tokens.push_back(
-          kBenchFirstToken + (random_ >> 33) % (kVocabSize - kBenchFirstToken));
-    }
-    slots->Commit(plan, result.tokens);
-    slots->ClearChanges();
-    result.token_digest = TokenDigest(result.tokens);
-    result.table_digest = slots->table_digest();
-    result.step_us = static_cast<int32_t>(absl::ToInt64Microseconds(step_));
-    return result;
+  TokenId Draw() {
+    random_ = random_ * 6364136223846793005 + 1442695040888963407;
+    return kBenchFirstToken + (random_ >> 33) % (kVocabSize - kBenchFirstToken);
   }
 
   const absl::Duration step_;
