@@ -255,18 +255,33 @@ class GpuCheckTest(unittest.TestCase):
 class SanitizeTest(unittest.TestCase):
 
     def test_cases_that_do_not_end_are_killed_with_their_children(self):
-        with tempfile.TemporaryDirectory() as path, unittest.mock.patch.object(
-                gpu_sanitize, "CASE_SECONDS", 0.2):
+        with tempfile.TemporaryDirectory() as path:
             os.mkfifo(f"{path}/held")
             held = os.open(f"{path}/held", os.O_RDONLY | os.O_NONBLOCK)
             code = gpu_sanitize.run(
                 ["sh", "-c", f"tail -f /dev/null >{path}/held & wait"], {},
-                f"{path}/log")
+                f"{path}/log", seconds=0.2)
             # It ends when nobody is left to write.
             ended, _, _ = select.select([held], [], [], 60)
             os.close(held)
         self.assertIsNone(code)
         self.assertTrue(ended)
+
+    def test_late_cases_begin_again_with_more_time_alone(self):
+        with tempfile.TemporaryDirectory() as path:
+            def ended_before(seconds: float) -> dict[tuple[str, str], str]:
+                with unittest.mock.patch.object(
+                        gpu_sanitize, "find_sanitizer", lambda: "tool"):
+                    return gpu_sanitize.Checker(path, path, "racecheck", 0,
+                                                seconds).ended_before()
+            self.assertEqual(ended_before(110), {})
+            with open(f"{path}/racecheck/book.jsonl", "w",
+                      encoding="utf-8") as book:
+                book.write('["test", "slow", "late", 110.0]\n'
+                           '["test", "fast", "clean", 110.0]\n')
+            fast, slow = ("test", "fast"), ("test", "slow")
+            self.assertEqual(ended_before(110), {slow: "late", fast: "clean"})
+            self.assertEqual(ended_before(300), {fast: "clean"})
 
     def test_cases_that_end_without_a_summary_failed(self):
         told = "========= ERROR SUMMARY: 0 errors\n"
