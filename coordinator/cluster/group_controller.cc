@@ -167,8 +167,9 @@ void GroupController::EndEpoch(Epoch group_epoch, const absl::Status& cause) {
   board_->EndEpoch(group, group_epoch);
   launcher_->EndEpoch(group_epoch, cause);
   dispatcher_.Close(group_epoch, cause);
-  if (options_.reform) registry_->Reform(group);
+  // Whoever hears of losses does so before a next epoch may begin.
   if (callbacks_.on_lost != nullptr) callbacks_.on_lost(cause, was_ready);
+  if (options_.reform) registry_->Reform(group);
 }
 
 }  // namespace quire

@@ -37,7 +37,7 @@ class GroupController final : public DispatchListener {
   };
   struct Callbacks {
     std::function<void(const LaunchedGroup&)> on_ready;
-    // Once per epoch. `was_ready`: in this epoch.
+    // Once per epoch, before the next may begin. `was_ready`: in this epoch.
     std::function<void(const absl::Status& cause, bool was_ready)> on_lost;
     std::function<void(int32_t rank, const LoadProgress&)> on_load;
     // A worker has lost its seat, a tenth of a second ago or less.

@@ -34,6 +34,7 @@ class GroupControllerTest : public testing::Test {
       absl::MutexLock lock(&mutex_);
       causes_.push_back(cause);
       was_ready_ = was_ready;
+      state_at_loss_ = registry_.Groups()[0].state;
     };
     callbacks.on_ready = [this](const LaunchedGroup&) {
       absl::MutexLock lock(&mutex_);
@@ -49,8 +50,11 @@ class GroupControllerTest : public testing::Test {
     controller_->Start(&engine_, &clock_);
   }
 
-  // `workers` join as instances 10, 11 ... of their epoch.
+  // `workers` join as instances 10, 11 ... of their epoch, once they may.
   void Join(const std::vector<FakeWorker*>& workers, uint64_t first = 10) {
+    while (registry_.Groups()[0].state != GroupState::kJoining) {
+      std::this_thread::yield();
+    }
     for (FakeWorker* worker : workers) {
       WorkerOffer offer;
       offer.address = worker->address();
@@ -97,6 +101,7 @@ class GroupControllerTest : public testing::Test {
   absl::Mutex mutex_;
   std::vector<absl::Status> causes_ ABSL_GUARDED_BY(mutex_);
   bool was_ready_ ABSL_GUARDED_BY(mutex_) = false;
+  GroupState state_at_loss_ ABSL_GUARDED_BY(mutex_) = GroupState::kJoining;
   bool goes_on_ ABSL_GUARDED_BY(mutex_) = true;  // after a group is ready
   std::vector<uint64_t> dismissed_ ABSL_GUARDED_BY(mutex_);  // pids
   std::unique_ptr<GroupController> controller_;
@@ -174,6 +179,10 @@ TEST_F(GroupControllerTest, LostGroupIsReformedUnderTheNextEpoch) {
   first.EndRun(absl::UnavailableError("hardware"));
   EXPECT_THAT(engine_.Await(2), ElementsAre("ready 1", "lost 1"));
   AwaitLosses(1);
+  {
+    absl::MutexLock lock(&mutex_);
+    EXPECT_EQ(state_at_loss_, GroupState::kDead);  // told before any may join
+  }
   Join({&third, &fourth}, /*first=*/20);
   EXPECT_THAT(engine_.Await(3), ElementsAre("ready 1", "lost 1", "ready 2"));
   EXPECT_EQ(registry_.Groups()[0].group_epoch, Epoch(2));
