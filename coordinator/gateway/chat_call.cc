@@ -34,12 +34,15 @@ std::vector<TokenId> ShownTokens(const Tokenizer& tokenizer,
 ChatCall::ChatCall(const GatewayContext* gateway, StreamCallSeat seat)
     : StreamCall(std::move(seat)), gateway_(gateway) {}
 
-void ChatCall::OnArrival(uint64_t number, const v1::ChatRequest& request) {
+void ChatCall::OnArrival(uint64_t number,
+                         const absl::StatusOr<v1::ChatRequest>& request) {
   id_seed_ = MixBits(gateway_->seed ^ MixBits(~number));
   session_ = GenerateSession::Create(
       gateway_, number, DeadlineOf(*rpc(), gateway_->clock->Now()), this);
-  absl::StatusOr<ChatPlan> planned = PlanChat(
-      request, gateway_->chat, gateway_->limits, gateway_->clock->Now());
+  absl::StatusOr<ChatPlan> planned =
+      request.ok() ? PlanChat(*request, gateway_->chat, gateway_->limits,
+                              gateway_->clock->Now())
+                   : request.status();
   if (!planned.ok()) {
     session_->Refuse(planned.status());
     return;

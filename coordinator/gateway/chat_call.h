@@ -11,6 +11,8 @@
 #include <memory>
 #include <optional>
 
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "common/text/tool_call_parser.h"
 #include "coordinator/gateway/chat_stream.h"
 #include "coordinator/gateway/gateway_context.h"
@@ -32,7 +34,8 @@ class ChatCall final : public StreamCall<v1::ChatRequest, v1::ChatResponse>,
   void WriteLast(const v1::GenerateResponse& response) override;
   void Finish(const absl::Status& status) override;
 
-  void OnArrival(uint64_t number, const v1::ChatRequest& request) override;
+  void OnArrival(uint64_t number,
+                 const absl::StatusOr<v1::ChatRequest>& request) override;
   void OnWriteDone(bool ok) override { session_->OnWriteDone(ok); }
   void OnCancel() override { session_->OnCancel(); }
   void OnDone() override { session_->OnDone(); }

@@ -14,12 +14,16 @@ namespace quire {
 GenerateCall::GenerateCall(const GatewayContext* gateway, StreamCallSeat seat)
     : StreamCall(std::move(seat)), gateway_(gateway) {}
 
-void GenerateCall::OnArrival(uint64_t number,
-                             const v1::GenerateRequest& request) {
+void GenerateCall::OnArrival(
+    uint64_t number, const absl::StatusOr<v1::GenerateRequest>& request) {
   session_ = GenerateSession::Create(
       gateway_, number, DeadlineOf(*rpc(), gateway_->clock->Now()), this);
+  if (!request.ok()) {
+    session_->Refuse(request.status());
+    return;
+  }
   SessionInput input;
-  input.request = &request;
+  input.request = &*request;
   session_->Start(input);
 }
 

@@ -12,6 +12,7 @@
 #include <optional>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "coordinator/gateway/gateway_context.h"
 #include "coordinator/gateway/generate_session.h"
@@ -33,7 +34,8 @@ class GenerateCall final
   void WriteLast(const v1::GenerateResponse& response) override;
   void Finish(const absl::Status& status) override;
 
-  void OnArrival(uint64_t number, const v1::GenerateRequest& request) override;
+  void OnArrival(uint64_t number,
+                 const absl::StatusOr<v1::GenerateRequest>& request) override;
   void OnWriteDone(bool ok) override { session_->OnWriteDone(ok); }
   void OnCancel() override { session_->OnCancel(); }
   void OnDone() override { session_->OnDone(); }

@@ -17,6 +17,7 @@
 #include "coordinator/gateway/explain_response.h"
 #include "coordinator/gateway/generate_call.h"
 #include "coordinator/gateway/public_error.h"
+#include "coordinator/gateway/raw_message.h"
 #include "coordinator/gateway/validation.h"
 #include "proto/inference.grpc.pb.h"
 
@@ -65,16 +66,30 @@ absl::Status DetokenizeIds(const GatewayContext& gateway,
 constexpr int kAskedCalls = 32;
 
 // What streams is told of by queues (call_queues.h), the rest on gRPC's
-// threads.
+// threads; all as bytes, which are looked at before they are parsed.
 using Calls =
-    v1::Inference::WithAsyncMethod_Generate<v1::Inference::WithAsyncMethod_Chat<
-        v1::Inference::WithCallbackMethod_Cancel<
-            v1::Inference::WithCallbackMethod_Explain<
-                v1::Inference::WithCallbackMethod_ListModels<
-                    v1::Inference::WithCallbackMethod_GetServerInfo<
-                        v1::Inference::WithCallbackMethod_Tokenize<
-                            v1::Inference::WithCallbackMethod_Detokenize<
+    v1::Inference::WithRawMethod_Generate<v1::Inference::WithRawMethod_Chat<
+        v1::Inference::WithRawCallbackMethod_Cancel<
+            v1::Inference::WithRawCallbackMethod_Explain<
+                v1::Inference::WithRawCallbackMethod_ListModels<
+                    v1::Inference::WithRawCallbackMethod_GetServerInfo<
+                        v1::Inference::WithRawCallbackMethod_Tokenize<
+                            v1::Inference::WithRawCallbackMethod_Detokenize<
                                 v1::Inference::Service>>>>>>>>;
+
+// A unary call with its messages, shared by those who work on it.
+template <typename Request, typename Response>
+struct UnaryCall {
+  grpc::ServerUnaryReactor* reactor;
+  grpc::ByteBuffer* answer;
+  Request request;
+  Response response;
+
+  void End(const absl::Status& status) {
+    if (status.ok()) *answer = EncodeResponse(response);
+    reactor->Finish(ToPublic(status));
+  }
+};
 
 // Thread-safe.
 class Service final : public Calls, public InferenceService {
@@ -94,66 +109,85 @@ class Service final : public Calls, public InferenceService {
   }
 
   grpc::ServerUnaryReactor* Cancel(grpc::CallbackServerContext* rpc,
-                                   const v1::CancelRequest* request,
-                                   v1::CancelResponse*) override {
-    return Answer(rpc, gateway_->sessions->Cancel(request->request_id()));
+                                   const grpc::ByteBuffer* bytes,
+                                   grpc::ByteBuffer* answer) override {
+    return Take<v1::CancelRequest, v1::CancelResponse>(
+        rpc, bytes, answer, [this](auto call) {
+          call->End(gateway_->sessions->Cancel(call->request.request_id()));
+        });
   }
 
   // The engine answers between two steps; nobody waits for it on a gRPC thread.
   grpc::ServerUnaryReactor* Explain(grpc::CallbackServerContext* rpc,
-                                    const v1::ExplainRequest* request,
-                                    v1::ExplainResponse* response) override {
-    return AnswerLater(rpc, /*is_short=*/false,
-                       [this, request, response]() -> absl::Status {
-                         QUIRE_ASSIGN_OR_RETURN(
-                             const Timeline timeline,
-                             gateway_->engine->Explain(request->request_id()));
-                         FillExplainResponse(timeline, response);
-                         return absl::OkStatus();
-                       });
+                                    const grpc::ByteBuffer* bytes,
+                                    grpc::ByteBuffer* answer) override {
+    return Take<v1::ExplainRequest, v1::ExplainResponse>(
+        rpc, bytes, answer, [this](auto call) {
+          RunLater(/*is_short=*/false, call, [this, call]() -> absl::Status {
+            QUIRE_ASSIGN_OR_RETURN(
+                const Timeline timeline,
+                gateway_->engine->Explain(call->request.request_id()));
+            FillExplainResponse(timeline, &call->response);
+            return absl::OkStatus();
+          });
+        });
   }
 
-  grpc::ServerUnaryReactor* ListModels(
-      grpc::CallbackServerContext* rpc, const v1::ListModelsRequest*,
-      v1::ListModelsResponse* response) override {
-    v1::Model* model = response->add_models();
-    model->set_name(gateway_->limits.model_name);
-    model->set_max_model_len(gateway_->limits.max_model_len);
-    model->set_vocab_size(gateway_->limits.vocab_size);
-    return Answer(rpc, absl::OkStatus());
+  grpc::ServerUnaryReactor* ListModels(grpc::CallbackServerContext* rpc,
+                                       const grpc::ByteBuffer* bytes,
+                                       grpc::ByteBuffer* answer) override {
+    return Take<v1::ListModelsRequest, v1::ListModelsResponse>(
+        rpc, bytes, answer, [this](auto call) {
+          v1::Model* model = call->response.add_models();
+          model->set_name(gateway_->limits.model_name);
+          model->set_max_model_len(gateway_->limits.max_model_len);
+          model->set_vocab_size(gateway_->limits.vocab_size);
+          call->End(absl::OkStatus());
+        });
   }
 
-  grpc::ServerUnaryReactor* GetServerInfo(
-      grpc::CallbackServerContext* rpc, const v1::GetServerInfoRequest*,
-      v1::GetServerInfoResponse* response) override {
-    FillFacts(response);
-    FillState(response);
-    return Answer(rpc, absl::OkStatus());
+  grpc::ServerUnaryReactor* GetServerInfo(grpc::CallbackServerContext* rpc,
+                                          const grpc::ByteBuffer* bytes,
+                                          grpc::ByteBuffer* answer) override {
+    return Take<v1::GetServerInfoRequest, v1::GetServerInfoResponse>(
+        rpc, bytes, answer, [this](auto call) {
+          FillFacts(&call->response);
+          FillState(&call->response);
+          call->End(absl::OkStatus());
+        });
   }
 
   grpc::ServerUnaryReactor* Tokenize(grpc::CallbackServerContext* rpc,
-                                     const v1::TokenizeRequest* request,
-                                     v1::TokenizeResponse* response) override {
-    absl::Status status = CheckModelName(request->model(), gateway_->limits);
-    if (status.ok())
-      status = CheckTextLength(request->text(), gateway_->limits);
-    if (!status.ok()) return Answer(rpc, status);
-    return AnswerLater(rpc, request->text().size() <= kInlineBytes,
-                       [this, request, response] {
-                         return TokenizeText(*gateway_, *request, response);
-                       });
+                                     const grpc::ByteBuffer* bytes,
+                                     grpc::ByteBuffer* answer) override {
+    return Take<v1::TokenizeRequest, v1::TokenizeResponse>(
+        rpc, bytes, answer, [this](auto call) {
+          const v1::TokenizeRequest& request = call->request;
+          absl::Status status =
+              CheckModelName(request.model(), gateway_->limits);
+          if (status.ok())
+            status = CheckTextLength(request.text(), gateway_->limits);
+          if (!status.ok()) return call->End(status);
+          RunLater(request.text().size() <= kInlineBytes, call, [this, call] {
+            return TokenizeText(*gateway_, call->request, &call->response);
+          });
+        });
   }
 
-  grpc::ServerUnaryReactor* Detokenize(
-      grpc::CallbackServerContext* rpc, const v1::DetokenizeRequest* request,
-      v1::DetokenizeResponse* response) override {
-    const absl::Status status =
-        CheckModelName(request->model(), gateway_->limits);
-    if (!status.ok()) return Answer(rpc, status);
-    return AnswerLater(rpc, request->token_ids_size() <= kInlineTokens,
-                       [this, request, response] {
-                         return DetokenizeIds(*gateway_, *request, response);
-                       });
+  grpc::ServerUnaryReactor* Detokenize(grpc::CallbackServerContext* rpc,
+                                       const grpc::ByteBuffer* bytes,
+                                       grpc::ByteBuffer* answer) override {
+    return Take<v1::DetokenizeRequest, v1::DetokenizeResponse>(
+        rpc, bytes, answer, [this](auto call) {
+          const v1::DetokenizeRequest& request = call->request;
+          const absl::Status status =
+              CheckModelName(request.model(), gateway_->limits);
+          if (!status.ok()) return call->End(status);
+          RunLater(
+              request.token_ids_size() <= kInlineTokens, call, [this, call] {
+                return DetokenizeIds(*gateway_, call->request, &call->response);
+              });
+        });
   }
 
  private:
@@ -178,28 +212,33 @@ class Service final : public Calls, public InferenceService {
                 queues_->calls(lane), queues_->arrivals(lane), call->arrival());
   }
 
-  static grpc::ServerUnaryReactor* Answer(grpc::CallbackServerContext* rpc,
-                                          const absl::Status& status) {
-    grpc::ServerUnaryReactor* reactor = rpc->DefaultReactor();
-    reactor->Finish(ToPublic(status));
+  // Reads the request and gives the call to `handle`, which sees to its end.
+  template <typename Request, typename Response, typename Handle>
+  static grpc::ServerUnaryReactor* Take(grpc::CallbackServerContext* rpc,
+                                        const grpc::ByteBuffer* bytes,
+                                        grpc::ByteBuffer* answer,
+                                        Handle handle) {
+    auto call = std::make_shared<UnaryCall<Request, Response>>();
+    call->reactor = rpc->DefaultReactor();
+    call->answer = answer;
+    grpc::ByteBuffer read = *bytes;  // shares them
+    const absl::Status status = ReadRequest(&read, &call->request);
+    grpc::ServerUnaryReactor* reactor = call->reactor;
+    status.ok() ? handle(std::move(call)) : call->End(status);
     return reactor;
   }
 
-  // Answers with what `work` returns, here or on the text pool. Request and
-  // response live until the answer, even if the client leaves before.
-  grpc::ServerUnaryReactor* AnswerLater(grpc::CallbackServerContext* rpc,
-                                        bool is_short,
-                                        std::function<absl::Status()> work) {
-    grpc::ServerUnaryReactor* reactor = rpc->DefaultReactor();
+  // Ends the call with what `work` returns, here or on the text pool.
+  template <typename Call>
+  void RunLater(bool is_short, const std::shared_ptr<Call>& call,
+                std::function<absl::Status()> work) {
     if (is_short) {
-      reactor->Finish(ToPublic(work()));
-    } else if (!gateway_->text_pool->TryRun([reactor, work = std::move(work)] {
-                 reactor->Finish(ToPublic(work()));
-               })) {
-      reactor->Finish(ToPublic(absl::ResourceExhaustedError(
-          "too many long texts wait to be worked on; try again soon")));
+      call->End(work());
+    } else if (!gateway_->text_pool->TryRun(
+                   [call, work = std::move(work)] { call->End(work()); })) {
+      call->End(absl::ResourceExhaustedError(
+          "too many long texts wait to be worked on; try again soon"));
     }
-    return reactor;
   }
 
   void FillFacts(v1::GetServerInfoResponse* response) const {

@@ -6,6 +6,7 @@
 
 #include <grpcpp/server_context.h>
 #include <grpcpp/support/async_stream.h>
+#include <grpcpp/support/byte_buffer.h>
 
 #include <atomic>
 #include <cstddef>
@@ -13,8 +14,11 @@
 #include <functional>
 #include <utility>
 
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "coordinator/gateway/call_count.h"
 #include "coordinator/gateway/call_queue.h"
+#include "coordinator/gateway/raw_message.h"
 
 namespace quire {
 
@@ -37,8 +41,8 @@ class StreamCall {
  public:
   // What gRPC is asked with.
   grpc::ServerContext* rpc() { return &rpc_; }
-  Request* request() { return &request_; }
-  grpc::ServerAsyncWriter<Response>* writer() { return &writer_; }
+  grpc::ByteBuffer* request() { return &request_; }
+  grpc::ServerAsyncWriter<grpc::ByteBuffer>* writer() { return &writer_; }
   CallEvent* arrival() { return &arrival_; }
 
  protected:
@@ -51,8 +55,10 @@ class StreamCall {
 
   const StreamCallSeat& seat() const { return seat_; }
 
-  // The call begins; `request` is not used after the return.
-  virtual void OnArrival(uint64_t number, const Request& request) = 0;
+  // The call begins, with its request or why it has none to be read; `request`
+  // is not used after the return.
+  virtual void OnArrival(uint64_t number,
+                         const absl::StatusOr<Request>& request) = 0;
   virtual void OnWriteDone(bool ok) = 0;
   // The client is gone, or its deadline has passed. Not after the end.
   virtual void OnCancel() = 0;
@@ -61,11 +67,11 @@ class StreamCall {
 
   // OnWriteDone follows. REQUIRES: no write is under way, likewise below.
   void StartWrite(const Response& response) {
-    writer_.Write(response, &written_);
+    writer_.Write(EncodeResponse(response), &written_);
   }
   void StartWriteAndFinish(const Response& response) {
-    writer_.WriteAndFinish(response, grpc::WriteOptions(), grpc::Status::OK,
-                           &ended_);
+    writer_.WriteAndFinish(EncodeResponse(response), grpc::WriteOptions(),
+                           grpc::Status::OK, &ended_);
   }
   void StartFinish(const grpc::Status& status) {
     writer_.Finish(status, &ended_);
@@ -87,10 +93,16 @@ class StreamCall {
       delete this;
       return;
     }
-    OnArrival(seat_.on_arrival(), request_);
-    Request().Swap(&request_);  // Clear() would keep its memory
+    OnArrival(seat_.on_arrival(), Read());
     if (is_begun_or_over_.exchange(true)) TellCancel();
     Release();
+  }
+  // Leaves no bytes, as the call may last.
+  absl::StatusOr<Request> Read() {
+    Request request;
+    absl::Status status = ReadRequest(&request_, &request);
+    if (!status.ok()) return status;
+    return request;
   }
   void NoteWritten(bool ok) { OnWriteDone(ok); }
   void NoteEnded(bool) { Release(); }
@@ -109,8 +121,8 @@ class StreamCall {
 
   const StreamCallSeat seat_;
   grpc::ServerContext rpc_;
-  Request request_;
-  grpc::ServerAsyncWriter<Response> writer_{&rpc_};
+  grpc::ByteBuffer request_;
+  grpc::ServerAsyncWriter<grpc::ByteBuffer> writer_{&rpc_};
   Event<&StreamCall::Arrive> arrival_{this};
   Event<&StreamCall::NoteWritten> written_{this};
   Event<&StreamCall::NoteEnded> ended_{this};

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "common/wire/error_details.h"
+#include "coordinator/gateway/raw_message.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/coordinator/gateway/served_gateway.h"
@@ -189,6 +190,33 @@ TEST_F(InferenceServiceTest, BadRequestsNeverReachTheEngine) {
   long_one.mutable_sampling()->set_max_tokens(50'000);
   EXPECT_EQ(GetErrorDetails(Generate(long_one).status).reason,
             "CONTEXT_LENGTH_EXCEEDED");
+  EXPECT_EQ(engine_.num_requests(), 0u);
+}
+
+TEST_F(InferenceServiceTest, RequestsOfTooManyPartsAreRefused) {
+  v1::ChatRequest chat;
+  v1::GenerateRequest generate = Request("x");
+  for (int i = 0; i <= kMaxRequestParts; ++i) {
+    chat.add_messages();
+    generate.mutable_sampling()->add_bad_words();
+  }
+  grpc::ClientContext rpc, cancel_rpc;
+  auto reader = stub_->Chat(&rpc, chat);
+  const ErrorDetails details =
+      GetErrorDetails(FromGrpcStatus(reader->Finish()));
+  ASSERT_EQ(details.field_violations.size(), 1u);
+  EXPECT_EQ(details.field_violations[0].field, "messages");
+  EXPECT_EQ(GetErrorDetails(Generate(generate).status).metadata.at("field"),
+            "sampling.bad_words");
+  // Fields that a message does not know take memory, too.
+  v1::CancelRequest cancel;
+  auto* unknown = cancel.GetReflection()->MutableUnknownFields(&cancel);
+  for (int i = 0; i <= kMaxRequestParts; ++i) unknown->AddVarint(99, 1);
+  v1::CancelResponse response;
+  EXPECT_EQ(
+      FromGrpcStatus(stub_->Cancel(&cancel_rpc, cancel, &response)).code(),
+      absl::StatusCode::kInvalidArgument);
+  AwaitNoSessions();
   EXPECT_EQ(engine_.num_requests(), 0u);
 }
 
