@@ -33,6 +33,10 @@ void SetLimits(GrpcServer::Audience audience, grpc::ServerBuilder* builder) {
   builder->AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 10'000);
   builder->AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
   builder->AddChannelArgument(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
+  // A message is unpacked whole before its size is looked at, and 3 MB of
+  // zeros in gzip are 3 GB.
+  builder->SetCompressionAlgorithmSupportStatus(GRPC_COMPRESS_DEFLATE, false);
+  builder->SetCompressionAlgorithmSupportStatus(GRPC_COMPRESS_GZIP, false);
   if (audience == GrpcServer::Audience::kPublic) {
     builder->SetMaxReceiveMessageSize(16 << 20);
     // Clients ping each 10 s or more; faster ones are told too_many_pings.

@@ -25,11 +25,13 @@ std::shared_ptr<grpc::Channel> ChannelTo(const GrpcServer& server) {
 
 // Calls a unary method with `request` as its encoded message.
 grpc::Status Call(const GrpcServer& server, const std::string& method,
-                  const std::string& request, std::string* response) {
+                  const std::string& request, std::string* response,
+                  grpc_compression_algorithm algorithm = GRPC_COMPRESS_NONE) {
   grpc::GenericStub stub(ChannelTo(server));
   grpc::Slice slice(request);
   grpc::ByteBuffer request_bytes(&slice, 1), response_bytes;
   grpc::ClientContext rpc;
+  rpc.set_compression_algorithm(algorithm);
   grpc::Status status;
   absl::Notification done;
   stub.UnaryCall(&rpc, method, {}, &request_bytes, &response_bytes,
@@ -85,6 +87,18 @@ TEST(GrpcServerTest, TakenPortNamesTheFlag) {
   EXPECT_THAT(std::string(second.status().message()),
               testing::AllOf(testing::HasSubstr("is taken"),
                              testing::HasSubstr("--port")));
+}
+
+// A few bytes of it may unpack to more than the memory holds.
+TEST(GrpcServerTest, CompressedMessagesAreRefused) {
+  const auto server = StartServer();
+  for (const auto algorithm : {GRPC_COMPRESS_GZIP, GRPC_COMPRESS_DEFLATE}) {
+    std::string response;
+    EXPECT_EQ(Call(*server, "/grpc.health.v1.Health/Check", "\x0a\x08liveness",
+                   &response, algorithm)
+                  .error_code(),
+              grpc::StatusCode::UNIMPLEMENTED);
+  }
 }
 
 TEST(GrpcServerTest, QueuesCloseWithTheServerOrIfItDoesNotStart) {
