@@ -1,9 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tools/embedded/batch_run.h"
 
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <system_error>
 #include <unordered_set>
 #include <utility>
 
@@ -59,10 +65,8 @@ std::string ToLine(const std::string& id, const LLMResult& result) {
 }
 
 absl::StatusOr<int64_t> CountLines(const std::string& path) {
+  QUIRE_RETURN_IF_ERROR(CheckBatchInput(path));
   std::ifstream file(path, std::ios::binary);
-  if (!file) {
-    return absl::NotFoundError(absl::StrCat("cannot read --input=", path));
-  }
   int64_t count = 0;
   for (std::string line; std::getline(file, line);) ++count;
   return count;
@@ -164,6 +168,18 @@ class Desk {
 };
 
 }  // namespace
+
+absl::Status CheckBatchInput(const std::string& path) {
+  std::error_code error;
+  // It is read twice, which a pipe is not.
+  const bool is_file = std::filesystem::is_regular_file(path, error);
+  if (is_file && access(path.c_str(), R_OK) == 0) return absl::OkStatus();
+  const std::string reason = error     ? error.message()
+                             : is_file ? std::string(strerror(errno))
+                                       : "it is no regular file";
+  return absl::NotFoundError(
+      absl::StrCat("cannot read --input=", path, ": ", reason));
+}
 
 absl::StatusOr<BatchCounts> RunBatch(const BatchOptions& options,
                                      const StartRequest& start,

@@ -40,6 +40,9 @@ struct BatchCounts {
 using StartRequest = std::function<void(const v1::GenerateRequest& request,
                                         std::function<void(LLMResult)> done)>;
 
+// Whether --input=`path` is a file that can be read; NotFound says why not.
+absl::Status CheckBatchInput(const std::string& path);
+
 // Answers every line of the input that `output` has no answer for, in the order
 // in which they end:
 //

@@ -13,18 +13,22 @@
 #include <thread>
 #include <utility>
 
+#include "absl/algorithm/container.h"
 #include "absl/base/thread_annotations.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/synchronization/mutex.h"
 #include "common/clock.h"
 #include "common/metrics/request_metrics.h"
 #include "common/status_macros.h"
+#include "coordinator/engine/engine_core.h"
 #include "coordinator/engine/engine_loop.h"
 #include "coordinator/gateway/gateway_context.h"
 #include "coordinator/served_model.h"
 #include "tools/cli/progress.h"
 #include "tools/embedded/embedded_call.h"
 #include "tools/embedded/embedded_group.h"
+#include "worker/executor/load_executor.h"
 
 namespace quire {
 namespace {
@@ -68,22 +72,33 @@ ProgressStyle StyleOf(const LLMOptions& options) {
                                : ProgressStyle::kNone;
 }
 
-EngineOptions EngineOptionsOf(const LLMOptions& options,
-                              const ServedModel& model) {
+EngineOptions EngineOptionsOf(const LLMOptions& options) {
   EngineOptions engine;
   engine.max_num_seqs = options.max_num_seqs;
   engine.max_num_batched_tokens = options.max_num_batched_tokens;
   engine.block_size = options.block_size;
   engine.enable_prefix_caching = options.enable_prefix_caching;
-  FitEngineToModel(model, &engine);
   return engine;
+}
+
+absl::Status CheckChoice(const char* flag, const std::string& value,
+                         const std::vector<std::string>& choices) {
+  if (absl::c_linear_search(choices, value)) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(
+      "--", flag, "=", value, ": it may be ", absl::StrJoin(choices, " or ")));
+}
+
+DeviceOptions DeviceOptionsOf(const LLMOptions& options) {
+  DeviceOptions device;
+  device.device = options.device;
+  device.num_threads = options.num_threads;
+  return device;
 }
 
 EmbeddedGroupOptions GroupOptionsOf(const LLMOptions& options,
                                     const ServedModel& model) {
   EmbeddedGroupOptions group;
-  group.device.device = options.device;
-  group.device.num_threads = options.num_threads;
+  group.device = DeviceOptionsOf(options);
   group.load.model_path = options.model;
   group.load.dtype = options.dtype;
   group.load.load_format =
@@ -101,6 +116,25 @@ EmbeddedGroupOptions GroupOptionsOf(const LLMOptions& options,
 }
 
 }  // namespace
+
+absl::Status CheckLLMOptions(const LLMOptions& options) {
+  QUIRE_RETURN_IF_ERROR(CheckDeviceOptions(DeviceOptionsOf(options)));
+  QUIRE_RETURN_IF_ERROR(
+      CheckChoice("dtype", options.dtype, {"auto", "float32", "bfloat16"}));
+  QUIRE_RETURN_IF_ERROR(CheckChoice("load_format", options.load_format,
+                                    {"auto", "safetensors", "dummy"}));
+  if (options.tensor_parallel_size < 1) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--tensor_parallel_size=", options.tensor_parallel_size,
+                     ": it may be 1 or more"));
+  }
+  const double share = options.memory_utilization;
+  if (!(share > 0 && share <= 1)) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "--memory_utilization=", share, ": it must be above 0 and at most 1"));
+  }
+  return EngineCore::Create(EngineOptionsOf(options), nullptr).status();
+}
 
 // Members are destroyed bottom up: who calls goes before who is called.
 class LLM::Impl {
@@ -146,13 +180,15 @@ class LLM::Impl {
 };
 
 absl::Status LLM::Impl::Init(const LLMOptions& options) {
+  QUIRE_RETURN_IF_ERROR(CheckLLMOptions(options));
   ServedModelOptions served;
   served.folder = options.model;
   served.tensor_parallel_size = options.tensor_parallel_size;
   served.max_model_len = options.max_model_len;
   QUIRE_ASSIGN_OR_RETURN(model_, OpenServedModel(served));
   metrics_ = std::make_unique<RequestMetrics>(model_.name, &registry_);
-  const EngineOptions engine = EngineOptionsOf(options, model_);
+  EngineOptions engine = EngineOptionsOf(options);
+  FitEngineToModel(model_, &engine);
   QUIRE_RETURN_IF_ERROR(ValidateEngineOptions(engine));
   QUIRE_ASSIGN_OR_RETURN(engine_,
                          EngineLoop::Create(engine, &router_, &clock_));

@@ -45,6 +45,10 @@ struct LLMOptions {
   bool show_progress = true;
 };
 
+// Whether some model could be run so: InvalidArgument names the option as the
+// flag and says what it may be. Reads no files.
+absl::Status CheckLLMOptions(const LLMOptions& options);
+
 struct LLMAnswer {
   std::string text;
   std::vector<uint32_t> token_ids;

@@ -147,6 +147,7 @@ absl::StatusOr<LLMOptions> ToOptions(const Flags& flags) {
       static_cast<int64_t>(flags.swap_space * (int64_t{1} << 30));
   options.enable_prefix_caching = flags.enable_prefix_caching;
   options.show_progress = flags.progress;
+  QUIRE_RETURN_IF_ERROR(CheckLLMOptions(options));
   return options;
 }
 
@@ -165,7 +166,9 @@ int Report(const absl::StatusOr<BatchCounts>& counts) {
   return counts->num_bad == 0 ? 0 : 1;
 }
 
-int Run(const Flags& flags, const v1::SamplingParams& sampling) {
+// `model` is not read if there is a --target.
+int Run(const Flags& flags, const v1::SamplingParams& sampling,
+        const LLMOptions& model) {
   SignalEvents events(SignalEvents::Children::kIgnore);
   std::atomic<bool> stop = false;
   InterruptWatcher watcher(&events, [&](int signal) {
@@ -204,9 +207,7 @@ int Run(const Flags& flags, const v1::SamplingParams& sampling) {
         },
         output->get(), &progress, &stop));
   }
-  const absl::StatusOr<LLMOptions> model = ToOptions(flags);
-  if (!model.ok()) return Fail(std::string(model.status().message()), 2);
-  LLM llm(*model);
+  LLM llm(model);
   if (!llm.status().ok()) return Fail(DescribeStatus(llm.status()), 1);
   options.jobs = flags.jobs > 0 ? flags.jobs : llm.max_useful_requests();
   return Report(RunBatch(
@@ -242,13 +243,20 @@ int Main(const std::vector<std::string>& args) {
     return Fail(
         absl::StrCat("--jobs=", flags.jobs, " is outside 0..", kMaxJobs), 2);
   }
-  if (!flags.target.empty()) {  // else a folder, which has any bytes
+  absl::StatusOr<LLMOptions> model = LLMOptions();
+  if (flags.target.empty()) {
+    model = ToOptions(flags);
+    if (!model.ok()) return Fail(std::string(model.status().message()), 2);
+  } else {  // a name; a folder has any bytes
     const absl::Status is_text = CheckText("--model", flags.model);
     if (!is_text.ok()) return Fail(std::string(is_text.message()), 2);
   }
   const auto sampling = ToSamplingParams(flags.sampling);
   if (!sampling.ok()) return Fail(std::string(sampling.status().message()), 2);
-  return Run(flags, *sampling);
+  // Before the output is made and a model is loaded.
+  const absl::Status input = CheckBatchInput(flags.input);
+  if (!input.ok()) return Fail(std::string(input.message()), 1);
+  return Run(flags, *sampling, *model);
 }
 
 }  // namespace

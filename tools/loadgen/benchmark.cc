@@ -52,6 +52,7 @@ Benchmark::Benchmark(LoadgenOptions options, ProgressStyle style,
       target_(options_.target, clock) {}
 
 absl::Status Benchmark::Run() {
+  QUIRE_RETURN_IF_ERROR(CheckDataset(options_.dataset));
   QUIRE_RETURN_IF_ERROR(CheckResultDir());
   QUIRE_RETURN_IF_ERROR(Prepare());
   QUIRE_RETURN_IF_ERROR(WarmUp());

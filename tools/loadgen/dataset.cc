@@ -185,6 +185,18 @@ absl::Status CheckFit(const std::vector<LoadPrompt>& prompts,
 
 }  // namespace
 
+absl::Status CheckDataset(const DatasetOptions& options) {
+  if (options.name == "random" || options.name == "prefix_repetition") {
+    return absl::OkStatus();
+  }
+  if (options.name == "lengths" || options.name == "custom") {
+    return ReadLines(options).status();
+  }
+  return absl::InvalidArgumentError(
+      absl::StrCat("--dataset_name=", options.name,
+                   " is not random, lengths, prefix_repetition or custom"));
+}
+
 absl::StatusOr<std::vector<LoadPrompt>> MakePrompts(
     const DatasetOptions& options, const PromptLimits& limits,
     int64_t num_prompts, int64_t seed) {
@@ -192,10 +204,9 @@ absl::StatusOr<std::vector<LoadPrompt>> MakePrompts(
     return absl::InvalidArgumentError(
         "the server names no vocabulary size to draw token ids from");
   }
+  QUIRE_RETURN_IF_ERROR(CheckDataset(options));
   Random random(seed, kPromptStream);
-  absl::StatusOr<std::vector<LoadPrompt>> prompts = absl::InvalidArgumentError(
-      absl::StrCat("--dataset_name=", options.name,
-                   " is not random, lengths, prefix_repetition or custom"));
+  absl::StatusOr<std::vector<LoadPrompt>> prompts;
   if (options.name == "random") {
     prompts = RandomPrompts(options, limits.vocab_size, num_prompts, &random);
   } else if (options.name == "prefix_repetition") {

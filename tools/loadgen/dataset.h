@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "tools/loadgen/options.h"
 
@@ -27,6 +28,10 @@ struct PromptLimits {
   int64_t vocab_size = 0;
   int64_t max_model_len = 0;  // prompt and output tokens; 0: unknown
 };
+
+// What MakePrompts() would fail with, as far as it depends on no model: to be
+// known before a server is asked for one.
+absl::Status CheckDataset(const DatasetOptions& options);
 
 // `num_prompts` prompts, files being repeated from their start when short. A
 // function of its arguments and of the file. NotFound for a missing file;

@@ -21,7 +21,9 @@
 namespace quire {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::HasSubstr;
+using ::testing::Not;
 using Json = nlohmann::json;
 
 constexpr int kNumLines = 40;
@@ -142,9 +144,39 @@ TEST(OfflineProcessTest, WrongUsageIsToldInALine) {
   const auto jobs = StartOffline("x", output, {"--jobs=-1"});
   EXPECT_EQ(*jobs->Wait(kPatience), 2);
   EXPECT_THAT(jobs->Stderr(), HasSubstr("--jobs=-1"));
-  const auto missing = StartOffline("/nowhere", output);
-  EXPECT_EQ(*missing->Wait(kPatience), 1);
-  EXPECT_THAT(missing->Stderr(), HasSubstr("/nowhere"));
+}
+
+TEST(OfflineProcessTest, InputsAndFlagsAreLookedAtBeforeAnythingIsLoaded) {
+  const std::string output = TempPath("early.out");
+  const std::string input = WriteInput("early.in");
+  struct Case {
+    std::string input;
+    std::string flag;
+    int exit_status;
+    std::string message;
+  };
+  const std::vector<Case> cases = {
+      {"/nowhere", "", 1, "--input=/nowhere: No such file or directory"},
+      {"/dev", "", 1, "--input=/dev: it is no regular file"},
+      {input, "--dtype=int3", 2, "--dtype=int3: it may be auto or float32"},
+      {input, "--load_format=pt", 2, "--load_format=pt: it may be auto or"},
+      {input, "--device=abacus", 2, "--device=abacus"},
+      {input, "--memory_utilization=7", 2, "above 0 and at most 1"},
+      {input, "--block_size=3", 2, "a power of two, 1 to 256"},
+      {input, "--max_num_seqs=0", 2, "1 to 1048576"},
+      {input, "--tensor_parallel_size=0", 2, "it may be 1 or more"},
+      {input, "--json_schema=@/nowhere", 2, "/nowhere"},
+  };
+  for (const Case& c : cases) {
+    std::filesystem::remove(output);
+    const auto process = c.flag.empty()
+                             ? StartOffline(c.input, output)
+                             : StartOffline(c.input, output, {c.flag});
+    EXPECT_EQ(*process->Wait(kPatience), c.exit_status) << c.flag;
+    EXPECT_THAT(process->Stderr(),
+                AllOf(HasSubstr(c.message), Not(HasSubstr("Loading"))));
+    EXPECT_FALSE(std::filesystem::exists(output)) << c.flag;
+  }
 }
 
 }  // namespace

@@ -64,6 +64,23 @@ TEST_F(BenchmarkTest, AFolderThatTakesNoResultIsToldBeforeTheRun) {
   EXPECT_EQ(server.num_requests(), 0);
 }
 
+TEST_F(BenchmarkTest, ADatasetThatIsNotThereIsToldBeforeAServerIsAsked) {
+  LoadgenOptions options;
+  options.target = "127.0.0.1:1";  // nobody's
+  options.dataset.name = "custom";
+  options.dataset.path = "/no/such/file";
+  const absl::Status missing = Run(options);
+  EXPECT_EQ(missing.code(), absl::StatusCode::kNotFound);
+  EXPECT_THAT(std::string(missing.message()),
+              HasSubstr("--dataset_path=/no/such/file"));
+  options.dataset.name = "sonnet";
+  const absl::Status unknown = Run(options);
+  EXPECT_EQ(unknown.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(unknown.message()),
+              HasSubstr("--dataset_name=sonnet"));
+  EXPECT_EQ(err_.str(), "");  // no server was waited for
+}
+
 TEST_F(BenchmarkTest, ReportsARun) {
   FakeServer server;
   EXPECT_TRUE(Run(Options(server)).ok()) << err_.str();
