@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "common/metrics/metrics_server.h"
 #include "common/metrics/request_metrics.h"
@@ -288,11 +289,13 @@ absl::Status Coordinator::Impl::Listen() {
   absl::StatusOr<std::unique_ptr<MetricsServer>> metrics =
       MetricsServer::Start(options_.host, options_.metrics_port);
   if (!metrics.ok()) {
-    return absl::UnavailableError(
-        absl::StrCat(metrics.status().message(),
-                     ": the port is taken or the address is not this "
-                     "machine's; choose another with --metrics_port, or 0 for "
-                     "any"));
+    return absl::UnavailableError(absl::StrCat(
+        metrics.status().message(),
+        absl::StartsWith(options_.host, "[")
+            ? ": the library that serves metrics knows IPv4 alone; give --host "
+              "an IPv4 address or a name"
+            : ": the port is taken, or not for this user; choose another with "
+              "--metrics_port, or 0 for any"));
   }
   metrics_server_ = *std::move(metrics);
   metrics_server_->Add(metrics_registry_);

@@ -76,8 +76,7 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(
     if (queues != nullptr) queues->Close();
     return absl::UnavailableError(absl::StrCat(
         "cannot listen on ", host, ":", port,
-        ": the port is taken or the address is not this machine's; choose "
-        "another with --",
+        ": the port is taken, or not for this user; choose another with --",
         flag, ", or 0 for any"));
   }
   return std::unique_ptr<GrpcServer>(new GrpcServer(

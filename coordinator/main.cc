@@ -28,6 +28,7 @@
 #include "absl/synchronization/mutex.h"
 #include "common/clock.h"
 #include "common/flags/parse_flags.h"
+#include "common/listen_host.h"
 #include "common/lock_order.h"
 #include "coordinator/cluster/worker_registry.h"
 #include "coordinator/coordinator.h"
@@ -157,6 +158,9 @@ int Main(int argc, char** argv) {
   }
   const auto options = OptionsFromFlags();
   if (!options.ok()) return Fail(options.status(), kExitUsage);
+  if (const absl::Status host = CheckListenHost(options->host); !host.ok()) {
+    return Fail(host, kExitUsage);
+  }
   if (ExitWithParent()) {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() == 1) return kExitFailure;  // it was gone already

@@ -17,6 +17,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "common/flags/parse_flags.h"
+#include "common/listen_host.h"
 #include "common/lock_order.h"
 #include "glog/logging.h"
 #include "worker/collective/group_end.h"
@@ -135,6 +136,7 @@ int Main(int argc, char** argv) {
         absl::StrCat("unexpected argument \"", rest->front(), "\""));
   }
   if (usage.ok()) usage = CheckDeviceOptions(DeviceFromFlags());
+  if (usage.ok()) usage = CheckListenHost(absl::GetFlag(FLAGS_host));
   if (!usage.ok()) {
     std::fprintf(stderr, "quire_worker: %s\n",
                  std::string(usage.message()).c_str());

@@ -95,6 +95,7 @@ TEST(WorkerMainTest, AWrongCommandLineIsOneLineAndStatusTwo) {
       {{"--collective=mpi"}, "one of auto, gloo, nccl, peer, shm"},
       {{"--collective=nccl"}, "needs --device=cuda"},
       {{"--num_threads=-3"}, "--num_threads=-3"},
+      {{"--host=192.0.2.1"}, "--host=192.0.2.1: Cannot assign"},
       {{"surplus"}, "unexpected argument \"surplus\""},
   };
   for (const auto& c : cases) {

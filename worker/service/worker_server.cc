@@ -57,8 +57,8 @@ absl::StatusOr<std::unique_ptr<WorkerServer>> WorkerServer::Start(
   if (server == nullptr || bound_port == 0) {
     return absl::UnavailableError(absl::StrCat(
         "cannot listen on ", address,
-        ": the port is taken or the address is not this machine's; choose "
-        "others with --port and --host (--port=0 takes a free one)"));
+        ": the port is taken, or not for this user; choose another with "
+        "--port (--port=0 takes a free one)"));
   }
   auto worker_server =
       absl::WrapUnique(new WorkerServer(std::move(server), bound_port));
