@@ -237,7 +237,7 @@ absl::Status ModelConfig::CheckTensorParallel(
     }
   }
   return absl::InvalidArgumentError(absl::StrCat(
-      "tensor_parallel_size ", tensor_parallel_size, " does not divide the ",
+      "--tensor_parallel_size=", tensor_parallel_size, " does not divide the ",
       problem, " (", num_q_heads, " query heads, ", num_kv_heads,
       " KV heads, intermediate size ", intermediate_size, experts,
       ", vocabulary ", vocab_size,

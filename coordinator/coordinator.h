@@ -70,7 +70,8 @@ class Coordinator {
  public:
   // Reads the model's configuration and tokenizer and listens on all ports.
   // NotFound, InvalidArgument and Unimplemented concern the model folder or an
-  // option, Unavailable a port; messages are one line for the user.
+  // option, OutOfRange an option that the model does not allow, Unavailable a
+  // port; messages are one line for the user.
   // `clock` must outlive it.
   static absl::StatusOr<std::unique_ptr<Coordinator>> Start(
       const CoordinatorOptions& options, CoordinatorCallbacks callbacks,

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "coordinator/coordinator_flags.h"
 
+#include <optional>
 #include <string>
 #include <type_traits>
 #include <vector>
@@ -13,6 +14,8 @@
 #include "common/flags/parse_flags.h"
 #include "common/sparse_attention.h"
 #include "common/status_macros.h"
+#include "common/text/tool_call_parser.h"
+#include "coordinator/engine/engine_core.h"
 #include "coordinator/engine/engine_options.h"
 #include "coordinator/engine/preemption_mode.h"
 #include "coordinator/engine/prefix_demotion.h"
@@ -190,11 +193,18 @@ absl::Status CheckFlags() {
   QUIRE_RETURN_IF_ERROR(CheckRange("num_gpu_blocks_override",
                                    absl::GetFlag(FLAGS_num_gpu_blocks_override),
                                    0, 1 << 30));
-  QUIRE_RETURN_IF_ERROR(CheckRange("virtual_page_size",
-                                   absl::GetFlag(FLAGS_virtual_page_size), 4096,
-                                   1 << 30));
-  QUIRE_RETURN_IF_ERROR(CheckRange(
-      "max_model_len", absl::GetFlag(FLAGS_max_model_len), 0, 1 << 30));
+  const int page_size = absl::GetFlag(FLAGS_virtual_page_size);
+  QUIRE_RETURN_IF_ERROR(
+      CheckRange("virtual_page_size", page_size, 4096, 1 << 30));
+  if (page_size % 64 != 0) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "--virtual_page_size=", page_size, ": it may be a multiple of 64"));
+  }
+  const int max_model_len = absl::GetFlag(FLAGS_max_model_len);
+  if (max_model_len != 0) {  // the model's
+    QUIRE_RETURN_IF_ERROR(
+        CheckRange("max_model_len", max_model_len, 2, 1 << 30));
+  }
   QUIRE_RETURN_IF_ERROR(CheckRange(
       "heartbeat_timeout", absl::GetFlag(FLAGS_heartbeat_timeout), 1, 30));
   QUIRE_RETURN_IF_ERROR(
@@ -205,6 +215,26 @@ absl::Status CheckFlags() {
       CheckRange("control_port", absl::GetFlag(FLAGS_control_port), 0, 65535));
   return CheckRange("metrics_port", absl::GetFlag(FLAGS_metrics_port), 0,
                     65535);
+}
+
+// None: as the chat template shows.
+absl::StatusOr<std::optional<ToolCallFormat>> ToolCallFromFlag() {
+  const std::string name = absl::GetFlag(FLAGS_tool_call_parser);
+  if (name == "auto") return std::nullopt;
+  absl::StatusOr<ToolCallFormat> format = ParseToolCallFormat(name);
+  if (format.ok()) return *format;
+  return absl::InvalidArgumentError(
+      absl::StrCat("--tool_call_parser=", name,
+                   ": it may be auto, hermes, llama3, mistral or none"));
+}
+
+absl::StatusOr<TenantConfig> TenantsFromFlag() {
+  const std::string path = absl::GetFlag(FLAGS_tenants);
+  if (path.empty()) return TenantConfig();
+  absl::StatusOr<TenantConfig> tenants = ReadTenantConfig(path);
+  if (tenants.ok()) return tenants;
+  return absl::Status(tenants.status().code(),
+                      absl::StrCat("--tenants: ", tenants.status().message()));
 }
 
 absl::StatusOr<EngineOptions> EngineOptionsFromFlags() {
@@ -223,10 +253,7 @@ absl::StatusOr<EngineOptions> EngineOptionsFromFlags() {
   engine.enable_prefix_caching = absl::GetFlag(FLAGS_enable_prefix_caching);
   engine.forced_preemption_period =
       absl::GetFlag(FLAGS_forced_preemption_period);
-  const std::string tenants = absl::GetFlag(FLAGS_tenants);
-  if (!tenants.empty()) {
-    QUIRE_ASSIGN_OR_RETURN(engine.tenants, ReadTenantConfig(tenants));
-  }
+  QUIRE_ASSIGN_OR_RETURN(engine.tenants, TenantsFromFlag());
   QUIRE_ASSIGN_OR_RETURN(
       engine.preemption_mode,
       ParsePreemptionMode(absl::GetFlag(FLAGS_preemption_mode)));
@@ -274,7 +301,7 @@ absl::StatusOr<CoordinatorOptions> OptionsFromFlags() {
   options.chat.chat_template = absl::GetFlag(FLAGS_chat_template);
   options.chat.trust_request_chat_template =
       absl::GetFlag(FLAGS_trust_request_chat_template);
-  options.chat.tool_call_parser = absl::GetFlag(FLAGS_tool_call_parser);
+  QUIRE_ASSIGN_OR_RETURN(options.chat.tool_call_format, ToolCallFromFlag());
   options.tensor_parallel_size = absl::GetFlag(FLAGS_tensor_parallel_size);
   options.data_parallel_size = absl::GetFlag(FLAGS_data_parallel_size);
   options.routing = absl::GetFlag(FLAGS_routing) == "round_robin"
@@ -293,7 +320,7 @@ absl::StatusOr<CoordinatorOptions> OptionsFromFlags() {
   options.watchdog.fixed = absl::Seconds(absl::GetFlag(FLAGS_step_timeout));
   QUIRE_ASSIGN_OR_RETURN(options.engine, EngineOptionsFromFlags());
   // Again when the model's window and its sliding one are known.
-  QUIRE_RETURN_IF_ERROR(ValidateEngineOptions(options.engine));
+  QUIRE_RETURN_IF_ERROR(EngineCore::Create(options.engine, nullptr).status());
   SetLaunchFlags(options.engine, &options.launch);
   options.flags = EffectiveFlags();
   return options;

@@ -175,7 +175,10 @@ int Main(int argc, char** argv) {
   FatalLoss fatal_loss;
   auto coordinator = Coordinator::Start(
       *options, MakeCallbacks(*options, &fatal_loss), &clock);
-  if (!coordinator.ok()) return Fail(coordinator.status(), kExitFailure);
+  if (!coordinator.ok()) {
+    const bool is_usage = absl::IsOutOfRange(coordinator.status());
+    return Fail(coordinator.status(), is_usage ? kExitUsage : kExitFailure);
+  }
   std::printf("QUIRE_LISTENING public=%s control=%s metrics=%s\n",
               (*coordinator)->public_address().c_str(),
               (*coordinator)->control_address().c_str(),

@@ -67,10 +67,11 @@ ModelLimits LimitsOf(const ServedModelOptions& options,
 absl::StatusOr<ServedModel> OpenServedModel(const ServedModelOptions& options) {
   ServedModel model;
   QUIRE_ASSIGN_OR_RETURN(model.config, ModelConfig::FromFolder(options.folder));
-  QUIRE_RETURN_IF_ERROR(
-      model.config.CheckTensorParallel(options.tensor_parallel_size));
+  const absl::Status fits =
+      model.config.CheckTensorParallel(options.tensor_parallel_size);
+  if (!fits.ok()) return absl::OutOfRangeError(fits.message());
   if (options.max_model_len > model.config.max_scaled_position) {
-    return absl::InvalidArgumentError(
+    return absl::OutOfRangeError(
         absl::StrCat("--max_model_len=", options.max_model_len,
                      " is more than the ", model.config.max_scaled_position,
                      " positions the model was trained for"));

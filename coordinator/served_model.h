@@ -35,8 +35,9 @@ struct ServedModel {
   ModelLimits limits;
 };
 
-// NotFound, InvalidArgument and Unimplemented concern the folder or an option;
-// messages are one line for the user.
+// NotFound, InvalidArgument and Unimplemented concern the folder; OutOfRange an
+// option that this model does not allow, by its flag's name. Messages are one
+// line for the user.
 absl::StatusOr<ServedModel> OpenServedModel(const ServedModelOptions& options);
 
 // Sets what the model decides: its window, and where its attention ends.

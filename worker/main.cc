@@ -81,6 +81,34 @@ namespace {
 
 constexpr char kVersion[] = "0.1.0";
 
+absl::Status CheckFlags() {
+  const auto check = [](const char* flag, auto value, bool is_fit,
+                        const char* range) {
+    if (is_fit) return absl::OkStatus();
+    return absl::InvalidArgumentError(
+        absl::StrCat("--", flag, "=", value, ": it may be ", range));
+  };
+  const int32_t port = absl::GetFlag(FLAGS_port);
+  const int32_t group = absl::GetFlag(FLAGS_group);
+  const int32_t rank = absl::GetFlag(FLAGS_rank);
+  const absl::Duration join = absl::GetFlag(FLAGS_join_timeout);
+  const absl::Duration collective = absl::GetFlag(FLAGS_collective_timeout);
+  const std::string coordinator = absl::GetFlag(FLAGS_coordinator);
+  absl::Status status =
+      check("port", port, port >= 0 && port <= 65535, "0 to 65535");
+  status.Update(check("group", group, group >= -1, "-1 for any, or 0 or more"));
+  status.Update(check("rank", rank, rank >= -1, "-1 for any, or 0 or more"));
+  status.Update(check("join_timeout", absl::FormatDuration(join),
+                      join > absl::ZeroDuration(), "above 0, such as 60s"));
+  status.Update(check("collective_timeout", absl::FormatDuration(collective),
+                      collective > absl::ZeroDuration(),
+                      "above 0, such as 60s"));
+  status.Update(check("coordinator", coordinator,
+                      coordinator.find(':') != std::string::npos,
+                      "host:port, the coordinator's control port"));
+  return status;
+}
+
 DeviceOptions DeviceFromFlags() {
   DeviceOptions device;
   device.device = absl::GetFlag(FLAGS_device);
@@ -135,6 +163,7 @@ int Main(int argc, char** argv) {
     usage = absl::InvalidArgumentError(
         absl::StrCat("unexpected argument \"", rest->front(), "\""));
   }
+  if (usage.ok()) usage = CheckFlags();
   if (usage.ok()) usage = CheckDeviceOptions(DeviceFromFlags());
   if (usage.ok()) usage = CheckListenHost(absl::GetFlag(FLAGS_host));
   if (!usage.ok()) {

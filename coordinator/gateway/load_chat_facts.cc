@@ -29,17 +29,7 @@ absl::StatusOr<ChatFacts> LoadChatFacts(const std::string& model_folder,
                                         const ChatOptions& options) {
   ChatFacts facts;
   facts.trust_request_chat_template = options.trust_request_chat_template;
-  if (options.tool_call_parser != "auto") {
-    absl::StatusOr<ToolCallFormat> format =
-        ParseToolCallFormat(options.tool_call_parser);
-    if (!format.ok()) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("--tool_call_parser=", options.tool_call_parser,
-                       " is unknown; it must be auto, hermes, llama3, mistral "
-                       "or none"));
-    }
-    facts.tool_call_format = *format;
-  }
+  facts.tool_call_format = options.tool_call_format;
   const std::string config =
       absl::StrCat(model_folder, "/tokenizer_config.json");
   facts.special_tokens = ReadSpecialTokens(config);

@@ -194,7 +194,7 @@ TEST(TensorParallelTest, SaysWhichDoesNotDivideAndWhatWould) {
   const absl::Status status = config.CheckTensorParallel(3);
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
   EXPECT_THAT(status.message(),
-              HasSubstr("tensor_parallel_size 3 does not divide the query "
+              HasSubstr("--tensor_parallel_size=3 does not divide the query "
                         "heads (32 query heads"));
   EXPECT_THAT(status.message(), HasSubstr("1, 2, 4, 8, 16, 32"));
   EXPECT_FALSE(config.CheckTensorParallel(0).ok());

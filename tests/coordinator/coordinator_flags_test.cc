@@ -45,23 +45,25 @@ TEST_F(CoordinatorFlagsTest, DefaultsAreThoseUsersKnow) {
   EXPECT_FALSE(options->reform_lost_groups);
   EXPECT_EQ(options->heartbeat_timeout, absl::Seconds(3));
   EXPECT_EQ(options->flags.at("model"), "/m");
+  EXPECT_EQ(options->chat.tool_call_format, std::nullopt);
 }
 
 TEST_F(CoordinatorFlagsTest, ATenantsFileThatIsNotThereIsNamed) {
   const absl::Status status = Parse({"--tenants=/no/such/file"}).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kNotFound);
-  EXPECT_THAT(std::string(status.message()), HasSubstr("/no/such/file"));
+  EXPECT_THAT(std::string(status.message()),
+              HasSubstr("--tenants: cannot read /no/such/file"));
 }
 
 TEST_F(CoordinatorFlagsTest, ValuesReachTheirRooms) {
-  auto options = Parse({"--max_model_len=100", "--num_gpu_blocks_override=9",
-                        "--load_format=dummy", "--on_group_lost=reform",
-                        "--step_timeout=1.5", "--heartbeat_timeout=20",
-                        "--dtype=float32",
-                        "--forced_preemption_period=5", "--priority_ageing=5s",
-                        "--demote_prefixes=always", "--watermark=0.05",
-                        "--sparse_attention=top_pages:32",
-                        "--data_parallel_size=4", "--routing=round_robin"});
+  auto options =
+      Parse({"--max_model_len=100", "--num_gpu_blocks_override=9",
+             "--load_format=dummy", "--on_group_lost=reform",
+             "--step_timeout=1.5", "--heartbeat_timeout=20", "--dtype=float32",
+             "--forced_preemption_period=5", "--priority_ageing=5s",
+             "--demote_prefixes=always", "--watermark=0.05",
+             "--sparse_attention=top_pages:32", "--data_parallel_size=4",
+             "--routing=round_robin", "--tool_call_parser=llama3"});
   ASSERT_TRUE(options.ok()) << options.status();
   EXPECT_EQ(options->max_model_len, 100);
   EXPECT_EQ(options->launch.num_blocks_override, 9);
@@ -77,6 +79,7 @@ TEST_F(CoordinatorFlagsTest, ValuesReachTheirRooms) {
   EXPECT_EQ(options->engine.demote_prefixes, PrefixDemotion::kAlways);
   EXPECT_EQ(options->data_parallel_size, 4);
   EXPECT_EQ(options->routing, RoutingPolicy::kRoundRobin);
+  EXPECT_EQ(options->chat.tool_call_format, ToolCallFormat::kLlama3);
 }
 
 TEST_F(CoordinatorFlagsTest, HostMemoryIsTakenIfAnybodyMayMoveBlocksThere) {
@@ -129,7 +132,13 @@ TEST_F(CoordinatorFlagsTest, BadValuesNameTheFlagAndItsRange) {
       {"--memory_utilization=1.1", "at most 1"},
       {"--memory_utilization=nan", "at most 1"},
       {"--num_gpu_blocks_override=-1", "0 to"},
-      {"--max_model_len=-1", "0 to 1073741824"},
+      {"--max_model_len=-1", "2 to 1073741824"},
+      {"--max_model_len=1", "max_model_len=1: it may be 2 to"},
+      {"--virtual_page_size=5000", "a multiple of 64"},
+      {"--scheduling_policy=lifo", "known: paged_fcfs, orca, static_batch"},
+      {"--scheduling_policy=orca", "it works with orca_max"},
+      {"--tool_call_parser=python",
+       "tool_call_parser=python: it may be auto, hermes, llama3, mistral or"},
       {"--step_timeout=-1", "0 to"},
       {"--heartbeat_timeout=0.5", "heartbeat_timeout=0.5: it may be 1 to 30"},
       {"--heartbeat_timeout=nan", "1 to 30"},

@@ -46,8 +46,10 @@ TEST(ServedModelTest, OptionsGoFirst) {
               HasSubstr("--max_model_len=1048576"));
   options.max_model_len = 0;
   options.tensor_parallel_size = 7;
-  EXPECT_EQ(OpenServedModel(options).status().code(),
-            absl::StatusCode::kInvalidArgument);
+  const absl::Status unfit = OpenServedModel(options).status();
+  EXPECT_EQ(unfit.code(), absl::StatusCode::kOutOfRange);
+  EXPECT_THAT(std::string(unfit.message()),
+              HasSubstr("--tensor_parallel_size=7"));
   options.folder = "/nowhere";
   EXPECT_THAT(std::string(OpenServedModel(options).status().message()),
               HasSubstr("/nowhere"));

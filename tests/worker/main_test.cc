@@ -95,6 +95,12 @@ TEST(WorkerMainTest, AWrongCommandLineIsOneLineAndStatusTwo) {
       {{"--collective=mpi"}, "one of auto, gloo, nccl, peer, shm"},
       {{"--collective=nccl"}, "needs --device=cuda"},
       {{"--num_threads=-3"}, "--num_threads=-3"},
+      {{"--port=70000"}, "--port=70000: it may be 0 to 65535"},
+      {{"--rank=-2"}, "--rank=-2: it may be -1 for any, or 0 or more"},
+      {{"--group=-2"}, "--group=-2: it may be -1 for any, or 0 or more"},
+      {{"--join_timeout=-1s"}, "--join_timeout=-1s: it may be above 0"},
+      {{"--collective_timeout=0"}, "--collective_timeout=0: it may be above 0"},
+      {{"--coordinator=here"}, "--coordinator=here: it may be host:port"},
       {{"--host=192.0.2.1"}, "--host=192.0.2.1: Cannot assign"},
       {{"surplus"}, "unexpected argument \"surplus\""},
   };

@@ -208,7 +208,10 @@ int Run(const Flags& flags, const v1::SamplingParams& sampling,
         output->get(), &progress, &stop));
   }
   LLM llm(model);
-  if (!llm.status().ok()) return Fail(DescribeStatus(llm.status()), 1);
+  if (!llm.status().ok()) {
+    const bool is_usage = absl::IsOutOfRange(llm.status());
+    return Fail(DescribeStatus(llm.status()), is_usage ? 2 : 1);
+  }
   options.jobs = flags.jobs > 0 ? flags.jobs : llm.max_useful_requests();
   return Report(RunBatch(
       options,

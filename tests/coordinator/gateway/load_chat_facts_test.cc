@@ -107,17 +107,12 @@ TEST_F(LoadChatFactsTest, TheFlagsFileGoesFirstAndMustBeGood) {
             absl::StatusCode::kNotFound);
 }
 
-TEST_F(LoadChatFactsTest, ParsersAreNamed) {
+TEST_F(LoadChatFactsTest, AFormatOfCallsThatIsNamedIsTaken) {
   ChatOptions options;
-  options.tool_call_parser = "llama3";
-  EXPECT_EQ(LoadChatFacts(folder_, options)->tool_call_format,
-            ToolCallFormat::kLlama3);
-  options.tool_call_parser = "none";
+  EXPECT_EQ(LoadChatFacts(folder_, options)->tool_call_format, std::nullopt);
+  options.tool_call_format = ToolCallFormat::kNone;
   EXPECT_EQ(LoadChatFacts(folder_, options)->tool_call_format,
             ToolCallFormat::kNone);
-  options.tool_call_parser = "python";
-  EXPECT_THAT(std::string(LoadChatFacts(folder_, options).status().message()),
-              HasSubstr("--tool_call_parser=python"));
 }
 
 }  // namespace

@@ -8,6 +8,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -176,6 +177,17 @@ TEST(OfflineProcessTest, InputsAndFlagsAreLookedAtBeforeAnythingIsLoaded) {
     EXPECT_THAT(process->Stderr(),
                 AllOf(HasSubstr(c.message), Not(HasSubstr("Loading"))));
     EXPECT_FALSE(std::filesystem::exists(output)) << c.flag;
+  }
+}
+
+TEST(OfflineProcessTest, WhatTheModelDoesNotAllowIsWrongUsage) {
+  const std::string input = WriteInput("model.in");
+  for (const auto& [flag, message] :
+       {std::pair{"--tensor_parallel_size=5", "sizes that would: 1, 2"},
+        std::pair{"--max_model_len=99999", "2048 positions"}}) {
+    const auto process = StartOffline(input, TempPath("model.out"), {flag});
+    EXPECT_EQ(*process->Wait(kPatience), 2) << flag;
+    EXPECT_THAT(process->Stderr(), AllOf(HasSubstr(flag), HasSubstr(message)));
   }
 }
 

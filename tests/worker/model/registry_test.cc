@@ -115,7 +115,7 @@ TEST_F(RegistryTest, RefusesRanksThatCannotShareTheModel) {
   const absl::Status status =
       CreateModel(Llama(), kLimits, source_, *backend_, *group.collective(0))
           .status();
-  EXPECT_THAT(status.message(), HasSubstr("tensor_parallel_size 3"));
+  EXPECT_THAT(status.message(), HasSubstr("--tensor_parallel_size=3"));
 }
 
 TEST_F(RegistryTest, AStepWithoutSamplesStillFillsTheCache) {
