@@ -6,7 +6,8 @@ there.
     cluster_bench.py BUNDLE LOG_FOLDER MODEL [--tensor_parallel_size=N]
         [--data_parallel_size=N] [--num_prompts=2000] [--batches=1,32,128,256]
         [--prompts=128,512,1920] [--no-steps] [--verify] [--against=FILE]
-        [--vllm=FOLDER] [--hf[=FOLDER]] [--hf_prompts=256] [FLAG_OF_SERVE...]
+        [--vllm=FOLDER] [--hf[=FOLDER]] [--hf_prompts=256]
+        [--peer_seconds=900] [FLAG_OF_SERVE...]
 
 Serves made-up weights of MODEL, a folder of the bundle's tools/bench, sends
 requests by loadgen, prints a table and writes it to LOG_FOLDER/result.json:
@@ -31,8 +32,10 @@ many times as fast this run is.
 --vllm names a folder with vLLM's packages, which then does the same with the
 same shapes in the same run (peers/vllm_bench.py). --hf lets continuous batching
 of transformers, of this Python or of a folder, serve the first of the same
-requests (peers/hf_bench.py); Quire serves as many once more. Exit status 1 if
-anything failed.
+requests (peers/hf_bench.py); Quire serves as many once more. A peer that takes
+longer than --peer_seconds is killed, with all that it started, and has failed;
+our own figures are written before the peers begin. Exit status 1 if anything
+failed.
 """
 import argparse
 import json
@@ -58,6 +61,7 @@ class Report:
         self.figures: dict[str, Optional[float]] = {}
         self.limits: dict[str, float] = {}
         self.peers: dict[str, dict[str, float]] = {}  # by who measured
+        self.failures: dict[str, str] = {}  # of peers: why, by who
 
     def add(self, name: str, value: Optional[float],
             limit: Optional[float] = None) -> None:
@@ -70,7 +74,8 @@ class Report:
             json.dump({"model": self.model, "tensor_parallel_size": self.ranks,
                        "data_parallel_size": self.groups,
                        "figures": self.figures, "limits": self.limits,
-                       "peers": self.peers}, file, indent=1)
+                       "peers": self.peers, "failures": self.failures}, file,
+                      indent=1)
 
     def show(self) -> None:
         print(f"{self.model}, TP {self.ranks}, {self.groups} groups")
@@ -91,6 +96,8 @@ class Report:
                 line += " " * 22 if not theirs else (
                     f" {theirs:12.2f} {speed_up(name, value, theirs):7.2f}x")
             print(line.rstrip())
+        for who, reason in self.failures.items():
+            print(f"  {who} failed: {reason}")
 
 
 def speed_up(name: str, ours: float, theirs: float) -> float:
@@ -142,20 +149,25 @@ def measure_load(cluster: Cluster, report: Report, num_prompts: int) -> None:
 
 
 def measure_peers(report: Report, options: argparse.Namespace,
-                  folder: str, lengths: str) -> bool:
-    """Whether every peer that was asked for has answered."""
-    found = {}
+                  folder: str, lengths: str) -> None:
+    """Adds what the peers that were asked for measure, or why they do not."""
     if options.vllm:
-        found["vLLM"] = bench_peers.run_vllm(
-            options.vllm, options.logs, folder, lengths, report.ranks,
-            options.num_prompts, options)
+        try:
+            report.peers["vLLM"] = bench_peers.run_vllm(
+                options.vllm, options.logs, folder, lengths, report.ranks,
+                options.num_prompts, options)
+        except bench_peers.PeerFailed as failure:
+            report.failures["vLLM"] = f"{failure}: {options.logs}/vllm.log"
     if options.hf is not None:
-        rate = bench_peers.run_hf(options.hf, options.logs, folder, lengths,
-                                  options.hf_prompts)
-        name = f"load of {options.hf_prompts}, output tok/s"
-        found["transformers"] = {name: rate[LOAD]} if rate else {}
-    report.peers.update(found)
-    return all(found.values())
+        try:
+            figures = bench_peers.run_hf(options.hf, options.logs, folder,
+                                         lengths, options.hf_prompts,
+                                         options.peer_seconds)
+            name = f"load of {options.hf_prompts}, output tok/s"
+            report.peers["transformers"] = {name: figures[LOAD]}
+        except bench_peers.PeerFailed as failure:
+            report.failures["transformers"] = (
+                f"{failure}: {options.logs}/transformers.log")
 
 
 def add_earlier(report: Report, earlier: dict[str, Any]) -> None:
@@ -187,7 +199,10 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--vllm")
     parser.add_argument("--hf", nargs="?", const="")
     parser.add_argument("--hf_prompts", type=int, default=256)
+    parser.add_argument("--peer_seconds", type=float, default=900)
     options, options.serve = parser.parse_known_args(argv)
+    if not options.peer_seconds > 0:
+        parser.error(f"--peer_seconds={options.peer_seconds:g} is not above 0")
     if any(not flag.startswith("--") for flag in options.serve):
         parser.error(f"what is {options.serve}?")
     return options
@@ -232,12 +247,13 @@ def main() -> int:
         p50, p99 = idleness_us(options.logs)
         report.add("GPU idle between steps p50, us", p50)
         report.add("GPU idle between steps p99, us", p99)
-    has_peers = measure_peers(report, options, folder, lengths)
     if earlier is not None:
         add_earlier(report, earlier)
+    report.save(result)  # whatever becomes of the peers
+    measure_peers(report, options, folder, lengths)
     report.save(result)
     report.show()
-    return 0 if has_peers else 1
+    return 1 if report.failures else 0
 
 
 if __name__ == "__main__":

@@ -191,6 +191,32 @@ class ClusterBenchTest(unittest.TestCase):
                                 f"--vllm={self._path}/peers")
         self.assertEqual(code, 1)
         self.assertIn("load, output tok/s", "".join(table))
+        self.assertIn("vLLM failed: ended with status 1", "".join(table))
+
+    def test_a_peer_that_hangs_is_killed_with_its_children(self):
+        # Written to by the child that it waits for, until that is gone.
+        pipe = f"{self._path}/pipe"
+        os.mkfifo(pipe)
+        reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+        write(f"{self._path}/peers/vllm.py",
+              "import subprocess\n"
+              "subprocess.run('echo x; exec sleep infinity', shell=True,\n"
+              f"               stdout=open('{pipe}', 'w'))\n")
+        code, table = self._run(
+            "one", "--num_prompts=8", "--no-steps", "--peer_seconds=2",
+            f"--vllm={self._path}/peers", f"--hf={self._path}/peers",
+            "--hf_prompts=4")
+        os.read(reader, 9)
+        self.assertEqual(os.read(reader, 9), b"")  # else it would be no end
+        os.close(reader)
+        self.assertEqual(code, 1)
+        self.assertIn("vLLM failed: took longer than --peer_seconds=2",
+                      "".join(table))
+        result = self._result("one")
+        self.assertIn("load, output tok/s", result["figures"])
+        self.assertIn("--peer_seconds=2", result["failures"]["vLLM"])
+        # The next one still had its turn.
+        self.assertEqual(set(result["peers"]), {"transformers"})
 
     def test_the_worker_that_idles_longest_counts(self):
         told = "] device idle between steps: p50 %s, p99 %s us of the last 9\n"
