@@ -15,6 +15,7 @@
 #include "absl/strings/str_format.h"
 #include "common/status_macros.h"
 #include "tools/cli/flag_set.h"
+#include "tools/cli/integer_flag.h"
 #include "tools/cli/program.h"
 #include "tools/paper/figures.h"
 #include "tools/quire/binaries.h"
@@ -189,6 +190,14 @@ absl::Status Check(const Flags& values) {
   if (values.jobs < 1) {
     return absl::InvalidArgumentError("--jobs must be above 0");
   }
+  if (!values.device.empty() && values.device != "cpu" &&
+      values.device != "cuda") {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "--device=", values.device, " is neither cpu nor cuda, nor empty"));
+  }
+  QUIRE_RETURN_IF_ERROR(
+      InRange<int32_t>("tensor_parallel_size", values.tensor_parallel_size, 1)
+          .status());
   if (!(values.speed > 0) || !(values.trace_seconds > 0)) {
     return absl::InvalidArgumentError(
         "--speed and --trace_seconds must be above 0");

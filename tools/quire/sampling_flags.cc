@@ -7,7 +7,7 @@
 #include "common/request_limits.h"
 #include "common/sampling_params.h"
 #include "common/status_macros.h"
-#include "tools/quire/integer_flag.h"
+#include "tools/cli/integer_flag.h"
 #include "tools/quire/text_check.h"
 
 namespace quire {

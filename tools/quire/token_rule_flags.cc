@@ -11,7 +11,7 @@
 #include "absl/strings/str_split.h"
 #include "common/request_limits.h"
 #include "common/status_macros.h"
-#include "tools/quire/integer_flag.h"
+#include "tools/cli/integer_flag.h"
 #include "tools/quire/text_check.h"
 
 namespace quire {

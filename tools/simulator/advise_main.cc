@@ -6,6 +6,7 @@
 #include <iostream>
 #include <sstream>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -13,6 +14,7 @@
 #include "common/model_config.h"
 #include "common/status_macros.h"
 #include "tools/cli/flag_set.h"
+#include "tools/cli/integer_flag.h"
 #include "tools/cli/program.h"
 #include "tools/cli/text_table.h"
 #include "tools/simulator/advice.h"
@@ -63,28 +65,51 @@ void AddFlags(Flags* values, FlagSet* flags) {
   AddEngineFlags(&values->engine, flags);
 }
 
-absl::StatusOr<AdviceRequest> MakeRequest(const Flags& flags) {
-  AdviceRequest request;
-  QUIRE_ASSIGN_OR_RETURN(request.cost, LoadCostModel(PresetFile(flags.gpu)));
-  if (!flags.model.empty()) {
-    std::ifstream file(flags.model);
-    if (!file) return absl::NotFoundError("cannot read " + flags.model);
-    std::ostringstream text;
-    text << file.rdbuf();
-    QUIRE_ASSIGN_OR_RETURN(const ModelConfig config,
-                           ModelConfig::FromJson(text.str(), ""));
-    QUIRE_RETURN_IF_ERROR(
-        PutModel(config, static_cast<int32_t>(flags.tensor_parallel_size),
-                 flags.memory_utilization, &request.cost));
-    request.engine.sliding_window = config.sliding_window();
-  }
-  QUIRE_RETURN_IF_ERROR(ApplyEngineFlags(flags.engine, &request.engine));
-  QUIRE_ASSIGN_OR_RETURN(request.lengths,
-                         ReadLengths(WorkloadFile(flags.workload)));
-  if (flags.rate <= 0 || flags.num_prompts < 1) {
+absl::Status CheckNumbers(const Flags& flags) {
+  if (!(flags.rate > 0) || flags.num_prompts < 1) {
     return absl::InvalidArgumentError(
         "--rate and --num_prompts must be above 0");
   }
+  if (!(flags.ttft_ms >= 0) || !(flags.tpot_ms >= 0)) {
+    return absl::InvalidArgumentError(
+        "--ttft_ms and --tpot_ms must be 0 or more");
+  }
+  if (!(flags.memory_utilization > 0 && flags.memory_utilization <= 1)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--memory_utilization=", flags.memory_utilization,
+                     ": it must be above 0 and at most 1"));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<AdviceRequest> MakeRequest(const Flags& flags) {
+  AdviceRequest request;
+  QUIRE_RETURN_IF_ERROR(CheckNumbers(flags));
+  QUIRE_ASSIGN_OR_RETURN(
+      const auto num_ranks,
+      InRange<int32_t>("tensor_parallel_size", flags.tensor_parallel_size, 1));
+  absl::StatusOr<CostModel> cost = LoadCostModel(PresetFile(flags.gpu));
+  QUIRE_RETURN_IF_ERROR(OfFlag("gpu", cost.status()));
+  request.cost = *std::move(cost);
+  if (!flags.model.empty()) {
+    std::ifstream file(flags.model);
+    std::ostringstream text;
+    text << file.rdbuf();
+    if (!file) {
+      return absl::NotFoundError("--model: cannot read " + flags.model +
+                                 "; name a config.json");
+    }
+    QUIRE_ASSIGN_OR_RETURN(const ModelConfig config,
+                           ModelConfig::FromJson(text.str(), ""));
+    QUIRE_RETURN_IF_ERROR(
+        PutModel(config, num_ranks, flags.memory_utilization, &request.cost));
+    request.engine.sliding_window = config.sliding_window();
+  }
+  QUIRE_RETURN_IF_ERROR(ApplyEngineFlags(flags.engine, &request.engine));
+  absl::StatusOr<std::vector<RequestLengths>> lengths =
+      ReadLengths(WorkloadFile(flags.workload));
+  QUIRE_RETURN_IF_ERROR(OfFlag("workload", lengths.status()));
+  request.lengths = *std::move(lengths);
   request.rate = flags.rate;
   request.num_requests = flags.num_prompts;
   request.limits = {flags.ttft_ms / 1e3, flags.tpot_ms / 1e3};

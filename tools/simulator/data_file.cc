@@ -6,6 +6,9 @@
 #include <filesystem>
 #include <system_error>
 
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+
 namespace quire {
 namespace {
 
@@ -54,6 +57,14 @@ std::vector<std::string> PresetNames() {
   }
   std::sort(names.begin(), names.end());
   return names;
+}
+
+absl::Status OfFlag(absl::string_view flag, const absl::Status& status) {
+  if (!absl::IsNotFound(status)) return status;
+  return absl::InvalidArgumentError(absl::StrCat(
+      "--", flag, ": ", status.message(), "; name a file or one of ",
+      flag == "workload" ? "sharegpt, alpaca"
+                         : absl::StrJoin(PresetNames(), ", ")));
 }
 
 }  // namespace quire

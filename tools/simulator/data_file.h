@@ -7,6 +7,9 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/status.h"
+#include "absl/strings/string_view.h"
+
 namespace quire {
 
 // The path of `name`, which begins at the repository's root: beside the
@@ -23,6 +26,10 @@ std::string WorkloadFile(const std::string& workload);
 
 // Sorted.
 std::vector<std::string> PresetNames();
+
+// Of a file that a flag names, wrong usage if it is not there; as it is
+// otherwise.
+absl::Status OfFlag(absl::string_view flag, const absl::Status& status);
 
 }  // namespace quire
 

@@ -3,6 +3,7 @@
 
 #include "common/status_macros.h"
 #include "coordinator/engine/preemption_mode.h"
+#include "tools/cli/integer_flag.h"
 
 namespace quire {
 
@@ -25,12 +26,23 @@ void AddEngineFlags(EngineFlags* engine_flags, FlagSet* flags) {
 
 absl::Status ApplyEngineFlags(const EngineFlags& engine_flags,
                               EngineOptions* options) {
-  options->max_num_seqs = static_cast<int32_t>(engine_flags.max_num_seqs);
-  options->max_num_batched_tokens =
-      static_cast<int32_t>(engine_flags.max_num_batched_tokens);
-  options->max_model_len = static_cast<int32_t>(engine_flags.max_model_len);
-  options->block_size = static_cast<int32_t>(engine_flags.block_size);
-  options->run_ahead_depth = static_cast<int32_t>(engine_flags.run_ahead_depth);
+  // The engine says which of them it takes.
+  QUIRE_ASSIGN_OR_RETURN(
+      options->max_num_seqs,
+      InRange<int32_t>("max_num_seqs", engine_flags.max_num_seqs, 1));
+  QUIRE_ASSIGN_OR_RETURN(
+      options->max_num_batched_tokens,
+      InRange<int32_t>("max_num_batched_tokens",
+                       engine_flags.max_num_batched_tokens, 1));
+  QUIRE_ASSIGN_OR_RETURN(
+      options->max_model_len,
+      InRange<int32_t>("max_model_len", engine_flags.max_model_len, 1));
+  QUIRE_ASSIGN_OR_RETURN(
+      options->block_size,
+      InRange<int32_t>("block_size", engine_flags.block_size, 1));
+  QUIRE_ASSIGN_OR_RETURN(
+      options->run_ahead_depth,
+      InRange<int32_t>("run_ahead_depth", engine_flags.run_ahead_depth, 1));
   options->watermark = engine_flags.watermark;
   QUIRE_ASSIGN_OR_RETURN(options->preemption_mode,
                          ParsePreemptionMode(engine_flags.preemption_mode));

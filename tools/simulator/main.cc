@@ -5,12 +5,15 @@
 #include <fstream>
 #include <iostream>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "common/request_limits.h"
 #include "common/status_macros.h"
 #include "tools/cli/flag_set.h"
+#include "tools/cli/integer_flag.h"
 #include "tools/cli/program.h"
 #include "tools/simulator/data_file.h"
 #include "tools/simulator/engine_flags.h"
@@ -67,29 +70,37 @@ void AddFlags(Flags* values, FlagSet* flags) {
 
 absl::StatusOr<SimulationResult> Run(const Flags& flags) {
   SimulationOptions options;
-  QUIRE_ASSIGN_OR_RETURN(options.cost, LoadCostModel(PresetFile(flags.preset)));
-  if (flags.kv_slots > 0) {
-    options.cost.kv_slots = static_cast<int32_t>(flags.kv_slots);
-  }
+  absl::StatusOr<CostModel> cost = LoadCostModel(PresetFile(flags.preset));
+  QUIRE_RETURN_IF_ERROR(OfFlag("preset", cost.status()));
+  options.cost = *std::move(cost);
+  QUIRE_ASSIGN_OR_RETURN(const auto kv_slots,
+                         InRange<int32_t>("kv_slots", flags.kv_slots, 0));
+  if (kv_slots > 0) options.cost.kv_slots = kv_slots;
   QUIRE_ASSIGN_OR_RETURN(const ServingSystem system,
                          FindServingSystem(flags.system));
   QUIRE_RETURN_IF_ERROR(ApplyEngineFlags(flags.engine, &options.engine));
   ApplyServingSystem(system, &options);
   options.prefix_cache = flags.prefix_cache;
-  QUIRE_ASSIGN_OR_RETURN(const std::vector<RequestLengths> lengths,
-                         ReadLengths(WorkloadFile(flags.workload)));
-  if (flags.rate <= 0 || flags.num_prompts < 1) {
+  const absl::StatusOr<std::vector<RequestLengths>> lengths =
+      ReadLengths(WorkloadFile(flags.workload));
+  QUIRE_RETURN_IF_ERROR(OfFlag("workload", lengths.status()));
+  if (!(flags.rate > 0) || flags.num_prompts < 1) {
     return absl::InvalidArgumentError(
         "--rate and --num_prompts must be above 0");
   }
-  const WorkloadOptions workload = {
-      .rate = flags.rate,
-      .num_requests = flags.num_prompts,
-      .seed = static_cast<uint64_t>(flags.seed),
-      .num_sequences = static_cast<int32_t>(flags.n),
-      .beam_width = static_cast<int32_t>(flags.beam_width),
-      .prefix_len = static_cast<int32_t>(flags.prefix_len)};
-  return Simulate(options, MakeWorkload(lengths, workload));
+  WorkloadOptions workload;
+  workload.rate = flags.rate;
+  workload.num_requests = flags.num_prompts;
+  workload.seed = static_cast<uint64_t>(flags.seed);
+  QUIRE_ASSIGN_OR_RETURN(
+      workload.num_sequences,
+      InRange<int32_t>("n", flags.n, 1, kMaxSequencesPerGroup));
+  QUIRE_ASSIGN_OR_RETURN(
+      workload.beam_width,
+      InRange<int32_t>("beam_width", flags.beam_width, 0, kMaxBeamWidth));
+  QUIRE_ASSIGN_OR_RETURN(workload.prefix_len,
+                         InRange<int32_t>("prefix_len", flags.prefix_len, 0));
+  return Simulate(options, MakeWorkload(*lengths, workload));
 }
 
 int Main(const std::vector<std::string>& args) {

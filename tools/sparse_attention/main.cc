@@ -21,10 +21,10 @@
 #include <vector>
 
 #include "absl/flags/flag.h"
-#include "absl/flags/parse.h"
 #include "absl/flags/usage.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "common/flags/parse_flags.h"
 #include "common/sparse_attention.h"
 #include "common/status_macros.h"
 #include "common/text/tokenizer.h"
@@ -142,11 +142,15 @@ absl::Status Main() {
     return absl::InvalidArgumentError(
         "--steps, --batch and --block_size: want at least 1");
   }
+  const std::string dtype = absl::GetFlag(FLAGS_dtype);
+  if (dtype != "bfloat16" && dtype != "float32") {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--dtype=", dtype, ": want bfloat16 or float32"));
+  }
   TrialOptions options;
   options.model = absl::GetFlag(FLAGS_model);
   options.load_format = absl::GetFlag(FLAGS_load_format);
-  options.dtype =
-      absl::GetFlag(FLAGS_dtype) == "float32" ? DType::kF32 : DType::kBf16;
+  options.dtype = dtype == "float32" ? DType::kF32 : DType::kBf16;
   options.num_threads = absl::GetFlag(FLAGS_num_threads);
   options.block_size = block_size;
   options.max_num_seqs = batch;
@@ -177,9 +181,13 @@ int main(int argc, char** argv) {
   absl::SetProgramUsageMessage(
       "compares page-sparse decode (--sparse_attention=top_pages:K) with dense "
       "decode: logits and time");
-  absl::ParseCommandLine(argc, argv);
-  const absl::Status status = quire::Main();
+  const auto rest = quire::ParseFlags(argc, argv);
+  absl::Status status = rest.status();
+  if (status.ok() && !rest->empty()) {
+    status = absl::InvalidArgumentError("unexpected argument " + rest->front());
+  }
+  if (status.ok()) status = quire::Main();
   if (status.ok()) return 0;
   std::fprintf(stderr, "%s\n", std::string(status.message()).c_str());
-  return 1;
+  return absl::IsInvalidArgument(status) ? 2 : 1;
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Whole numbers of flags, as fields of a request.
-#ifndef TOOLS_QUIRE_INTEGER_FLAG_H_
-#define TOOLS_QUIRE_INTEGER_FLAG_H_
+// Whole numbers of flags, in narrower types.
+#ifndef TOOLS_CLI_INTEGER_FLAG_H_
+#define TOOLS_CLI_INTEGER_FLAG_H_
 
 #include <cstdint>
 #include <limits>
@@ -28,4 +28,4 @@ absl::StatusOr<Int> InRange(absl::string_view name, int64_t value, Int low,
 
 }  // namespace quire
 
-#endif  // TOOLS_QUIRE_INTEGER_FLAG_H_
+#endif  // TOOLS_CLI_INTEGER_FLAG_H_
