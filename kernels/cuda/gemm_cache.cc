@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
 #include "glog/logging.h"
 
 namespace quire {
@@ -41,6 +42,11 @@ std::optional<Line> ParseLine(const std::string& text,
 }
 
 }  // namespace
+
+std::string GemmDevice(const std::string& name, int num_multiprocessors) {
+  return absl::StrCat(absl::StrReplaceAll(name, {{" ", "_"}}), "/",
+                      num_multiprocessors, "sm");
+}
 
 GemmCache::GemmCache(const std::string& path, const std::string& signature,
                      size_t num_words)

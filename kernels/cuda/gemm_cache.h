@@ -25,6 +25,11 @@ namespace quire {
 // product is added, 4 more if it is alike on all ranks, 8 more if gated.
 using GemmKey = std::tuple<int64_t, int64_t, int64_t, int, int, int>;
 
+// The device that choices are good for, as the first words of a signature.
+// Devices of one name may differ in their number of multiprocessors (a slice of
+// one, or what a vendor leaves of it), and what is fastest with it.
+std::string GemmDevice(const std::string& name, int num_multiprocessors);
+
 // Thread-compatible. Several processes and objects may share a file: a line is
 // appended at once.
 class GemmCache {

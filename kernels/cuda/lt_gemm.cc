@@ -113,11 +113,10 @@ absl::Status LtGemm::Init() {
   QUIRE_RETURN_IF_CUDA_ERROR(cudaGetDevice(&device), "current device");
   QUIRE_RETURN_IF_CUDA_ERROR(cudaGetDeviceProperties(&properties, device),
                              "device properties");
-  std::string name = properties.name;
-  std::replace(name.begin(), name.end(), ' ', '_');
-  signature_ =
-      absl::StrCat(name, "/", lt_->GetVersion(), "/",
-                   options_.is_deterministic ? "any" : "bucket", kTuningVersion);
+  signature_ = absl::StrCat(
+      GemmDevice(properties.name, properties.multiProcessorCount), "/",
+      lt_->GetVersion(), "/", options_.is_deterministic ? "any" : "bucket",
+      kTuningVersion);
   chosen_ = std::make_unique<GemmCache>(options_.cache_path, signature_,
                                         std::size(cublasLtMatmulAlgo_t().data));
   return absl::OkStatus();
@@ -239,9 +238,9 @@ void LtGemm::AddClusters(const Product& product,
   for (size_t i = 0; i < num_guesses; ++i) {
     for (const uint16_t cluster : kClusters) {
       cublasLtMatmulAlgo_t other = (*guesses)[i];
-      lt_->MatmulAlgoConfigSetAttribute(
-          &other, CUBLASLT_ALGO_CONFIG_CLUSTER_SHAPE_ID, &cluster,
-          sizeof(cluster));
+      lt_->MatmulAlgoConfigSetAttribute(&other,
+                                        CUBLASLT_ALGO_CONFIG_CLUSTER_SHAPE_ID,
+                                        &cluster, sizeof(cluster));
       if (known.insert(words_of(other)).second && Fits(product, other)) {
         guesses->push_back(other);
       }

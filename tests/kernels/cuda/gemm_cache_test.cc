@@ -45,6 +45,16 @@ class GemmCacheTest : public testing::Test {
       absl::StrCat(testing::TempDir(), "/gemm_cache_", getpid());
 };
 
+TEST_F(GemmCacheTest, DevicesOfOneNameMayHaveOtherChoices) {
+  EXPECT_EQ(GemmDevice("NVIDIA H100 80GB HBM3", 132),
+            "NVIDIA_H100_80GB_HBM3/132sm");
+  GemmCache whole = Open(GemmDevice("NVIDIA H200", 132));
+  whole.Keep(KeyOf(1), {7, 8});
+  EXPECT_THAT(Open(GemmDevice("NVIDIA H200", 132)).Find(KeyOf(1)),
+              ElementsAre(7, 8));
+  EXPECT_THAT(Open(GemmDevice("NVIDIA H200", 78)).Find(KeyOf(1)), IsEmpty());
+}
+
 TEST_F(GemmCacheTest, ChoicesAreKeptForTheNextProcess) {
   GemmCache first = Open();
   EXPECT_THAT(first.Find(KeyOf(1)), IsEmpty());
