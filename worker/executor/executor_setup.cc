@@ -8,6 +8,7 @@
 #include "absl/memory/memory.h"
 #include "absl/strings/str_cat.h"
 #include "common/status_macros.h"
+#include "glog/logging.h"
 #include "worker/executor/executor.h"
 #include "worker/executor/lost_device.h"
 #include "worker/kv/kv_cache.h"
@@ -16,6 +17,8 @@
 
 namespace quire {
 namespace {
+
+constexpr int64_t kMebibyte = int64_t{1} << 20;
 
 // A step has no more decodes than tokens.
 int32_t MaxRecordedSeqs(const StepLimits& limits) {
@@ -101,7 +104,7 @@ absl::StatusOr<MemoryProfile> Executor::Profile(double memory_utilization) {
       KvBytesFor(memory, memory_utilization, parts_.num_local_ranks));
   if (parts_.records_decodes) {
     profile.kv_bytes -=
-        StepRecordings::kMaxBytes *
+        StepRecordings::kKeptBytes *
         StepRecordings::CountFor(MaxRecordedSeqs(parts_.limits),
                                  parts_.limits.max_num_batched_tokens);
     if (profile.kv_bytes <= 0) {
@@ -201,11 +204,21 @@ absl::Status Executor::PrepareSteps() {
   QUIRE_RETURN_IF_ERROR(WarmUpSteps(parts_.backend.get(), builder_.get(),
                                     parts_.limits.max_num_batched_tokens,
                                     enqueue));
+  const int32_t max_seqs = MaxRecordedSeqs(parts_.limits);
+  const int32_t max_tokens = parts_.limits.max_num_batched_tokens;
+  QUIRE_ASSIGN_OR_RETURN(const MemoryInfo before,
+                         parts_.backend->GetMemoryInfo());
   QUIRE_ASSIGN_OR_RETURN(
-      recordings_,
-      StepRecordings::Create(parts_.backend.get(), builder_.get(),
-                             MaxRecordedSeqs(parts_.limits),
-                             parts_.limits.max_num_batched_tokens, enqueue));
+      recordings_, StepRecordings::Create(parts_.backend.get(), builder_.get(),
+                                          max_seqs, max_tokens, enqueue));
+  QUIRE_ASSIGN_OR_RETURN(const MemoryInfo after,
+                         parts_.backend->GetMemoryInfo());
+  const int64_t num_steps = StepRecordings::CountFor(max_seqs, max_tokens);
+  LOG(INFO) << "recorded " << num_steps << " steps in "
+            << (before.free_bytes - after.free_bytes) / kMebibyte
+            << " MiB of device memory; "
+            << num_steps * StepRecordings::kKeptBytes / kMebibyte
+            << " MiB were kept for them";
   return absl::OkStatus();
 }
 

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/memory/memory.h"
+#include "absl/strings/str_cat.h"
 #include "common/status_macros.h"
 #include "glog/logging.h"
 
@@ -70,6 +71,18 @@ absl::Status StepRecordings::Record(const StepSize& size, InputBuilder* builder,
   return absl::OkStatus();
 }
 
+absl::Status StepRecordings::RecordOrSayWhy(const StepSize& size,
+                                            InputBuilder* builder,
+                                            Steps* steps) {
+  absl::Status status = Record(size, builder, steps);
+  if (!absl::IsResourceExhausted(status)) return status;
+  return absl::ResourceExhaustedError(absl::StrCat(
+      "no memory is left for recordings of steps, of which ",
+      decodes_.size() + prompts_.size(), " were made: ", status.message(),
+      "; lower --memory_utilization, or --num_gpu_blocks_override if it is "
+      "set"));
+}
+
 absl::StatusOr<std::unique_ptr<StepRecordings>> StepRecordings::Create(
     Backend* backend, InputBuilder* builder, int32_t max_num_seqs,
     int32_t max_num_tokens, EnqueueStep enqueue) {
@@ -80,14 +93,14 @@ absl::StatusOr<std::unique_ptr<StepRecordings>> StepRecordings::Create(
   std::vector<int32_t> sizes = RecordedSizes(max_num_seqs);
   std::reverse(sizes.begin(), sizes.end());
   for (int32_t size : sizes) {
-    QUIRE_RETURN_IF_ERROR(recordings->Record(
+    QUIRE_RETURN_IF_ERROR(recordings->RecordOrSayWhy(
         {.num_tokens = size, .num_seqs = size, .min_new_tokens = 1}, builder,
         &recordings->decodes_));
   }
   std::reverse(recordings->decodes_.begin(), recordings->decodes_.end());
   int32_t least = kMinPrompt;
   for (int32_t size : RecordedPrompts(max_num_tokens)) {
-    QUIRE_RETURN_IF_ERROR(recordings->Record(
+    QUIRE_RETURN_IF_ERROR(recordings->RecordOrSayWhy(
         {.num_tokens = size, .num_seqs = 1, .min_new_tokens = least}, builder,
         &recordings->prompts_));
     least = size + 1;

@@ -35,13 +35,17 @@ std::vector<int32_t> RecordedPrompts(int32_t max_num_tokens);
 // Thread-compatible. Borrows the backend.
 class StepRecordings {
  public:
-  // Device memory that one recording may take.
-  static constexpr int64_t kMaxBytes = int64_t{8} << 20;
+  // Device memory that is kept for one recording when the KV pool is sized; it
+  // cannot be measured before, as recordings hold the pool's addresses. What
+  // they take above it comes out of the memory that the pool leaves.
+  static constexpr int64_t kKeptBytes = int64_t{8} << 20;
   // So many are made.
   static int64_t CountFor(int32_t max_num_seqs, int32_t max_num_tokens);
 
   // Runs padding of every size once, which is when a device measures what it
   // does fastest, and records it. `enqueue` must live as long as this.
+  // ResourceExhausted, with a remedy, if the device has no memory for them: all
+  // that they ever take is allocated here.
   static absl::StatusOr<std::unique_ptr<StepRecordings>> Create(
       Backend* backend, InputBuilder* builder, int32_t max_num_seqs,
       int32_t max_num_tokens, EnqueueStep enqueue);
@@ -67,6 +71,9 @@ class StepRecordings {
 
   absl::Status Record(const StepSize& size, InputBuilder* builder,
                       Steps* steps);
+  // The same; a lack of memory is told as Create() tells it.
+  absl::Status RecordOrSayWhy(const StepSize& size, InputBuilder* builder,
+                              Steps* steps);
 
   Backend* const backend_;
   const EnqueueStep enqueue_;

@@ -182,7 +182,7 @@ TEST(ExecutorTest, RecordingsHaveMemoryThatBlocksDoNotGet) {
   const int64_t num_recordings = StepRecordings::CountFor(
       Limits().max_num_seqs, Limits().max_num_batched_tokens);
   EXPECT_EQ(profile->kv_bytes,
-            (1 << 28) - num_recordings * StepRecordings::kMaxBytes);
+            (1 << 28) - num_recordings * StepRecordings::kKeptBytes);
   const absl::Status full = executor->Profile(0.501).status();
   EXPECT_TRUE(absl::IsResourceExhausted(full));
   EXPECT_THAT(std::string(full.message()),

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "worker/executor/step_recordings.h"
 
+#include <string>
 #include <vector>
 
+#include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/worker/fakes/fake_backend.h"
 
@@ -61,8 +63,8 @@ class StepRecordingsTest : public testing::Test {
         recordings_(*StepRecordings::Create(
             &backend_, builder_.get(), 12, 40,
             [this](const BatchInput& batch) -> absl::StatusOr<const float*> {
-              ran_.push_back({batch.num_tokens, batch.num_seqs,
-                              batch.min_new_tokens});
+              ran_.push_back(
+                  {batch.num_tokens, batch.num_seqs, batch.min_new_tokens});
               return &logits_;
             })) {}
 
@@ -74,6 +76,27 @@ class StepRecordingsTest : public testing::Test {
   const std::unique_ptr<InputBuilder> builder_;
   const std::unique_ptr<StepRecordings> recordings_;
 };
+
+TEST(StepRecordingsMemoryTest, ALackOfMemoryIsToldWithTheRemedy) {
+  FakeBackend backend;
+  const auto builder = *InputBuilder::Create(&backend, Limits(), 40);
+  float logits = 0;
+  int num_runs = 0;
+  const absl::Status status =
+      StepRecordings::Create(
+          &backend, builder.get(), 12, 40,
+          [&](const BatchInput&) -> absl::StatusOr<const float*> {
+            // Each size runs once and is recorded then.
+            if (++num_runs < 4) return &logits;
+            return absl::ResourceExhaustedError(
+                "making a graph: out of memory");
+          })
+          .status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_THAT(std::string(status.message()),
+              testing::AllOf(testing::HasSubstr("making a graph: out of"),
+                             testing::HasSubstr("lower --memory_utilization")));
+}
 
 TEST_F(StepRecordingsTest, EachSizeRunsOnce) {
   // The largest decodes first.
