@@ -377,6 +377,7 @@ absl::Status EngineCore::CheckInvariants() const {
         usage.num_held, " held of ", usage.num_blocks, " KV blocks, with ",
         groups_.size(), " requests"));
   }
+  QUIRE_RETURN_IF_ERROR(CheckRunning());
   const auto num_taken =
       std::count_if(slots_.begin(), slots_.end(),
                     [](const Sequence* seq) { return seq != nullptr; });
@@ -384,6 +385,24 @@ absl::Status EngineCore::CheckInvariants() const {
     return absl::InternalError(absl::StrCat(num_taken, " slots taken and ",
                                             free_slots_.size(), " free of ",
                                             slots_.size()));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status EngineCore::CheckRunning() const {
+  for (const RunningSequence& entry : running_) {
+    const Sequence* seq = slots_[entry.slot.value()];
+    if (seq == nullptr && running_has_gaps_) continue;  // it has just left
+    if (seq == nullptr || seq->group->arrival != entry.arrival ||
+        std::count_if(running_.begin(), running_.end(),
+                      [&](const RunningSequence& other) {
+                        return other.slot == entry.slot;
+                      }) > 1) {
+      return absl::InternalError(absl::StrCat(
+          "slot ", entry.slot.value(), " of arrival ",
+          seq == nullptr ? 0 : seq->group->arrival, " has an entry of arrival ",
+          entry.arrival, ", or several"));
+    }
   }
   return absl::OkStatus();
 }

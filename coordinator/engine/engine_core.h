@@ -195,6 +195,8 @@ class EngineCore {
   // engine_plan.cc
   void ExpireDeadlines(absl::Time now);
   void CompactRunning();
+  // Every entry of running_ has a slot of its own, which is its group's.
+  absl::Status CheckRunning() const;
   void BeginResync(absl::Time now);
   View MakeView(absl::Time now);
   void RunDecided(InFlightStep* step);

@@ -277,6 +277,7 @@ void EngineCore::Seal(InFlightStep step, absl::Time now) {
     if (seq == nullptr || !seq->finished) continue;  // it has gone already
     LeaveSlot(seq, now);
   }
+  CompactRunning();  // siblings may get the slots that have just come free
   for (Sequence* seq : prefilled_) ForkSiblings(seq);
 }
 

@@ -284,6 +284,34 @@ TEST(EngineForksTest, TablesThatDisagreeAreRestatedForSiblingsToo) {
   }
 }
 
+// A parent that ends keeps its slot until the plan that carries its fork. That
+// plan may compute another prompt, whose siblings get the slot at once.
+TEST(EngineForksTest, TheSlotOfAParentThatEndedGoesToAnothersSibling) {
+  EngineOptions options = SmallEngineOptions();
+  options.run_ahead_depth = 1;
+  EngineHarness engine(options, 64);
+  engine.KeepPlans();
+  const EngineRequest a = MakeGroup("a", 8, 20, 2, 1);
+  const EngineRequest b = MakeGroup("b", 8, 20, 2, 2);
+  const RequestKey key_a = engine.MustSubmit(a);
+  engine.Plan();
+  engine.core().FinishSequence(key_a, 0, engine.now());
+  const RequestKey key_b = engine.MustSubmit(b);
+  engine.Deliver();
+  engine.Plan();
+  ASSERT_TRUE(engine.core().CheckInvariants().ok())
+      << engine.core().CheckInvariants();
+  engine.Deliver();
+  engine.Plan();
+  const SlotId left = engine.plans()[0].admitted[0].slot;
+  ASSERT_EQ(engine.plans()[2].forks.size(), 1);
+  EXPECT_EQ(engine.plans()[2].forks[0].child, left);
+  engine.RunUntilIdle();
+  EXPECT_EQ(engine.Heard(key_a, 1).tokens, ExpectedStream(a, 1));
+  ExpectAll(engine, key_b, b);
+  engine.ExpectClean();
+}
+
 // Groups and single requests, of a few shared prefixes, cancelled and finished
 // at random times, in pools hardly larger than the largest alone.
 TEST(EngineForksTest, WhateverFitsAloneFinishesUnderAnyLoadAndMode) {
