@@ -4,43 +4,15 @@
 // and give back.
 #include <algorithm>
 #include <numeric>
-#include <random>
-#include <string>
-#include <utility>
 #include <vector>
 
-#include "absl/strings/str_cat.h"
 #include "coordinator/engine/engine_core.h"
 #include "gtest/gtest.h"
 #include "tests/coordinator/engine/engine_harness.h"
+#include "tests/coordinator/engine/random_load.h"
 
 namespace quire {
 namespace {
-
-EngineRequest MakeGroup(const std::string& id, int32_t num_prompt_tokens,
-                        int32_t max_tokens, int32_t n, uint64_t seed = 1) {
-  EngineRequest request = MakeRequest(id, num_prompt_tokens, max_tokens, seed);
-  request.sampling.n = n;
-  request.sampling.best_of = n;
-  return request;
-}
-
-// About one token in `one_in` ends a sequence.
-void AddStops(int32_t one_in, EngineRequest* request) {
-  for (TokenId id = 3; id < kSimulatedVocabSize; id += one_in) {
-    request->sampling.stop_token_ids.push_back(id);
-  }
-}
-
-void ExpectAll(EngineHarness& engine, RequestKey key,
-               const EngineRequest& request) {
-  for (int32_t index = 0; index < request.sampling.n; ++index) {
-    const HeardStream& heard = engine.Heard(key, index);
-    EXPECT_EQ(heard.tokens, ExpectedStream(request, index))
-        << request.request_id << " sequence " << index;
-    EXPECT_EQ(heard.num_last_words, 1);
-  }
-}
 
 TEST(EngineForksTest, EachSequenceIsThatOfARequestWithItsSeed) {
   for (int depth : {1, 2, 3}) {
@@ -312,86 +284,11 @@ TEST(EngineForksTest, TheSlotOfAParentThatEndedGoesToAnothersSibling) {
   engine.ExpectClean();
 }
 
-// Groups and single requests, of a few shared prefixes, cancelled and finished
-// at random times, in pools hardly larger than the largest alone.
 TEST(EngineForksTest, WhateverFitsAloneFinishesUnderAnyLoadAndMode) {
-  int64_t num_preemptions = 0;
-  int64_t num_swaps = 0;
-  int64_t num_hits = 0;
-  for (uint64_t seed = 1; seed <= 100; ++seed) {
-    std::mt19937_64 random(seed);
-    EngineOptions options;
-    options.block_size = 1 << random() % 6;
-    options.max_num_seqs = 4 + random() % 24;
-    options.max_num_batched_tokens = 1 + random() % 100;
-    options.max_model_len = 96;
-    options.run_ahead_depth = 1 + random() % 4;
-    options.watermark = random() % 3 * 0.05;
-    options.preemption_mode = static_cast<PreemptionMode>(random() % 3);
-    options.enable_prefix_caching = random() % 3 > 0;
-    if (random() % 3 == 0) options.forced_preemption_period = 2 + random() % 9;
-    const int32_t least =
-        4 * ((96 + options.block_size - 1) / options.block_size);
-    SimulatedGroupOptions group;
-    group.num_blocks = static_cast<int32_t>(least + random() % least);
-    group.num_host_blocks = random() % 3 == 0 ? 0 : random() % (2 * least);
-    group.swap_blocks_per_second = 1 + random() % 100;
-    group.prefill_tokens_per_second = 1 + random() % 100;
-    EngineHarness engine(options, group);
-    std::vector<EngineRequest> requests;
-    std::vector<RequestKey> keys;
-    std::vector<bool> cancelled;
-    const int num_requests = 10 + random() % 30;
-    while (keys.size() < num_requests) {
-      const int32_t num_prompt_tokens = 1 + random() % 95;
-      const int32_t max_tokens = 1 + random() % (96 - num_prompt_tokens);
-      EngineRequest request =
-          MakeGroup(absl::StrCat("r", keys.size()), num_prompt_tokens,
-                    max_tokens, 1 + random() % 4, 1 + random() % 5);
-      request.sampling.slot.seed = seed * 1000 + keys.size();
-      request.use_prefix_cache = random() % 4 > 0;
-      request.tenant = random() % 2 > 0 ? "one" : "other";
-      if (random() % 2 > 0) AddStops(20, &request);
-      requests.push_back(request);
-      keys.push_back(engine.MustSubmit(std::move(request)));
-      cancelled.push_back(false);
-      if (random() % 2 == 0) engine.RunUntilIdle(random() % 20);
-      if (random() % 8 == 0) {
-        const size_t victim = random() % keys.size();
-        cancelled[victim] = true;
-        engine.Finish(keys[victim], FinishReason::kCancelled);
-      }
-      ASSERT_TRUE(engine.core().CheckInvariants().ok())
-          << engine.core().CheckInvariants() << " seed " << seed;
-    }
-    // Far more than they take: only a livelock reaches it.
-    engine.RunUntilIdle(/*max_steps=*/200000);
-    for (size_t i = 0; i < keys.size(); ++i) {
-      for (int index = 0; index < requests[i].sampling.n; ++index) {
-        const std::vector<TokenId> expected =
-            ExpectedStream(requests[i], index);
-        const std::vector<TokenId>& heard = engine.Heard(keys[i], index).tokens;
-        if (!cancelled[i]) {
-          ASSERT_EQ(heard, expected)
-              << "seed " << seed << " request " << i << " sequence " << index;
-        } else {
-          ASSERT_LE(heard.size(), expected.size());
-          EXPECT_TRUE(std::equal(heard.begin(), heard.end(), expected.begin()));
-        }
-      }
-    }
-    num_preemptions += engine.core().Stats().num_preemptions;
-    num_swaps += engine.workers().num_swaps();
-    engine.ExpectClean();
-    num_hits += engine.core().TakeMetrics().counters.num_cache_hit_tokens;
-    if (testing::Test::HasFailure()) {
-      ADD_FAILURE() << "seed " << seed;
-      return;
-    }
-  }
-  EXPECT_GT(num_preemptions, 500);
-  RecordProperty("num_swaps", std::to_string(num_swaps));
-  RecordProperty("num_hits", std::to_string(num_hits));
+  const RandomLoadCounts counts = ServeRandomLoads({.has_stops = true}, 100);
+  EXPECT_GT(counts.num_preemptions, 500);
+  EXPECT_GT(counts.num_swaps, 100);
+  EXPECT_GT(counts.num_cache_hit_tokens, 500);
 }
 
 }  // namespace

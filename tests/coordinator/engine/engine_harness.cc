@@ -175,4 +175,28 @@ EngineRequest MakeRequest(const std::string& id, int32_t num_prompt_tokens,
   return request;
 }
 
+EngineRequest MakeGroup(const std::string& id, int32_t num_prompt_tokens,
+                        int32_t max_tokens, int32_t n, uint64_t seed) {
+  EngineRequest request = MakeRequest(id, num_prompt_tokens, max_tokens, seed);
+  request.sampling.n = n;
+  request.sampling.best_of = n;
+  return request;
+}
+
+void AddStops(int32_t one_in, EngineRequest* request) {
+  for (TokenId id = 3; id < kSimulatedVocabSize; id += one_in) {
+    request->sampling.stop_token_ids.push_back(id);
+  }
+}
+
+void ExpectAll(EngineHarness& engine, RequestKey key,
+               const EngineRequest& request) {
+  for (int32_t index = 0; index < request.sampling.n; ++index) {
+    const HeardStream& heard = engine.Heard(key, index);
+    EXPECT_EQ(heard.tokens, ExpectedStream(request, index))
+        << request.request_id << " sequence " << index;
+    EXPECT_EQ(heard.num_last_words, 1);
+  }
+}
+
 }  // namespace quire

@@ -102,6 +102,15 @@ std::vector<TokenId> ExpectedStream(const EngineRequest& request,
 // `num_prompt_tokens` tokens that follow from `seed`; no stop tokens.
 EngineRequest MakeRequest(const std::string& id, int32_t num_prompt_tokens,
                           int32_t max_tokens, uint64_t seed = 1);
+// The same of `n` sequences.
+EngineRequest MakeGroup(const std::string& id, int32_t num_prompt_tokens,
+                        int32_t max_tokens, int32_t n, uint64_t seed = 1);
+// About one token in `one_in` ends a sequence.
+void AddStops(int32_t one_in, EngineRequest* request);
+
+// Each sequence's stream has its tokens and ended once.
+void ExpectAll(EngineHarness& engine, RequestKey key,
+               const EngineRequest& request);
 
 }  // namespace quire
 

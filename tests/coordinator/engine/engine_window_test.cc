@@ -5,13 +5,13 @@
 // a window is what was written there, and that a block is one sequence's as
 // long as its window is on it.
 #include <algorithm>
-#include <random>
 #include <string>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
 #include "tests/coordinator/engine/engine_harness.h"
+#include "tests/coordinator/engine/random_load.h"
 
 namespace quire {
 namespace {
@@ -25,22 +25,6 @@ EngineOptions Options(int32_t window) {
   options.sliding_window = window;
   options.enable_prefix_caching = false;
   return options;
-}
-
-EngineRequest MakeGroup(const std::string& id, int32_t num_prompt_tokens,
-                        int32_t max_tokens, int32_t n, uint64_t seed = 1) {
-  EngineRequest request = MakeRequest(id, num_prompt_tokens, max_tokens, seed);
-  request.sampling.n = n;
-  request.sampling.best_of = n;
-  return request;
-}
-
-void ExpectAll(EngineHarness& engine, RequestKey key,
-               const EngineRequest& request) {
-  for (int32_t index = 0; index < request.sampling.n; ++index) {
-    EXPECT_EQ(engine.Heard(key, index).tokens, ExpectedStream(request, index))
-        << request.request_id << " sequence " << index;
-  }
 }
 
 int32_t NumHeld(EngineHarness& engine) {
@@ -174,75 +158,12 @@ TEST(EngineWindowTest, SiblingsDoNotForkFromOneThatHasGoneOn) {
   }
 }
 
-// Groups and single requests of a few shared prefixes, cancelled at random
-// times, in pools hardly larger than the largest alone.
 TEST(EngineWindowTest, WhateverFitsAloneFinishesUnderAnyLoadAndMode) {
-  int64_t num_preemptions = 0, num_swaps = 0, num_hits = 0;
-  for (uint64_t seed = 1; seed <= 80; ++seed) {
-    std::mt19937_64 random(seed);
-    EngineOptions options;
-    options.block_size = 1 << random() % 6;
-    options.sliding_window = 2 + random() % 48;
-    options.max_num_seqs = 4 + random() % 24;
-    options.max_num_batched_tokens = 1 + random() % 100;
-    options.max_model_len = 160;
-    options.run_ahead_depth = 1 + random() % 4;
-    options.watermark = random() % 3 * 0.05;
-    options.preemption_mode = static_cast<PreemptionMode>(random() % 3);
-    options.enable_prefix_caching = random() % 3 > 0;
-    if (random() % 3 == 0) options.forced_preemption_period = 2 + random() % 9;
-    const int32_t size = options.block_size;
-    const int32_t least =
-        4 * std::min((160 + size - 1) / size,
-                     (options.sliding_window - 1 + size - 1) / size + 1);
-    SimulatedGroupOptions group;
-    group.num_blocks = static_cast<int32_t>(least + random() % least);
-    group.num_host_blocks = random() % 3 == 0 ? 0 : random() % (2 * least);
-    group.swap_blocks_per_second = 1 + random() % 100;
-    group.prefill_tokens_per_second = 1 + random() % 100;
-    EngineHarness engine(options, group);
-    std::vector<EngineRequest> requests;
-    std::vector<RequestKey> keys;
-    std::vector<bool> cancelled;
-    const int num_requests = 10 + random() % 20;
-    while (keys.size() < num_requests) {
-      const int32_t num_prompt_tokens = 1 + random() % 159;
-      const int32_t max_tokens = 1 + random() % (160 - num_prompt_tokens);
-      EngineRequest request =
-          MakeGroup(absl::StrCat("r", keys.size()), num_prompt_tokens,
-                    max_tokens, 1 + random() % 4, 1 + random() % 5);
-      request.sampling.slot.seed = seed * 1000 + keys.size();
-      request.use_prefix_cache = random() % 4 > 0;
-      request.tenant = random() % 2 > 0 ? "one" : "other";
-      requests.push_back(request);
-      keys.push_back(engine.MustSubmit(std::move(request)));
-      cancelled.push_back(false);
-      if (random() % 2 == 0) engine.RunUntilIdle(random() % 20);
-      if (random() % 8 == 0) {
-        const size_t victim = random() % keys.size();
-        cancelled[victim] = true;
-        engine.Finish(keys[victim], FinishReason::kCancelled);
-      }
-      ASSERT_TRUE(engine.core().CheckInvariants().ok())
-          << engine.core().CheckInvariants() << " seed " << seed;
-    }
-    // Far more than they take: only a livelock reaches it.
-    engine.RunUntilIdle(/*max_steps=*/200000);
-    for (size_t i = 0; i < keys.size(); ++i) {
-      if (!cancelled[i]) ExpectAll(engine, keys[i], requests[i]);
-    }
-    num_preemptions += engine.core().Stats().num_preemptions;
-    num_swaps += engine.workers().num_swaps();
-    engine.ExpectClean();
-    num_hits += engine.core().TakeMetrics().counters.num_cache_hit_tokens;
-    if (testing::Test::HasFailure()) {
-      ADD_FAILURE() << "seed " << seed;
-      return;
-    }
-  }
-  EXPECT_GT(num_preemptions, 500);
-  EXPECT_GT(num_swaps, 100);
-  EXPECT_GT(num_hits, 500);
+  const RandomLoadCounts counts = ServeRandomLoads(
+      {.max_model_len = 160, .has_window = true, .num_more_requests = 20}, 80);
+  EXPECT_GT(counts.num_preemptions, 500);
+  EXPECT_GT(counts.num_swaps, 100);
+  EXPECT_GT(counts.num_cache_hit_tokens, 500);
 }
 
 }  // namespace
