@@ -10,6 +10,7 @@
 
 #include "kernels/cuda/allowed.cuh"
 #include "kernels/cuda/float_key.cuh"
+#include "kernels/cuda/sort_entries.cuh"
 #include "kernels/cuda/vector.cuh"
 
 namespace quire::row_scan {
@@ -293,29 +294,9 @@ __device__ __forceinline__ uint64_t FirstBar(const ValueAt& value, int wanted,
   return floor > kLeastEntry ? floor : kLeastEntry;
 }
 
-// Descending, by a bitonic network over the next power of two.
+// Descending.
 __device__ inline void Sort(int count, TopList* list) {
-  int size = 2;
-  while (size < count) size *= 2;
-  for (int i = count + threadIdx.x; i < size; i += kThreads) {
-    list->entries[i] = 0;
-  }
-  for (int width = 2; width <= size; width *= 2) {
-    for (int stride = width / 2; stride > 0; stride /= 2) {
-      __syncthreads();
-      for (int i = threadIdx.x; i < size / 2; i += kThreads) {
-        const int low = 2 * i - (i & (stride - 1));
-        const int high = low + stride;
-        const uint64_t a = list->entries[low];
-        const uint64_t b = list->entries[high];
-        if ((a < b) == ((low & width) == 0)) {
-          list->entries[low] = b;
-          list->entries[high] = a;
-        }
-      }
-    }
-  }
-  __syncthreads();
+  cuda::SortDescending<kThreads>(count, list->entries);
 }
 
 }  // namespace quire::row_scan

@@ -5,6 +5,7 @@
 #include "kernels/cuda/sample_lists.cuh"
 #include "kernels/cuda/sample_piece.cuh"
 #include "kernels/cuda/sample_top.h"
+#include "kernels/cuda/sort_entries.cuh"
 #include "kernels/cuda/vector.cuh"
 
 namespace quire::sampling {
@@ -90,31 +91,6 @@ __device__ __forceinline__ void Gather(float logit, int32_t column,
   }
 }
 
-// Descending, by a bitonic network over the next power of two.
-__device__ void SortGathered(int count, TopShared* shared) {
-  int size = 2;
-  while (size < count) size *= 2;
-  for (int i = count + threadIdx.x; i < size; i += kTopThreads) {
-    shared->gathered[i] = 0;
-  }
-  for (int width = 2; width <= size; width *= 2) {
-    for (int stride = width / 2; stride > 0; stride /= 2) {
-      __syncthreads();
-      for (int i = threadIdx.x; i < size / 2; i += kTopThreads) {
-        const int low = 2 * i - (i & (stride - 1));
-        const int high = low + stride;
-        const uint64_t a = shared->gathered[low];
-        const uint64_t b = shared->gathered[high];
-        if ((a < b) == ((low & width) == 0)) {
-          shared->gathered[low] = b;
-          shared->gathered[high] = a;
-        }
-      }
-    }
-  }
-  __syncthreads();
-}
-
 __global__ void __launch_bounds__(kTopThreads)
     TopCandidatesKernel(const __grid_constant__ CudaSampleParams params,
                         const __grid_constant__ SampleWorkspace work) {
@@ -177,7 +153,7 @@ __global__ void __launch_bounds__(kTopThreads)
   const int count = shared.count;
   if (threadIdx.x == 0) params.overflowed[row_idx] = count > kMaxGathered;
   if (count > kMaxGathered) return;
-  SortGathered(count, &shared);
+  cuda::SortDescending<kTopThreads>(count, shared.gathered);
   Candidate* out = params.candidates + row_idx * int64_t{params.num_candidates};
   for (int i = threadIdx.x; i < params.num_candidates; i += kTopThreads) {
     Candidate candidate = {-INFINITY, -INFINITY, -1};
