@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "coordinator/grpc_server.h"
 
-#include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/health_check_service_interface.h>
 #include <grpcpp/security/server_credentials.h>
 #include <grpcpp/server.h>
@@ -12,16 +11,14 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "common/wire/reflection_service.h"
 
 namespace quire {
 namespace {
 
-void InitPluginsOnce() {
+void EnableHealthOnce() {
   static std::once_flag once;
-  std::call_once(once, [] {
-    grpc::EnableDefaultHealthCheckService(true);
-    grpc::reflection::InitProtoReflectionServerBuilderPlugin();
-  });
+  std::call_once(once, [] { grpc::EnableDefaultHealthCheckService(true); });
 }
 
 void SetLimits(GrpcServer::Audience audience, grpc::ServerBuilder* builder) {
@@ -59,7 +56,7 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(
     Audience audience, const std::string& host, int port,
     const std::string& flag, const std::vector<NamedService>& services,
     CallQueues* queues) {
-  InitPluginsOnce();
+  EnableHealthOnce();
   grpc::ServerBuilder builder;
   SetLimits(audience, &builder);
   int bound_port = 0;
@@ -70,6 +67,8 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(
     builder.RegisterService(named.service);
     service_names.push_back(named.name);
   }
+  auto reflection = MakeReflectionService(service_names);
+  builder.RegisterService(reflection.get());
   if (queues != nullptr) queues->AddTo(&builder);
   std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
   if (server == nullptr || bound_port == 0) {
@@ -79,14 +78,17 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(
         ": the port is taken, or not for this user; choose another with --",
         flag, ", or 0 for any"));
   }
-  return std::unique_ptr<GrpcServer>(new GrpcServer(
-      std::move(server), bound_port, std::move(service_names), queues));
+  return std::unique_ptr<GrpcServer>(
+      new GrpcServer(std::move(reflection), std::move(server), bound_port,
+                     std::move(service_names), queues));
 }
 
-GrpcServer::GrpcServer(std::unique_ptr<grpc::Server> server, int port,
+GrpcServer::GrpcServer(std::unique_ptr<grpc::Service> reflection,
+                       std::unique_ptr<grpc::Server> server, int port,
                        std::vector<std::string> service_names,
                        CallQueues* queues)
-    : server_(std::move(server)),
+    : reflection_(std::move(reflection)),
+      server_(std::move(server)),
       port_(port),
       service_names_(std::move(service_names)),
       queues_(queues) {

@@ -55,9 +55,11 @@ class GrpcServer {
   int port() const { return port_; }
 
  private:
-  GrpcServer(std::unique_ptr<grpc::Server> server, int port,
+  GrpcServer(std::unique_ptr<grpc::Service> reflection,
+             std::unique_ptr<grpc::Server> server, int port,
              std::vector<std::string> service_names, CallQueues* queues);
 
+  const std::unique_ptr<grpc::Service> reflection_;  // outlives the server
   std::unique_ptr<grpc::Server> server_;
   const int port_;
   const std::vector<std::string> service_names_;

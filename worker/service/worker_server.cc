@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "worker/service/worker_server.h"
 
-#include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/health_check_service_interface.h>
 
@@ -11,19 +10,18 @@
 
 #include "absl/memory/memory.h"
 #include "absl/strings/str_cat.h"
+#include "common/wire/reflection_service.h"
 
 namespace quire {
 namespace {
 
-constexpr const char* kReadinessNames[] = {"", "readiness", "quire.v1.Worker"};
+constexpr char kServiceName[] = "quire.v1.Worker";
+constexpr const char* kReadinessNames[] = {"", "readiness", kServiceName};
 
-// Both are process-wide and must be asked for before the first server is built.
-void EnablePlugins() {
+// Process-wide; must be asked for before the first server is built.
+void EnableHealth() {
   static std::once_flag once;
-  std::call_once(once, [] {
-    grpc::EnableDefaultHealthCheckService(true);
-    grpc::reflection::InitProtoReflectionServerBuilderPlugin();
-  });
+  std::call_once(once, [] { grpc::EnableDefaultHealthCheckService(true); });
 }
 
 void SetArguments(grpc::ServerBuilder* builder) {
@@ -45,7 +43,7 @@ void SetArguments(grpc::ServerBuilder* builder) {
 
 absl::StatusOr<std::unique_ptr<WorkerServer>> WorkerServer::Start(
     const std::string& host, int32_t port, grpc::Service* service) {
-  EnablePlugins();
+  EnableHealth();
   grpc::ServerBuilder builder;
   SetArguments(&builder);
   int bound_port = 0;
@@ -53,6 +51,8 @@ absl::StatusOr<std::unique_ptr<WorkerServer>> WorkerServer::Start(
   builder.AddListeningPort(address, grpc::InsecureServerCredentials(),
                            &bound_port);
   builder.RegisterService(service);
+  auto reflection = MakeReflectionService({kServiceName});
+  builder.RegisterService(reflection.get());
   std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
   if (server == nullptr || bound_port == 0) {
     return absl::UnavailableError(absl::StrCat(
@@ -60,8 +60,8 @@ absl::StatusOr<std::unique_ptr<WorkerServer>> WorkerServer::Start(
         ": the port is taken, or not for this user; choose another with "
         "--port (--port=0 takes a free one)"));
   }
-  auto worker_server =
-      absl::WrapUnique(new WorkerServer(std::move(server), bound_port));
+  auto worker_server = absl::WrapUnique(
+      new WorkerServer(std::move(reflection), std::move(server), bound_port));
   grpc::HealthCheckServiceInterface* health =
       worker_server->server_->GetHealthCheckService();
   for (const char* name : kReadinessNames) {
@@ -71,8 +71,11 @@ absl::StatusOr<std::unique_ptr<WorkerServer>> WorkerServer::Start(
   return worker_server;
 }
 
-WorkerServer::WorkerServer(std::unique_ptr<grpc::Server> server, int32_t port)
-    : server_(std::move(server)), port_(port) {}
+WorkerServer::WorkerServer(std::unique_ptr<grpc::Service> reflection,
+                           std::unique_ptr<grpc::Server> server, int32_t port)
+    : reflection_(std::move(reflection)),
+      server_(std::move(server)),
+      port_(port) {}
 
 WorkerServer::~WorkerServer() { Shutdown(absl::ZeroDuration()); }
 

@@ -37,8 +37,10 @@ class WorkerServer {
   void Shutdown(absl::Duration grace);
 
  private:
-  WorkerServer(std::unique_ptr<grpc::Server> server, int32_t port);
+  WorkerServer(std::unique_ptr<grpc::Service> reflection,
+               std::unique_ptr<grpc::Server> server, int32_t port);
 
+  const std::unique_ptr<grpc::Service> reflection_;  // outlives the server
   const std::unique_ptr<grpc::Server> server_;
   const int32_t port_;
 };
