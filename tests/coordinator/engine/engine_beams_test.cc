@@ -11,8 +11,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "coordinator/engine/beam_group.h"
-#include "coordinator/engine/beam_search.h"
 #include "gtest/gtest.h"
+#include "tests/coordinator/engine/beam_reference.h"
 #include "tests/coordinator/engine/engine_harness.h"
 #include "tests/coordinator/engine/exactness_setting.h"
 #include "tests/fakes/simulated_worker_group.h"
@@ -115,52 +115,9 @@ class Driver {
   std::map<RequestKey, std::vector<SequenceOutput>> outputs_;
 };
 
-EngineRequest Beams(const std::string& id, int32_t num_prompt_tokens,
-                    int32_t max_tokens, int32_t width, uint64_t seed = 1) {
-  EngineRequest request = MakeRequest(id, num_prompt_tokens, max_tokens, seed);
-  request.sampling.beam_width = width;
-  request.sampling.n = width;
-  request.sampling.best_of = width;
-  request.sampling.slot.temperature = 0;
-  return request;
-}
-
-// The n best, by the search alone.
-std::vector<Tokens> Found(const EngineRequest& request) {
-  const SamplingParams& sampling = request.sampling;
-  BeamSearchOptions options;
-  options.width = sampling.beam_width;
-  options.length_penalty = sampling.length_penalty;
-  options.early_stopping = sampling.early_stopping;
-  options.stop_token_ids = sampling.stop_token_ids;
-  options.min_tokens = sampling.slot.min_tokens;
-  options.max_tokens = sampling.max_tokens;
-  BeamSearch search(options);
-  std::vector<Tokens> beams = {request.prompt};
-  while (!search.is_done()) {
-    std::vector<std::vector<TopLogprob>> top;
-    for (const Tokens& beam : beams) {
-      top.push_back(SimulatedTop(beam, search.num_candidates()));
-    }
-    search.Advance(
-        std::vector<absl::Span<const TopLogprob>>(top.begin(), top.end()));
-    std::vector<Tokens> next;
-    for (const BeamSearch::Extension& extension : search.running()) {
-      next.push_back(beams[extension.parent]);
-      next.back().push_back(extension.token);
-    }
-    beams = next;
-  }
-  std::vector<Tokens> found;
-  for (int32_t i = 0; i < sampling.n; ++i) {
-    found.push_back(search.OutputOf(search.hypotheses()[i]).tokens);
-  }
-  return found;
-}
-
 void ExpectFound(const EngineRequest& request,
                  const std::vector<SequenceOutput>& outputs) {
-  const std::vector<Tokens> found = Found(request);
+  const std::vector<Tokens> found = FindBeams(request);
   ASSERT_EQ(outputs.size(), found.size());
   for (size_t i = 0; i < found.size(); ++i) {
     EXPECT_TRUE(outputs[i].status.ok()) << outputs[i].status;
@@ -181,7 +138,7 @@ std::vector<EngineRequest> Requests() {
     const int32_t num_prompt_tokens = 1 + static_cast<int32_t>(random() % 90);
     const int32_t max_tokens = 1 + static_cast<int32_t>(random() % 40);
     EngineRequest request =
-        Beams(absl::StrCat("r", i), num_prompt_tokens, max_tokens,
+        MakeBeams(absl::StrCat("r", i), num_prompt_tokens, max_tokens,
               2 + static_cast<int32_t>(random() % 15), /*seed=*/i + 1);
     if (i % 3 == 2) {
       request.sampling.beam_width = 0;
@@ -189,7 +146,7 @@ std::vector<EngineRequest> Requests() {
       request.sampling.slot.temperature = 1;
     } else if (i % 2 == 0) {
       // What the search is about to meet, and so will meet again.
-      const Tokens best = Found(request)[0];
+      const Tokens best = FindBeams(request)[0];
       request.sampling.stop_token_ids = {best[best.size() / 2]};
       request.sampling.slot.min_tokens =
           std::min<int32_t>(i % 5, request.sampling.max_tokens);
@@ -308,7 +265,7 @@ TEST(EngineBeamsTest, ThePromptIsComputedOnceAndItsBlocksAreShared) {
   options.max_num_seqs = 16;
   options.block_size = 4;
   Driver driver(options, /*num_blocks=*/512);
-  const EngineRequest request = Beams("r", 40, 20, 8);
+  const EngineRequest request = MakeBeams("r", 40, 20, 8);
   driver.Submit(request);
   int32_t most_held = 0;
   while (driver.Step()) {
@@ -335,7 +292,7 @@ TEST(EngineBeamsTest, BeamsSwappedInTheMiddleOfASearchGoOnWhereTheyWere) {
   // The search, after the other has grown, does not fit beside it.
   Driver driver(options, /*num_blocks=*/8 * 12, /*num_host_blocks=*/256);
   EngineRequest other = MakeRequest("other", 150, 80, 3);
-  EngineRequest search = Beams("search", 20, 28, 8, 7);
+  EngineRequest search = MakeBeams("search", 20, 28, 8, 7);
   const RequestKey other_key = driver.Submit(other);
   const RequestKey key = driver.Submit(search);
   // Something else takes what the search leaves.
@@ -362,7 +319,7 @@ TEST(EngineBeamsTest, TheLastOfSeveralWritersNeedsNoBlockForACopy) {
   // and no more are there.
   Driver driver(options, /*num_blocks=*/3 + 5);
   driver.Submit(MakeRequest("holder", 33, 14, 2));
-  const EngineRequest search = Beams("search", 20, 12, 4);
+  const EngineRequest search = MakeBeams("search", 20, 12, 4);
   const RequestKey key = driver.Submit(search);
   driver.Run();
   ExpectFound(search, driver.outputs(key));
@@ -374,11 +331,11 @@ TEST(EngineBeamsTest, OthersRunAheadWhileASearchWaitsForItsResults) {
   EngineOptions options;
   options.max_num_seqs = 16;
   Driver driver(options, /*num_blocks=*/512);
-  const RequestKey search = driver.Submit(Beams("search", 20, 30, 4));
+  const RequestKey search = driver.Submit(MakeBeams("search", 20, 30, 4));
   driver.Run();
   EXPECT_EQ(driver.most_in_flight(), 1);
   EXPECT_EQ(driver.outputs(search).size(), 4);
-  driver.Submit(Beams("again", 20, 30, 4));
+  driver.Submit(MakeBeams("again", 20, 30, 4));
   driver.Submit(MakeRequest("other", 20, 30));
   driver.Run();
   EXPECT_EQ(driver.most_in_flight(), 2);
@@ -390,7 +347,7 @@ TEST(EngineBeamsTest, ACancelledSearchGivesEverythingBackAtOnce) {
   options.block_size = 4;
   for (int num_steps = 0; num_steps < 12; ++num_steps) {
     Driver driver(options, /*num_blocks=*/256);
-    const RequestKey key = driver.Submit(Beams("r", 30, 20, 8));
+    const RequestKey key = driver.Submit(MakeBeams("r", 30, 20, 8));
     for (int i = 0; i < num_steps; ++i) driver.Step();
     driver.core().FinishRequest(key, FinishReason::kCancelled, driver.now());
     const EngineStats stats = driver.core().Stats();

@@ -9,7 +9,6 @@
 #include "coordinator/engine/engine_core.h"
 #include "gtest/gtest.h"
 #include "tests/coordinator/engine/engine_harness.h"
-#include "tests/coordinator/engine/random_load.h"
 
 namespace quire {
 namespace {
@@ -282,13 +281,6 @@ TEST(EngineForksTest, TheSlotOfAParentThatEndedGoesToAnothersSibling) {
   EXPECT_EQ(engine.Heard(key_a, 1).tokens, ExpectedStream(a, 1));
   ExpectAll(engine, key_b, b);
   engine.ExpectClean();
-}
-
-TEST(EngineForksTest, WhateverFitsAloneFinishesUnderAnyLoadAndMode) {
-  const RandomLoadCounts counts = ServeRandomLoads({.has_stops = true}, 100);
-  EXPECT_GT(counts.num_preemptions, 500);
-  EXPECT_GT(counts.num_swaps, 100);
-  EXPECT_GT(counts.num_cache_hit_tokens, 500);
 }
 
 }  // namespace

@@ -11,7 +11,6 @@
 #include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
 #include "tests/coordinator/engine/engine_harness.h"
-#include "tests/coordinator/engine/random_load.h"
 
 namespace quire {
 namespace {
@@ -156,14 +155,6 @@ TEST(EngineWindowTest, SiblingsDoNotForkFromOneThatHasGoneOn) {
       engine.ExpectClean();
     }
   }
-}
-
-TEST(EngineWindowTest, WhateverFitsAloneFinishesUnderAnyLoadAndMode) {
-  const RandomLoadCounts counts = ServeRandomLoads(
-      {.max_model_len = 160, .has_window = true, .num_more_requests = 20}, 80);
-  EXPECT_GT(counts.num_preemptions, 500);
-  EXPECT_GT(counts.num_swaps, 100);
-  EXPECT_GT(counts.num_cache_hit_tokens, 500);
 }
 
 }  // namespace

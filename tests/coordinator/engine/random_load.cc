@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
+#include "tests/coordinator/engine/beam_reference.h"
 #include "tests/coordinator/engine/engine_harness.h"
 
 namespace quire {
@@ -30,7 +31,12 @@ EngineOptions DrawEngine(const RandomLoadOptions& load,
   options.watermark = random() % 3 * 0.05;
   options.preemption_mode = static_cast<PreemptionMode>(random() % 3);
   options.enable_prefix_caching = random() % 3 > 0;
-  if (random() % 3 == 0) options.forced_preemption_period = 2 + random() % 9;
+  // A search that is preempted before all of its beams have their next tokens
+  // has gained nothing.
+  if (!load.has_beams && random() % 3 == 0) {
+    options.forced_preemption_period = 2 + random() % 9;
+  }
+  options.on_group_lost = OnGroupLostAction::kRequeue;
   return options;
 }
 
@@ -55,79 +61,142 @@ SimulatedGroupOptions DrawGroup(const EngineOptions& options,
   return group;
 }
 
-struct Sent {
-  EngineRequest request;
-  RequestKey key;
-  bool is_cancelled = false;
+class RandomLoad {
+ public:
+  RandomLoad(const RandomLoadOptions& load, uint64_t seed)
+      : load_(load),
+        seed_(seed),
+        random_(seed),
+        options_(DrawEngine(load, random_)),
+        engine_(options_, DrawGroup(options_, random_)) {}
+
+  void Serve(RandomLoadCounts* counts) {
+    const size_t num_requests = 10 + random_() % load_.num_more_requests;
+    while (sent_.size() < num_requests) {
+      Send();
+      if (random_() % 2 == 0) Run(random_() % 20);
+      if (random_() % 8 == 0) Cancel();
+      if (load_.is_disturbed) Disturb();
+    }
+    Run(kMaxSteps);
+    for (const Sent& each : sent_) Expect(each, counts);
+    counts->num_preemptions += engine_.core().Stats().num_preemptions;
+    counts->num_swaps += engine_.workers().num_swaps();
+    counts->num_resyncs += engine_.workers().num_resyncs();
+    counts->num_cache_hit_tokens +=
+        engine_.core().TakeMetrics().counters.num_cache_hit_tokens;
+    engine_.ExpectClean();
+  }
+
+ private:
+  struct Sent {
+    EngineRequest request;
+    RequestKey key;
+    std::vector<bool> was_ended;  // from outside, by sequence
+  };
+
+  void Send() {
+    EngineRequest request = DrawRequest();
+    const RequestKey key = engine_.MustSubmit(request);
+    const int32_t n = request.sampling.n;
+    sent_.push_back({std::move(request), key, std::vector<bool>(n)});
+  }
+
+  EngineRequest DrawRequest() {
+    const int32_t num_prompt_tokens = 1 + random_() % (load_.max_model_len - 1);
+    const int32_t max_tokens =
+        1 + random_() % (load_.max_model_len - num_prompt_tokens);
+    const int32_t n = 1 + random_() % kMaxSequences;
+    const uint64_t prefix = 1 + random_() % kNumPrefixes;
+    const bool is_search = load_.has_beams && random_() % 3 == 0;
+    const auto make = is_search ? MakeBeams : MakeGroup;
+    EngineRequest request = make(absl::StrCat("r", sent_.size()),
+                                 num_prompt_tokens, max_tokens, n, prefix);
+    request.sampling.slot.seed = seed_ * 1000 + sent_.size();
+    request.use_prefix_cache = random_() % 4 > 0;
+    request.tenant = random_() % 2 > 0 ? "one" : "other";
+    if (load_.has_stops && random_() % 2 > 0) AddStops(20, &request);
+    if (load_.is_disturbed) {
+      request.priority = static_cast<int32_t>(random_() % 3);
+      if (random_() % 8 == 0) {
+        request.deadline = engine_.now() + absl::Milliseconds(random_() % 300);
+      }
+    }
+    return request;
+  }
+
+  // Until nothing is left to do or so many results have come.
+  void Run(int64_t num_results) {
+    for (int64_t i = 0; i < num_results; ++i) {
+      engine_.Plan();
+      EXPECT_EQ(engine_.core().CheckInvariants(), absl::OkStatus());
+      engine_.Advance(absl::Milliseconds(1));
+      if (!engine_.Deliver() || testing::Test::HasFailure()) return;
+      EXPECT_EQ(engine_.core().CheckInvariants(), absl::OkStatus());
+    }
+  }
+
+  Sent& Any() { return sent_[random_() % sent_.size()]; }
+
+  void Cancel() {
+    Sent& victim = Any();
+    victim.was_ended.assign(victim.was_ended.size(), true);
+    engine_.Finish(victim.key, FinishReason::kCancelled);
+  }
+
+  void Disturb() {
+    if (random_() % 4 == 0) EndASequence();
+    if (random_() % 20 == 0) engine_.workers().CorruptNextDigest();
+    if (random_() % 40 == 0) {
+      engine_.LoseGroup("gone");
+      engine_.BeginGroup();
+    }
+  }
+
+  void EndASequence() {
+    Sent& victim = Any();
+    if (victim.request.sampling.beam_width > 0) return;
+    const int32_t index = random_() % victim.request.sampling.n;
+    victim.was_ended[index] = true;
+    engine_.core().FinishSequence(victim.key, index, engine_.now());
+  }
+
+  std::vector<std::vector<TokenId>> StreamsOf(const EngineRequest& request) {
+    if (request.sampling.beam_width > 0) return FindBeams(request);
+    std::vector<std::vector<TokenId>> streams;
+    for (int32_t index = 0; index < request.sampling.n; ++index) {
+      streams.push_back(ExpectedStream(request, index));
+    }
+    return streams;
+  }
+
+  // What one that was ended has heard is the beginning of its tokens.
+  void Expect(const Sent& sent, RandomLoadCounts* counts) {
+    const std::vector<std::vector<TokenId>> streams = StreamsOf(sent.request);
+    const bool has_failed = !engine_.Heard(sent.key).status.ok();
+    EXPECT_TRUE(load_.is_disturbed || !has_failed);
+    for (size_t index = 0; index < streams.size(); ++index) {
+      SCOPED_TRACE(absl::StrCat(sent.request.request_id, " sequence ", index));
+      const HeardStream& heard = engine_.Heard(sent.key, index);
+      if (!sent.was_ended[index] && !has_failed) {
+        EXPECT_EQ(heard.tokens, streams[index]);
+        EXPECT_EQ(heard.num_last_words, 1);
+        continue;
+      }
+      ++counts->num_cut_short;
+      ASSERT_LE(heard.tokens.size(), streams[index].size());
+      EXPECT_TRUE(std::equal(heard.tokens.begin(), heard.tokens.end(),
+                             streams[index].begin()));
+    }
+  }
+
+  const RandomLoadOptions load_;
+  const uint64_t seed_;
+  std::mt19937_64 random_;
+  const EngineOptions options_;
+  EngineHarness engine_;
+  std::vector<Sent> sent_;
 };
-
-EngineRequest DrawRequest(const RandomLoadOptions& load, uint64_t seed,
-                          size_t number, std::mt19937_64& random) {
-  const int32_t num_prompt_tokens = 1 + random() % (load.max_model_len - 1);
-  const int32_t max_tokens =
-      1 + random() % (load.max_model_len - num_prompt_tokens);
-  const int32_t n = 1 + random() % kMaxSequences;
-  EngineRequest request =
-      MakeGroup(absl::StrCat("r", number), num_prompt_tokens, max_tokens, n,
-                1 + random() % kNumPrefixes);
-  request.sampling.slot.seed = seed * 1000 + number;
-  request.use_prefix_cache = random() % 4 > 0;
-  request.tenant = random() % 2 > 0 ? "one" : "other";
-  if (load.has_stops && random() % 2 > 0) AddStops(20, &request);
-  return request;
-}
-
-std::vector<Sent> Send(const RandomLoadOptions& load, uint64_t seed,
-                       EngineHarness& engine, std::mt19937_64& random) {
-  std::vector<Sent> sent;
-  const size_t num_requests = 10 + random() % load.num_more_requests;
-  while (sent.size() < num_requests) {
-    EngineRequest request = DrawRequest(load, seed, sent.size(), random);
-    const RequestKey key = engine.MustSubmit(request);
-    sent.push_back({std::move(request), key});
-    if (random() % 2 == 0) engine.RunUntilIdle(random() % 20);
-    if (random() % 8 == 0) {
-      Sent& victim = sent[random() % sent.size()];
-      victim.is_cancelled = true;
-      engine.Finish(victim.key, FinishReason::kCancelled);
-    }
-    EXPECT_TRUE(engine.core().CheckInvariants().ok())
-        << engine.core().CheckInvariants();
-  }
-  return sent;
-}
-
-// What a cancelled request has heard is the beginning of its tokens.
-void ExpectBeginnings(EngineHarness& engine, const Sent& sent) {
-  for (int index = 0; index < sent.request.sampling.n; ++index) {
-    const std::vector<TokenId> all = ExpectedStream(sent.request, index);
-    const std::vector<TokenId>& heard = engine.Heard(sent.key, index).tokens;
-    ASSERT_LE(heard.size(), all.size());
-    EXPECT_TRUE(std::equal(heard.begin(), heard.end(), all.begin()));
-  }
-}
-
-void ServeRandomLoad(const RandomLoadOptions& load, uint64_t seed,
-                     RandomLoadCounts* counts) {
-  SCOPED_TRACE(absl::StrCat("seed ", seed));
-  std::mt19937_64 random(seed);
-  const EngineOptions options = DrawEngine(load, random);
-  EngineHarness engine(options, DrawGroup(options, random));
-  const std::vector<Sent> sent = Send(load, seed, engine, random);
-  engine.RunUntilIdle(kMaxSteps);
-  for (const Sent& each : sent) {
-    if (each.is_cancelled) {
-      ExpectBeginnings(engine, each);
-    } else {
-      ExpectAll(engine, each.key, each.request);
-    }
-  }
-  counts->num_preemptions += engine.core().Stats().num_preemptions;
-  counts->num_swaps += engine.workers().num_swaps();
-  engine.ExpectClean();
-  counts->num_cache_hit_tokens +=
-      engine.core().TakeMetrics().counters.num_cache_hit_tokens;
-}
 
 }  // namespace
 
@@ -135,7 +204,8 @@ RandomLoadCounts ServeRandomLoads(const RandomLoadOptions& options,
                                   uint64_t num_seeds) {
   RandomLoadCounts counts;
   for (uint64_t seed = 1; seed <= num_seeds; ++seed) {
-    ServeRandomLoad(options, seed, &counts);
+    SCOPED_TRACE(absl::StrCat("seed ", seed));
+    RandomLoad(options, seed).Serve(&counts);
     if (testing::Test::HasFailure()) break;
   }
   return counts;

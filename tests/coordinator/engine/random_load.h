@@ -14,17 +14,23 @@ struct RandomLoadOptions {
   bool has_window = false;         // of 2 to 49 tokens
   int32_t num_more_requests = 30;  // than 10, at most
   bool has_stops = false;          // every other request
+  bool has_beams = false;          // every third request
+  // Clients end sequences, deadlines pass, priorities differ, groups of workers
+  // are lost and tables get wrong.
+  bool is_disturbed = false;
 };
 
 struct RandomLoadCounts {
   int64_t num_preemptions = 0;
   int64_t num_swaps = 0;
   int64_t num_cache_hit_tokens = 0;
+  int64_t num_resyncs = 0;
+  int64_t num_cut_short = 0;  // sequences that were ended from outside
 };
 
 // Serves the loads of seeds 1 to `num_seeds` in engines of random options,
-// until one fails: expects the tokens of whatever was not cancelled, no rule
-// broken and nothing held at the end. What happened in all.
+// until one fails: expects the tokens of whatever was not ended from outside,
+// no rule broken and nothing held at the end. What happened in all.
 RandomLoadCounts ServeRandomLoads(const RandomLoadOptions& options,
                                   uint64_t num_seeds);
 
