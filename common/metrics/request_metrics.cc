@@ -39,13 +39,13 @@ RequestMetrics::RequestMetrics(const std::string& model_name,
                                         "Arrival to the first output token.",
                                         model_name, FirstTokenBuckets(),
                                         registry)),
-      inter_token_latency_(AddHistogram("quire_inter_token_latency_seconds",
-                                        "Gap between consecutive tokens.",
-                                        model_name, InterTokenBuckets(),
-                                        registry)),
+      inter_token_latency_(
+          AddHistogram("quire_inter_token_latency_seconds",
+                       "Gap between consecutive tokens of a sequence.",
+                       model_name, InterTokenBuckets(), registry)),
       time_per_output_token_(AddHistogram(
           "quire_request_time_per_output_token_seconds",
-          "Per request, mean gap between its tokens after the first.",
+          "Per request, mean gap between the tokens of its longest sequence.",
           model_name, InterTokenBuckets(), registry)),
       duration_(AddHistogram("quire_request_duration_seconds",
                              "Arrival to the end of a request.", model_name,
@@ -83,8 +83,9 @@ void RequestMetrics::ObserveOutcome(const Outcome& outcome) {
   if (outcome.decode < absl::ZeroDuration()) return;
   const double decode_s = absl::ToDoubleSeconds(outcome.decode);
   decode_->Observe(decode_s);
-  if (outcome.num_output_tokens > 1) {
-    time_per_output_token_->Observe(decode_s / (outcome.num_output_tokens - 1));
+  if (outcome.num_longest_tokens > 1) {
+    time_per_output_token_->Observe(decode_s /
+                                    (outcome.num_longest_tokens - 1));
   }
 }
 

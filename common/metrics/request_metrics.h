@@ -31,14 +31,16 @@ class RequestMetrics {
     // First to last token; negative with less than two tokens.
     absl::Duration decode = -absl::Seconds(1);
     int64_t num_prompt_tokens = 0;
-    int64_t num_output_tokens = 0;
+    int64_t num_output_tokens = 0;   // of all its sequences
+    int64_t num_longest_tokens = 0;  // of its longest sequence
   };
 
   // `registry` must outlive this.
   RequestMetrics(const std::string& model_name, prometheus::Registry* registry);
 
   void ObserveFirstToken(absl::Duration since_arrival);
-  // `num_tokens` tokens arrived together, `gap` after the ones before.
+  // `num_tokens` tokens of a sequence arrived together, `gap` after those
+  // before them.
   void ObserveTokens(absl::Duration gap, int64_t num_tokens);
   void ObserveOutcome(const Outcome& outcome);
 

@@ -34,6 +34,7 @@ absl::Status AnswerStreams::Open(
     if (!is_ranked) answer_.push_back(index);
   }
   streams_ = std::move(streams);
+  last_tokens_.assign(streams_.size(), absl::InfinitePast());
   num_answers_ = sampling.n;
   return absl::OkStatus();
 }
@@ -59,7 +60,9 @@ absl::Status AnswerStreams::Append(const SequenceOutput& output) {
   num_cached_tokens_ = std::max(num_cached_tokens_, output.num_cached_tokens);
   const int64_t num_before = stream.num_tokens();
   QUIRE_RETURN_IF_ERROR(stream.Append(output));
-  if (!answer_.empty()) NoteTokens(stream.num_tokens() - num_before);
+  if (!answer_.empty()) {
+    NoteTokens(output.index, stream.num_tokens() - num_before);
+  }
   return absl::OkStatus();
 }
 
@@ -69,28 +72,30 @@ bool AnswerStreams::is_finished() const {
       [](const SequenceStream& stream) { return stream.is_finished(); });
 }
 
-void AnswerStreams::NoteTokens(int64_t num_tokens) {
+void AnswerStreams::NoteTokens(size_t stream, int64_t num_tokens) {
   if (num_tokens == 0) return;
   const absl::Time now = clock_->Now();
   num_tokens_ += num_tokens;
   if (num_tokens_ == num_tokens) {
     first_token_ = now;
     metrics_->ObserveFirstToken(now - arrival_);
-  } else {
-    metrics_->ObserveTokens(now - last_token_, num_tokens);
   }
+  absl::Time& last_token = last_tokens_[stream];
+  // The first tokens of a sequence follow on no other of its own.
+  if (last_token != absl::InfinitePast()) {
+    metrics_->ObserveTokens(now - last_token, num_tokens);
+  }
+  last_token = now;
   last_token_ = now;
 }
 
 void AnswerStreams::TakeBest() {
   answer_ = BestStreams(streams_, num_answers_);
-  int64_t num_tokens = 0;
   for (size_t index = 0; index < answer_.size(); ++index) {
     SequenceStream& stream = streams_[answer_[index]];
     stream.set_index(static_cast<int32_t>(index));
-    num_tokens += stream.num_tokens();
+    NoteTokens(answer_[index], stream.num_tokens());
   }
-  NoteTokens(num_tokens);
 }
 
 absl::StatusOr<bool> AnswerStreams::TakeNext(v1::GenerateResponse* response) {
@@ -125,6 +130,10 @@ FinishReason AnswerStreams::finish_reason() const {
 void AnswerStreams::Describe(RequestMetrics::Outcome* outcome) const {
   outcome->num_prompt_tokens = num_prompt_tokens_;
   outcome->num_output_tokens = num_tokens_;
+  for (const size_t stream : answer_) {
+    outcome->num_longest_tokens =
+        std::max(outcome->num_longest_tokens, streams_[stream].num_tokens());
+  }
   if (num_tokens_ > 1) outcome->decode = last_token_ - first_token_;
 }
 

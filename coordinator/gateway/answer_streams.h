@@ -68,7 +68,8 @@ class AnswerStreams {
   void Describe(RequestMetrics::Outcome* outcome) const;
 
  private:
-  void NoteTokens(int64_t num_tokens);
+  // So many tokens of the answer came, of that stream.
+  void NoteTokens(size_t stream, int64_t num_tokens);
   // All streams have ended: the best of them are the answer.
   void TakeBest();
 
@@ -90,6 +91,8 @@ class AnswerStreams {
   int32_t num_cached_tokens_ = 0;
   absl::Time first_token_;  // when it came
   absl::Time last_token_;
+  // [num_streams()], when each one's last tokens of the answer came.
+  std::vector<absl::Time> last_tokens_;
 };
 
 }  // namespace quire

@@ -49,7 +49,8 @@ TEST(RequestMetricsTest, TimePerOutputTokenLeavesOutTheFirst) {
   RequestMetrics metrics("tiny", &registry);
   RequestMetrics::Outcome outcome;
   outcome.decode = absl::Seconds(4);
-  outcome.num_output_tokens = 5;
+  outcome.num_output_tokens = 8;  // of two sequences
+  outcome.num_longest_tokens = 5;
   metrics.ObserveOutcome(outcome);
   EXPECT_THAT(Scrape(registry),
               HasSubstr("quire_request_time_per_output_token_seconds_sum"

@@ -2,6 +2,7 @@
 #include "coordinator/gateway/answer_streams.h"
 
 #include <prometheus/registry.h>
+#include <prometheus/text_serializer.h>
 
 #include <memory>
 #include <string>
@@ -17,6 +18,7 @@ namespace quire {
 namespace {
 
 using ::testing::ElementsAre;
+using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
 SequenceOutput Output(int32_t index, const std::string& text,
@@ -65,6 +67,11 @@ class AnswerStreamsTest : public testing::Test {
                           : absl::StrCat(response.chunk().index(), " ",
                                          response.chunk().text()));
     }
+  }
+
+  // What Prometheus would read.
+  std::string Scrape() const {
+    return prometheus::TextSerializer().Serialize(registry_.Collect());
   }
 
   const std::unique_ptr<Tokenizer> tokenizer_ = MakeLettersTokenizer();
@@ -141,7 +148,42 @@ TEST_F(AnswerStreamsTest, WhatItCameToIsCountedAndTimed) {
   EXPECT_EQ(outcome.decode, absl::Milliseconds(20));
   EXPECT_EQ(outcome.num_prompt_tokens, 5);
   EXPECT_EQ(outcome.num_output_tokens, 3);
+  EXPECT_EQ(outcome.num_longest_tokens, 3);
   EXPECT_EQ(answer_.usage().cached_tokens(), 4u);
+}
+
+TEST_F(AnswerStreamsTest, GapsAreBetweenTokensOfOneSequence) {
+  SamplingParams sampling;
+  sampling.n = 2;
+  Open(sampling);
+  for (int step = 0; step < 3; ++step) {
+    Append(Output(0, "a"));
+    Append(Output(1, "b"));
+    clock_.Advance(absl::Seconds(2));
+  }
+  Append(Output(1, "c", FinishReason::kLength));
+  RequestMetrics::Outcome outcome;
+  answer_.Describe(&outcome);
+  metrics_.ObserveOutcome(outcome);
+  const std::string text = Scrape();
+  // Two of one, three of the other; of the longer, four tokens in 6 s.
+  EXPECT_THAT(text, HasSubstr("quire_inter_token_latency_seconds_count"
+                              "{model_name=\"model\"} 5"));
+  EXPECT_THAT(text, HasSubstr("quire_inter_token_latency_seconds_sum"
+                              "{model_name=\"model\"} 10"));
+  EXPECT_THAT(text, HasSubstr("quire_request_time_per_output_token_seconds_sum"
+                              "{model_name=\"model\"} 2"));
+}
+
+TEST_F(AnswerStreamsTest, AnswersThatComeWholeHaveNoGaps) {
+  SamplingParams sampling;
+  sampling.n = 2;
+  sampling.best_of = 3;
+  Open(sampling);
+  for (int32_t index = 0; index < 3; ++index) Append(Ranked(index, "ab", -1));
+  EXPECT_THAT(TakeAll(), ElementsAre("0 ab", "1 ab"));
+  EXPECT_THAT(Scrape(), HasSubstr("quire_inter_token_latency_seconds_count"
+                                  "{model_name=\"model\"} 0"));
 }
 
 }  // namespace
