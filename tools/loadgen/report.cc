@@ -89,6 +89,29 @@ void AddSummary(const Metric& metric, const LoadgenOptions& options,
   }
 }
 
+// "linear" or "exponential". REQUIRES: there is a ramp.
+const char* RampUpName(RampUp ramp_up) {
+  return ramp_up == RampUp::kLinear ? "linear" : "exponential";
+}
+
+void AddRampUp(const ArrivalOptions& arrival, nlohmann::ordered_json* json) {
+  if (arrival.ramp_up == RampUp::kNone) return;
+  (*json)["ramp_up_strategy"] = RampUpName(arrival.ramp_up);
+  (*json)["ramp_up_start_rps"] = arrival.ramp_up_start_rps;
+  (*json)["ramp_up_end_rps"] = arrival.ramp_up_end_rps;
+}
+
+// Of the requests' arrivals, for the file's name: "2.5qps" or "infqps".
+std::string RateName(const ArrivalOptions& arrival) {
+  if (arrival.ramp_up != RampUp::kNone) {
+    return absl::StrFormat("ramp-up-%s-%gqps-%gqps",
+                           RampUpName(arrival.ramp_up),
+                           arrival.ramp_up_start_rps, arrival.ramp_up_end_rps);
+  }
+  if (std::isinf(arrival.request_rate)) return "infqps";
+  return absl::StrFormat("%.1fqps", arrival.request_rate);
+}
+
 // A request's text, or those of all its sequences.
 nlohmann::ordered_json TextsJson(const RequestRecord& record) {
   if (record.sequences.empty()) return "";
@@ -203,6 +226,7 @@ nlohmann::ordered_json ResultJson(const LoadgenOptions& options,
   if (options.max_concurrency > 0) {
     json["max_concurrency"] = options.max_concurrency;
   }
+  AddRampUp(options.arrival, &json);
   if (options.goodput.any()) {
     json["request_goodput"] = metrics.request_goodput;
   }
@@ -223,10 +247,9 @@ nlohmann::ordered_json ResultJson(const LoadgenOptions& options,
 
 std::string ResultFilename(const LoadgenOptions& options, absl::Time date) {
   if (!options.result_filename.empty()) return options.result_filename;
-  const double rate = options.arrival.request_rate;
-  std::string name = absl::StrCat(
-      options.label.empty() ? kBackend : options.label, "-",
-      std::isinf(rate) ? "inf" : absl::StrFormat("%.1f", rate), "qps");
+  std::string name =
+      absl::StrCat(options.label.empty() ? kBackend : options.label, "-",
+                   RateName(options.arrival));
   if (options.max_concurrency > 0) {
     absl::StrAppend(&name, "-concurrency", options.max_concurrency);
   }

@@ -142,6 +142,27 @@ TEST(ReportTest, TheJsonHasVllmsKeys) {
   EXPECT_FALSE(json.contains("differing"));
 }
 
+TEST(ReportTest, ARampIsToldWithItsRates) {
+  LoadgenOptions options;
+  options.model = "fake";
+  EXPECT_FALSE(ResultJson(options, Metrics(), {}, nullptr, kDate)
+                   .contains("ramp_up_strategy"));
+  options.arrival.ramp_up = RampUp::kExponential;
+  options.arrival.ramp_up_start_rps = 0.5;
+  options.arrival.ramp_up_end_rps = 40;
+  const nlohmann::ordered_json json =
+      ResultJson(options, Metrics(), {}, /*verify=*/nullptr, kDate);
+  EXPECT_EQ(json["ramp_up_strategy"], "exponential");
+  EXPECT_EQ(json["ramp_up_start_rps"], 0.5);
+  EXPECT_EQ(json["ramp_up_end_rps"], 40);
+  EXPECT_EQ(ResultFilename(options, kDate),
+            "grpc-ramp-up-exponential-0.5qps-40qps-fake-20261122-093000.json");
+  options.arrival.ramp_up = RampUp::kLinear;
+  EXPECT_EQ(
+      ResultJson(options, Metrics(), {}, nullptr, kDate)["ramp_up_strategy"],
+      "linear");
+}
+
 TEST(ReportTest, DetailsAreThoseOfEveryRequest) {
   LoadgenOptions options;
   options.save_detailed = true;
