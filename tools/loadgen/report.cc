@@ -140,7 +140,9 @@ void AddDetails(const RunResult& run, nlohmann::ordered_json* json) {
     (*json)["start_times"].push_back(
         absl::ToDoubleSeconds(record.sent - run.start));
     (*json)["generated_texts"].push_back(TextsJson(record));
-    (*json)["errors"].push_back(record.error);
+    (*json)["errors"].push_back(record.outcome == RequestOutcome::kCancelled
+                                    ? "cancelled"
+                                    : record.error);
   }
 }
 

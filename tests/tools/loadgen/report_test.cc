@@ -193,6 +193,18 @@ TEST(ReportTest, DetailsAreThoseOfEveryRequest) {
       "[[\"hi\",\"ho\"]]");
 }
 
+TEST(ReportTest, ACancelledRequestIsNoCompletedOne) {
+  LoadgenOptions options;
+  options.save_detailed = true;
+  RunResult run;
+  run.records.resize(2);
+  run.records[0].outcome = RequestOutcome::kCompleted;
+  run.records[1].outcome = RequestOutcome::kCancelled;
+  const nlohmann::ordered_json json =
+      ResultJson(options, Metrics(), run, /*verify=*/nullptr, kDate);
+  EXPECT_EQ(json["errors"].dump(), "[\"\",\"cancelled\"]");
+}
+
 TEST(ReportTest, AVerifiedRunSaysHowManyStreamsDiffered) {
   VerifyResult verify;
   verify.num_compared = 98;
