@@ -80,8 +80,7 @@ Recorder::Recorder(int fd, int64_t max_buffered_bytes)
       thread_([this] { Write(); }) {}
 
 Recorder::~Recorder() {
-  const absl::Status status = Close();
-  if (!status.ok()) LOG(WARNING) << status;
+  Close().IgnoreError();  // it was logged when it happened
   close(fd_);
 }
 
@@ -114,6 +113,7 @@ void Recorder::Write() {
     const absl::Status status = WriteAll(fd_, bytes);
     bytes.clear();
     if (status.ok()) continue;
+    LOG(WARNING) << "recording ends: " << status.message();
     absl::MutexLock lock(&mutex_);
     status_.Update(status);
     buffer_.clear();

@@ -38,7 +38,7 @@ class Recorder final : public EngineObserver {
       const std::string& path, const EngineOptions& options,
       int64_t max_buffered_bytes = kMaxBufferedBytes);
 
-  // Closes.
+  // Closes. What went wrong was logged when it did.
   ~Recorder() override;
 
   // Writes what is left and ends the thread. Unavailable if anything could not

@@ -5,12 +5,17 @@
 #include <string>
 #include <vector>
 
+#include "glog/logging.h"
+#include "gmock/gmock.h"
 #include "google/protobuf/util/delimited_message_util.h"
 #include "gtest/gtest.h"
 #include "proto/recording.pb.h"
 
 namespace quire {
 namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
 
 std::string TempPath(const std::string& name) {
   return testing::TempDir() + "/" + name;
@@ -80,6 +85,30 @@ TEST(RecorderTest, EndsInsteadOfHoldingMoreThanItMay) {
   const std::vector<v1::Record> records = ReadRecords(path);
   ASSERT_EQ(records.size(), 1);
   EXPECT_TRUE(records[0].truncated());
+}
+
+// Collects what is logged.
+class Warnings final : public google::LogSink {
+ public:
+  Warnings() { google::AddLogSink(this); }
+  ~Warnings() override { google::RemoveLogSink(this); }
+  void send(google::LogSeverity, const char*, const char*, int, const std::tm*,
+            const char* message, size_t size) override {
+    texts.emplace_back(message, size);
+  }
+
+  std::vector<std::string> texts;
+};
+
+TEST(RecorderTest, AFullDiskIsToldWhileItRecords) {
+  Warnings warnings;
+  auto recorder = Recorder::Open("/dev/full", {});
+  ASSERT_TRUE(recorder.ok()) << recorder.status();
+  (*recorder)->OnPlan(nullptr, absl::UnixEpoch());
+  EXPECT_EQ((*recorder)->Close().code(), absl::StatusCode::kUnavailable);
+  EXPECT_THAT(warnings.texts, ElementsAre(HasSubstr("No space left")));
+  recorder->reset();
+  EXPECT_EQ(warnings.texts.size(), 1);  // not once more
 }
 
 TEST(RecorderTest, SaysWhatItCannotWrite) {
