@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tools/loadgen/benchmark.h"
 
-#include <string.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -53,7 +52,7 @@ Benchmark::Benchmark(LoadgenOptions options, ProgressStyle style,
 
 absl::Status Benchmark::Run() {
   QUIRE_RETURN_IF_ERROR(CheckDataset(options_.dataset));
-  QUIRE_RETURN_IF_ERROR(CheckResultDir());
+  QUIRE_RETURN_IF_ERROR(CheckResultFile());
   QUIRE_RETURN_IF_ERROR(Prepare());
   QUIRE_RETURN_IF_ERROR(WarmUp());
   const RunResult run =
@@ -97,14 +96,29 @@ void Benchmark::Interrupt() {
   if (runner_ != nullptr) runner_->Interrupt();
 }
 
-absl::Status Benchmark::CheckResultDir() const {
+absl::Status Benchmark::CheckResultFile() const {
   if (!options_.save_result && !options_.save_detailed) return absl::OkStatus();
+  const std::filesystem::path file =
+      std::filesystem::path(options_.result_dir) / options_.result_filename;
+  const std::string folder =
+      file.has_parent_path() ? file.parent_path().string() : ".";
   std::error_code error;
-  std::filesystem::create_directories(options_.result_dir, error);
-  if (access(options_.result_dir.c_str(), W_OK) == 0) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      absl::StrCat("--result_dir=", options_.result_dir, ": ", strerror(errno),
-                   "; name a folder that can be written"));
+  std::filesystem::create_directories(folder, error);
+  if (!error && access(folder.c_str(), W_OK) != 0) {
+    error.assign(errno, std::generic_category());
+  }
+  if (error) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "--result_dir=", options_.result_dir,
+        " --result_filename=", options_.result_filename, ": ", folder, ": ",
+        error.message(), "; name a folder that can be written"));
+  }
+  if (file.has_filename() && std::filesystem::is_directory(file, error)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--result_filename=", options_.result_filename,
+                     " is a folder; name a file"));
+  }
+  return absl::OkStatus();
 }
 
 absl::Status Benchmark::Prepare() {

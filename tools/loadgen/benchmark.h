@@ -41,7 +41,7 @@ class Benchmark {
 
  private:
   // InvalidArgument if a result is to be kept and cannot be.
-  absl::Status CheckResultDir() const;
+  absl::Status CheckResultFile() const;
   absl::Status Prepare();
   absl::Status WarmUp();
   // Sends `calls` under the title `label`.

@@ -64,6 +64,31 @@ TEST_F(BenchmarkTest, AFolderThatTakesNoResultIsToldBeforeTheRun) {
   EXPECT_EQ(server.num_requests(), 0);
 }
 
+TEST_F(BenchmarkTest, AFileThatTakesNoResultIsToldBeforeTheRun) {
+  FakeServer server;
+  LoadgenOptions options = Options(server);
+  options.save_result = true;
+  for (const char* name :
+       {"/proc/no/such/folder/run.json", "/proc/version/run.json", "/proc"}) {
+    options.result_filename = name;
+    const absl::Status status = Run(options);
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << name;
+    EXPECT_THAT(std::string(status.message()),
+                HasSubstr(std::string("--result_filename=") + name));
+  }
+  EXPECT_EQ(server.num_requests(), 0);
+}
+
+TEST_F(BenchmarkTest, AFoldersNameMayBePartOfTheFiles) {
+  FakeServer server;
+  LoadgenOptions options = Options(server);
+  options.save_result = true;
+  options.result_dir = testing::TempDir();
+  options.result_filename = "week/day/run.json";
+  EXPECT_TRUE(Run(options).ok()) << err_.str();
+  EXPECT_TRUE(std::ifstream(testing::TempDir() + "/week/day/run.json").good());
+}
+
 TEST_F(BenchmarkTest, ADatasetThatIsNotThereIsToldBeforeAServerIsAsked) {
   LoadgenOptions options;
   options.target = "127.0.0.1:1";  // nobody's
