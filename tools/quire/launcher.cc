@@ -33,6 +33,9 @@ constexpr absl::Duration kLastWords = absl::Seconds(3);
 // After a failure there is nothing to drain.
 constexpr absl::Duration kFailureGrace = absl::Seconds(5);
 constexpr int kKillingInterrupt = 3;
+// Share of the grace after which a coordinator that still drains is told to
+// hurry. The rest is for it to answer what runs, with a reason.
+constexpr double kDrainShare = 0.9;
 
 // So its engine says, a little later than its workers.
 bool IsReady(const v1::Group& group) { return group.num_blocks() > 0; }
@@ -407,14 +410,22 @@ void Launcher::Stop(size_t first, size_t last, int signal) {
   };
   for (size_t idx = first; idx < last; ++idx) children_[idx]->Signal(signal);
   int num_forwarded = num_interrupts_;
-  const absl::Time deadline =
-      clock_->Now() + (last_interrupt_ == 0
-                           ? std::min(options_.grace, kFailureGrace)
-                           : options_.grace);
+  const absl::Duration grace = last_interrupt_ == 0
+                                   ? std::min(options_.grace, kFailureGrace)
+                                   : options_.grace;
+  const absl::Time begin = clock_->Now();
+  const absl::Time deadline = begin + grace;
+  absl::Time hurry_at = begin + grace * kDrainShare;
   while (!has_ended() && num_interrupts_ < kKillingInterrupt &&
          clock_->Now() < deadline) {
-    Poll(std::min(kPollInterval, deadline - clock_->Now()));
+    Poll(std::min(kPollInterval, std::min(deadline, hurry_at) - clock_->Now()));
     KillOverdue();
+    if (clock_->Now() >= hurry_at) {
+      hurry_at = absl::InfiniteFuture();
+      for (size_t idx = first; idx < last; ++idx) {
+        children_[idx]->Signal(signal);
+      }
+    }
     for (; num_forwarded < num_interrupts_; ++num_forwarded) {
       for (size_t idx = first; idx < last; ++idx) {
         children_[idx]->Signal(last_interrupt_);

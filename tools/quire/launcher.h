@@ -49,7 +49,8 @@ struct LauncherOptions {
   bool verbose = false;
   // Written, at once and whole, when the server is ready. Empty: none.
   std::string ready_file;
-  // For the coordinator to drain, then again for the workers to leave.
+  // For the coordinator to drain, then again for the workers to leave. In the
+  // last tenth it ends what still runs.
   absl::Duration grace = absl::Seconds(100);
   // For a worker that the coordinator has given up, to end by itself. One that
   // lives hears of it within half a second.
@@ -114,7 +115,8 @@ class Launcher {
   void AwaitCompany();
   // Ends the coordinator, then the workers; by force after the grace.
   void StopChildren();
-  // Sends `signal` to children [first, last) and waits for their end.
+  // Sends `signal` to children [first, last), again when most of the grace is
+  // over, and waits for their end.
   void Stop(size_t first, size_t last, int signal);
 
   const LauncherOptions options_;

@@ -96,7 +96,8 @@ void AddServeFlags(ServeFlags* serve, FlagSet* flags) {
   flags->AddSeconds(
       "grace_s", &serve->grace_s,
       "seconds to let the coordinator, which drains, and then the "
-      "workers end before they are killed");
+      "workers end before they are killed; what still runs after nine tenths "
+      "is ended with a reason");
   flags->PassUnknownTo(&serve->coordinator_flags);
 }
 

@@ -11,6 +11,7 @@
 //   fail    complains and exits with 1
 //   usage   complains and exits with 2
 //   deaf    like serve, but ends by SIGKILL only
+//   drains  like serve, but ends at the second signal
 //   lost    becomes ready, then exits with 1
 // Whoever registers is dismissed at once.
 #include <grpcpp/security/server_credentials.h>
@@ -138,6 +139,10 @@ int Serve(const std::string& behaviour) {
     _exit(1);
   }).detach();
   int signal = 0;
+  if (behaviour == "drains") {
+    sigwait(&set, &signal);
+    std::fprintf(stderr, "draining\n");
+  }
   do {
     sigwait(&set, &signal);
   } while (behaviour == "deaf");
