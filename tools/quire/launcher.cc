@@ -330,7 +330,9 @@ void Launcher::Poll(absl::Duration timeout) {
   const int timeout_ms =
       timeout == absl::InfiniteDuration()
           ? -1
-          : static_cast<int>(absl::ToInt64Milliseconds(timeout) + 1);
+          // What is late by now must not wait for ever.
+          : static_cast<int>(
+                std::max<int64_t>(absl::ToInt64Milliseconds(timeout), 0) + 1);
   poll(fds.data(), fds.size(), timeout_ms);
   HandleSignals();
   for (const auto& child : children_) {
