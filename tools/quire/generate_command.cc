@@ -27,6 +27,7 @@
 #include "tools/quire/generation.h"
 #include "tools/quire/sampling_flags.h"
 #include "tools/quire/text_check.h"
+#include "tools/quire/thread_waits.h"
 
 namespace quire {
 namespace {
@@ -88,6 +89,7 @@ int RunOffline(const std::vector<std::string>& args) {
   std::vector<char*> argv = {const_cast<char*>(binary->c_str())};
   for (std::string& arg : all) argv.push_back(arg.data());
   argv.push_back(nullptr);
+  LimitThreadSpins();
   execv(binary->c_str(), argv.data());
   std::cerr << "quire generate: cannot run " << *binary << ": "
             << strerror(errno) << "\n";

@@ -17,6 +17,7 @@
 #include "tools/quire/commands.h"
 #include "tools/quire/launcher.h"
 #include "tools/quire/serve_flags.h"
+#include "tools/quire/thread_waits.h"
 
 namespace quire {
 namespace {
@@ -79,6 +80,7 @@ int ServeCommand(const std::vector<std::string>& args) {
     return Fail(1, "cannot create the log folder " + options->log_dir +
                        "; name another with --log_dir");
   }
+  LimitThreadSpins();
   SignalEvents events(SignalEvents::Children::kReport);
   RealClock clock;
   int result;
