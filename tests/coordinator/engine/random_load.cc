@@ -19,6 +19,14 @@ constexpr int32_t kNumPrefixes = 5;
 // Far more than any load takes: only a livelock reaches it.
 constexpr int64_t kMaxSteps = 200000;
 
+void DrawTenants(TenantConfig* tenants, std::mt19937_64& random) {
+  tenants->tenants["one"].guaranteed_kv = 0.1 * (random() % 6);
+  tenants->tenants["other"].guaranteed_kv = 0.1 * (random() % 5);
+  tenants->tenants["third"].max_blocks = 1 + random() % 40;
+  tenants->tenants["third"].weight = 3;
+  tenants->burst_tokens = random() % 200;
+}
+
 EngineOptions DrawEngine(const RandomLoadOptions& load,
                          std::mt19937_64& random) {
   EngineOptions options;
@@ -37,6 +45,8 @@ EngineOptions DrawEngine(const RandomLoadOptions& load,
     options.forced_preemption_period = 2 + random() % 9;
   }
   options.on_group_lost = OnGroupLostAction::kRequeue;
+  if (load.has_tenants) DrawTenants(&options.tenants, random);
+  if (load.has_rows) options.kv_manager = "virtual";
   return options;
 }
 
@@ -115,6 +125,7 @@ class RandomLoad {
     request.sampling.slot.seed = seed_ * 1000 + sent_.size();
     request.use_prefix_cache = random_() % 4 > 0;
     request.tenant = random_() % 2 > 0 ? "one" : "other";
+    if (load_.has_tenants && random_() % 3 == 0) request.tenant = "third";
     if (load_.has_stops && random_() % 2 > 0) AddStops(20, &request);
     if (load_.is_disturbed) {
       request.priority = static_cast<int32_t>(random_() % 3);

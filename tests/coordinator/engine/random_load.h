@@ -15,6 +15,8 @@ struct RandomLoadOptions {
   int32_t num_more_requests = 30;  // than 10, at most
   bool has_stops = false;          // every other request
   bool has_beams = false;          // every third request
+  bool has_tenants = false;        // with weights, guarantees and quotas
+  bool has_rows = false;           // of virtual memory, in place of blocks
   // Clients end sequences, deadlines pass, priorities differ, groups of workers
   // are lost and tables get wrong.
   bool is_disturbed = false;

@@ -55,5 +55,23 @@ TEST(RandomLoadTest, GroupsAndSearchesWithAWindowThatAreDisturbed) {
   EXPECT_GT(counts.num_cut_short, 300);
 }
 
+TEST(RandomLoadTest, TenantsThatAreDisturbed) {
+  const RandomLoadCounts counts = ServeRandomLoads({.has_stops = true,
+                                                    .has_beams = true,
+                                                    .has_tenants = true,
+                                                    .is_disturbed = true},
+                                                   kNumSeeds);
+  EXPECT_GT(counts.num_preemptions, 80);
+}
+
+TEST(RandomLoadTest, RowsOfVirtualMemoryThatAreDisturbed) {
+  const RandomLoadCounts counts = ServeRandomLoads({.has_stops = true,
+                                                    .has_tenants = true,
+                                                    .has_rows = true,
+                                                    .is_disturbed = true},
+                                                   kNumSeeds);
+  EXPECT_GT(counts.num_preemptions, 80);
+}
+
 }  // namespace
 }  // namespace quire
