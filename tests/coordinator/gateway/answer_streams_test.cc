@@ -179,7 +179,9 @@ TEST_F(AnswerStreamsTest, AnswersThatComeWholeHaveNoGaps) {
   SamplingParams sampling;
   sampling.n = 2;
   sampling.best_of = 3;
+  sampling.stop = {"stop"};
   Open(sampling);
+  ASSERT_EQ(answer_.num_streams(), 3);
   for (int32_t index = 0; index < 3; ++index) Append(Ranked(index, "ab", -1));
   EXPECT_THAT(TakeAll(), ElementsAre("0 ab", "1 ab"));
   EXPECT_THAT(Scrape(), HasSubstr("quire_inter_token_latency_seconds_count"
