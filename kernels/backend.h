@@ -30,6 +30,7 @@
 #include "kernels/gemm.h"
 #include "kernels/listed_choice.h"
 #include "kernels/moe.h"
+#include "kernels/nucleus_choice.h"
 #include "kernels/sample.h"
 #include "kernels/shaped_choice.h"
 #include "kernels/virtual_memory.h"
@@ -183,7 +184,7 @@ class Backend {
   virtual absl::Status MergeChoices(const MergeChoicesParams& params) = 0;
   virtual absl::Status CopyRuns(const CopyRunsParams& params) = 0;
   // Whether the device chooses tokens of whatever row, so that a step's tokens
-  // need no host. Where it does not, as on CPUs, nobody calls the three below.
+  // need no host. Where it does not, as on CPUs, nobody calls the four below.
   virtual bool chooses_shaped() const { return false; }
   virtual absl::Status ChooseShaped(const ShapedChoiceParams& /*params*/) {
     return ChoosesPlainRows();
@@ -193,6 +194,9 @@ class Backend {
     return ChoosesPlainRows();
   }
   virtual absl::Status MergeLists(const MergeListsParams& /*params*/) {
+    return ChoosesPlainRows();
+  }
+  virtual absl::Status ChooseFromNuclei(const NucleusParams& /*params*/) {
     return ChoosesPlainRows();
   }
 

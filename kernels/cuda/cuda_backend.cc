@@ -170,6 +170,10 @@ class CudaBackend final : public Backend {
   absl::Status MergeLists(const MergeListsParams& params) override {
     return Timed("merging lists", [&] { return shaped_->Merge(params); });
   }
+  absl::Status ChooseFromNuclei(const NucleusParams& params) override {
+    return Timed("choosing from nuclei",
+                 [&] { return shaped_->ChooseFromNuclei(params); });
+  }
 
   bool is_asynchronous() const override { return true; }
   absl::StatusOr<std::unique_ptr<Recording>> Record(

@@ -10,6 +10,7 @@
 #include "kernels/cuda/cuda_status.h"
 #include "kernels/cuda/edit_logits.h"
 #include "kernels/cuda/list_tokens.h"
+#include "kernels/cuda/nucleus_choice.h"
 #include "kernels/cuda/token_logprobs.h"
 
 namespace quire {
@@ -95,6 +96,16 @@ absl::Status CudaShapedChoice::List(const ListTokensParams& params) {
 
 absl::Status CudaShapedChoice::Merge(const MergeListsParams& params) {
   return CudaStatus(LaunchMergeListsCuda(params, stream_), kOperation);
+}
+
+absl::Status CudaShapedChoice::ChooseFromNuclei(const NucleusParams& params) {
+  if (params.num_rows <= 0) return absl::OkStatus();
+  QUIRE_RETURN_IF_ERROR(
+      ReserveShared(NucleusCounters(params.num_rows),
+                    NucleusWorkspaceBytes(params, num_sms_)));
+  return CudaStatus(LaunchNucleusCuda(params, counters_->as<int32_t>(),
+                                      workspace_->data(), num_sms_, stream_),
+                    kOperation);
 }
 
 }  // namespace quire

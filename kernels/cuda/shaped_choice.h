@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The kernels of shaped and listed choices (kernels/shaped_choice.h,
-// listed_choice.h) in their order, and their working memory.
+// The kernels of shaped, listed and nucleus choices (kernels/shaped_choice.h,
+// listed_choice.h, nucleus_choice.h) in their order, and their working memory.
 #ifndef KERNELS_CUDA_SHAPED_CHOICE_H_
 #define KERNELS_CUDA_SHAPED_CHOICE_H_
 
@@ -12,6 +12,7 @@
 #include "cuda_runtime_api.h"
 #include "kernels/backend.h"
 #include "kernels/listed_choice.h"
+#include "kernels/nucleus_choice.h"
 #include "kernels/shaped_choice.h"
 
 namespace quire {
@@ -26,6 +27,7 @@ class CudaShapedChoice {
   absl::Status Run(const ShapedChoiceParams& params);
   absl::Status List(const ListTokensParams& params);
   absl::Status Merge(const MergeListsParams& params);
+  absl::Status ChooseFromNuclei(const NucleusParams& params);
 
  private:
   absl::Status Reserve(const ShapedChoiceParams& params);

@@ -178,6 +178,8 @@ absl::Status Executor::EnqueueResults(const float* logits,
     if (whole_rows_ != nullptr) {
       QUIRE_RETURN_IF_ERROR(listed_choice_->Enqueue(logits, slots, *slots_, idx,
                                                     tokens, by_slot));
+      QUIRE_RETURN_IF_ERROR(nucleus_choice_->Enqueue(logits, slots, *slots_,
+                                                     idx, tokens, by_slot));
       QUIRE_RETURN_IF_ERROR(
           whole_rows_->Gather(logits, slots, *slots_, *chooser_));
       rows = whole_rows_->rows();

@@ -29,6 +29,7 @@
 #include "worker/sampler/device_chooser.h"
 #include "worker/sampler/group_choice.h"
 #include "worker/sampler/listed_choice.h"
+#include "worker/sampler/nucleus_choice.h"
 #include "worker/sampler/prompt_scorer.h"
 #include "worker/sampler/sampler.h"
 #include "worker/sampler/whole_rows.h"
@@ -199,6 +200,7 @@ class Executor {
   std::unique_ptr<DeviceChooser> chooser_;  // null: the host chooses
   // Of a group that has a chooser.
   std::unique_ptr<ListedChoice> listed_choice_;
+  std::unique_ptr<NucleusChoice> nucleus_choice_;
   std::unique_ptr<WholeRows> whole_rows_;
   std::unique_ptr<KvStore> kv_;
   std::unique_ptr<SlotStates> slots_;

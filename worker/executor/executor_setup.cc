@@ -67,13 +67,15 @@ absl::Status Executor::CreateChooser() {
         listed_choice_,
         ListedChoice::Create(backend, collective, shard, max_rows));
     QUIRE_ASSIGN_OR_RETURN(
+        nucleus_choice_,
+        NucleusChoice::Create(backend, collective, shard, max_rows));
+    QUIRE_ASSIGN_OR_RETURN(
         whole_rows_, WholeRows::Create(backend, collective, shard, max_rows));
     num_vocab = whole_rows_->num_vocab();
   }
-  QUIRE_ASSIGN_OR_RETURN(chooser_,
-                         DeviceChooser::Create(backend, num_vocab, max_rows,
-                                               parts_.limits.max_model_len,
-                                               /*leaves_listed=*/is_group));
+  QUIRE_ASSIGN_OR_RETURN(
+      chooser_, DeviceChooser::Create(backend, num_vocab, max_rows,
+                                      parts_.limits.max_model_len, is_group));
   return absl::OkStatus();
 }
 

@@ -36,7 +36,8 @@ bool DeviceChooser::CanChoose(const SlotSampling& sampling) {
 }
 
 bool DeviceChooser::IsLeft(const Slot& slot) const {
-  return IsPlainRow(slot) || (leaves_listed_ && IsListedRow(slot));
+  return IsPlainRow(slot) ||
+         (is_group_ && (IsListedRow(slot) || IsNucleusRow(slot)));
 }
 
 bool DeviceChooser::Reads(const Slot& slot) const {
@@ -45,10 +46,10 @@ bool DeviceChooser::Reads(const Slot& slot) const {
 
 DeviceChooser::DeviceChooser(Backend* backend, int32_t num_vocab,
                              int32_t max_num_seqs, int32_t max_model_len,
-                             bool leaves_listed)
+                             bool is_group)
     : backend_(backend),
       num_vocab_(num_vocab),
-      leaves_listed_(leaves_listed),
+      is_group_(is_group),
       max_listed_(std::min(num_vocab, max_model_len + 1)),
       known_counts_(max_num_seqs, 0) {
   edits_.reserve(max_num_seqs);
@@ -59,10 +60,10 @@ DeviceChooser::DeviceChooser(Backend* backend, int32_t num_vocab,
 
 absl::StatusOr<std::unique_ptr<DeviceChooser>> DeviceChooser::Create(
     Backend* backend, int32_t num_vocab, int32_t max_num_seqs,
-    int32_t max_model_len, bool leaves_listed) {
+    int32_t max_model_len, bool is_group) {
   CHECK(backend->chooses_shaped());
   auto chooser = absl::WrapUnique(new DeviceChooser(
-      backend, num_vocab, max_num_seqs, max_model_len, leaves_listed));
+      backend, num_vocab, max_num_seqs, max_model_len, is_group));
   QUIRE_ASSIGN_OR_RETURN(
       chooser->seen_,
       backend->Allocate(int64_t{max_num_seqs} * (2 + chooser->max_listed_) *

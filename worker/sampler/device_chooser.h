@@ -23,13 +23,14 @@ namespace quire {
 // the largest step; else a step allocates only for log probabilities.
 class DeviceChooser {
  public:
-  // For rows of the whole vocabulary, `num_vocab` columns; if `leaves_listed`,
-  // not for those of IsListedRow(), which are ListedChoice's. Takes, for
+  // For rows of the whole vocabulary, `num_vocab` columns; if `is_group`, not
+  // for those that ranks choose from without them (ListedChoice,
+  // NucleusChoice). Takes, for
   // counts, 8 bytes of device memory for every slot and token that it may hold.
   // `backend` must live longer. REQUIRES: backend->chooses_shaped().
   static absl::StatusOr<std::unique_ptr<DeviceChooser>> Create(
       Backend* backend, int32_t num_vocab, int32_t max_num_seqs,
-      int32_t max_model_len, bool leaves_listed);
+      int32_t max_model_len, bool is_group);
 
   // Whether it does, of rows that ask for this.
   static bool CanChoose(const SlotSampling& sampling);
@@ -57,7 +58,7 @@ class DeviceChooser {
 
  private:
   DeviceChooser(Backend* backend, int32_t num_vocab, int32_t max_num_seqs,
-                int32_t max_model_len, bool leaves_listed);
+                int32_t max_model_len, bool is_group);
 
   struct Wish {
     int32_t sample_idx;
@@ -89,7 +90,7 @@ class DeviceChooser {
 
   Backend* const backend_;
   const int32_t num_vocab_;
-  const bool leaves_listed_;
+  const bool is_group_;
   const int32_t max_listed_;            // tokens that a slot may have seen
   std::unique_ptr<DeviceBuffer> seen_;  // [max_num_seqs, 2 + max_listed_]
   std::vector<uint64_t> known_counts_;  // [max_num_seqs] Slot::counts_version

@@ -26,6 +26,13 @@ int32_t NumOutput(const Slot& slot) {
   return slot.num_tokens() - slot.num_prompt;
 }
 
+// Whether filters are all that the slot asks for.
+bool IsFilteredAlone(const Slot& slot) {
+  const SlotSampling& sampling = slot.sampling;
+  return NeedsCandidates(sampling) && sampling.num_logprobs < 0 &&
+         KeepsLogits(sampling, NumOutput(slot));
+}
+
 }  // namespace
 
 bool IsPlainRow(const Slot& slot) {
@@ -37,10 +44,12 @@ bool IsAlwaysPlain(const SlotSampling& sampling) {
 }
 
 bool IsListedRow(const Slot& slot) {
-  const SlotSampling& sampling = slot.sampling;
-  return NeedsCandidates(sampling) && sampling.top_k > 0 &&
-         sampling.top_k <= kMaxListed && sampling.num_logprobs < 0 &&
-         KeepsLogits(sampling, NumOutput(slot));
+  const int32_t top_k = slot.sampling.top_k;
+  return IsFilteredAlone(slot) && top_k > 0 && top_k <= kMaxListed;
+}
+
+bool IsNucleusRow(const Slot& slot) {
+  return IsFilteredAlone(slot) && slot.sampling.top_k <= 0;
 }
 
 }  // namespace quire

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Which rows a shard's best decide, so that ChooseTokens serves them, and which
-// a shard's largest few (kernels/listed_choice.h).
+// Which rows a shard's best decide, so that ChooseTokens serves them, which a
+// shard's largest few (kernels/listed_choice.h), and which what a shard weighs
+// (kernels/nucleus_choice.h).
 #ifndef WORKER_SAMPLER_PLAIN_ROW_H_
 #define WORKER_SAMPLER_PLAIN_ROW_H_
 
@@ -20,6 +21,9 @@ bool IsAlwaysPlain(const SlotSampling& sampling);
 // top_p and min_p leave, and nobody wants to know its log probability. A plain
 // row is none.
 bool IsListedRow(const Slot& slot);
+
+// The same of a row that top_p or min_p cut and top_k does not.
+bool IsNucleusRow(const Slot& slot);
 
 }  // namespace quire
 

@@ -2,76 +2,20 @@
 #include "kernels/listed_choice.h"
 
 #include <algorithm>
-#include <cmath>
-#include <cstring>
-#include <limits>
 #include <random>
 #include <string>
 #include <vector>
 
 #include "glog/logging.h"
 #include "gtest/gtest.h"
-#include "tests/kernels/cuda/choice_fixture.h"
-#include "tests/kernels/cuda/shaped_choice_world.h"
+#include "tests/kernels/cuda/sharded_choice.h"
 #include "tests/reference/shaped_choice.h"
 
 namespace quire {
 namespace {
 
-constexpr float kInf = std::numeric_limits<float>::infinity();
-constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
-constexpr int32_t kPoison = -77;
-
-struct Tokens {
-  std::vector<int32_t> by_row, by_slot;
-
-  friend bool operator==(const Tokens&, const Tokens&) = default;
-};
-
-// Sizes of shards.
-using Cut = std::vector<int32_t>;
-
-// Uneven ones, in which some are smaller than most top_k, and one is empty.
-std::vector<Cut> CutsOf(int32_t num_vocab) {
-  const auto rest = [&](Cut cut) {
-    for (const int32_t size : Cut(cut)) cut[0] -= size;
-    cut[0] += num_vocab;
-    return cut;
-  };
-  return {{num_vocab},
-          rest({0, num_vocab / 3}),
-          rest({0, num_vocab / 2, num_vocab / 50}),
-          rest({0, num_vocab / 7, 1, num_vocab / 5, 0, 30, num_vocab / 9, 47})};
-}
-
-class ListedChoiceTest : public ChoiceFixture {
+class ListedChoiceTest : public ShardedChoiceFixture {
  protected:
-  static Tokens Fetch(const int32_t* tokens, const int32_t* by_slot,
-                      int32_t num_rows) {
-    Tokens got;
-    got.by_row.resize(num_rows);
-    got.by_slot.resize(num_rows);
-    ToHost(tokens, &got.by_row);
-    ToHost(by_slot, &got.by_slot);
-    Synchronize();
-    return got;
-  }
-
-  // From whole rows.
-  static Tokens Whole(const World& world) {
-    const std::vector<int32_t> poison(world.num_rows(), kPoison);
-    ShapedChoiceParams p = {};
-    p.logits = ToDevice(world.logits);
-    p.num_vocab = world.num_vocab;
-    p.rows = ToDevice(world.filtered);
-    p.num_filtered = static_cast<int32_t>(world.filtered.size());
-    p.tokens = ToDevice(poison);
-    p.by_slot = ToDevice(poison);
-    const absl::Status status = backend_->ChooseShaped(p);
-    CHECK(status.ok()) << status;
-    return Fetch(p.tokens, p.by_slot, world.num_rows());
-  }
-
   // From the lists of shards, which one device makes one after the other.
   static Tokens Sharded(const World& world, const Cut& cut) {
     const int32_t num_rows = static_cast<int32_t>(world.filtered.size());
@@ -86,14 +30,8 @@ class ListedChoiceTest : public ChoiceFixture {
         std::vector<ListedToken>(cut.size() * shard_tokens, {1e30f, kPoison}));
     int32_t first_id = 0;
     for (size_t shard = 0; shard < cut.size(); ++shard) {
-      std::vector<float> columns;
-      for (int32_t row = 0; row < world.num_rows(); ++row) {
-        const auto begin =
-            world.logits.begin() + int64_t{row} * world.num_vocab + first_id;
-        columns.insert(columns.end(), begin, begin + cut[shard]);
-      }
       const absl::Status status =
-          backend_->ListTokens({.logits = ToDevice(columns),
+          backend_->ListTokens({.logits = Columns(world, first_id, cut[shard]),
                                 .num_vocab = cut[shard],
                                 .first_id = first_id,
                                 .rows = rows,

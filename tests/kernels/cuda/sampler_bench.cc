@@ -18,6 +18,7 @@
 #include "kernels/cuda/cuda_memory.h"
 #include "kernels/cuda/shaped_choice.h"
 #include "kernels/listed_choice.h"
+#include "kernels/nucleus_choice.h"
 #include "tests/kernels/cuda/bench_cases.h"
 #include "tests/kernels/cuda/bench_line.h"
 
@@ -177,6 +178,61 @@ double Bench(const Case& c, int rows, bool zipf,
   return us;
 }
 
+// What one of several ranks does of rows with a top_p, without what travels;
+// from whole rows it took `whole_us`.
+void BenchNuclei(int rows, int num_shards, bool zipf, double whole_us,
+                 const std::vector<std::unique_ptr<DeviceBuffer>>& logits) {
+  const int32_t columns = kVocab / num_shards;
+  std::vector<ShapedRow> shaped(rows, Row(0, 0.9f, 0));
+  for (int i = 0; i < rows; ++i) {
+    shaped[i].seed = shaped[i].row = shaped[i].slot = i;
+  }
+  const int64_t most = rows * NucleusBytes(NucleusStage::kEighths);
+  const auto device_rows = ToDevice(shaped),
+             states = ToDevice(std::vector<NucleusState>(
+                 num_shards * kNumNucleusStages * rows)),
+             tokens = ToDevice(std::vector<int32_t>(2 * rows));
+  std::vector<std::unique_ptr<DeviceBuffer>> said;
+  for (int stage = 0; stage < kNumNucleusStages; ++stage) {
+    said.push_back(ToDevice(std::vector<char>(num_shards * most)));
+  }
+  CudaShapedChoice choice(stream, 132);
+  const auto run = [&](int i, int stage, int shard) {
+    NucleusParams p = {};
+    p.stage = static_cast<NucleusStage>(stage);
+    p.logits =
+        logits[i % kBuffers]->as<float>() + int64_t{shard} * rows * columns;
+    p.num_vocab = columns;
+    p.first_id = shard * columns;
+    p.shard = shard;
+    p.num_shards = num_shards;
+    p.rows = device_rows->as<ShapedRow>();
+    p.num_rows = rows;
+    p.states = states->as<NucleusState>() + shard * kNumNucleusStages * rows;
+    p.heard = stage == 0 ? nullptr : said[stage - 1]->data();
+    p.said = said[stage]->as<char>() + shard * rows * NucleusBytes(p.stage);
+    p.tokens = tokens->as<int32_t>();
+    p.by_slot = p.tokens + rows;
+    const absl::Status status = choice.ChooseFromNuclei(p);
+    CHECK(status.ok()) << status;
+  };
+  for (int stage = 0; stage < kNumNucleusStages; ++stage) {
+    for (int shard = 0; shard < num_shards; ++shard) run(0, stage, shard);
+  }
+  // What other shards say stays that of the first buffer.
+  const double us = Time([&](int i) {
+    for (int stage = 0; stage < kNumNucleusStages; ++stage) {
+      run(i, stage, i % num_shards);
+    }
+  });
+  const double floor = rows * 4.0 * columns / bandwidth;
+  PrintBenchLine(
+      {SamplingName("nuclei of shards: " + std::to_string(num_shards), rows,
+                    zipf),
+       us,
+       {{"limit", floor}, {"whole rows", whole_us}}});
+}
+
 // What one of eight ranks does of rows of which top_k leaves 50, without what
 // travels; from whole rows it took `whole_us`.
 void BenchLists(int rows, bool zipf, double whole_us,
@@ -246,6 +302,8 @@ int Main() {
         if (!zipf && &c - cases.data() > 4) continue;
         const double us = Bench(c, rows, zipf, logits);
         if (c.name == "top_k 50") BenchLists(rows, zipf, us, logits);
+        if (c.name != "top_p 0.9") continue;
+        for (int shards : {2, 8}) BenchNuclei(rows, shards, zipf, us, logits);
       }
     }
   }

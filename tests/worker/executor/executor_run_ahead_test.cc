@@ -7,6 +7,7 @@
 
 #include "gtest/gtest.h"
 #include "kernels/listed_choice.h"
+#include "kernels/nucleus_choice.h"
 #include "tests/worker/executor/executor_world.h"
 #include "worker/collective/local.h"
 #include "worker/collective/solo.h"
@@ -136,8 +137,9 @@ std::vector<StepPlan> SampledScript() {
   }
   plans[0].admitted[0].sampling.repetition_penalty = 2;
   plans[0].admitted[0].sampling.num_logprobs = 3;
+  plans[0].admitted[0].sampling.frequency_penalty = 0.5f;
+  plans[0].admitted[0].sampling.top_p = 0.7f;
   plans[0].admitted[1].sampling.top_p = 0.7f;
-  plans[0].admitted[1].sampling.frequency_penalty = 0.5f;
   // Its largest tokens decide from the fifth step on.
   plans[0].admitted[2].sampling.top_k = 7;
   plans[0].admitted[2].sampling.min_tokens = 4;
@@ -226,7 +228,7 @@ TEST(ExecutorRunAheadTest,
   }
 }
 
-TEST(ExecutorRunAheadTest, OfRowsThatTopKCutsToFewNoLogitsTravel) {
+TEST(ExecutorRunAheadTest, OfRowsThatAreOnlyFilteredNoLogitsTravel) {
   const SimulatedClock clock;
   std::vector<StepPlan> plans(4);
   plans[0].admitted = {Admit(0, {1, 2, 3}, {0, 1})};
@@ -252,12 +254,16 @@ TEST(ExecutorRunAheadTest, OfRowsThatTopKCutsToFewNoLogitsTravel) {
     }
     for (std::thread& rank : ranks) rank.join();
   };
-  int64_t listed[2] = {}, whole[2] = {};
+  int64_t listed[2] = {}, nucleus[2] = {}, whole[2] = {};
   most_gathered(listed);
+  plans[0].admitted[0].sampling.top_k = 0;
+  plans[0].admitted[0].sampling.top_p = 0.5f;
+  most_gathered(nucleus);
   plans[0].admitted[0].sampling.num_logprobs = 0;
   most_gathered(whole);
   for (int32_t rank = 0; rank < 2; ++rank) {
     EXPECT_EQ(listed[rank], 6 * sizeof(ListedToken));
+    EXPECT_EQ(nucleus[rank], kNucleusBins * sizeof(NucleusBin));
     EXPECT_EQ(whole[rank], (kVocab + 1) / 2 * sizeof(float));
   }
 }

@@ -9,6 +9,7 @@
 #include "kernels/cpu/choose_tokens.h"
 #include "kernels/cpu/sample.h"
 #include "tests/reference/listed_choice.h"
+#include "tests/reference/nucleus_choice.h"
 #include "tests/reference/shaped_choice.h"
 
 namespace quire {
@@ -136,6 +137,11 @@ absl::Status FakeBackend::ListTokens(const ListTokensParams& params) {
 
 absl::Status FakeBackend::MergeLists(const MergeListsParams& params) {
   Enqueue([params] { reference::MergeLists(params); });
+  return device();
+}
+
+absl::Status FakeBackend::ChooseFromNuclei(const NucleusParams& params) {
+  Enqueue([params] { reference::ChooseFromNuclei(params); });
   return device();
 }
 

@@ -75,6 +75,7 @@ class FakeBackend final : public Backend {
   absl::Status ChooseShaped(const ShapedChoiceParams& params) override;
   absl::Status ListTokens(const ListTokensParams& params) override;
   absl::Status MergeLists(const MergeListsParams& params) override;
+  absl::Status ChooseFromNuclei(const NucleusParams& params) override;
 
   bool is_asynchronous() const override { return is_asynchronous_; }
 

@@ -43,6 +43,7 @@ AdmittedSlot MakeSequence(int32_t i, std::mt19937_64* random) {
   if (i % 3 == 0) sampling.top_p = 0.9f;
   if (i % 5 == 0 || i % 24 == 5) sampling.top_k = 1 + 40 * (i % 7);
   if (i % 7 == 0) sampling.min_p = 0.02f;
+  if (i % 24 == 17) sampling.top_p = 0.6f;
   if (i % 6 == 1) sampling.repetition_penalty = 1.3f;
   if (i % 6 == 2) sampling.frequency_penalty = 0.7f;
   if (i % 6 == 3) sampling.presence_penalty = -0.4f;
@@ -82,7 +83,7 @@ class DeviceChooserTest : public testing::Test {
   DeviceChooserTest() : states_(Limits()) {
     backend_.set_chooses_shaped();
     chooser_ = *DeviceChooser::Create(&backend_, kVocab, kRows, 64,
-                                      /*leaves_listed=*/false);
+                                      /*is_group=*/false);
     sampler_ = *Sampler::Create(&backend_, &solo_, {0, kVocab}, kRows);
     for (int32_t i = 0; i < kRows; ++i) {
       plan_.admitted.push_back(MakeSequence(i, &random_));
@@ -178,9 +179,9 @@ TEST(DeviceChooserRulesTest, WordsOfSeveralTokensAreTheHosts) {
   EXPECT_FALSE(DeviceChooser::CanChoose(sampling));
 }
 
-TEST_F(DeviceChooserTest, LeavesListedRowsWhereTheyAreAnothers) {
+TEST_F(DeviceChooserTest, LeavesRowsThatRanksChooseFromAmongThemselves) {
   const auto chooser = *DeviceChooser::Create(&backend_, kVocab, kRows, 64,
-                                              /*leaves_listed=*/true);
+                                              /*is_group=*/true);
   std::vector<float> logits = MakeLogits(&random_);
   const SampledTokens want = ByHost(logits);
   std::vector<TokenId> tokens(kRows, -5);
@@ -189,16 +190,19 @@ TEST_F(DeviceChooserTest, LeavesListedRowsWhereTheyAreAnothers) {
       chooser->Enqueue(logits.data(), plan_.decodes, states_, /*flight=*/0,
                        tokens.data(), by_slot.data());
   ASSERT_TRUE(status.ok()) << status;
-  int num_listed = 0;
+  int num_listed = 0, num_nuclei = 0;
   for (int32_t i = 0; i < kRows; ++i) {
     const Slot& slot = states_.slot(SlotId(i));
     if (IsPlainRow(slot)) continue;
     EXPECT_TRUE(chooser_->Reads(slot));
-    EXPECT_EQ(chooser->Reads(slot), !IsListedRow(slot));
-    EXPECT_EQ(tokens[i], IsListedRow(slot) ? -5 : want.tokens[i]) << i;
+    const bool is_left = IsListedRow(slot) || IsNucleusRow(slot);
+    EXPECT_EQ(chooser->Reads(slot), !is_left);
+    EXPECT_EQ(tokens[i], is_left ? -5 : want.tokens[i]) << i;
     num_listed += IsListedRow(slot);
+    num_nuclei += IsNucleusRow(slot);
   }
   EXPECT_GT(num_listed, 0);
+  EXPECT_GT(num_nuclei, 0);
 }
 
 TEST_F(DeviceChooserTest, ForgetsWhatWasChosenElsewhere) {

@@ -81,14 +81,34 @@ TEST(ListedRowTest, TopKThatCanBeListedDecidesWithWhateverFilters) {
   }
 }
 
+TEST(NucleusRowTest, TopPAndMinPDecideWithoutTopK) {
+  for (int kind = 1; kind < 4; ++kind) {
+    Slot slot = PlainSlot();
+    if (kind & 1) slot.sampling.top_p = 0.9f;
+    if (kind & 2) slot.sampling.min_p = 0.1f;
+    EXPECT_TRUE(IsNucleusRow(slot)) << kind;
+    EXPECT_FALSE(IsPlainRow(slot)) << kind;
+    EXPECT_FALSE(IsListedRow(slot)) << kind;
+    for (const int32_t top_k : {1, kMaxListed + 1}) {
+      slot.sampling.top_k = top_k;
+      EXPECT_FALSE(IsNucleusRow(slot)) << kind << " " << top_k;
+    }
+  }
+  EXPECT_FALSE(IsNucleusRow(PlainSlot()));
+}
+
 TEST(ListedRowTest, GreedyRowsArePlain) {
   Slot slot = ListedSlot();
   slot.sampling.temperature = 0;
   EXPECT_FALSE(IsListedRow(slot));
   EXPECT_TRUE(IsPlainRow(slot));
+  slot.sampling.top_k = 0;
+  slot.sampling.top_p = 0.5f;
+  EXPECT_FALSE(IsNucleusRow(slot));
+  EXPECT_TRUE(IsPlainRow(slot));
 }
 
-TEST(ListedRowTest, WhatNeedsTheWholeRowIsNotListed) {
+TEST(ListedRowTest, WhatNeedsTheWholeRowIsNeitherListedNorANucleus) {
   for (int kind = 0; kind < 9; ++kind) {
     Slot slot = ListedSlot();
     SlotSampling& sampling = slot.sampling;
@@ -104,10 +124,16 @@ TEST(ListedRowTest, WhatNeedsTheWholeRowIsNotListed) {
       sampling.min_tokens = 3;  // two are there
       sampling.stop_token_ids = {2};
     }
+    Slot nucleus = slot;
+    nucleus.sampling.top_k = 0;
+    nucleus.sampling.top_p = 0.5f;
     EXPECT_FALSE(IsListedRow(slot)) << kind;
+    EXPECT_FALSE(IsNucleusRow(nucleus)) << kind;
     if (kind != 8) continue;
     slot.tokens.push_back(9);
+    nucleus.tokens.push_back(9);
     EXPECT_TRUE(IsListedRow(slot));
+    EXPECT_TRUE(IsNucleusRow(nucleus));
   }
 }
 

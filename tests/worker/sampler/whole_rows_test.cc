@@ -36,9 +36,11 @@ SlotStates States(const std::vector<int32_t>& read) {
     admitted.cache = std::vector<BlockId>{BlockId(i)};
     admitted.sampling.temperature = 1;
     if (std::find(read.begin(), read.end(), i) != read.end()) {
-      admitted.sampling.top_p = 0.5f;
-    } else if (i % 2 == 1) {
+      admitted.sampling.num_logprobs = 0;
+    } else if (i % 3 == 1) {
       admitted.sampling.top_k = 3;
+    } else if (i % 3 == 2) {
+      admitted.sampling.top_p = 0.5f;
     }
     plan.admitted.push_back(std::move(admitted));
   }
@@ -49,7 +51,7 @@ SlotStates States(const std::vector<int32_t>& read) {
 std::unique_ptr<DeviceChooser> Reader(FakeBackend* backend, int32_t vocab) {
   backend->set_chooses_shaped();
   return *DeviceChooser::Create(backend, vocab, kRows, /*max_model_len=*/16,
-                                /*leaves_listed=*/true);
+                                /*is_group=*/true);
 }
 
 // Every rank gathers the rows of a vocabulary that is cut as models cut it.
