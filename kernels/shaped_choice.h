@@ -93,6 +93,7 @@ struct ShapedChoiceParams {
   const ShapedRow* rows;
   int32_t num_unfiltered;
   int32_t num_filtered;
+  bool all_have_top_k;  // of the filtered ones; false if it is not known
   const uint32_t* allowed;
   const LogprobRow* logprob_rows;  // [num_logprobs]
   TokenLogprobs* logprobs;         // [num_logprobs] out

@@ -16,7 +16,6 @@ namespace quire::nucleus {
 
 using row_scan::kPerThread;
 using row_scan::kThreads;
-using row_scan::kWarps;
 using sampling::FilteredRow;
 
 constexpr int kBits = 8;  // that a round adds to what is known of a depth
@@ -86,12 +85,15 @@ __device__ __forceinline__ uint64_t WeightIn(const Heard& heard, int shard,
   return (uint64_t{found.high} << 31) + found.low;
 }
 
+// Of each bin, while a block adds to it.
+constexpr int kCopies = 4;
+
 // A block's working memory.
 struct Shared {
   NucleusState state;
   double doubles[cuda::kWarp];
-  uint32_t low[kNucleusBins], high[kNucleusBins];
-  sampling::Noisy noisy[kWarps];
+  uint32_t low[kNucleusBins * kCopies], high[kNucleusBins * kCopies];
+  sampling::Best best[cuda::kWarp];
   float floats[cuda::kWarp];
   int32_t first, end, is_last;
 };
@@ -159,15 +161,16 @@ __device__ __forceinline__ void Refine(const FilteredRow& row,
 }
 
 // What the stage begins with, in shared->state, from the state and the words of
-// the one before. All threads of the block call it.
+// the one before; the first of the row's blocks notes it. All threads of the
+// block call it.
 template <NucleusStage kStage>
 __device__ __forceinline__ void Advance(const NucleusParams& params, int index,
-                                        const FilteredRow& row,
+                                        bool is_first, const FilteredRow& row,
                                         Shared* shared) {
   const int at = static_cast<int>(kStage);
   const Heard heard = {params.heard, params.num_shards, params.num_rows, index};
   if (threadIdx.x == 0) {
-    if (kStage == NucleusStage::kEighths) {
+    if (kStage == NucleusStage::kEighths && params.heard != nullptr) {
       BeginState(row, heard, &shared->state);
     } else {
       shared->state = params.states[(at - 1) * params.num_rows + index];
@@ -180,7 +183,7 @@ __device__ __forceinline__ void Advance(const NucleusParams& params, int index,
     if (kStage == NucleusStage::kDraw) Refine<2>(row, heard, shared);
   }
   __syncthreads();
-  if (blockIdx.x == 0 && threadIdx.x == 0) {
+  if (is_first && threadIdx.x == 0) {
     params.states[at * params.num_rows + index] = shared->state;
   }
 }

@@ -31,6 +31,7 @@ class CudaShapedChoice {
 
  private:
   absl::Status Reserve(const ShapedChoiceParams& params);
+  absl::Status ChooseFiltered(const ShapedChoiceParams& params);
   // Room for so many counters, and for so many bytes of workspace.
   absl::Status ReserveShared(int64_t num_counters, int64_t bytes);
   absl::Status ReserveZeros(int64_t bytes,

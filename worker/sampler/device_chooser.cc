@@ -244,6 +244,9 @@ absl::Status DeviceChooser::Enqueue(float* logits,
   p.rows = reinterpret_cast<const ShapedRow*>(base + sections.rows);
   p.num_unfiltered = static_cast<int32_t>(unfiltered_.size());
   p.num_filtered = static_cast<int32_t>(filtered_.size());
+  p.all_have_top_k =
+      std::all_of(filtered_.begin(), filtered_.end(),
+                  [](const ShapedRow& row) { return row.top_k > 0; });
   p.allowed = reinterpret_cast<const uint32_t*>(base + sections.allowed);
   p.logprob_rows = reinterpret_cast<const LogprobRow*>(base + sections.wishes);
   p.logprobs = logprobs_->as<TokenLogprobs>();

@@ -162,6 +162,7 @@ double Bench(const Case& c, int rows, bool zipf,
   p.rows = device_rows->as<ShapedRow>();
   (is_filtered ? p.num_filtered : p.num_unfiltered) =
       static_cast<int32_t>(shaped.size());
+  p.all_have_top_k = c.row.top_k > 0;
   p.logprob_rows = device_wishes->as<LogprobRow>();
   p.logprobs = logprobs->as<TokenLogprobs>();
   p.num_logprobs = static_cast<int32_t>(logprob_rows.size());
