@@ -99,9 +99,14 @@ class Cluster:
                          f"--num_prompts={num_prompts}", "--check_blocks")
 
     def verify(self, num_prompts: int) -> None:
-        """Fails if a stream differs from a second one of its request."""
+        """Fails if a stream differs from a second one of its request: short
+        ones beside fewer others, and long ones, in which little errors add up,
+        beside as many."""
         self.random(num_prompts, 128, 64, "--max_concurrency=128", "--verify",
                     "--verify_concurrency=32", "--check_blocks")
+        self.random(256, 8, 500, "--max_concurrency=128", "--verify",
+                    "--verify_concurrency=128", "--temperature=0.8",
+                    "--check_blocks")
 
     def cpu_seconds(self, program: str) -> float:
         """CPU time that the server's processes of this program have had."""

@@ -25,9 +25,9 @@ requests by loadgen, prints a table and writes it to LOG_FOLDER/result.json:
            of the GPUs in the median
 
 Limits are those of step_floor.py. --verify serves with --deterministic and, in
-place of all that, sends 2,000 short requests twice and fails if a stream
-differs. --against names an earlier result.json, as of one GPU, and shows how
-many times as fast this run is.
+place of all that, sends 2,000 short requests and 256 long ones twice and fails
+if a stream differs. --against names an earlier result.json, as of one GPU, and
+shows how many times as fast this run is.
 
 --vllm names a folder with vLLM's packages, which then does the same with the
 same shapes in the same run (peers/vllm_bench.py). --hf lets continuous batching

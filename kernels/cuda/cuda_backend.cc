@@ -101,7 +101,9 @@ class CudaBackend final : public Backend {
                                static_cast<const CudaWeight&>(next), is_gated);
   }
   KvOrder kv_order(const KvLayout& layout) const override {
-    return AttentionCudaOrder(layout);
+    // Decodes that read tiles by bulk copies did not repeat to the bit.
+    return options_.is_deterministic ? KvOrder::kHeads
+                                     : AttentionCudaOrder(layout);
   }
   absl::Status GatedGemm(const GatedGemmParams& params) override;
   absl::Status Embedding(const EmbeddingParams& params) override {

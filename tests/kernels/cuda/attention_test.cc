@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <random>
 #include <string>
 #include <tuple>
 #include <utility>
@@ -314,7 +315,8 @@ TEST_P(AttentionCudaTest, SplitsAndLoadDoNotShowInLongContexts) {
 TEST_P(AttentionCudaTest, CrowdsOfShortRowsDoNotShow) {
   // Splits end every 128 positions: alone, pairs have one each; in a crowd one
   // pair has all of rows that are little longer.
-  const std::vector<int32_t> contexts = {129, 160, 192, 193, 256, 513, 1};
+  const std::vector<int32_t> contexts = {129, 160, 161, 170, 176, 177, 191, 192,
+                                         193, 256, 257, 289, 300, 319, 513, 1};
   const auto num_contexts = static_cast<int32_t>(contexts.size());
   for (const AttentionShape& shape :
        {AttentionShape{4, 1, 128}, AttentionShape{4, 1, 64, 150}}) {
@@ -334,6 +336,32 @@ TEST_P(AttentionCudaTest, CrowdsOfShortRowsDoNotShow) {
       for (int32_t i = idx; i < 600; i += num_contexts) {
         EXPECT_TRUE(together.SameBits(i * row, alone, 0, row))
             << contexts[idx] << " tokens, sequence " << i;
+      }
+    }
+  }
+}
+
+TEST_P(AttentionCudaTest, HowManyDecodeDoesNotShow) {
+  const AttentionShape shape = {32, 8, 128};
+  const AttentionWorld world(GetParam(), shape, std::vector<int32_t>(16, 260));
+  const int64_t row = world.row_size();
+  constexpr int32_t kSequences = 128;
+  std::mt19937 random(4);
+  std::vector<StepSequence> crowd;
+  for (int32_t i = 0; i < kSequences; ++i) {
+    crowd.push_back({129 + static_cast<int32_t>(random() % 132), 1, i % 16});
+  }
+  const Tensor together = world.Attend(crowd, {.say_decode = true});
+  for (const int32_t count : {128, 64, 32, 1}) {
+    if (count == 1 && !IsSampled()) continue;
+    for (int32_t first = 0; first < kSequences; first += count) {
+      const std::vector<StepSequence> some(crowd.begin() + first,
+                                           crowd.begin() + first + count);
+      const Tensor got =
+          world.Attend(some, {.repeats = 20, .say_decode = true});
+      for (int32_t i = 0; i < count; ++i) {
+        EXPECT_TRUE(got.SameBits(i * row, together, (first + i) * row, row))
+            << some[i].context << " tokens, " << count << " sequences";
       }
     }
   }

@@ -29,6 +29,19 @@ TEST(CudaBackendTest, SaysWhatItIs) {
   EXPECT_TRUE(backend->Synchronize().ok());
 }
 
+TEST(CudaBackendTest, CachesLieByHeadsWhereOutputMustRepeat) {
+  const auto backend =
+      CreateCudaBackend({.dtype = DType::kBf16, .is_deterministic = true});
+  ASSERT_TRUE(backend.ok()) << backend.status();
+  KvLayout layout = {};
+  layout.num_layers = 2;
+  layout.num_kv_heads = 8;
+  layout.head_dim = 128;
+  layout.block_size = 16;
+  layout.dtype = DType::kBf16;
+  EXPECT_EQ((*backend)->kv_order(layout), KvOrder::kHeads);
+}
+
 TEST(CudaBackendTest, ADeviceThatIsNotThereIsUnavailable) {
   EXPECT_EQ(CreateCudaBackend({.device = 4096}).status().code(),
             absl::StatusCode::kUnavailable);

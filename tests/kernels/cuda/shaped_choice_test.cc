@@ -232,6 +232,56 @@ TEST_F(ShapedChoiceTest, FlatRowsAreDecidedBeyondWhatIsListed) {
   ExpectEqual(world, Run(world), Expected(world));
 }
 
+// Of thousands of draws none depends on which rows are chosen beside it, nor on
+// how many blocks that leaves for each.
+TEST_F(ShapedChoiceTest, CompanyDoesNotChangeWhatFlatRowsDraw) {
+  constexpr int32_t kVocab = 128256, kRows = 48;
+  std::mt19937_64 random(77);
+  World world(kVocab);
+  for (int32_t row = 0; row < kRows; ++row) {
+    ShapedRow shaped =
+        world.AddRow(RandomLogits(kVocab, row % 4 == 3 ? 0 : 1, &random));
+    shaped.temperature = row % 2 == 0 ? 0.8f : 1.0f;
+    if (row % 3 != 1) shaped.top_p = row % 6 < 3 ? 0.9f : 0.5f;
+    if (row % 3 != 2) shaped.min_p = 0.002f;
+    world.Choose(shaped);
+  }
+  const auto logits = *backend_->Allocate(world.logits.size() * sizeof(float));
+  ASSERT_TRUE(backend_
+                  ->CopyToDevice(world.logits.data(), logits->data(),
+                                 world.logits.size() * sizeof(float))
+                  .ok());
+  const auto choose = [&](const std::vector<ShapedRow>& rows, int32_t at_once) {
+    ShapedChoiceParams p = {};
+    p.logits = logits->as<float>();
+    p.num_vocab = kVocab;
+    std::vector<int32_t> tokens(kRows, kPoison);
+    p.tokens = ToDevice(tokens);
+    p.by_slot = ToDevice(tokens);
+    const ShapedRow* const all = ToDevice(rows);
+    for (int32_t first = 0; first < kRows; first += at_once) {
+      p.rows = all + first;
+      p.num_filtered = std::min(at_once, kRows - first);
+      CHECK(backend_->ChooseShaped(p).ok());
+    }
+    ToHost(p.tokens, &tokens);
+    Synchronize();
+    return tokens;
+  };
+  for (int draw = 0; draw < 100; ++draw) {
+    std::vector<ShapedRow> rows = world.filtered;
+    std::shuffle(rows.begin(), rows.end(), random);
+    for (ShapedRow& row : rows) {
+      row.seed = random();
+      row.position = draw;
+    }
+    const std::vector<int32_t> want = choose(rows, kRows);
+    for (const int32_t at_once : {1, 7, 30}) {
+      ASSERT_EQ(choose(rows, at_once), want) << at_once << ", draw " << draw;
+    }
+  }
+}
+
 TEST_F(ShapedChoiceTest, OfEqualLogitsTheLowerIdsStay) {
   World world(50257);
   for (int i = 0; i < 64; ++i) {
