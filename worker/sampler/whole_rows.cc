@@ -102,7 +102,7 @@ absl::Status WholeRows::GatherPiece(const float* logits, int32_t first_row,
   const Table& table = tables_[num_rows];
   const WordRun* const runs = device_runs_->as<WordRun>();
   const float* own = logits + int64_t{first_row} * vocab_.num_ids;
-  if (table.num_packs > 0) {
+  if (vocab_.num_ids < max_shard_size_) {
     QUIRE_RETURN_IF_ERROR(
         backend_->CopyRuns({.runs = runs + table.first_pack,
                             .values = reinterpret_cast<const int32_t*>(own),

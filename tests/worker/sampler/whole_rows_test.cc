@@ -91,8 +91,9 @@ TEST(WholeRowsTest, EveryRankGetsTheRowsThatAreRead) {
   std::vector<int32_t> all;
   for (int32_t row = 0; row < kRows; ++row) all.push_back(row);
   for (const int32_t world : {2, 4}) {
-    // Shards that are equal and that are not, of one run and of several.
-    for (const int32_t vocab : {8, 97, 2053, 4096}) {
+    // Shards that are equal and that are not, empty ones, of one run and of
+    // several.
+    for (const int32_t vocab : {8, 9, 97, 2053, 4096}) {
       ExpectWholeRows(world, vocab, all);
       ExpectWholeRows(world, vocab, {0});
       ExpectWholeRows(world, vocab, {kRows - 1});
