@@ -12,9 +12,10 @@
 // Depths are counted in steps of 2^-19 nats below the largest logit: of equal
 // ones the lower ids are in the nucleus. Sums are of integers, so the token
 // depends neither on how the vocabulary is cut nor on other rows. It is the one
-// of a shaped choice (kernels/shaped_choice.h) unless a sum there would have to
-// differ by 1e-6 of itself at most. What lies 32 nats below the largest logit
-// is not in the nucleus.
+// of a sort in full precision unless a sum there would have to differ by 2e-6
+// of itself at most, which is what a step changes a weight by, or the nucleus
+// ends between tokens that lie within a step. What lies 32 nats below the
+// largest logit is not in the nucleus.
 #ifndef KERNELS_NUCLEUS_CHOICE_H_
 #define KERNELS_NUCLEUS_CHOICE_H_
 
@@ -51,10 +52,9 @@ struct NucleusBin {
 
 // What a row has come to; all shards hold the same.
 struct NucleusState {
-  float max;      // the largest logit
-  int32_t error;  // a ChoiceError, or 0
-  uint32_t
-      prefix;  // of the depth where the nucleus ends, as far as it is known
+  float max;         // the largest logit
+  int32_t error;     // a ChoiceError, or 0
+  uint32_t prefix;   // of the depth where the nucleus ends, as far as known
   int32_t num_ties;  // of all shards, that are in it at just that depth
   double above;      // weight at smaller depths than the prefix covers
   double needed;     // that the nucleus is to reach
@@ -86,9 +86,9 @@ struct NucleusParams {
   const ShapedRow* rows;  // [num_rows]
   int32_t num_rows;
   NucleusState* states;  // [kNumNucleusStages, num_rows], this shard's own
-  const void*
-      heard;   // [num_shards, num_rows] of the stage before; kLargest: null
-  void* said;  // [num_rows] out
+  // [num_shards, num_rows] of the stage before; kLargest does not read it.
+  const void* heard;
+  void* said;        // [num_rows] out
   int32_t* tokens;   // [any] by row: out in kToken, or a ChoiceError
   int32_t* by_slot;  // [slots] out: the token again
 };

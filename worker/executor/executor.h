@@ -153,6 +153,7 @@ class Executor {
   static_assert(Backend::kNumMarks % kMaxFlights == 0);
   static_assert(kMaxFlights <= DeviceChooser::kMaxFlights);
   static_assert(kMaxFlights <= ListedChoice::kMaxFlights);
+  static_assert(kMaxFlights <= NucleusChoice::kMaxFlights);
 
   Executor(ExecutorParts parts, const Clock* clock);
 

@@ -25,9 +25,9 @@ class DeviceChooser {
  public:
   // For rows of the whole vocabulary, `num_vocab` columns; if `is_group`, not
   // for those that ranks choose from without them (ListedChoice,
-  // NucleusChoice). Takes, for
-  // counts, 8 bytes of device memory for every slot and token that it may hold.
-  // `backend` must live longer. REQUIRES: backend->chooses_shaped().
+  // NucleusChoice). Takes, for counts, 8 bytes of device memory for every slot
+  // and token that it may hold. `backend` must live longer.
+  // REQUIRES: backend->chooses_shaped().
   static absl::StatusOr<std::unique_ptr<DeviceChooser>> Create(
       Backend* backend, int32_t num_vocab, int32_t max_num_seqs,
       int32_t max_model_len, bool is_group);

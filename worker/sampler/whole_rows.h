@@ -4,7 +4,8 @@
 // the vocabulary: what a device needs to choose by itself where a shard's best
 // do not decide, as with filters that reach far, penalties or log
 // probabilities. Plain rows need none of it (ShardChoice), nor do those of
-// which top_k leaves few (ListedChoice).
+// which top_k leaves few (ListedChoice), or that top_p or min_p cut and nothing
+// else changes (NucleusChoice).
 #ifndef WORKER_SAMPLER_WHOLE_ROWS_H_
 #define WORKER_SAMPLER_WHOLE_ROWS_H_
 

@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "glog/logging.h"
 #include "kernels/cpu/choose_tokens.h"
 #include "kernels/cpu/sample.h"
 #include "tests/reference/listed_choice.h"
@@ -126,7 +127,12 @@ absl::Status FakeBackend::MergeChoices(const MergeChoicesParams& params) {
 }
 
 absl::Status FakeBackend::ChooseShaped(const ShapedChoiceParams& params) {
-  Enqueue([params] { reference::ShapedChoice(params); });
+  Enqueue([params] {
+    for (int32_t i = 0; i < params.num_filtered && params.all_have_top_k; ++i) {
+      CHECK_GT(params.rows[params.num_unfiltered + i].top_k, 0);
+    }
+    reference::ShapedChoice(params);
+  });
   return device();
 }
 
