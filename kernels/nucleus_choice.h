@@ -39,7 +39,6 @@ enum class NucleusStage : int32_t {
 };
 inline constexpr int32_t kNumNucleusStages = 6;
 
-inline constexpr int32_t kMaxNucleusShards = 32;
 inline constexpr int32_t kNucleusBins = 256;
 inline constexpr int32_t kNucleusStepBits = 24;
 inline constexpr float kStepsPerNat = 1 << 19;
@@ -81,7 +80,7 @@ struct NucleusParams {
   int32_t num_vocab;    // columns of the shard; may be 0
   int32_t first_id;     // token id of column 0
   int32_t shard;        // [0, num_shards), in the order of ids
-  int32_t num_shards;   // [1, kMaxNucleusShards]
+  int32_t num_shards;   // at least 1
   // Not greedy, without top_k; all ids are allowed.
   const ShapedRow* rows;  // [num_rows]
   int32_t num_rows;

@@ -173,10 +173,9 @@ __global__ void __launch_bounds__(kThreads, 2)
   });
 }
 
-// What a shard has drawn of a row; nothing where there are not so many shards.
+// What a shard has drawn of a row.
 __device__ __forceinline__ Best DrawOf(const NucleusParams& params, int row,
                                        int shard, const ShapedRow& shaped) {
-  if (shard >= params.num_shards) return {-INFINITY, -1};
   const nucleus::Heard heard = {params.heard, params.num_shards,
                                 params.num_rows, row};
   const ListedToken draw = heard.Of<ListedToken>(shard);
@@ -187,7 +186,8 @@ __device__ __forceinline__ Best DrawOf(const NucleusParams& params, int row,
           draw.token_id};
 }
 
-// As many threads a row as there are shards, or the next power of two.
+// As many threads a row as there are shards, or the next power of two; of more
+// than a warp has a thread looks at several.
 __global__ void __launch_bounds__(kThreads)
     TokenKernel(const __grid_constant__ NucleusParams params,
                 const __grid_constant__ NucleusPicks picks,
@@ -195,7 +195,7 @@ __global__ void __launch_bounds__(kThreads)
   LetNextKernelBegin();
   WaitForEarlierKernels();
   const int num_rows = NumRows(params, picks);
-  const int shard = threadIdx.x % threads_per_row;
+  const int thread = threadIdx.x % threads_per_row;
   const int step = gridDim.x * kThreads / threads_per_row;
   int row = (blockIdx.x * kThreads + threadIdx.x) / threads_per_row;
   const NucleusState* const states =
@@ -205,14 +205,18 @@ __global__ void __launch_bounds__(kThreads)
     const int at = min(row, num_rows - 1);
     const ShapedRow& shaped = params.rows[IndexOf(picks, at)];
     const int32_t error = states[at].error;
+    const int num_draws = error == 0 ? params.num_shards : 0;
     Best best = {-INFINITY, -1};
-    if (error == 0) best = DrawOf(params, at, shard, shaped);
+    for (int shard = thread; shard < num_draws; shard += threads_per_row) {
+      const Best draw = DrawOf(params, at, shard, shaped);
+      if (IsBetter(draw, best)) best = draw;
+    }
     for (int offset = threads_per_row / 2; offset > 0; offset /= 2) {
       const Best other = {__shfl_xor_sync(0xffffffffu, best.value, offset),
                           __shfl_xor_sync(0xffffffffu, best.id, offset)};
       if (IsBetter(other, best)) best = other;
     }
-    if (shard != 0 || row >= num_rows) continue;
+    if (thread != 0 || row >= num_rows) continue;
     const int32_t token = error == 0 ? best.id : error;
     params.tokens[shaped.row] = token;
     params.by_slot[shaped.slot] = token;
@@ -224,9 +228,8 @@ __global__ void __launch_bounds__(kThreads)
 
 cudaError_t LaunchToken(const NucleusParams& params, const NucleusPicks& picks,
                         cudaStream_t stream) {
-  static_assert(kMaxNucleusShards == cuda::kWarp);
   int32_t threads = 1;
-  while (threads < params.num_shards) threads *= 2;
+  while (threads < params.num_shards && threads < cuda::kWarp) threads *= 2;
   // One block alone can tell when all have read how many picks there are.
   const int32_t blocks =
       picks.rows == nullptr

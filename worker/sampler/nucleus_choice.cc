@@ -24,7 +24,6 @@ absl::StatusOr<std::unique_ptr<NucleusChoice>> NucleusChoice::Create(
     Backend* backend, Collective* collective, VocabShard vocab,
     int32_t max_num_seqs) {
   CHECK(backend->chooses_shaped());
-  CHECK_LE(collective->world_size(), kMaxNucleusShards);
   auto choice = absl::WrapUnique(new NucleusChoice(backend, collective, vocab));
   choice->rows_.reserve(max_num_seqs);
   const int64_t row_bytes = max_num_seqs * int64_t{sizeof(ShapedRow)};

@@ -299,6 +299,11 @@ TEST_F(NucleusChoiceTest, ARunRepeatsAndOtherRowsDoNotChangeARow) {
   }
 }
 
+TEST_F(NucleusChoiceTest, MoreShardsThanThreadsOfAWarpChooseTheSame) {
+  const World world = NucleusWorld(1025, 48, 11);
+  EXPECT_EQ(Sharded(world, Cut(41, 25)), Sharded(world, {1025}));
+}
+
 TEST_F(NucleusChoiceTest, ARowIsWhereItSaysInLogitsAndTokens) {
   World all = NucleusWorld(1025, 12, 5);
   const Tokens want = Sharded(all, {1025});

@@ -56,6 +56,16 @@ TEST(NucleusChoiceTest, RanksChooseWhatOneDeviceChoosesFromWholeRows) {
   }
 }
 
+// More than there are threads in a warp.
+TEST(NucleusChoiceTest, GroupsMayHaveManyRanks) {
+  std::vector<SlotSampling> samplings(6);
+  for (size_t i = 0; i < samplings.size(); ++i) {
+    samplings[i].seed = i;
+    samplings[i].top_p = 0.8f;
+  }
+  ExpectNuclei(33, 97, samplings, BytesOf(6));
+}
+
 TEST(NucleusChoiceTest, ManyRowsTravelInPieces) {
   std::vector<SlotSampling> samplings(1030);
   for (size_t i = 0; i < samplings.size(); ++i) {
