@@ -15,8 +15,8 @@ namespace quire {
 // Some of a stage's rows.
 struct NucleusPicks {
   const int32_t* rows = nullptr;  // [*count] indices of params.rows; null: all
-  // In the last stage set to 0. Before kEighths, with which these begin, the
-  // state of row i of them is states[i], as kLargest would have had it.
+  // In the last stage set to 0. Before kEighths, with which these begin and
+  // where params.heard is null, the state of row i of them is states[i].
   int32_t* count = nullptr;
   const uint32_t* allowed = nullptr;  // as in ShapedChoiceParams
 };
