@@ -162,37 +162,19 @@ TEST_F(ListedChoiceTest, WhatCannotBeChosenIsNamed) {
   constexpr int32_t kVocab = 5000;
   World world(kVocab);
   std::vector<int32_t> want;
-  const auto add = [&](std::vector<float> logits, float temperature,
-                       int32_t error) {
+  std::vector<FixedRow> rows = FixedRows(kVocab);
+  // Finite, and below all floats at this temperature.
+  rows.push_back({std::vector<float>(kVocab, -1e38f), 1e-3f, kNoToken});
+  for (const FixedRow& fixed : rows) {
     for (const float top_p : {1.0f, 0.5f}) {
-      ShapedRow row = world.AddRow(logits);
-      row.temperature = temperature;
+      ShapedRow row = world.AddRow(fixed.logits);
+      row.temperature = fixed.temperature;
       row.top_k = 10;
       row.top_p = top_p;
       world.Choose(row);
-      want.push_back(error);
-    }
-  };
-  const std::vector<float> zeros(kVocab, 0.0f);
-  for (const int32_t id : {0, 4999}) {
-    for (const float bad : {kNan, kInf}) {
-      std::vector<float> logits = zeros;
-      logits[id] = bad;
-      add(logits, 1, kLogitsNotFinite);
+      want.push_back(fixed.outcome);
     }
   }
-  add(std::vector<float>(kVocab, -kInf), 1, kNoToken);
-  for (const int32_t id : {3, 4998}) {
-    std::vector<float> logits = zeros;
-    logits[id] = 1e36f;
-    add(logits, 1e-4f, kLogitsOverflow);
-  }
-  // One token in one shard.
-  std::vector<float> logits(kVocab, -kInf);
-  logits[4321] = -3;
-  add(logits, 1, 4321);
-  // Finite, and below all floats at this temperature.
-  add(std::vector<float>(kVocab, -1e38f), 1e-3f, kNoToken);
   EXPECT_EQ(Whole(world).by_row, want);
   for (const Cut& cut : CutsOf(kVocab)) {
     EXPECT_EQ(Sharded(world, cut).by_row, want) << cut.size() << " shards";

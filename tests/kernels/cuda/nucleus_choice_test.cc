@@ -249,35 +249,16 @@ TEST_F(NucleusChoiceTest, WhatCannotBeChosenIsNamed) {
   constexpr int32_t kVocab = 5000;
   World world(kVocab);
   std::vector<int32_t> want;
-  const auto add = [&](std::vector<float> logits, float temperature,
-                       int32_t error) {
+  for (const FixedRow& fixed : FixedRows(kVocab)) {
     for (int kind = 1; kind < 4; ++kind) {
-      ShapedRow row = world.AddRow(logits);
-      row.temperature = temperature;
+      ShapedRow row = world.AddRow(fixed.logits);
+      row.temperature = fixed.temperature;
       if (kind & 1) row.top_p = 0.5f;
       if (kind & 2) row.min_p = 0.5f;
       world.Choose(row);
-      want.push_back(error);
-    }
-  };
-  const std::vector<float> zeros(kVocab, 0.0f);
-  for (const int32_t id : {0, 4999}) {
-    for (const float bad : {std::nanf(""), kInf}) {
-      std::vector<float> logits = zeros;
-      logits[id] = bad;
-      add(logits, 1, kLogitsNotFinite);
+      want.push_back(fixed.outcome);
     }
   }
-  add(std::vector<float>(kVocab, -kInf), 1, kNoToken);
-  for (const int32_t id : {3, 4998}) {
-    std::vector<float> logits = zeros;
-    logits[id] = 1e36f;
-    add(logits, 1e-4f, kLogitsOverflow);
-  }
-  // One token in one shard.
-  std::vector<float> logits(kVocab, -kInf);
-  logits[4321] = -3;
-  add(logits, 1, 4321);
   for (const Cut& cut : CutsOf(kVocab)) {
     EXPECT_EQ(Sharded(world, cut).by_row, want) << cut.size() << " shards";
   }

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <limits>
+#include <utility>
 #include <vector>
 
 #include "glog/logging.h"
@@ -24,6 +25,36 @@ struct Tokens {
 
   friend bool operator==(const Tokens&, const Tokens&) = default;
 };
+
+// A row, and what becomes of it whatever its filters are.
+struct FixedRow {
+  std::vector<float> logits;
+  float temperature;
+  int32_t outcome;  // a ChoiceError, or the only token
+};
+
+inline std::vector<FixedRow> FixedRows(int32_t num_vocab) {
+  const std::vector<float> zeros(num_vocab, 0.0f);
+  std::vector<FixedRow> rows;
+  const auto add = [&](std::vector<float> logits, int32_t id, float logit,
+                       float temperature, int32_t outcome) {
+    logits[id] = logit;
+    rows.push_back({std::move(logits), temperature, outcome});
+  };
+  for (const int32_t id : {0, num_vocab - 1}) {
+    for (const float bad : {kNan, kInf}) {
+      add(zeros, id, bad, 1, kLogitsNotFinite);
+    }
+  }
+  const std::vector<float> none(num_vocab, -kInf);
+  add(none, 0, -kInf, 1, kNoToken);
+  for (const int32_t id : {3, num_vocab - 2}) {
+    add(zeros, id, 1e36f, 1e-4f, kLogitsOverflow);
+  }
+  // One token in one shard.
+  add(none, num_vocab - 679, -3, 1, num_vocab - 679);
+  return rows;
+}
 
 // Sizes of shards.
 using Cut = std::vector<int32_t>;

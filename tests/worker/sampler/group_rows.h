@@ -8,6 +8,7 @@
 #include <cmath>
 #include <limits>
 #include <random>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -111,12 +112,54 @@ inline std::vector<int32_t> Expected(std::vector<float> logits, int32_t vocab,
   return tokens;
 }
 
-// Choice: ListedChoice or NucleusChoice, which serves the rows of `is_chosen`.
+// What is wrong with three equal steps of one rank; empty: nothing. `want`: a
+// token for each of `slots`, whose rows are the rank's columns of `logits`.
 template <typename Choice>
-void ExpectRanksChooseAsOne(int32_t world, int32_t vocab,
-                            const std::vector<SlotSampling>& samplings,
-                            bool (*is_chosen)(const Slot&),
-                            const std::vector<int64_t>& gathered_bytes) {
+std::string WhatIsWrong(Collective* real, const VocabShard& shard,
+                        const std::vector<float>& own, const SlotStates& states,
+                        const std::vector<SlotId>& slots,
+                        const std::vector<int32_t>& want,
+                        const std::vector<int64_t>& gathered_bytes) {
+  const int32_t num_rows = static_cast<int32_t>(slots.size());
+  FakeBackend backend;
+  backend.set_chooses_shaped();
+  CountingCollective collective(real);
+  const auto choice = Choice::Create(&backend, &collective, shard, num_rows);
+  if (!choice.ok()) return choice.status().ToString();
+  const int64_t allocated = backend.allocated_bytes();
+  std::vector<int32_t> want_by_slot(num_rows);
+  for (int32_t i = 0; i < num_rows; ++i) {
+    want_by_slot[slots[i].value()] = want[i];
+  }
+  std::vector<int64_t> want_gathered;
+  for (int32_t step = 0; step < 3; ++step) {
+    std::vector<int32_t> tokens(num_rows, kUntouched), by_slot = tokens;
+    const absl::Status status = (*choice)->Enqueue(
+        own.data(), slots, states, step % 2, tokens.data(), by_slot.data());
+    if (!status.ok()) return status.ToString();
+    if (tokens != want) {
+      return "other tokens: " + testing::PrintToString(tokens) + " for " +
+             testing::PrintToString(want);
+    }
+    if (by_slot != want_by_slot) return "other tokens by slot";
+    want_gathered.insert(want_gathered.end(), gathered_bytes.begin(),
+                         gathered_bytes.end());
+  }
+  if (backend.allocated_bytes() != allocated) return "a step allocates";
+  if (collective.gathered() != want_gathered) {
+    return "gathered " + testing::PrintToString(collective.gathered());
+  }
+  return "";
+}
+
+// The same for each rank of a group that chooses among itself what one device
+// chooses from whole rows. Choice: ListedChoice or NucleusChoice, which serves
+// the rows of `is_chosen`.
+template <typename Choice>
+std::vector<std::string> WhatIsWrongWithRanks(
+    int32_t world, int32_t vocab, const std::vector<SlotSampling>& samplings,
+    bool (*is_chosen)(const Slot&),
+    const std::vector<int64_t>& gathered_bytes) {
   const int32_t num_rows = static_cast<int32_t>(samplings.size());
   const std::vector<float> logits = MixedLogits(num_rows, vocab);
   const SlotStates states = States(samplings, vocab);
@@ -127,38 +170,18 @@ void ExpectRanksChooseAsOne(int32_t world, int32_t vocab,
   const std::vector<int32_t> want =
       Expected(logits, vocab, states, slots, is_chosen);
   LocalGroup group(world);
+  std::vector<std::string> wrong(world);
   std::vector<std::thread> ranks;
   for (int32_t rank = 0; rank < world; ++rank) {
     ranks.emplace_back([&, rank] {
       const VocabShard shard = ShardOf(vocab, rank, world);
-      const std::vector<float> own = ColumnsOf(logits, vocab, shard);
-      FakeBackend backend;
-      backend.set_chooses_shaped();
-      CountingCollective collective(group.collective(rank));
-      const auto choice =
-          Choice::Create(&backend, &collective, shard, num_rows);
-      ASSERT_TRUE(choice.ok()) << choice.status();
-      const int64_t allocated = backend.allocated_bytes();
-      for (int32_t step = 0; step < 3; ++step) {
-        std::vector<int32_t> tokens(num_rows, kUntouched), by_slot = tokens;
-        const absl::Status status = (*choice)->Enqueue(
-            own.data(), slots, states, step % 2, tokens.data(), by_slot.data());
-        ASSERT_TRUE(status.ok()) << status;
-        EXPECT_EQ(tokens, want) << "rank " << rank << " of " << world;
-        for (int32_t i = 0; i < num_rows; ++i) {
-          EXPECT_EQ(by_slot[slots[i].value()], want[i]);
-        }
-      }
-      EXPECT_EQ(backend.allocated_bytes(), allocated);
-      std::vector<int64_t> gathered;  // by three equal steps
-      for (int32_t step = 0; step < 3; ++step) {
-        gathered.insert(gathered.end(), gathered_bytes.begin(),
-                        gathered_bytes.end());
-      }
-      EXPECT_EQ(collective.gathered(), gathered);
+      wrong[rank] = WhatIsWrong<Choice>(group.collective(rank), shard,
+                                        ColumnsOf(logits, vocab, shard), states,
+                                        slots, want, gathered_bytes);
     });
   }
   for (std::thread& rank : ranks) rank.join();
+  return wrong;
 }
 
 }  // namespace quire

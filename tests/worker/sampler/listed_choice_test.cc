@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "worker/sampler/listed_choice.h"
 
+#include <string>
 #include <vector>
 
 #include "gtest/gtest.h"
@@ -26,11 +27,17 @@ std::vector<SlotSampling> MixedSamplings(int32_t num_rows) {
   return samplings;
 }
 
-void ExpectListed(int32_t world, int32_t vocab,
-                  const std::vector<SlotSampling>& samplings,
-                  const std::vector<int64_t>& gathered_bytes) {
-  ExpectRanksChooseAsOne<ListedChoice>(world, vocab, samplings, IsListedRow,
-                                       gathered_bytes);
+bool RanksChooseAsOne(int32_t world, int32_t vocab,
+                      const std::vector<SlotSampling>& samplings,
+                      const std::vector<int64_t>& gathered_bytes) {
+  const std::vector<std::string> wrong = WhatIsWrongWithRanks<ListedChoice>(
+      world, vocab, samplings, IsListedRow, gathered_bytes);
+  for (int32_t rank = 0; rank < world; ++rank) {
+    if (wrong[rank].empty()) continue;
+    ADD_FAILURE() << "rank " << rank << " of " << world << ": " << wrong[rank];
+    return false;
+  }
+  return true;
 }
 
 TEST(ListedChoiceTest, RanksChooseWhatOneDeviceChoosesFromWholeRows) {
@@ -47,7 +54,7 @@ TEST(ListedChoiceTest, RanksChooseWhatOneDeviceChoosesFromWholeRows) {
     // Shards with more tokens than top_k and with fewer, and empty ones.
     for (const int32_t vocab : {9, 97, 211}) {
       if (ShardOf(vocab, world - 1, world).num_ids < 0) continue;
-      ExpectListed(world, vocab, samplings, {bytes});
+      EXPECT_TRUE(RanksChooseAsOne(world, vocab, samplings, {bytes}));
     }
   }
 }
@@ -57,7 +64,8 @@ TEST(ListedChoiceTest, ListsFollowTheLargestTopKOfTheStep) {
   samplings[0].top_k = 2;
   samplings[1].top_k = 5;
   samplings[2].top_k = kMaxListed + 1;  // not listed
-  ExpectListed(2, 31, samplings, {2 * 6 * sizeof(ListedToken)});
+  EXPECT_TRUE(
+      RanksChooseAsOne(2, 31, samplings, {2 * 6 * sizeof(ListedToken)}));
 }
 
 TEST(ListedChoiceTest, ManyLongListsTravelInPieces) {
@@ -68,7 +76,8 @@ TEST(ListedChoiceTest, ManyLongListsTravelInPieces) {
   }
   const int64_t row_bytes = (1 + kMaxListed) * int64_t{sizeof(ListedToken)};
   // Of four ranks together 8 MiB.
-  ExpectListed(4, 1300, samplings, {255 * row_bytes, 5 * row_bytes});
+  EXPECT_TRUE(
+      RanksChooseAsOne(4, 1300, samplings, {255 * row_bytes, 5 * row_bytes}));
 }
 
 TEST(ListedChoiceTest, WithoutListedRowsNothingTravels) {
@@ -78,7 +87,7 @@ TEST(ListedChoiceTest, WithoutListedRowsNothingTravels) {
   samplings[2].num_logprobs = 0;
   samplings[3].temperature = 0;
   samplings[3].top_k = 5;
-  ExpectListed(2, 31, samplings, {});
+  EXPECT_TRUE(RanksChooseAsOne(2, 31, samplings, {}));
 }
 
 }  // namespace
