@@ -154,7 +154,8 @@ absl::Status CheckRange(const std::string& flag, T value,
       "--", flag, "=", value, ": it may be ", least, " to ", most));
 }
 
-absl::Status CheckFlags() {
+// Of the model, its memory, and what becomes of it.
+absl::Status CheckModelFlags() {
   if (absl::GetFlag(FLAGS_model).empty()) {
     return absl::InvalidArgumentError(
         "--model is missing: give a Hugging Face model folder");
@@ -178,6 +179,11 @@ absl::Status CheckFlags() {
     return absl::InvalidArgumentError(absl::StrCat(
         "--block_size=", block_size, ": it may be a power of two, 1 to 256"));
   }
+  return absl::OkStatus();
+}
+
+// Of groups and their caches.
+absl::Status CheckGroupFlags() {
   QUIRE_RETURN_IF_ERROR(CheckRange("tensor_parallel_size",
                                    absl::GetFlag(FLAGS_tensor_parallel_size), 1,
                                    1024));
@@ -205,6 +211,12 @@ absl::Status CheckFlags() {
     QUIRE_RETURN_IF_ERROR(
         CheckRange("max_model_len", max_model_len, 2, 1 << 30));
   }
+  return absl::OkStatus();
+}
+
+absl::Status CheckFlags() {
+  QUIRE_RETURN_IF_ERROR(CheckModelFlags());
+  QUIRE_RETURN_IF_ERROR(CheckGroupFlags());
   QUIRE_RETURN_IF_ERROR(CheckRange(
       "heartbeat_timeout", absl::GetFlag(FLAGS_heartbeat_timeout), 1, 30));
   QUIRE_RETURN_IF_ERROR(
