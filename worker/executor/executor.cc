@@ -155,7 +155,7 @@ absl::Status Executor::Begin(const StepPlan& plan) {
       if (!builder_->prompt_runs().empty()) {
         QUIRE_RETURN_IF_ERROR(ScorePrompts(&flight.prompt_logprobs));
       }
-      if (chooser_ != nullptr) chooser_->Forget(sampled_slots);
+      if (seen_counts_ != nullptr) seen_counts_->Forget(sampled_slots);
       slots_->Commit(plan, flight.sampled.tokens);
     }
   }
@@ -173,6 +173,7 @@ absl::Status Executor::EnqueueResults(const float* logits,
   int32_t* const tokens = device_tokens_->as<int32_t>();
   int32_t* const by_slot = builder_->sampled_by_slot();
   if (chooser_ != nullptr) {
+    QUIRE_RETURN_IF_ERROR(seen_counts_->Send(slots, *slots_, idx));
     // The model's own buffer, which its next step writes anew.
     float* rows = const_cast<float*>(logits);
     if (whole_rows_ != nullptr) {

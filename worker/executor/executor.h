@@ -32,6 +32,7 @@
 #include "worker/sampler/nucleus_choice.h"
 #include "worker/sampler/prompt_scorer.h"
 #include "worker/sampler/sampler.h"
+#include "worker/sampler/seen_counts.h"
 #include "worker/sampler/whole_rows.h"
 
 namespace quire {
@@ -152,6 +153,7 @@ class Executor {
   // A flight's mark says which of kMaxFlights places is its own.
   static_assert(Backend::kNumMarks % kMaxFlights == 0);
   static_assert(kMaxFlights <= DeviceChooser::kMaxFlights);
+  static_assert(kMaxFlights <= SeenCounts::kMaxFlights);
   static_assert(kMaxFlights <= ListedChoice::kMaxFlights);
   static_assert(kMaxFlights <= NucleusChoice::kMaxFlights);
 
@@ -197,8 +199,10 @@ class Executor {
   const Clock* const clock_;
   std::unique_ptr<Sampler> sampler_;
   std::unique_ptr<PromptScorer> scorer_;
-  const int32_t* prompt_rows_ = nullptr;    // of the last input
-  std::unique_ptr<DeviceChooser> chooser_;  // null: the host chooses
+  const int32_t* prompt_rows_ = nullptr;  // of the last input
+  // Null: the host chooses.
+  std::unique_ptr<SeenCounts> seen_counts_;
+  std::unique_ptr<DeviceChooser> chooser_;
   // Of a group that has a chooser.
   std::unique_ptr<ListedChoice> listed_choice_;
   std::unique_ptr<NucleusChoice> nucleus_choice_;

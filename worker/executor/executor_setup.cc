@@ -73,9 +73,12 @@ absl::Status Executor::CreateChooser() {
         whole_rows_, WholeRows::Create(backend, collective, shard, max_rows));
     num_vocab = whole_rows_->num_vocab();
   }
-  QUIRE_ASSIGN_OR_RETURN(
-      chooser_, DeviceChooser::Create(backend, num_vocab, max_rows,
-                                      parts_.limits.max_model_len, is_group));
+  QUIRE_ASSIGN_OR_RETURN(seen_counts_,
+                         SeenCounts::Create(backend, num_vocab, max_rows,
+                                            parts_.limits.max_model_len));
+  QUIRE_ASSIGN_OR_RETURN(chooser_,
+                         DeviceChooser::Create(backend, num_vocab, max_rows,
+                                               seen_counts_.get(), is_group));
   return absl::OkStatus();
 }
 

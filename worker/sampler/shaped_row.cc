@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "worker/sampler/shaped_row.h"
 
+#include "worker/batch/token_counts.h"
+
 namespace quire {
 
 ShapedRow ShapedRowOf(int32_t row, SlotId slot_id, const Slot& slot) {
@@ -16,6 +18,25 @@ ShapedRow ShapedRowOf(int32_t row, SlotId slot_id, const Slot& slot) {
   shaped.top_p = sampling.top_p;
   shaped.min_p = sampling.min_p;
   return shaped;
+}
+
+EditRow EditRowOf(int32_t row, SlotId slot_id, const Slot& slot,
+                  std::vector<TokenBias>* biases) {
+  const SlotSampling& sampling = slot.sampling;
+  EditRow edit = {};
+  edit.row = row;
+  edit.slot = slot_id.value();
+  edit.first_bias = static_cast<int32_t>(biases->size());
+  edit.num_biases = static_cast<int32_t>(sampling.logit_bias.size());
+  biases->insert(biases->end(), sampling.logit_bias.begin(),
+                 sampling.logit_bias.end());
+  edit.first_allowed = -1;
+  edit.first_saved = -1;
+  edit.is_penalised = TokenCounts::IsNeeded(sampling);
+  edit.presence_penalty = sampling.presence_penalty;
+  edit.frequency_penalty = sampling.frequency_penalty;
+  edit.repetition_penalty = sampling.repetition_penalty;
+  return edit;
 }
 
 }  // namespace quire

@@ -12,6 +12,7 @@
 #include "worker/collective/solo.h"
 #include "worker/sampler/plain_row.h"
 #include "worker/sampler/sampler.h"
+#include "worker/sampler/seen_counts.h"
 
 namespace quire {
 namespace {
@@ -82,7 +83,8 @@ class DeviceChooserTest : public testing::Test {
  protected:
   DeviceChooserTest() : states_(Limits()) {
     backend_.set_chooses_shaped();
-    chooser_ = *DeviceChooser::Create(&backend_, kVocab, kRows, 64,
+    seen_ = *SeenCounts::Create(&backend_, kVocab, kRows, 64);
+    chooser_ = *DeviceChooser::Create(&backend_, kVocab, kRows, seen_.get(),
                                       /*is_group=*/false);
     sampler_ = *Sampler::Create(&backend_, &solo_, {0, kVocab}, kRows);
     for (int32_t i = 0; i < kRows; ++i) {
@@ -109,6 +111,7 @@ class DeviceChooserTest : public testing::Test {
     for (int32_t i = 0; i < kRows; ++i) {
       if (!IsPlainRow(states_.slot(SlotId(i)))) tokens[i] = -5;
     }
+    EXPECT_TRUE(seen_->Send(plan_.decodes, states_, flight).ok());
     const absl::Status status =
         chooser_->Enqueue(logits.data(), plan_.decodes, states_, flight,
                           tokens.data(), by_slot.data());
@@ -124,6 +127,7 @@ class DeviceChooserTest : public testing::Test {
   SoloCollective solo_;
   SlotStates states_;
   StepPlan plan_;
+  std::unique_ptr<SeenCounts> seen_;
   std::unique_ptr<DeviceChooser> chooser_;
   std::unique_ptr<Sampler> sampler_;
 };
@@ -180,8 +184,10 @@ TEST(DeviceChooserRulesTest, WordsOfSeveralTokensAreTheHosts) {
 }
 
 TEST_F(DeviceChooserTest, LeavesRowsThatRanksChooseFromAmongThemselves) {
-  const auto chooser = *DeviceChooser::Create(&backend_, kVocab, kRows, 64,
-                                              /*is_group=*/true);
+  const auto chooser =
+      *DeviceChooser::Create(&backend_, kVocab, kRows, seen_.get(),
+                             /*is_group=*/true);
+  ASSERT_TRUE(seen_->Send(plan_.decodes, states_, /*flight=*/0).ok());
   std::vector<float> logits = MakeLogits(&random_);
   const SampledTokens want = ByHost(logits);
   std::vector<TokenId> tokens(kRows, -5);
@@ -213,7 +219,7 @@ TEST_F(DeviceChooserTest, ForgetsWhatWasChosenElsewhere) {
   // A step of which the device hears nothing.
   const SampledTokens second = ByHost(logits);
   states_.Commit(plan_, second.tokens);
-  chooser_->Forget(plan_.decodes);
+  seen_->Forget(plan_.decodes);
   const SampledTokens want = ByHost(logits);
   EXPECT_EQ(ByDevice(logits, want.tokens, 1).tokens, want.tokens);
 }

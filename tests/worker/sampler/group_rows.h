@@ -18,6 +18,7 @@
 #include "worker/batch/slot_state.h"
 #include "worker/collective/local.h"
 #include "worker/sampler/device_chooser.h"
+#include "worker/sampler/seen_counts.h"
 
 namespace quire {
 
@@ -98,9 +99,11 @@ inline std::vector<int32_t> Expected(std::vector<float> logits, int32_t vocab,
   FakeBackend backend;
   backend.set_chooses_shaped();
   const int32_t num_rows = static_cast<int32_t>(slots.size());
-  const auto chooser =
-      *DeviceChooser::Create(&backend, vocab, num_rows, /*max_model_len=*/16,
-                             /*is_group=*/false);
+  const auto seen = *SeenCounts::Create(&backend, vocab, num_rows,
+                                        /*max_model_len=*/16);
+  const auto chooser = *DeviceChooser::Create(&backend, vocab, num_rows,
+                                              seen.get(), /*is_group=*/false);
+  EXPECT_TRUE(seen->Send(slots, states, /*flight=*/0).ok());
   std::vector<int32_t> tokens(num_rows), by_slot(num_rows);
   EXPECT_TRUE(chooser
                   ->Enqueue(logits.data(), slots, states, /*flight=*/0,

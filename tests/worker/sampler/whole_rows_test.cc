@@ -50,7 +50,7 @@ SlotStates States(const std::vector<int32_t>& read) {
 
 std::unique_ptr<DeviceChooser> Reader(FakeBackend* backend, int32_t vocab) {
   backend->set_chooses_shaped();
-  return *DeviceChooser::Create(backend, vocab, kRows, /*max_model_len=*/16,
+  return *DeviceChooser::Create(backend, vocab, kRows, /*seen=*/nullptr,
                                 /*is_group=*/true);
 }
 
