@@ -184,12 +184,20 @@ class Backend {
   virtual absl::Status MergeChoices(const MergeChoicesParams& params) = 0;
   virtual absl::Status CopyRuns(const CopyRunsParams& params) = 0;
   // Whether the device chooses tokens of whatever row, so that a step's tokens
-  // need no host. Where it does not, as on CPUs, nobody calls the four below.
+  // need no host. Where it does not, as on CPUs, nobody calls the six below.
   virtual bool chooses_shaped() const { return false; }
   virtual absl::Status ChooseShaped(const ShapedChoiceParams& /*params*/) {
     return ChoosesPlainRows();
   }
-  // The same of rows that a group's devices choose from among themselves.
+  // What ChooseShaped() does first and last with edited rows, of a shard: the
+  // edits alone, and, once the rows' tokens are chosen, the count of those.
+  virtual absl::Status EditLogits(const EditLogitsParams& /*params*/) {
+    return ChoosesPlainRows();
+  }
+  virtual absl::Status CountTokens(const EditLogitsParams& /*params*/) {
+    return ChoosesPlainRows();
+  }
+  // Tokens of rows that a group's devices choose from among themselves.
   virtual absl::Status ListTokens(const ListTokensParams& /*params*/) {
     return ChoosesPlainRows();
   }

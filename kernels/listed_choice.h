@@ -25,7 +25,7 @@ struct ListedToken {
 // What a shard says of a row. Its largest tokens follow, in any order: top_k of
 // them by (logit descending, id ascending), or all.
 struct ListedShard {
-  float max;           // largest logit, as the model gave it
+  float max;           // largest logit, before temperature
   int32_t num_tokens;  // [0, top_k]; kLogitsNotFinite: one is NaN or +infinity
 };
 static_assert(sizeof(ListedShard) == sizeof(ListedToken));

@@ -22,10 +22,10 @@ inline constexpr int32_t kMaxTopLogprobs = 32;
 
 // Changes to one row's logits.
 struct EditRow {
-  int32_t row;                       // of the logits
-  int32_t slot;                      // of the sequence
-  int32_t first_bias, num_biases;    // of ShapedChoiceParams::biases
-  // Of ShapedChoiceParams::masked. Passed over if nothing else could be chosen.
+  int32_t row;                     // of the logits
+  int32_t slot;                    // of the sequence
+  int32_t first_bias, num_biases;  // of EditLogitsParams::biases
+  // Of EditLogitsParams::masked. Passed over if nothing else could be chosen.
   int32_t first_masked, num_masked;
   int32_t first_allowed, num_allowed_words;  // as the row's ShapedRow has them
   // Where the raw logits of what changes are kept, in `saved`: num_biases +
@@ -44,7 +44,7 @@ struct ShapedRow {
   float temperature;  // < 1e-5: greedy
   int32_t row;        // of the logits and of `tokens`
   int32_t slot;       // of the sequence
-  // First word of its bits in ShapedChoiceParams::allowed; -1: all ids are.
+  // First word of its bits in EditLogitsParams::allowed; -1: all ids are.
   // Bit id % 32 of word id / 32; ids beyond the last word are not allowed.
   int32_t first_allowed;
   int32_t num_allowed_words;
@@ -75,31 +75,41 @@ struct SeenHeader {
 };
 static_assert(sizeof(SeenHeader) == sizeof(SeenToken));
 
-// All arrays are device memory. A row may be edited, is chosen from once at
-// most, and may have its log probabilities taken whoever chose its token.
-struct ShapedChoiceParams {
-  float* logits;  // [any, num_vocab]; edited rows hold anything afterwards
-  int32_t num_vocab;
+// Changes to rows of logits, which may be those of a shard of the vocabulary:
+// ids of other shards are passed over, so that all together edit the whole row.
+// All arrays are device memory, here and below.
+struct EditLogitsParams {
+  float* logits;      // [any, num_vocab]
+  int32_t num_vocab;  // columns; may be 0
+  // Token id of column 0. REQUIRES: of a shard that is not the whole
+  // vocabulary, edits have no masked ids, as those look at the whole row.
+  int32_t first_id;
   int32_t num_edits;
   const EditRow* edits;
   const TokenBias* biases;  // of a row: each id once
   const int32_t* masked;
+  const uint32_t* allowed;
   // [slots, seen_stride], a SeenHeader first. The chosen token of a penalised
   // row is counted. REQUIRES: room for one more.
   SeenToken* seen;
   int64_t seen_stride;
   float* saved;
+  int32_t* tokens;  // [any] by row
+};
+
+// A row may be edited, is chosen from once at most, and may have its log
+// probabilities taken whoever chose its token. `logits` are whole rows, of
+// which edited ones hold anything afterwards. `tokens` are out, or a
+// ChoiceError; in for log probabilities of rows chosen before.
+struct ShapedChoiceParams : EditLogitsParams {
   // Rows without filters first: greedy, or top_k, top_p and min_p off.
   const ShapedRow* rows;
   int32_t num_unfiltered;
   int32_t num_filtered;
-  bool all_have_top_k;  // of the filtered ones; false if it is not known
-  const uint32_t* allowed;
+  bool all_have_top_k;             // of the filtered ones; false if not known
   const LogprobRow* logprob_rows;  // [num_logprobs]
   TokenLogprobs* logprobs;         // [num_logprobs] out
   int32_t num_logprobs;
-  int32_t* tokens;   // [any] by row: out, or a ChoiceError; in for log
-                     // probabilities of rows chosen before
   int32_t* by_slot;  // [slots] out: the token again
 };
 

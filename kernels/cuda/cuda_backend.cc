@@ -166,6 +166,12 @@ class CudaBackend final : public Backend {
   absl::Status ChooseShaped(const ShapedChoiceParams& params) override {
     return Timed("choosing tokens", [&] { return shaped_->Run(params); });
   }
+  absl::Status EditLogits(const EditLogitsParams& params) override {
+    return Timed("editing logits", [&] { return shaped_->Edit(params); });
+  }
+  absl::Status CountTokens(const EditLogitsParams& params) override {
+    return Timed("counting tokens", [&] { return shaped_->Count(params); });
+  }
   absl::Status ListTokens(const ListTokensParams& params) override {
     return Timed("listing tokens", [&] { return shaped_->List(params); });
   }

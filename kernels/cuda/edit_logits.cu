@@ -23,13 +23,12 @@ struct Lists {
   }
 };
 
-__device__ SeenToken* SeenRow(const ShapedChoiceParams& params,
+__device__ SeenToken* SeenRow(const EditLogitsParams& params,
                               const EditRow& edit) {
   return params.seen + edit.slot * params.seen_stride;
 }
 
-__device__ Lists ListsOf(const ShapedChoiceParams& params,
-                         const EditRow& edit) {
+__device__ Lists ListsOf(const EditLogitsParams& params, const EditRow& edit) {
   Lists lists = {params.biases + edit.first_bias,
                  params.masked + edit.first_masked,
                  nullptr,
@@ -44,6 +43,16 @@ __device__ Lists ListsOf(const ShapedChoiceParams& params,
   return lists;
 }
 
+// The row's logit of that token; null if it is another shard's, or nobody's.
+__device__ float* LogitOf(const EditLogitsParams& params, const EditRow& edit,
+                          int32_t id) {
+  if (id < params.first_id || id - params.first_id >= params.num_vocab) {
+    return nullptr;
+  }
+  return params.logits + int64_t{edit.row} * params.num_vocab +
+         (id - params.first_id);
+}
+
 // Rounded after each operation, as the CPU does.
 __device__ float Penalised(const EditRow& edit, const SeenToken& token,
                            float logit) {
@@ -56,10 +65,11 @@ __device__ float Penalised(const EditRow& edit, const SeenToken& token,
 }
 
 // Whether a token that is not masked may be chosen. It is found among the first
-// columns as a rule.
-__device__ bool HasUnmasked(const ShapedChoiceParams& params,
-                            const EditRow& edit, const Lists& lists,
-                            const float* logits) {
+// columns as a rule. REQUIRES: the row is whole.
+__device__ bool HasUnmasked(const EditLogitsParams& params, const EditRow& edit,
+                            const Lists& lists) {
+  const float* const logits =
+      params.logits + int64_t{edit.row} * params.num_vocab;
   const auto is_chosen_from = [&](int32_t id) {
     if (id >= params.num_vocab || logits[id] == -INFINITY) return false;
     if (edit.first_allowed >= 0 &&
@@ -82,54 +92,45 @@ __device__ bool HasUnmasked(const ShapedChoiceParams& params,
 // Each list names a token once, masks apart, which may repeat: one list after
 // the other. A logit that is NaN or +infinity stays, to be found.
 __global__ void __launch_bounds__(kThreads)
-    EditLogitsKernel(const __grid_constant__ ShapedChoiceParams params) {
+    EditLogitsKernel(const __grid_constant__ EditLogitsParams params) {
   const EditRow& edit = params.edits[blockIdx.x];
   const Lists lists = ListsOf(params, edit);
-  float* const logits = params.logits + int64_t{edit.row} * params.num_vocab;
-  const auto is_here = [&](int32_t id) {
-    return id >= 0 && id < params.num_vocab;
-  };
   if (edit.first_saved >= 0) {
     for (int i = threadIdx.x; i < lists.size(); i += kThreads) {
-      const int32_t id = lists.IdAt(i);
-      if (is_here(id)) params.saved[edit.first_saved + i] = logits[id];
+      const float* const logit = LogitOf(params, edit, lists.IdAt(i));
+      if (logit != nullptr) params.saved[edit.first_saved + i] = *logit;
     }
     __syncthreads();
   }
   for (int i = threadIdx.x; i < lists.num_biases; i += kThreads) {
     const TokenBias bias = lists.biases[i];
-    if (!is_here(bias.token_id)) continue;
-    float& logit = logits[bias.token_id];
-    if (logit < INFINITY) logit += bias.bias;
+    float* const logit = LogitOf(params, edit, bias.token_id);
+    if (logit != nullptr && *logit < INFINITY) *logit += bias.bias;
   }
   __syncthreads();
   for (int i = threadIdx.x; i < lists.num_seen; i += kThreads) {
     const SeenToken token = lists.seen[i];
-    if (!is_here(token.token_id)) continue;
-    float& logit = logits[token.token_id];
-    if (logit < INFINITY) logit = Penalised(edit, token, logit);
+    float* const logit = LogitOf(params, edit, token.token_id);
+    if (logit != nullptr && *logit < INFINITY) {
+      *logit = Penalised(edit, token, *logit);
+    }
   }
   __syncthreads();
-  if (lists.num_masked == 0 || !HasUnmasked(params, edit, lists, logits)) {
-    return;
-  }
+  if (lists.num_masked == 0 || !HasUnmasked(params, edit, lists)) return;
   for (int i = threadIdx.x; i < lists.num_masked; i += kThreads) {
-    if (!is_here(lists.masked[i])) continue;
-    float& logit = logits[lists.masked[i]];
-    if (logit < INFINITY) logit = -INFINITY;
+    float* const logit = LogitOf(params, edit, lists.masked[i]);
+    if (logit != nullptr && *logit < INFINITY) *logit = -INFINITY;
   }
 }
 
 __global__ void __launch_bounds__(kThreads)
-    FinishEditsKernel(const __grid_constant__ ShapedChoiceParams params) {
+    FinishEditsKernel(const __grid_constant__ EditLogitsParams params) {
   const EditRow& edit = params.edits[blockIdx.x];
   const Lists lists = ListsOf(params, edit);
-  float* const logits = params.logits + int64_t{edit.row} * params.num_vocab;
   if (edit.first_saved >= 0) {
     for (int i = threadIdx.x; i < lists.size(); i += kThreads) {
-      const int32_t id = lists.IdAt(i);
-      if (id < 0 || id >= params.num_vocab) continue;
-      logits[id] = params.saved[edit.first_saved + i];
+      float* const logit = LogitOf(params, edit, lists.IdAt(i));
+      if (logit != nullptr) *logit = params.saved[edit.first_saved + i];
     }
   }
   const int32_t token = params.tokens[edit.row];
@@ -148,14 +149,14 @@ __global__ void __launch_bounds__(kThreads)
 
 }  // namespace
 
-cudaError_t LaunchEditLogitsCuda(const ShapedChoiceParams& params,
+cudaError_t LaunchEditLogitsCuda(const EditLogitsParams& params,
                                  cudaStream_t stream) {
   if (params.num_edits <= 0) return cudaSuccess;
   EditLogitsKernel<<<params.num_edits, kThreads, 0, stream>>>(params);
   return cudaGetLastError();
 }
 
-cudaError_t LaunchFinishEditsCuda(const ShapedChoiceParams& params,
+cudaError_t LaunchFinishEditsCuda(const EditLogitsParams& params,
                                   cudaStream_t stream) {
   if (params.num_edits <= 0) return cudaSuccess;
   FinishEditsKernel<<<params.num_edits, kThreads, 0, stream>>>(params);

@@ -11,12 +11,12 @@
 
 namespace quire {
 
-cudaError_t LaunchEditLogitsCuda(const ShapedChoiceParams& params,
+cudaError_t LaunchEditLogitsCuda(const EditLogitsParams& params,
                                  cudaStream_t stream);
 
 // After the rows' tokens are chosen. Logits are as they were, bitwise, where
 // they were saved.
-cudaError_t LaunchFinishEditsCuda(const ShapedChoiceParams& params,
+cudaError_t LaunchFinishEditsCuda(const EditLogitsParams& params,
                                   cudaStream_t stream);
 
 }  // namespace quire

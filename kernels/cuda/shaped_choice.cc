@@ -161,6 +161,14 @@ absl::Status CudaShapedChoice::Run(const ShapedChoiceParams& params) {
       kOperation);
 }
 
+absl::Status CudaShapedChoice::Edit(const EditLogitsParams& params) {
+  return CudaStatus(LaunchEditLogitsCuda(params, stream_), kOperation);
+}
+
+absl::Status CudaShapedChoice::Count(const EditLogitsParams& params) {
+  return CudaStatus(LaunchFinishEditsCuda(params, stream_), kOperation);
+}
+
 absl::Status CudaShapedChoice::List(const ListTokensParams& params) {
   if (params.num_rows <= 0) return absl::OkStatus();
   QUIRE_RETURN_IF_ERROR(ReserveShared(

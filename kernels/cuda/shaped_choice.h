@@ -25,6 +25,8 @@ class CudaShapedChoice {
 
   // Enqueues what the rows ask for, and nothing else.
   absl::Status Run(const ShapedChoiceParams& params);
+  absl::Status Edit(const EditLogitsParams& params);
+  absl::Status Count(const EditLogitsParams& params);
   absl::Status List(const ListTokensParams& params);
   absl::Status Merge(const MergeListsParams& params);
   absl::Status ChooseFromNuclei(const NucleusParams& params);

@@ -124,11 +124,12 @@ inline ChosenToken Choose(const float* raw, int32_t num_vocab,
   return ChooseSorted(row, sorted);
 }
 
-inline void Edit(const ShapedChoiceParams& p, const EditRow& edit) {
+inline void Edit(const EditLogitsParams& p, const EditRow& edit) {
   float* logits = p.logits + int64_t{edit.row} * p.num_vocab;
   const auto each = [&](int32_t id, auto change) {
-    if (id >= 0 && id < p.num_vocab && logits[id] < kInfinity) {
-      change(&logits[id]);
+    const int64_t column = int64_t{id} - p.first_id;
+    if (column >= 0 && column < p.num_vocab && logits[column] < kInfinity) {
+      change(&logits[column]);
     }
   };
   for (int32_t i = 0; i < edit.num_biases; ++i) {
@@ -149,6 +150,7 @@ inline void Edit(const ShapedChoiceParams& p, const EditRow& edit) {
       });
     }
   }
+  if (edit.num_masked == 0) return;
   const int32_t* masked = p.masked + edit.first_masked;
   bool has_other = false;
   for (int32_t id = 0; id < p.num_vocab; ++id) {
@@ -162,7 +164,7 @@ inline void Edit(const ShapedChoiceParams& p, const EditRow& edit) {
   }
 }
 
-inline void Count(const ShapedChoiceParams& p, const EditRow& edit) {
+inline void Count(const EditLogitsParams& p, const EditRow& edit) {
   const int32_t token = p.tokens[edit.row];
   if (!edit.is_penalised || token < 0) return;
   SeenToken* seen = p.seen + edit.slot * p.seen_stride;
@@ -174,6 +176,14 @@ inline void Count(const ShapedChoiceParams& p, const EditRow& edit) {
     }
   }
   seen[++count] = {token, 1};
+}
+
+inline void EditLogits(const EditLogitsParams& p) {
+  for (int32_t i = 0; i < p.num_edits; ++i) Edit(p, p.edits[i]);
+}
+
+inline void CountTokens(const EditLogitsParams& p) {
+  for (int32_t i = 0; i < p.num_edits; ++i) Count(p, p.edits[i]);
 }
 
 // `logits` are the model's own.
@@ -214,7 +224,7 @@ inline void ShapedChoice(const ShapedChoiceParams& p,
     const float* row = p.logits + int64_t{p.logprob_rows[i].row} * p.num_vocab;
     raw.emplace_back(row, row + p.num_vocab);
   }
-  for (int32_t i = 0; i < p.num_edits; ++i) Edit(p, p.edits[i]);
+  EditLogits(p);
   for (int32_t i = 0; i < p.num_unfiltered + p.num_filtered; ++i) {
     const ShapedRow& row = p.rows[i];
     const ChosenToken chosen = Choose(p.logits + int64_t{row.row} * p.num_vocab,
@@ -223,7 +233,7 @@ inline void ShapedChoice(const ShapedChoiceParams& p,
     p.by_slot[row.slot] = chosen.token;
     if (margins != nullptr) margins->push_back(chosen.margin);
   }
-  for (int32_t i = 0; i < p.num_edits; ++i) Count(p, p.edits[i]);
+  CountTokens(p);
   for (int32_t i = 0; i < p.num_logprobs; ++i) {
     const LogprobRow& wish = p.logprob_rows[i];
     if (p.tokens[wish.row] < 0) continue;

@@ -166,27 +166,35 @@ absl::Status Executor::Begin(const StepPlan& plan) {
   return absl::OkStatus();
 }
 
+absl::Status Executor::EnqueueGroupChoices(float* logits, int32_t flight) {
+  const absl::Span<const SlotId> slots = builder_->sampled_slots();
+  int32_t* const tokens = device_tokens_->as<int32_t>();
+  int32_t* const by_slot = builder_->sampled_by_slot();
+  QUIRE_RETURN_IF_ERROR(
+      shard_edits_->Enqueue(logits, slots, *slots_, flight, tokens, by_slot));
+  QUIRE_RETURN_IF_ERROR(
+      listed_choice_->Enqueue(logits, slots, *slots_, flight, tokens, by_slot));
+  QUIRE_RETURN_IF_ERROR(nucleus_choice_->Enqueue(logits, slots, *slots_, flight,
+                                                 tokens, by_slot));
+  QUIRE_RETURN_IF_ERROR(shard_edits_->Count());
+  return whole_rows_->Gather(logits, slots, *slots_, *chooser_);
+}
+
 absl::Status Executor::EnqueueResults(const float* logits,
                                       const Flight& flight) {
   const absl::Span<const SlotId> slots = builder_->sampled_slots();
   const int32_t idx = flight.mark % kMaxFlights;
   int32_t* const tokens = device_tokens_->as<int32_t>();
-  int32_t* const by_slot = builder_->sampled_by_slot();
   if (chooser_ != nullptr) {
     QUIRE_RETURN_IF_ERROR(seen_counts_->Send(slots, *slots_, idx));
     // The model's own buffer, which its next step writes anew.
     float* rows = const_cast<float*>(logits);
     if (whole_rows_ != nullptr) {
-      QUIRE_RETURN_IF_ERROR(listed_choice_->Enqueue(logits, slots, *slots_, idx,
-                                                    tokens, by_slot));
-      QUIRE_RETURN_IF_ERROR(nucleus_choice_->Enqueue(logits, slots, *slots_,
-                                                     idx, tokens, by_slot));
-      QUIRE_RETURN_IF_ERROR(
-          whole_rows_->Gather(logits, slots, *slots_, *chooser_));
+      QUIRE_RETURN_IF_ERROR(EnqueueGroupChoices(rows, idx));
       rows = whole_rows_->rows();
     }
-    QUIRE_RETURN_IF_ERROR(
-        chooser_->Enqueue(rows, slots, *slots_, idx, tokens, by_slot));
+    QUIRE_RETURN_IF_ERROR(chooser_->Enqueue(rows, slots, *slots_, idx, tokens,
+                                            builder_->sampled_by_slot()));
   }
   return parts_.backend->CopyRuns({.runs = all_tokens_->as<WordRun>(),
                                    .values = tokens,

@@ -33,6 +33,7 @@
 #include "worker/sampler/prompt_scorer.h"
 #include "worker/sampler/sampler.h"
 #include "worker/sampler/seen_counts.h"
+#include "worker/sampler/shard_edits.h"
 #include "worker/sampler/whole_rows.h"
 
 namespace quire {
@@ -156,6 +157,7 @@ class Executor {
   static_assert(kMaxFlights <= SeenCounts::kMaxFlights);
   static_assert(kMaxFlights <= ListedChoice::kMaxFlights);
   static_assert(kMaxFlights <= NucleusChoice::kMaxFlights);
+  static_assert(kMaxFlights <= ShardEdits::kMaxFlights);
 
   Executor(ExecutorParts parts, const Clock* clock);
 
@@ -187,6 +189,9 @@ class Executor {
   // Enqueues the choice of what Enqueue() did not choose, and the way back of
   // the step's tokens.
   absl::Status EnqueueResults(const float* logits, const Flight& flight);
+  // Of that, what a group's devices choose from their shards of the logits,
+  // some of which are edited; those that are to be whole are gathered.
+  absl::Status EnqueueGroupChoices(float* logits, int32_t flight);
   // The tokens of a step that has run, from where the device put them.
   absl::Status ReadTokens(Flight* flight);
 
@@ -204,6 +209,7 @@ class Executor {
   std::unique_ptr<SeenCounts> seen_counts_;
   std::unique_ptr<DeviceChooser> chooser_;
   // Of a group that has a chooser.
+  std::unique_ptr<ShardEdits> shard_edits_;
   std::unique_ptr<ListedChoice> listed_choice_;
   std::unique_ptr<NucleusChoice> nucleus_choice_;
   std::unique_ptr<WholeRows> whole_rows_;

@@ -64,18 +64,23 @@ absl::Status Executor::CreateChooser() {
   int32_t num_vocab = shard.num_ids;
   if (is_group) {
     QUIRE_ASSIGN_OR_RETURN(
-        listed_choice_,
-        ListedChoice::Create(backend, collective, shard, max_rows));
-    QUIRE_ASSIGN_OR_RETURN(
-        nucleus_choice_,
-        NucleusChoice::Create(backend, collective, shard, max_rows));
-    QUIRE_ASSIGN_OR_RETURN(
         whole_rows_, WholeRows::Create(backend, collective, shard, max_rows));
     num_vocab = whole_rows_->num_vocab();
   }
   QUIRE_ASSIGN_OR_RETURN(seen_counts_,
                          SeenCounts::Create(backend, num_vocab, max_rows,
                                             parts_.limits.max_model_len));
+  if (is_group) {
+    QUIRE_ASSIGN_OR_RETURN(
+        shard_edits_, ShardEdits::Create(backend, collective, shard, max_rows,
+                                         seen_counts_.get()));
+    QUIRE_ASSIGN_OR_RETURN(
+        listed_choice_,
+        ListedChoice::Create(backend, collective, shard, max_rows));
+    QUIRE_ASSIGN_OR_RETURN(
+        nucleus_choice_,
+        NucleusChoice::Create(backend, collective, shard, max_rows));
+  }
   QUIRE_ASSIGN_OR_RETURN(chooser_,
                          DeviceChooser::Create(backend, num_vocab, max_rows,
                                                seen_counts_.get(), is_group));

@@ -21,7 +21,8 @@ bool DeviceChooser::CanChoose(const SlotSampling& sampling) {
 
 bool DeviceChooser::IsLeft(const Slot& slot) const {
   return IsPlainRow(slot) ||
-         (is_group_ && (IsListedRow(slot) || IsNucleusRow(slot)));
+         (is_group_ &&
+          (IsListedRow(slot) || IsNucleusRow(slot) || IsEditedRow(slot)));
 }
 
 bool DeviceChooser::Reads(const Slot& slot) const {

@@ -26,8 +26,8 @@ namespace quire {
 class DeviceChooser {
  public:
   // For rows of the whole vocabulary, `num_vocab` columns; if `is_group`, not
-  // for those that ranks choose from without them (ListedChoice,
-  // NucleusChoice). `backend` and `seen` must live longer.
+  // for those that ranks choose from without them (ListedChoice, NucleusChoice,
+  // ShardEdits). `backend` and `seen` must live longer.
   // REQUIRES: backend->chooses_shaped().
   static absl::StatusOr<std::unique_ptr<DeviceChooser>> Create(
       Backend* backend, int32_t num_vocab, int32_t max_num_seqs,

@@ -8,29 +8,32 @@
 namespace quire {
 namespace {
 
-// Whether the logits stay as the model gave them, after so many tokens of
-// output.
-bool KeepsLogits(const SlotSampling& sampling, int32_t num_output) {
+// Whether penalties or logit_bias change logits.
+bool HasEdits(const SlotSampling& sampling) {
+  return TokenCounts::IsNeeded(sampling) || !sampling.logit_bias.empty();
+}
+
+// Whether tokens are masked, after so many of output.
+bool HasMasks(const SlotSampling& sampling, int32_t num_output) {
   const bool may_not_stop =
       num_output < sampling.min_tokens && !sampling.stop_token_ids.empty();
-  return !TokenCounts::IsNeeded(sampling) && !may_not_stop &&
-         sampling.logit_bias.empty() && sampling.bad_words.empty() &&
-         sampling.allowed_token_ids.empty() && !sampling.needs_mask;
+  return may_not_stop || !sampling.bad_words.empty() ||
+         !sampling.allowed_token_ids.empty() || sampling.needs_mask;
 }
 
 bool IsPlain(const SlotSampling& sampling, int32_t num_output) {
-  return !NeedsCandidates(sampling) && KeepsLogits(sampling, num_output);
+  return !NeedsCandidates(sampling) && !HasEdits(sampling) &&
+         !HasMasks(sampling, num_output);
 }
 
 int32_t NumOutput(const Slot& slot) {
   return slot.num_tokens() - slot.num_prompt;
 }
 
-// Whether filters are all that the slot asks for.
-bool IsFilteredAlone(const Slot& slot) {
-  const SlotSampling& sampling = slot.sampling;
-  return NeedsCandidates(sampling) && sampling.num_logprobs < 0 &&
-         KeepsLogits(sampling, NumOutput(slot));
+// Whether nothing but its filters may keep shards from deciding.
+bool MayBeSharded(const Slot& slot) {
+  return slot.sampling.num_logprobs < 0 &&
+         !HasMasks(slot.sampling, NumOutput(slot));
 }
 
 }  // namespace
@@ -45,11 +48,18 @@ bool IsAlwaysPlain(const SlotSampling& sampling) {
 
 bool IsListedRow(const Slot& slot) {
   const int32_t top_k = slot.sampling.top_k;
-  return IsFilteredAlone(slot) && top_k > 0 && top_k <= kMaxListed;
+  return NeedsCandidates(slot.sampling) && MayBeSharded(slot) && top_k > 0 &&
+         top_k <= kMaxListed;
 }
 
 bool IsNucleusRow(const Slot& slot) {
-  return IsFilteredAlone(slot) && slot.sampling.top_k <= 0;
+  return NeedsCandidates(slot.sampling) && MayBeSharded(slot) &&
+         slot.sampling.top_k <= 0;
+}
+
+bool IsEditedRow(const Slot& slot) {
+  return HasEdits(slot.sampling) && MayBeSharded(slot) &&
+         (!NeedsCandidates(slot.sampling) || slot.sampling.top_k <= kMaxListed);
 }
 
 }  // namespace quire

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Which rows a shard's best decide, so that ChooseTokens serves them, which a
-// shard's largest few (kernels/listed_choice.h), and which what a shard weighs
-// (kernels/nucleus_choice.h).
+// Which rows shards of the vocabulary decide: by their best (ChooseTokens), by
+// their largest few (kernels/listed_choice.h) or by what they weigh
+// (kernels/nucleus_choice.h), as the model gave their logits or edited.
 #ifndef WORKER_SAMPLER_PLAIN_ROW_H_
 #define WORKER_SAMPLER_PLAIN_ROW_H_
 
@@ -17,13 +17,18 @@ bool IsPlainRow(const Slot& slot);
 bool IsAlwaysPlain(const SlotSampling& sampling);
 
 // Whether the slot's next token is the best noisy one of at most kMaxListed
-// logits that top_k leaves, as the model gave them, or of those of them that
-// top_p and min_p leave, and nobody wants to know its log probability. A plain
-// row is none.
+// logits that top_k leaves, or of those of them that top_p and min_p leave,
+// where penalties and logit_bias alone may have changed logits; and nobody
+// wants to know its log probability. A plain row is none.
 bool IsListedRow(const Slot& slot);
 
 // The same of a row that top_p or min_p cut and top_k does not.
 bool IsNucleusRow(const Slot& slot);
+
+// Whether penalties or logit_bias, and nothing else, change the logits of a row
+// that is listed, a nucleus or without filters, and nobody wants to know its
+// log probability: shards decide once each is edited.
+bool IsEditedRow(const Slot& slot);
 
 }  // namespace quire
 

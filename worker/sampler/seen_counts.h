@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // How often sequences have seen each token, where the device looks for it and
-// counts on.
+// counts on: one and the same of a slot whether its row is chosen whole or from
+// shards.
 #ifndef WORKER_SAMPLER_SEEN_COUNTS_H_
 #define WORKER_SAMPLER_SEEN_COUNTS_H_
 
@@ -33,15 +34,16 @@ class SeenCounts {
   static constexpr int32_t kMaxFlights = 2;
 
   // Enqueues the counts of those slots that are penalised and whose sequence or
-  // tokens the device does not know; from then on it counts what it chooses
-  // (Backend::ChooseShaped). REQUIRES: the flight's last step has run.
+  // tokens the device does not know; from then on it counts what is chosen
+  // (Backend::ChooseShaped, CountTokens). REQUIRES: the flight's last step has
+  // run.
   absl::Status Send(absl::Span<const SlotId> slots, const SlotStates& states,
                     int32_t flight);
 
   // Tokens of these slots were chosen elsewhere.
   void Forget(absl::Span<const SlotId> slots);
 
-  // As ShapedChoiceParams has them.
+  // As EditLogitsParams has them.
   SeenToken* counts() const { return counts_->as<SeenToken>(); }
   int64_t stride() const { return 2 + max_listed_; }
 

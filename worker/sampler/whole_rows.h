@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Rows of logits that every rank's device has whole, from the ranks' shards of
-// the vocabulary: what a device needs to choose by itself where a shard's best
-// do not decide, as with filters that reach far, penalties or log
-// probabilities. Plain rows need none of it (ShardChoice), nor do those of
-// which top_k leaves few (ListedChoice), or that top_p or min_p cut and nothing
-// else changes (NucleusChoice).
+// the vocabulary: what a device needs to choose by itself where shards do not
+// decide, as with masks, log probabilities or a top_k that leaves many. Plain
+// rows need none of it (ShardChoice), nor do those of which top_k leaves few
+// (ListedChoice) or top_p and min_p any number (NucleusChoice), edited or not
+// (ShardEdits).
 #ifndef WORKER_SAMPLER_WHOLE_ROWS_H_
 #define WORKER_SAMPLER_WHOLE_ROWS_H_
 

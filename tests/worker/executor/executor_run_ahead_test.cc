@@ -8,6 +8,7 @@
 #include "gtest/gtest.h"
 #include "kernels/listed_choice.h"
 #include "kernels/nucleus_choice.h"
+#include "kernels/sample.h"
 #include "tests/worker/executor/executor_world.h"
 #include "worker/collective/local.h"
 #include "worker/collective/solo.h"
@@ -140,12 +141,16 @@ std::vector<StepPlan> SampledScript() {
   plans[0].admitted[0].sampling.frequency_penalty = 0.5f;
   plans[0].admitted[0].sampling.top_p = 0.7f;
   plans[0].admitted[1].sampling.top_p = 0.7f;
-  // Its largest tokens decide from the fifth step on.
+  plans[0].admitted[1].sampling.presence_penalty = 2;
+  plans[0].admitted[1].sampling.logit_bias = {{5, 3.0f}, {90, 3.0f}};
+  // Its largest tokens decide from the fifth step on, less those it had.
   plans[0].admitted[2].sampling.top_k = 7;
+  plans[0].admitted[2].sampling.repetition_penalty = 3;
   plans[0].admitted[2].sampling.min_tokens = 4;
   for (TokenId id = 0; id < kVocab; id += 2) {
     plans[0].admitted[2].sampling.stop_token_ids.push_back(id);
   }
+  plans[0].admitted[3].sampling.frequency_penalty = 2;
   for (size_t step = 1; step < plans.size(); ++step) {
     for (int32_t slot = 0; slot < 4; ++slot) {
       if (step == 5 && slot == 0) continue;
@@ -228,44 +233,53 @@ TEST(ExecutorRunAheadTest,
   }
 }
 
-TEST(ExecutorRunAheadTest, OfRowsThatAreOnlyFilteredNoLogitsTravel) {
+// The most bytes that a rank of two gathers at once for such a sequence.
+int64_t MostGathered(const SlotSampling& sampling) {
   const SimulatedClock clock;
   std::vector<StepPlan> plans(4);
   plans[0].admitted = {Admit(0, {1, 2, 3}, {0, 1})};
-  plans[0].admitted[0].sampling.temperature = 0.9f;
-  plans[0].admitted[0].sampling.top_k = 5;
+  plans[0].admitted[0].sampling = sampling;
   plans[0].chunks = {{SlotId(0), 3, true}};
   for (size_t step = 1; step < plans.size(); ++step) {
     plans[step].decodes = {SlotId(0)};
   }
-  const auto most_gathered = [&](int64_t* bytes) {
-    LocalGroup group(2);
-    std::vector<std::thread> ranks;
-    for (int32_t rank = 0; rank < 2; ++rank) {
-      ranks.emplace_back([&, rank] {
-        const auto device = MakeExecutor(
-            std::make_unique<Borrowed>(group.collective(rank), &bytes[rank]),
-            &clock, /*spoil=*/false, /*records_decodes=*/false,
-            /*chooses_shaped=*/true);
-        ASSERT_TRUE(device->AllocateKv(16, 0).ok());
-        std::vector<StepResult> results;
-        EXPECT_EQ(RunAhead(device.get(), plans, &results), 3);
-      });
-    }
-    for (std::thread& rank : ranks) rank.join();
-  };
-  int64_t listed[2] = {}, nucleus[2] = {}, whole[2] = {};
-  most_gathered(listed);
-  plans[0].admitted[0].sampling.top_k = 0;
-  plans[0].admitted[0].sampling.top_p = 0.5f;
-  most_gathered(nucleus);
-  plans[0].admitted[0].sampling.num_logprobs = 0;
-  most_gathered(whole);
+  int64_t bytes[2] = {};
+  LocalGroup group(2);
+  std::vector<std::thread> ranks;
   for (int32_t rank = 0; rank < 2; ++rank) {
-    EXPECT_EQ(listed[rank], 6 * sizeof(ListedToken));
-    EXPECT_EQ(nucleus[rank], kNucleusBins * sizeof(NucleusBin));
-    EXPECT_EQ(whole[rank], (kVocab + 1) / 2 * sizeof(float));
+    ranks.emplace_back([&, rank] {
+      const auto device = MakeExecutor(
+          std::make_unique<Borrowed>(group.collective(rank), &bytes[rank]),
+          &clock, /*spoil=*/false, /*records_decodes=*/false,
+          /*chooses_shaped=*/true);
+      ASSERT_TRUE(device->AllocateKv(16, 0).ok());
+      std::vector<StepResult> results;
+      EXPECT_EQ(RunAhead(device.get(), plans, &results), 3);
+    });
   }
+  for (std::thread& rank : ranks) rank.join();
+  EXPECT_EQ(bytes[0], bytes[1]);
+  return bytes[0];
+}
+
+TEST(ExecutorRunAheadTest, OfRowsThatAreOnlyFilteredOrEditedNoLogitsTravel) {
+  SlotSampling plain;
+  plain.temperature = 0.9f;
+  SlotSampling edited = plain;
+  edited.presence_penalty = 1;
+  edited.logit_bias = {{7, 1.0f}};
+  for (SlotSampling sampling : {plain, edited}) {
+    EXPECT_EQ(MostGathered(sampling), sizeof(ShardChoice));
+    sampling.top_k = 5;
+    EXPECT_EQ(MostGathered(sampling), 6 * sizeof(ListedToken));
+    sampling.top_k = 0;
+    sampling.top_p = 0.5f;
+    EXPECT_EQ(MostGathered(sampling), kNucleusBins * sizeof(NucleusBin));
+    sampling.num_logprobs = 0;
+    EXPECT_EQ(MostGathered(sampling), (kVocab + 1) / 2 * sizeof(float));
+  }
+  edited.bad_words = {{7}};
+  EXPECT_EQ(MostGathered(edited), (kVocab + 1) / 2 * sizeof(float));
 }
 
 }  // namespace

@@ -136,6 +136,16 @@ absl::Status FakeBackend::ChooseShaped(const ShapedChoiceParams& params) {
   return device();
 }
 
+absl::Status FakeBackend::EditLogits(const EditLogitsParams& params) {
+  Enqueue([params] { reference::EditLogits(params); });
+  return device();
+}
+
+absl::Status FakeBackend::CountTokens(const EditLogitsParams& params) {
+  Enqueue([params] { reference::CountTokens(params); });
+  return device();
+}
+
 absl::Status FakeBackend::ListTokens(const ListTokensParams& params) {
   Enqueue([params] { reference::ListTokens(params); });
   return device();

@@ -73,6 +73,8 @@ class FakeBackend final : public Backend {
 
   bool chooses_shaped() const override { return chooses_shaped_; }
   absl::Status ChooseShaped(const ShapedChoiceParams& params) override;
+  absl::Status EditLogits(const EditLogitsParams& params) override;
+  absl::Status CountTokens(const EditLogitsParams& params) override;
   absl::Status ListTokens(const ListTokensParams& params) override;
   absl::Status MergeLists(const MergeListsParams& params) override;
   absl::Status ChooseFromNuclei(const NucleusParams& params) override;

@@ -196,19 +196,22 @@ TEST_F(DeviceChooserTest, LeavesRowsThatRanksChooseFromAmongThemselves) {
       chooser->Enqueue(logits.data(), plan_.decodes, states_, /*flight=*/0,
                        tokens.data(), by_slot.data());
   ASSERT_TRUE(status.ok()) << status;
-  int num_listed = 0, num_nuclei = 0;
+  int num_listed = 0, num_nuclei = 0, num_edited = 0;
   for (int32_t i = 0; i < kRows; ++i) {
     const Slot& slot = states_.slot(SlotId(i));
     if (IsPlainRow(slot)) continue;
     EXPECT_TRUE(chooser_->Reads(slot));
-    const bool is_left = IsListedRow(slot) || IsNucleusRow(slot);
+    const bool is_left =
+        IsListedRow(slot) || IsNucleusRow(slot) || IsEditedRow(slot);
     EXPECT_EQ(chooser->Reads(slot), !is_left);
     EXPECT_EQ(tokens[i], is_left ? -5 : want.tokens[i]) << i;
     num_listed += IsListedRow(slot);
     num_nuclei += IsNucleusRow(slot);
+    num_edited += IsEditedRow(slot);
   }
   EXPECT_GT(num_listed, 0);
   EXPECT_GT(num_nuclei, 0);
+  EXPECT_GT(num_edited, 0);
 }
 
 TEST_F(DeviceChooserTest, ForgetsWhatWasChosenElsewhere) {

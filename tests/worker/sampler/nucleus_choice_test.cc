@@ -40,7 +40,7 @@ std::vector<SlotSampling> MixedSamplings(int32_t num_rows) {
     if (i % 3 != 1) sampling.top_p = 0.25f * (i % 4) + 0.05f;
     if (i % 5 == 2) sampling.min_p = 0.03f * (1 + i % 8);
     if (i % 8 == 3) sampling.top_k = 5;
-    if (i % 7 == 5) sampling.presence_penalty = 1;
+    if (i % 7 == 5) sampling.bad_words = {{3}};
     if (i % 11 == 7) sampling.num_logprobs = 2;
   }
   return samplings;
@@ -51,7 +51,7 @@ TEST(NucleusChoiceTest, RanksChooseWhatOneDeviceChoosesFromWholeRows) {
   int64_t num_nuclei = 0;
   for (const SlotSampling& sampling : samplings) {
     num_nuclei += (sampling.top_p < 1 || sampling.min_p > 0) &&
-                  sampling.top_k <= 0 && sampling.presence_penalty == 0 &&
+                  sampling.top_k <= 0 && sampling.bad_words.empty() &&
                   sampling.num_logprobs < 0;
   }
   ASSERT_GT(num_nuclei, 50);
@@ -94,7 +94,7 @@ TEST(NucleusChoiceTest, WithoutSuchRowsNothingTravels) {
   samplings[3].temperature = 0;
   samplings[3].top_p = 0.5f;
   samplings[4].top_p = 0.5f;
-  samplings[4].repetition_penalty = 1.5f;
+  samplings[4].bad_words = {{3}};
   EXPECT_TRUE(RanksChooseAsOne(2, 31, samplings, {}));
 }
 

@@ -108,32 +108,85 @@ TEST(ListedRowTest, GreedyRowsArePlain) {
   EXPECT_TRUE(IsPlainRow(slot));
 }
 
+constexpr int kNumMasks = 5;
+
+// Masks of every kind, and log probabilities, which need the whole row as well.
+void AddMask(int kind, SlotSampling* sampling) {
+  if (kind == 0) sampling->bad_words = {{4}};
+  if (kind == 1) sampling->allowed_token_ids = {4};
+  if (kind == 2) sampling->needs_mask = true;
+  if (kind == 3) sampling->num_logprobs = 0;
+  if (kind == 4) {
+    sampling->min_tokens = 3;  // two are there
+    sampling->stop_token_ids = {2};
+  }
+}
+
 TEST(ListedRowTest, WhatNeedsTheWholeRowIsNeitherListedNorANucleus) {
-  for (int kind = 0; kind < 9; ++kind) {
+  for (int kind = 0; kind < kNumMasks; ++kind) {
     Slot slot = ListedSlot();
-    SlotSampling& sampling = slot.sampling;
-    if (kind == 0) sampling.presence_penalty = 1;
-    if (kind == 1) sampling.frequency_penalty = 1;
-    if (kind == 2) sampling.repetition_penalty = 1.1f;
-    if (kind == 3) sampling.logit_bias = {{4, 1.0f}};
-    if (kind == 4) sampling.bad_words = {{4}};
-    if (kind == 5) sampling.allowed_token_ids = {4};
-    if (kind == 6) sampling.needs_mask = true;
-    if (kind == 7) sampling.num_logprobs = 0;
-    if (kind == 8) {
-      sampling.min_tokens = 3;  // two are there
-      sampling.stop_token_ids = {2};
-    }
+    AddMask(kind, &slot.sampling);
     Slot nucleus = slot;
     nucleus.sampling.top_k = 0;
     nucleus.sampling.top_p = 0.5f;
     EXPECT_FALSE(IsListedRow(slot)) << kind;
     EXPECT_FALSE(IsNucleusRow(nucleus)) << kind;
-    if (kind != 8) continue;
+    if (kind != 4) continue;
     slot.tokens.push_back(9);
     nucleus.tokens.push_back(9);
     EXPECT_TRUE(IsListedRow(slot));
     EXPECT_TRUE(IsNucleusRow(nucleus));
+  }
+}
+
+constexpr int kNumEdits = 4;
+
+void AddEdit(int kind, SlotSampling* sampling) {
+  if (kind == 0) sampling->presence_penalty = 1;
+  if (kind == 1) sampling->frequency_penalty = -1;
+  if (kind == 2) sampling->repetition_penalty = 1.1f;
+  if (kind == 3) sampling->logit_bias = {{4, 1.0f}};
+}
+
+TEST(EditedRowTest, PenaltiesAndBiasesEditRowsThatAreChosenFromShards) {
+  for (int kind = 0; kind < kNumEdits; ++kind) {
+    Slot slot = PlainSlot();
+    EXPECT_FALSE(IsEditedRow(slot));
+    AddEdit(kind, &slot.sampling);
+    EXPECT_TRUE(IsEditedRow(slot)) << kind;
+    slot.sampling.top_p = 0.5f;
+    EXPECT_TRUE(IsEditedRow(slot)) << kind;
+    EXPECT_TRUE(IsNucleusRow(slot)) << kind;
+    slot.sampling.top_k = kMaxListed;
+    EXPECT_TRUE(IsEditedRow(slot)) << kind;
+    EXPECT_TRUE(IsListedRow(slot)) << kind;
+    slot.sampling.temperature = 0;
+    EXPECT_TRUE(IsEditedRow(slot)) << kind;
+    EXPECT_FALSE(IsListedRow(slot)) << kind;
+    EXPECT_FALSE(IsPlainRow(slot)) << kind;
+  }
+  EXPECT_FALSE(IsEditedRow(ListedSlot()));
+}
+
+TEST(EditedRowTest, ATopKThatCannotBeListedNeedsTheWholeRow) {
+  Slot slot = ListedSlot();
+  slot.sampling.presence_penalty = 1;
+  slot.sampling.top_k = kMaxListed + 1;
+  EXPECT_FALSE(IsEditedRow(slot));
+  slot.sampling.temperature = 0;  // nobody looks at it
+  EXPECT_TRUE(IsEditedRow(slot));
+}
+
+TEST(EditedRowTest, MasksAndLogprobsNeedTheWholeRow) {
+  for (int edit = 0; edit < kNumEdits; ++edit) {
+    for (int kind = 0; kind < kNumMasks; ++kind) {
+      Slot slot = PlainSlot();
+      AddEdit(edit, &slot.sampling);
+      AddMask(kind, &slot.sampling);
+      EXPECT_FALSE(IsEditedRow(slot)) << edit << " " << kind;
+      slot.tokens.push_back(9);  // min_tokens are there
+      EXPECT_EQ(IsEditedRow(slot), kind == 4) << edit << " " << kind;
+    }
   }
 }
 

@@ -1,0 +1,313 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Edited rows by all that ranks choose with, in the order of the executor.
+#include "worker/sampler/shard_edits.h"
+
+#include <algorithm>
+#include <cmath>
+#include <memory>
+#include <random>
+#include <thread>
+#include <vector>
+
+#include "gtest/gtest.h"
+#include "kernels/listed_choice.h"
+#include "tests/worker/sampler/group_rows.h"
+#include "worker/batch/token_counts.h"
+#include "worker/sampler/listed_choice.h"
+#include "worker/sampler/nucleus_choice.h"
+#include "worker/sampler/plain_row.h"
+#include "worker/sampler/whole_rows.h"
+
+namespace quire {
+namespace {
+
+constexpr int32_t kMaxModelLen = 16;  // of States()
+constexpr int32_t kSteps = 10;
+
+// A rank's device, and what it chooses with.
+class Rank {
+ public:
+  Rank(Collective* group, int32_t vocab, int32_t num_rows)
+      : collective_(group),
+        shard_(ShardOf(vocab, group->rank(), group->world_size())) {
+    backend_.set_chooses_shaped();
+    whole_ = *WholeRows::Create(&backend_, &collective_, shard_, num_rows);
+    seen_ = *SeenCounts::Create(&backend_, vocab, num_rows, kMaxModelLen);
+    edits_ = *ShardEdits::Create(&backend_, &collective_, shard_, num_rows,
+                                 seen_.get());
+    listed_ = *ListedChoice::Create(&backend_, &collective_, shard_, num_rows);
+    nucleus_ =
+        *NucleusChoice::Create(&backend_, &collective_, shard_, num_rows);
+    chooser_ = *DeviceChooser::Create(&backend_, vocab, num_rows, seen_.get(),
+                                      /*is_group=*/true);
+  }
+
+  // Of rows of `logits`, [rows, vocab]; plain ones stay kUntouched.
+  std::vector<int32_t> Choose(const std::vector<float>& logits, int32_t vocab,
+                              const SlotStates& states,
+                              const std::vector<SlotId>& slots,
+                              int32_t flight) {
+    std::vector<float> own = ColumnsOf(logits, vocab, shard_);
+    std::vector<int32_t> tokens(slots.size(), kUntouched), by_slot = tokens;
+    EXPECT_TRUE(seen_->Send(slots, states, flight).ok());
+    const auto enqueue = [&](auto* choice, float* rows) {
+      const absl::Status status = choice->Enqueue(
+          rows, slots, states, flight, tokens.data(), by_slot.data());
+      EXPECT_TRUE(status.ok()) << status;
+    };
+    enqueue(edits_.get(), own.data());
+    enqueue(listed_.get(), own.data());
+    enqueue(nucleus_.get(), own.data());
+    EXPECT_TRUE(edits_->Count().ok());
+    EXPECT_TRUE(whole_->Gather(own.data(), slots, states, *chooser_).ok());
+    enqueue(chooser_.get(), whole_->rows());
+    for (size_t i = 0; i < slots.size(); ++i) {
+      EXPECT_EQ(by_slot[slots[i].value()], tokens[i]);
+    }
+    return tokens;
+  }
+
+  const FakeBackend& backend() const { return backend_; }
+  const CountingCollective& collective() const { return collective_; }
+  const VocabShard& shard() const { return shard_; }
+
+ private:
+  FakeBackend backend_;
+  CountingCollective collective_;
+  const VocabShard shard_;
+  std::unique_ptr<WholeRows> whole_;
+  std::unique_ptr<SeenCounts> seen_;
+  std::unique_ptr<ShardEdits> edits_;
+  std::unique_ptr<ListedChoice> listed_;
+  std::unique_ptr<NucleusChoice> nucleus_;
+  std::unique_ptr<DeviceChooser> chooser_;
+};
+
+// Not in the order of rows.
+std::vector<SlotId> SlotsOf(const std::vector<SlotSampling>& samplings) {
+  std::vector<SlotId> slots;
+  for (size_t i = samplings.size(); i-- > 0;) {
+    slots.push_back(SlotId(static_cast<int32_t>(i)));
+  }
+  return slots;
+}
+
+// Steep and flat ones, some with ties, which edits make and break.
+std::vector<float> LogitsOf(int32_t step, int32_t num_rows, int32_t vocab) {
+  std::mt19937 random(17 + step);
+  std::normal_distribution<float> normal(0, 2);
+  std::vector<float> logits(int64_t{num_rows} * vocab);
+  for (size_t i = 0; i < logits.size(); ++i) {
+    logits[i] = normal(random);
+    if (i / vocab % 3 == 0) logits[i] = std::round(logits[i]);
+  }
+  return logits;
+}
+
+// The tokens of steps in a row, by one device that has rows whole.
+std::vector<std::vector<int32_t>> ByOne(
+    int32_t vocab, const std::vector<SlotSampling>& samplings) {
+  const int32_t num_rows = static_cast<int32_t>(samplings.size());
+  FakeBackend backend;
+  backend.set_chooses_shaped();
+  const auto seen =
+      *SeenCounts::Create(&backend, vocab, num_rows, kMaxModelLen);
+  const auto chooser = *DeviceChooser::Create(&backend, vocab, num_rows,
+                                              seen.get(), /*is_group=*/false);
+  SlotStates states = States(samplings, vocab);
+  StepPlan plan;
+  plan.decodes = SlotsOf(samplings);
+  std::vector<std::vector<int32_t>> steps;
+  for (int32_t step = 0; step < kSteps; ++step) {
+    std::vector<float> logits = LogitsOf(step, num_rows, vocab);
+    std::vector<int32_t> tokens(num_rows, kUntouched), by_slot = tokens;
+    EXPECT_TRUE(seen->Send(plan.decodes, states, step % 2).ok());
+    EXPECT_TRUE(chooser
+                    ->Enqueue(logits.data(), plan.decodes, states, step % 2,
+                              tokens.data(), by_slot.data())
+                    .ok());
+    std::vector<TokenId> known = tokens;
+    std::replace(known.begin(), known.end(), kUntouched, 0);
+    states.Commit(plan, known);
+    steps.push_back(std::move(tokens));
+  }
+  return steps;
+}
+
+// Ranks choose the same, though their hosts learn nothing from step to step.
+void ExpectStepsAsByOne(int32_t world, int32_t vocab,
+                        const std::vector<SlotSampling>& samplings) {
+  const int32_t num_rows = static_cast<int32_t>(samplings.size());
+  const std::vector<std::vector<int32_t>> want = ByOne(vocab, samplings);
+  LocalGroup group(world);
+  std::vector<std::thread> ranks;
+  for (int32_t i = 0; i < world; ++i) {
+    ranks.emplace_back([&, i] {
+      Rank rank(group.collective(i), vocab, num_rows);
+      SlotStates states = States(samplings, vocab);
+      StepPlan plan;
+      plan.decodes = SlotsOf(samplings);
+      std::vector<UnknownToken> unknown;
+      for (int32_t step = 0; step < kSteps; ++step) {
+        EXPECT_EQ(rank.Choose(LogitsOf(step, num_rows, vocab), vocab, states,
+                              plan.decodes, step % 2),
+                  want[step])
+            << "step " << step << ", rank " << i << " of " << world
+            << ", vocabulary " << vocab;
+        states.Advance(plan, &unknown);
+      }
+    });
+  }
+  for (std::thread& rank : ranks) rank.join();
+}
+
+void AddEdits(int32_t i, int32_t vocab, SlotSampling* sampling) {
+  if (i % 4 == 1) sampling->presence_penalty = 1.5f;
+  if (i % 5 == 2) sampling->frequency_penalty = i % 2 == 0 ? 0.75f : -0.5f;
+  if (i % 7 == 3) sampling->repetition_penalty = 1.5f;
+  if (i % 8 >= 6) {
+    // Ids of the first and the last shard, and one that no shard has.
+    sampling->logit_bias = {{0, 2.0f}, {vocab - 1, 2.5f}, {vocab, 9.0f}};
+  }
+}
+
+// Every edit with every filter, greedy ones and plain ones among them.
+std::vector<SlotSampling> MixedSamplings(int32_t num_rows, int32_t vocab) {
+  std::vector<SlotSampling> samplings(num_rows);
+  for (int32_t i = 0; i < num_rows; ++i) {
+    SlotSampling& sampling = samplings[i];
+    sampling.seed = 31 * i;
+    sampling.temperature = i % 8 == 5 ? 0 : 0.4f + 0.3f * (i % 3);
+    if (i % 3 == 1) sampling.top_k = 1 + i % 30;
+    if (i % 3 == 2) sampling.top_p = 0.2f + 0.1f * (i % 7);
+    if (i % 11 == 3) sampling.min_p = 0.05f;
+    if (i % 19 == 7) sampling.top_k = kMaxListed + 1;
+    AddEdits(i, vocab, &sampling);
+    if (i % 13 == 6) sampling.num_logprobs = 1;
+    if (i % 17 == 8) sampling.bad_words = {{2}};
+    // Whole at first, from shards later.
+    if (i % 9 == 4) {
+      sampling.min_tokens = 1 + i % 5;
+      sampling.stop_token_ids = {1, 3, 5};
+    }
+  }
+  return samplings;
+}
+
+TEST(ShardEditsTest, RanksChooseStepAfterStepWhatOneDeviceChooses) {
+  for (const int32_t world : {2, 4, 8}) {
+    for (const int32_t vocab : {9, 97, 211}) {
+      if (ShardOf(vocab, world - 1, world).num_ids < 0) continue;
+      const auto samplings = MixedSamplings(160, vocab);
+      const SlotStates states = States(samplings, vocab);
+      int num_unfiltered = 0, num_listed = 0, num_nuclei = 0;
+      for (const SlotId slot_id : SlotsOf(samplings)) {
+        const Slot& slot = states.slot(slot_id);
+        if (!IsEditedRow(slot)) continue;
+        ++(IsListedRow(slot)    ? num_listed
+           : IsNucleusRow(slot) ? num_nuclei
+                                : num_unfiltered);
+      }
+      ASSERT_GT(std::min({num_unfiltered, num_listed, num_nuclei}), 10);
+      ExpectStepsAsByOne(world, vocab, samplings);
+    }
+  }
+}
+
+// Its counts go on where the other kind of choice left them.
+TEST(ShardEditsTest, ARowMayGoFromWholeToShardsInTheMiddle) {
+  std::vector<SlotSampling> samplings(12);
+  for (int32_t i = 0; i < 12; ++i) {
+    samplings[i].seed = i;
+    samplings[i].temperature = i % 4 == 3 ? 0 : 1;
+    samplings[i].frequency_penalty = 3;
+    samplings[i].repetition_penalty = 2;
+    if (i % 4 == 1) samplings[i].top_k = 4;
+    if (i % 4 == 2) samplings[i].top_p = 0.5f;
+    samplings[i].min_tokens = i / 2;
+    samplings[i].stop_token_ids = {4};
+  }
+  const SlotStates states = States(samplings, 23);
+  EXPECT_TRUE(IsEditedRow(states.slot(SlotId(0))));
+  EXPECT_FALSE(IsEditedRow(states.slot(SlotId(11))));
+  ExpectStepsAsByOne(2, 23, samplings);
+  ExpectStepsAsByOne(4, 23, samplings);
+}
+
+// Not a number, infinite, none left: with edits, too.
+TEST(ShardEditsTest, WhatCannotBeChosenIsNamed) {
+  constexpr int32_t kVocab = 53;
+  std::vector<SlotSampling> samplings(60);
+  for (int32_t i = 0; i < 60; ++i) {
+    samplings[i].seed = i;
+    samplings[i].presence_penalty = 1;
+    samplings[i].logit_bias = {{0, -1.0f}, {kVocab - 1, 1.0f}};
+    if (i % 3 == 1) samplings[i].top_k = 9;
+    if (i % 3 == 2) samplings[i].top_p = 0.5f;
+  }
+  // Too large for its temperature, once it is raised.
+  samplings[7].temperature = samplings[8].temperature = 2e-5f;
+  samplings[7].logit_bias = samplings[8].logit_bias = {{50, 1e34f}};
+  const std::vector<float> logits = MixedLogits(60, kVocab);
+  const SlotStates states = States(samplings, kVocab);
+  const std::vector<SlotId> slots = SlotsOf(samplings);
+  const auto want = Expected(
+      logits, kVocab, states, slots,
+      +[](const Slot& slot) { return IsEditedRow(slot); });
+  for (const ChoiceError error :
+       {kNoToken, kLogitsNotFinite, kLogitsOverflow}) {
+    EXPECT_NE(std::find(want.begin(), want.end(), error), want.end()) << error;
+  }
+  LocalGroup group(4);
+  std::vector<std::thread> ranks;
+  for (int32_t i = 0; i < 4; ++i) {
+    ranks.emplace_back([&, i] {
+      Rank rank(group.collective(i), kVocab, 60);
+      EXPECT_EQ(rank.Choose(logits, kVocab, states, slots, /*flight=*/0), want);
+    });
+  }
+  for (std::thread& rank : ranks) rank.join();
+}
+
+// What ranks gather of rows from the first to the last that is chosen anew;
+// nothing where no row is edited.
+TEST(ShardEditsTest, ChoicesTravelAndNoLogits) {
+  constexpr int32_t kVocab = 31;
+  std::vector<SlotSampling> samplings(9);
+  const auto gathered = [&] {
+    std::vector<int64_t> bytes;
+    LocalGroup group(2);
+    std::vector<std::thread> ranks;
+    for (int32_t i = 0; i < 2; ++i) {
+      ranks.emplace_back([&, i] {
+        Rank rank(group.collective(i), kVocab, 9);
+        const size_t before = rank.collective().gathered().size();
+        const int64_t allocated = rank.backend().allocated_bytes();
+        rank.Choose(LogitsOf(0, 9, kVocab), kVocab, States(samplings, kVocab),
+                    SlotsOf(samplings), /*flight=*/0);
+        if (samplings[5].presence_penalty == 0) {
+          EXPECT_EQ(rank.backend().allocated_bytes(), allocated);
+        }
+        if (i == 0) {
+          const auto& all = rank.collective().gathered();
+          bytes.assign(all.begin() + before, all.end());
+        }
+      });
+    }
+    for (std::thread& rank : ranks) rank.join();
+    return bytes;
+  };
+  EXPECT_EQ(gathered(), std::vector<int64_t>{});
+  samplings[6].logit_bias = {{3, 1.0f}};
+  EXPECT_EQ(gathered(), std::vector<int64_t>{sizeof(ShardChoice)});
+  samplings[2].logit_bias = {{3, 1.0f}};
+  EXPECT_EQ(gathered(), std::vector<int64_t>{5 * sizeof(ShardChoice)});
+  samplings[5].presence_penalty = 1;
+  samplings[6].top_k = samplings[5].top_k = 5;
+  EXPECT_EQ(gathered(), (std::vector<int64_t>{sizeof(ShardChoice),
+                                              2 * 6 * sizeof(ListedToken)}));
+}
+
+}  // namespace
+}  // namespace quire

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "worker/sampler/shard_edits.h"
+
+#include "absl/memory/memory.h"
+#include "common/status_macros.h"
+#include "glog/logging.h"
+#include "worker/sampler/merge.h"
+#include "worker/sampler/plain_row.h"
+#include "worker/sampler/shaped_row.h"
+
+namespace quire {
+namespace {
+
+constexpr ChoiceRow kPadding = {0, 0, 0, /*slot=*/-1, 0};
+
+}  // namespace
+
+ShardEdits::ShardEdits(Backend* backend, VocabShard vocab, int32_t max_num_seqs,
+                       const SeenCounts* seen)
+    : backend_(backend), vocab_(vocab), seen_(seen), input_(backend) {
+  edits_.reserve(max_num_seqs);
+  choices_.reserve(max_num_seqs);
+}
+
+absl::StatusOr<std::unique_ptr<ShardEdits>> ShardEdits::Create(
+    Backend* backend, Collective* collective, VocabShard vocab,
+    int32_t max_num_seqs, const SeenCounts* seen) {
+  CHECK(backend->chooses_shaped());
+  auto edits =
+      absl::WrapUnique(new ShardEdits(backend, vocab, max_num_seqs, seen));
+  QUIRE_ASSIGN_OR_RETURN(
+      edits->choice_,
+      GroupChoice::Create(backend, collective, vocab, max_num_seqs));
+  constexpr int64_t kRowBytes = sizeof(EditRow) + sizeof(ChoiceRow);
+  QUIRE_RETURN_IF_ERROR(edits->input_.Reserve(max_num_seqs * kRowBytes + 32));
+  return edits;
+}
+
+void ShardEdits::Collect(absl::Span<const SlotId> slots,
+                         const SlotStates& states) {
+  edits_.clear();
+  biases_.clear();
+  choices_.clear();
+  for (int32_t row = 0; row < static_cast<int32_t>(slots.size()); ++row) {
+    const Slot& slot = states.slot(slots[row]);
+    if (!IsEditedRow(slot)) continue;
+    edits_.push_back(EditRowOf(row, slots[row], slot, &biases_));
+    if (NeedsCandidates(slot.sampling)) continue;
+    if (choices_.empty()) first_choice_ = row;
+    choices_.resize(row - first_choice_, kPadding);
+    choices_.push_back({slot.sampling.seed, slot.num_tokens(),
+                        slot.sampling.temperature, slots[row].value(), 0});
+  }
+}
+
+absl::Status ShardEdits::Enqueue(float* logits, absl::Span<const SlotId> slots,
+                                 const SlotStates& states, int32_t flight,
+                                 int32_t* tokens, int32_t* by_slot) {
+  Collect(slots, states);
+  if (edits_.empty()) return absl::OkStatus();
+  input_.Clear();
+  const int64_t edits = input_.Add(edits_);
+  const int64_t choices = input_.Add(choices_);
+  const int64_t biases = input_.Add(biases_);
+  QUIRE_RETURN_IF_ERROR(input_.Send(flight));
+  params_ = {};
+  params_.logits = logits;
+  params_.num_vocab = vocab_.num_ids;
+  params_.first_id = vocab_.first_id;
+  params_.num_edits = static_cast<int32_t>(edits_.size());
+  params_.edits = input_.At<EditRow>(edits);
+  params_.biases = input_.At<TokenBias>(biases);
+  params_.seen = seen_->counts();
+  params_.seen_stride = seen_->stride();
+  params_.tokens = tokens;
+  QUIRE_RETURN_IF_ERROR(backend_->EditLogits(params_));
+  if (choices_.empty()) return absl::OkStatus();
+  return choice_->Enqueue(
+      {.logits = logits + int64_t{first_choice_} * vocab_.num_ids,
+       .rows = input_.At<ChoiceRow>(choices),
+       .tokens = tokens + first_choice_,
+       .by_slot = by_slot,
+       .num_vocab = vocab_.num_ids,
+       .num_rows = static_cast<int32_t>(choices_.size())});
+}
+
+absl::Status ShardEdits::Count() {
+  if (edits_.empty()) return absl::OkStatus();
+  return backend_->CountTokens(params_);
+}
+
+}  // namespace quire
