@@ -40,12 +40,15 @@ RACECHECK_EVERY = "7"  # of what tests/kernels/cuda/size_sample.h lets through
 # Names of tests and of cases, as patterns, that are left out, and why.
 RANKS_WAIT = "ranks wait for each other, in time that the tool does not give"
 COMPARES_TIMES = "it compares times"
+REPEATS = "it repeats for long what other tests launch"
 LEFT_OUT = {
     "nccl_test": RANKS_WAIT,
     "peer_test": RANKS_WAIT,
     "peer_memory_test": RANKS_WAIT,
     "peer_kill_test": RANKS_WAIT,
     "cuda_group_test": RANKS_WAIT,
+    "attend_repeat_test": REPEATS,
+    "cuda_repeat_test": REPEATS,
     "cuda_virtual_memory_test": "it maps pages and launches nothing",
     "cuda_lost_device_test": "it breaks the device",
     "cuda_lost_worker_test": "it breaks the device",
@@ -61,6 +64,7 @@ LEFT_OUT_OF_RACECHECK = {
     "cuda_fold_test": OTHERS_PRODUCTS,
     "gemm_test": OTHERS_PRODUCTS,
     "lt_gemm_test": OTHERS_PRODUCTS,
+    "model_products_test": OTHERS_PRODUCTS,
     "product_choice_test": OTHERS_PRODUCTS,
     "OperationTimerTest.SumsWhat*": COMPARES_TIMES,
     "*CudaGoldenBf16Test.RoundsNoWorse*": OTHERS_PRODUCTS,
