@@ -76,8 +76,10 @@ class Consumer {
     WaitForPhase(SharedAddress(&memory_->full[slots_.at]), slots_.parity);
     return SharedAddress(memory_->slots[slots_.at]);
   }
-  // And may be overwritten.
+  // And may be overwritten. Bulk copies heed reads by instructions no more than
+  // a fence makes them: to arrive does not wait until what was begun is read.
   __device__ __forceinline__ void Release() {
+    if constexpr (kIsTiled) FenceAsyncProxy();
     Arrive(SharedAddress(&memory_->empty[slots_.at]));
     slots_.Advance();
   }

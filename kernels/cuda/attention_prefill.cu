@@ -143,9 +143,11 @@ class RunCopier {
                /*is_values=*/true, memory_->values[stage], full);
   }
 
+  // Bulk copies are to come after what all threads have read.
   __device__ __forceinline__ void Wait(int stage) {
     WaitForPhase(SharedAddress(&memory_->full[stage]), *parities_ >> stage & 1);
     *parities_ ^= 1 << stage;
+    FenceAsyncProxy();
     __syncthreads();
   }
 
@@ -308,6 +310,7 @@ __global__ void __launch_bounds__(kThreads, 1)
   const int group = p.num_q_heads / heads;
 #pragma unroll 1
   while (true) {
+    if constexpr (kIsTiled) FenceAsyncProxy();
     __syncthreads();
     if (threadIdx.x == 0) {
       memory->tile = atomicAdd(&plan.header->next_tile, 1);
