@@ -33,6 +33,7 @@
 #include "kernels/nucleus_choice.h"
 #include "kernels/sample.h"
 #include "kernels/shaped_choice.h"
+#include "kernels/shard_logprobs.h"
 #include "kernels/virtual_memory.h"
 
 namespace quire {
@@ -184,17 +185,18 @@ class Backend {
   virtual absl::Status MergeChoices(const MergeChoicesParams& params) = 0;
   virtual absl::Status CopyRuns(const CopyRunsParams& params) = 0;
   // Whether the device chooses tokens of whatever row, so that a step's tokens
-  // need no host. Where it does not, as on CPUs, nobody calls the six below.
+  // need no host. Where it does not, as on CPUs, nobody calls the seven below.
   virtual bool chooses_shaped() const { return false; }
   virtual absl::Status ChooseShaped(const ShapedChoiceParams& /*params*/) {
     return ChoosesPlainRows();
   }
   // What ChooseShaped() does first and last with edited rows, of a shard: the
-  // edits alone, and, once the rows' tokens are chosen, the count of those.
+  // edits alone, and, once the rows' tokens are chosen, the count of those and
+  // the way back of logits that were saved.
   virtual absl::Status EditLogits(const EditLogitsParams& /*params*/) {
     return ChoosesPlainRows();
   }
-  virtual absl::Status CountTokens(const EditLogitsParams& /*params*/) {
+  virtual absl::Status FinishEdits(const EditLogitsParams& /*params*/) {
     return ChoosesPlainRows();
   }
   // Tokens of rows that a group's devices choose from among themselves.
@@ -205,6 +207,11 @@ class Backend {
     return ChoosesPlainRows();
   }
   virtual absl::Status ChooseFromNuclei(const NucleusParams& /*params*/) {
+    return ChoosesPlainRows();
+  }
+  // And the log probabilities of those.
+  virtual absl::Status TakeShardLogprobs(
+      const ShardLogprobsParams& /*params*/) {
     return ChoosesPlainRows();
   }
 

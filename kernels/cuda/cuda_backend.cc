@@ -169,8 +169,8 @@ class CudaBackend final : public Backend {
   absl::Status EditLogits(const EditLogitsParams& params) override {
     return Timed("editing logits", [&] { return shaped_->Edit(params); });
   }
-  absl::Status CountTokens(const EditLogitsParams& params) override {
-    return Timed("counting tokens", [&] { return shaped_->Count(params); });
+  absl::Status FinishEdits(const EditLogitsParams& params) override {
+    return Timed("finishing edits", [&] { return shaped_->Finish(params); });
   }
   absl::Status ListTokens(const ListTokensParams& params) override {
     return Timed("listing tokens", [&] { return shaped_->List(params); });
@@ -181,6 +181,10 @@ class CudaBackend final : public Backend {
   absl::Status ChooseFromNuclei(const NucleusParams& params) override {
     return Timed("choosing from nuclei",
                  [&] { return shaped_->ChooseFromNuclei(params); });
+  }
+  absl::Status TakeShardLogprobs(const ShardLogprobsParams& params) override {
+    return Timed("taking log probabilities",
+                 [&] { return shaped_->TakeShardLogprobs(params); });
   }
 
   bool is_asynchronous() const override { return true; }

@@ -11,6 +11,7 @@
 #include "kernels/cuda/edit_logits.h"
 #include "kernels/cuda/list_tokens.h"
 #include "kernels/cuda/nucleus_choice.h"
+#include "kernels/cuda/shard_logprobs.h"
 #include "kernels/cuda/token_logprobs.h"
 
 namespace quire {
@@ -165,7 +166,7 @@ absl::Status CudaShapedChoice::Edit(const EditLogitsParams& params) {
   return CudaStatus(LaunchEditLogitsCuda(params, stream_), kOperation);
 }
 
-absl::Status CudaShapedChoice::Count(const EditLogitsParams& params) {
+absl::Status CudaShapedChoice::Finish(const EditLogitsParams& params) {
   return CudaStatus(LaunchFinishEditsCuda(params, stream_), kOperation);
 }
 
@@ -189,6 +190,18 @@ absl::Status CudaShapedChoice::ChooseFromNuclei(const NucleusParams& params) {
   return CudaStatus(LaunchNucleusCuda(params, {}, counters_->as<int32_t>(),
                                       workspace_->data(), num_sms_, stream_),
                     kOperation);
+}
+
+absl::Status CudaShapedChoice::TakeShardLogprobs(
+    const ShardLogprobsParams& params) {
+  if (params.num_rows <= 0) return absl::OkStatus();
+  QUIRE_RETURN_IF_ERROR(
+      ReserveShared(2 * int64_t{params.num_rows},
+                    ShardLogprobsWorkspaceBytes(params, num_sms_)));
+  return CudaStatus(
+      LaunchShardLogprobsCuda(params, counters_->as<int32_t>(),
+                              workspace_->data(), num_sms_, stream_),
+      "taking log probabilities");
 }
 
 }  // namespace quire

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The kernels of shaped, listed and nucleus choices (kernels/shaped_choice.h,
-// listed_choice.h, nucleus_choice.h) in their order, and their working memory.
+// The kernels of shaped, listed and nucleus choices and of log probabilities
+// from shards (kernels/shaped_choice.h, listed_choice.h, nucleus_choice.h,
+// shard_logprobs.h) in their order, and their working memory.
 #ifndef KERNELS_CUDA_SHAPED_CHOICE_H_
 #define KERNELS_CUDA_SHAPED_CHOICE_H_
 
@@ -14,6 +15,7 @@
 #include "kernels/listed_choice.h"
 #include "kernels/nucleus_choice.h"
 #include "kernels/shaped_choice.h"
+#include "kernels/shard_logprobs.h"
 
 namespace quire {
 
@@ -26,10 +28,11 @@ class CudaShapedChoice {
   // Enqueues what the rows ask for, and nothing else.
   absl::Status Run(const ShapedChoiceParams& params);
   absl::Status Edit(const EditLogitsParams& params);
-  absl::Status Count(const EditLogitsParams& params);
+  absl::Status Finish(const EditLogitsParams& params);
   absl::Status List(const ListTokensParams& params);
   absl::Status Merge(const MergeListsParams& params);
   absl::Status ChooseFromNuclei(const NucleusParams& params);
+  absl::Status TakeShardLogprobs(const ShardLogprobsParams& params);
 
  private:
   absl::Status Reserve(const ShapedChoiceParams& params);

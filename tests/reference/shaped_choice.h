@@ -124,7 +124,32 @@ inline ChosenToken Choose(const float* raw, int32_t num_vocab,
   return ChooseSorted(row, sorted);
 }
 
+// Calls f(logit, place) for each logit that the edit's lists name, with its
+// place among what is saved.
+template <typename F>
+void ForEachEdited(const EditLogitsParams& p, const EditRow& edit, const F& f) {
+  if (edit.first_saved < 0) return;
+  std::vector<int32_t> ids;
+  for (int32_t i = 0; i < edit.num_biases; ++i) {
+    ids.push_back(p.biases[edit.first_bias + i].token_id);
+  }
+  ids.insert(ids.end(), p.masked + edit.first_masked,
+             p.masked + edit.first_masked + edit.num_masked);
+  if (edit.is_penalised) {
+    const SeenToken* seen = p.seen + edit.slot * p.seen_stride;
+    const int32_t count = reinterpret_cast<const SeenHeader*>(seen)->count;
+    for (int32_t i = 1; i <= count; ++i) ids.push_back(seen[i].token_id);
+  }
+  float* logits = p.logits + int64_t{edit.row} * p.num_vocab;
+  float* saved = p.saved + edit.first_saved;
+  for (size_t i = 0; i < ids.size(); ++i) {
+    const int64_t column = int64_t{ids[i]} - p.first_id;
+    if (column >= 0 && column < p.num_vocab) f(&logits[column], &saved[i]);
+  }
+}
+
 inline void Edit(const EditLogitsParams& p, const EditRow& edit) {
+  ForEachEdited(p, edit, [](float* x, float* saved) { *saved = *x; });
   float* logits = p.logits + int64_t{edit.row} * p.num_vocab;
   const auto each = [&](int32_t id, auto change) {
     const int64_t column = int64_t{id} - p.first_id;
@@ -164,7 +189,8 @@ inline void Edit(const EditLogitsParams& p, const EditRow& edit) {
   }
 }
 
-inline void Count(const EditLogitsParams& p, const EditRow& edit) {
+inline void Finish(const EditLogitsParams& p, const EditRow& edit) {
+  ForEachEdited(p, edit, [](float* x, float* saved) { *x = *saved; });
   const int32_t token = p.tokens[edit.row];
   if (!edit.is_penalised || token < 0) return;
   SeenToken* seen = p.seen + edit.slot * p.seen_stride;
@@ -182,8 +208,8 @@ inline void EditLogits(const EditLogitsParams& p) {
   for (int32_t i = 0; i < p.num_edits; ++i) Edit(p, p.edits[i]);
 }
 
-inline void CountTokens(const EditLogitsParams& p) {
-  for (int32_t i = 0; i < p.num_edits; ++i) Count(p, p.edits[i]);
+inline void FinishEdits(const EditLogitsParams& p) {
+  for (int32_t i = 0; i < p.num_edits; ++i) Finish(p, p.edits[i]);
 }
 
 // `logits` are the model's own.
@@ -219,11 +245,6 @@ inline TokenLogprobs Logprobs(const float* logits, int32_t num_vocab,
 // All of it, over host memory. `margins`, if given, are those of p.rows.
 inline void ShapedChoice(const ShapedChoiceParams& p,
                          std::vector<double>* margins = nullptr) {
-  std::vector<std::vector<float>> raw;
-  for (int32_t i = 0; i < p.num_logprobs; ++i) {
-    const float* row = p.logits + int64_t{p.logprob_rows[i].row} * p.num_vocab;
-    raw.emplace_back(row, row + p.num_vocab);
-  }
   EditLogits(p);
   for (int32_t i = 0; i < p.num_unfiltered + p.num_filtered; ++i) {
     const ShapedRow& row = p.rows[i];
@@ -233,12 +254,12 @@ inline void ShapedChoice(const ShapedChoiceParams& p,
     p.by_slot[row.slot] = chosen.token;
     if (margins != nullptr) margins->push_back(chosen.margin);
   }
-  CountTokens(p);
+  FinishEdits(p);
   for (int32_t i = 0; i < p.num_logprobs; ++i) {
     const LogprobRow& wish = p.logprob_rows[i];
     if (p.tokens[wish.row] < 0) continue;
-    p.logprobs[i] =
-        Logprobs(raw[i].data(), p.num_vocab, p.tokens[wish.row], wish.num_top);
+    p.logprobs[i] = Logprobs(p.logits + int64_t{wish.row} * p.num_vocab,
+                             p.num_vocab, p.tokens[wish.row], wish.num_top);
   }
 }
 

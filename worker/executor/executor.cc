@@ -176,8 +176,11 @@ absl::Status Executor::EnqueueGroupChoices(float* logits, int32_t flight) {
       listed_choice_->Enqueue(logits, slots, *slots_, flight, tokens, by_slot));
   QUIRE_RETURN_IF_ERROR(nucleus_choice_->Enqueue(logits, slots, *slots_, flight,
                                                  tokens, by_slot));
-  QUIRE_RETURN_IF_ERROR(shard_edits_->Count());
-  return whole_rows_->Gather(logits, slots, *slots_, *chooser_);
+  QUIRE_RETURN_IF_ERROR(shard_edits_->Finish());
+  QUIRE_RETURN_IF_ERROR(whole_rows_->Gather(logits, slots, *slots_, *chooser_));
+  QUIRE_RETURN_IF_ERROR(chooser_->Enqueue(whole_rows_->rows(), slots, *slots_,
+                                          flight, tokens, by_slot));
+  return group_logprobs_->Enqueue(logits, slots, *slots_, flight, tokens);
 }
 
 absl::Status Executor::EnqueueResults(const float* logits,
@@ -189,12 +192,11 @@ absl::Status Executor::EnqueueResults(const float* logits,
     QUIRE_RETURN_IF_ERROR(seen_counts_->Send(slots, *slots_, idx));
     // The model's own buffer, which its next step writes anew.
     float* rows = const_cast<float*>(logits);
-    if (whole_rows_ != nullptr) {
-      QUIRE_RETURN_IF_ERROR(EnqueueGroupChoices(rows, idx));
-      rows = whole_rows_->rows();
-    }
-    QUIRE_RETURN_IF_ERROR(chooser_->Enqueue(rows, slots, *slots_, idx, tokens,
-                                            builder_->sampled_by_slot()));
+    QUIRE_RETURN_IF_ERROR(whole_rows_ != nullptr
+                              ? EnqueueGroupChoices(rows, idx)
+                              : chooser_->Enqueue(rows, slots, *slots_, idx,
+                                                  tokens,
+                                                  builder_->sampled_by_slot()));
   }
   return parts_.backend->CopyRuns({.runs = all_tokens_->as<WordRun>(),
                                    .values = tokens,
@@ -220,9 +222,11 @@ absl::Status Executor::ReadTokens(Flight* flight) {
     flight->sampled.tokens.push_back(tokens[i]);
   }
   slots_->Fill(flight->unknown, flight->sampled.tokens);
-  if (chooser_ != nullptr) {
-    chooser_->ReadLogprobs(flight->mark % kMaxFlights,
-                           &flight->sampled.logprobs);
+  const int32_t idx = flight->mark % kMaxFlights;
+  if (group_logprobs_ != nullptr) {
+    group_logprobs_->Read(idx, &flight->sampled.logprobs);
+  } else if (chooser_ != nullptr) {
+    chooser_->ReadLogprobs(idx, &flight->sampled.logprobs);
   }
   return absl::OkStatus();
 }

@@ -28,6 +28,7 @@
 #include "worker/model/model.h"
 #include "worker/sampler/device_chooser.h"
 #include "worker/sampler/group_choice.h"
+#include "worker/sampler/group_logprobs.h"
 #include "worker/sampler/listed_choice.h"
 #include "worker/sampler/nucleus_choice.h"
 #include "worker/sampler/prompt_scorer.h"
@@ -158,6 +159,7 @@ class Executor {
   static_assert(kMaxFlights <= ListedChoice::kMaxFlights);
   static_assert(kMaxFlights <= NucleusChoice::kMaxFlights);
   static_assert(kMaxFlights <= ShardEdits::kMaxFlights);
+  static_assert(kMaxFlights <= GroupLogprobs::kMaxFlights);
 
   Executor(ExecutorParts parts, const Clock* clock);
 
@@ -190,7 +192,7 @@ class Executor {
   // the step's tokens.
   absl::Status EnqueueResults(const float* logits, const Flight& flight);
   // Of that, what a group's devices choose from their shards of the logits,
-  // some of which are edited; those that are to be whole are gathered.
+  // some of which are edited meanwhile; then from rows that are gathered whole.
   absl::Status EnqueueGroupChoices(float* logits, int32_t flight);
   // The tokens of a step that has run, from where the device put them.
   absl::Status ReadTokens(Flight* flight);
@@ -213,6 +215,7 @@ class Executor {
   std::unique_ptr<ListedChoice> listed_choice_;
   std::unique_ptr<NucleusChoice> nucleus_choice_;
   std::unique_ptr<WholeRows> whole_rows_;
+  std::unique_ptr<GroupLogprobs> group_logprobs_;
   std::unique_ptr<KvStore> kv_;
   std::unique_ptr<SlotStates> slots_;
   std::unique_ptr<InputBuilder> builder_;

@@ -80,6 +80,9 @@ absl::Status Executor::CreateChooser() {
     QUIRE_ASSIGN_OR_RETURN(
         nucleus_choice_,
         NucleusChoice::Create(backend, collective, shard, max_rows));
+    QUIRE_ASSIGN_OR_RETURN(
+        group_logprobs_,
+        GroupLogprobs::Create(backend, collective, shard, max_rows));
   }
   QUIRE_ASSIGN_OR_RETURN(chooser_,
                          DeviceChooser::Create(backend, num_vocab, max_rows,

@@ -25,8 +25,12 @@ bool DeviceChooser::IsLeft(const Slot& slot) const {
           (IsListedRow(slot) || IsNucleusRow(slot) || IsEditedRow(slot)));
 }
 
+bool DeviceChooser::WantsLogprobs(const Slot& slot) const {
+  return !is_group_ && slot.sampling.num_logprobs >= 0;
+}
+
 bool DeviceChooser::Reads(const Slot& slot) const {
-  return slot.sampling.num_logprobs >= 0 || !IsLeft(slot);
+  return !IsLeft(slot) || WantsLogprobs(slot);
 }
 
 DeviceChooser::DeviceChooser(Backend* backend, int32_t num_vocab,
@@ -36,7 +40,8 @@ DeviceChooser::DeviceChooser(Backend* backend, int32_t num_vocab,
       num_vocab_(num_vocab),
       is_group_(is_group),
       seen_(seen),
-      input_(backend) {
+      input_(backend),
+      logprobs_(backend) {
   edits_.reserve(max_num_seqs);
   unfiltered_.reserve(max_num_seqs);
   filtered_.reserve(max_num_seqs);
@@ -68,12 +73,7 @@ void DeviceChooser::AddEdit(int32_t row, SlotId slot_id, const Slot& slot,
   if (edit.num_biases == 0 && edit.num_masked == 0 && !edit.is_penalised) {
     return;
   }
-  if (sampling.num_logprobs >= 0) {
-    edit.first_saved = static_cast<int32_t>(num_saved_);
-    num_saved_ += edit.num_biases + edit.num_masked;
-    if (edit.is_penalised)
-      num_saved_ += std::min(slot.num_tokens(), num_vocab_);
-  }
+  if (WantsLogprobs(slot)) SaveLogits(slot, &edit, &num_saved_);
   edits_.push_back(edit);
 }
 
@@ -101,18 +101,11 @@ bool DeviceChooser::Collect(absl::Span<const SlotId> slots,
   for (int32_t row = 0; row < static_cast<int32_t>(slots.size()); ++row) {
     const Slot& slot = states.slot(slots[row]);
     if (!IsLeft(slot)) AddRow(row, slots[row], slot);
-    if (slot.sampling.num_logprobs >= 0) {
+    if (WantsLogprobs(slot)) {
       wishes_.push_back({row, slot.sampling.num_logprobs});
     }
   }
   return !unfiltered_.empty() || !filtered_.empty() || !wishes_.empty();
-}
-
-absl::Status DeviceChooser::Reserve(Flight* flight) {
-  const int64_t logprobs = wishes_.size() * sizeof(TokenLogprobs);
-  QUIRE_RETURN_IF_ERROR(GrowHost(backend_, logprobs, &flight->logprobs));
-  QUIRE_RETURN_IF_ERROR(GrowDevice(backend_, logprobs, &logprobs_));
-  return GrowDevice(backend_, num_saved_ * int64_t{sizeof(float)}, &saved_);
 }
 
 absl::StatusOr<ShapedChoiceParams> DeviceChooser::Send(int32_t flight) {
@@ -148,44 +141,22 @@ absl::Status DeviceChooser::Enqueue(float* logits,
                                     absl::Span<const SlotId> slots,
                                     const SlotStates& states, int32_t flight,
                                     int32_t* tokens, int32_t* by_slot) {
-  Flight& own = flights_[flight];
-  own.wishes.clear();
-  if (!Collect(slots, states)) return absl::OkStatus();
-  for (const LogprobRow& wish : wishes_) {
-    own.wishes.push_back({wish.row, wish.num_top});
-  }
-  QUIRE_RETURN_IF_ERROR(Reserve(&own));
+  const bool has_rows = Collect(slots, states);
+  QUIRE_RETURN_IF_ERROR(logprobs_.Begin(flight, wishes_));
+  if (!has_rows) return absl::OkStatus();
+  QUIRE_RETURN_IF_ERROR(
+      GrowDevice(backend_, num_saved_ * int64_t{sizeof(float)}, &saved_));
   QUIRE_ASSIGN_OR_RETURN(ShapedChoiceParams p, Send(flight));
   p.logits = logits;
   p.num_vocab = num_vocab_;
   p.seen = seen_->counts();
   p.seen_stride = seen_->stride();
   p.saved = saved_->as<float>();
-  p.logprobs = logprobs_->as<TokenLogprobs>();
+  p.logprobs = logprobs_.on_device();
   p.tokens = tokens;
   p.by_slot = by_slot;
   QUIRE_RETURN_IF_ERROR(backend_->ChooseShaped(p));
-  if (wishes_.empty()) return absl::OkStatus();
-  return backend_->CopyToHost(logprobs_->data(), own.logprobs->data(),
-                              wishes_.size() * sizeof(TokenLogprobs));
-}
-
-void DeviceChooser::ReadLogprobs(int32_t flight,
-                                 std::vector<SampledLogprobs>* out) const {
-  const Flight& own = flights_[flight];
-  const auto* all =
-      own.wishes.empty() ? nullptr : own.logprobs->as<TokenLogprobs>();
-  for (size_t i = 0; i < own.wishes.size(); ++i) {
-    const TokenLogprobs& one = all[i];
-    SampledLogprobs& sampled = out->emplace_back();
-    sampled.sample_idx = own.wishes[i].sample_idx;
-    sampled.logprob = one.logprob;
-    sampled.rank = one.rank;
-    for (int32_t j = 0; j < own.wishes[i].num_top; ++j) {
-      if (one.top_ids[j] < 0) break;
-      sampled.top.push_back({one.top_ids[j], one.top_logprobs[j]});
-    }
-  }
+  return logprobs_.Fetch(flight);
 }
 
 }  // namespace quire

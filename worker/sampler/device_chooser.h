@@ -16,6 +16,7 @@
 #include "common/step_plan.h"
 #include "kernels/backend.h"
 #include "worker/batch/slot_state.h"
+#include "worker/sampler/logprob_flights.h"
 #include "worker/sampler/seen_counts.h"
 #include "worker/sampler/step_input.h"
 
@@ -27,7 +28,8 @@ class DeviceChooser {
  public:
   // For rows of the whole vocabulary, `num_vocab` columns; if `is_group`, not
   // for those that ranks choose from without them (ListedChoice, NucleusChoice,
-  // ShardEdits). `backend` and `seen` must live longer.
+  // ShardEdits), and without log probabilities (GroupLogprobs). `backend` and
+  // `seen` must live longer.
   // REQUIRES: backend->chooses_shaped().
   static absl::StatusOr<std::unique_ptr<DeviceChooser>> Create(
       Backend* backend, int32_t num_vocab, int32_t max_num_seqs,
@@ -40,7 +42,7 @@ class DeviceChooser {
   bool Reads(const Slot& slot) const;
 
   // Steps whose results may be on their way at once.
-  static constexpr int32_t kMaxFlights = StepInput::kMaxFlights;
+  static constexpr int32_t kMaxFlights = LogprobFlights::kMaxFlights;
 
   // Enqueues the choice of all rows that are not plain, nor left, and the log
   // probabilities that rows want. Row i of `logits` [slots, num_vocab] is
@@ -53,28 +55,22 @@ class DeviceChooser {
                        int32_t* tokens, int32_t* by_slot);
 
   // Appends the log probabilities of a flight whose step has run.
-  void ReadLogprobs(int32_t flight, std::vector<SampledLogprobs>* out) const;
+  void ReadLogprobs(int32_t flight, std::vector<SampledLogprobs>* out) const {
+    logprobs_.Read(flight, out);
+  }
 
  private:
   DeviceChooser(Backend* backend, int32_t num_vocab, int32_t max_num_seqs,
                 const SeenCounts* seen, bool is_group);
 
-  struct Wish {
-    int32_t sample_idx;
-    int32_t num_top;
-  };
-  struct Flight {
-    std::unique_ptr<DeviceBuffer> logprobs;  // pinned
-    std::vector<Wish> wishes;
-  };
-
   bool IsLeft(const Slot& slot) const;
+  // Whether it is to say the log probability of the slot's token.
+  bool WantsLogprobs(const Slot& slot) const;
   // Collects what the rows ask for; false: nothing.
   bool Collect(absl::Span<const SlotId> slots, const SlotStates& states);
   void AddRow(int32_t row, SlotId slot_id, const Slot& slot);
   void AddEdit(int32_t row, SlotId slot_id, const Slot& slot,
                const ShapedRow& shaped);
-  absl::Status Reserve(Flight* flight);
   // Sends it, and says where it is.
   absl::StatusOr<ShapedChoiceParams> Send(int32_t flight);
 
@@ -83,8 +79,8 @@ class DeviceChooser {
   const bool is_group_;
   const SeenCounts* const seen_;
   StepInput input_;
-  std::unique_ptr<DeviceBuffer> saved_, logprobs_;
-  Flight flights_[kMaxFlights];
+  std::unique_ptr<DeviceBuffer> saved_;
+  LogprobFlights logprobs_;
 
   // Of the step at work.
   std::vector<EditRow> edits_;

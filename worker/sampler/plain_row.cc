@@ -32,8 +32,7 @@ int32_t NumOutput(const Slot& slot) {
 
 // Whether nothing but its filters may keep shards from deciding.
 bool MayBeSharded(const Slot& slot) {
-  return slot.sampling.num_logprobs < 0 &&
-         !HasMasks(slot.sampling, NumOutput(slot));
+  return !HasMasks(slot.sampling, NumOutput(slot));
 }
 
 }  // namespace

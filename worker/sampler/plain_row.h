@@ -18,16 +18,16 @@ bool IsAlwaysPlain(const SlotSampling& sampling);
 
 // Whether the slot's next token is the best noisy one of at most kMaxListed
 // logits that top_k leaves, or of those of them that top_p and min_p leave,
-// where penalties and logit_bias alone may have changed logits; and nobody
-// wants to know its log probability. A plain row is none.
+// where penalties and logit_bias alone may have changed logits. A plain row is
+// none.
 bool IsListedRow(const Slot& slot);
 
 // The same of a row that top_p or min_p cut and top_k does not.
 bool IsNucleusRow(const Slot& slot);
 
 // Whether penalties or logit_bias, and nothing else, change the logits of a row
-// that is listed, a nucleus or without filters, and nobody wants to know its
-// log probability: shards decide once each is edited.
+// that is listed, a nucleus or without filters: shards decide once each is
+// edited.
 bool IsEditedRow(const Slot& slot);
 
 }  // namespace quire

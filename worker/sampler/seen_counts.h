@@ -35,7 +35,7 @@ class SeenCounts {
 
   // Enqueues the counts of those slots that are penalised and whose sequence or
   // tokens the device does not know; from then on it counts what is chosen
-  // (Backend::ChooseShaped, CountTokens). REQUIRES: the flight's last step has
+  // (Backend::ChooseShaped, FinishEdits). REQUIRES: the flight's last step has
   // run.
   absl::Status Send(absl::Span<const SlotId> slots, const SlotStates& states,
                     int32_t flight);

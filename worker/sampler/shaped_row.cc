@@ -39,4 +39,10 @@ EditRow EditRowOf(int32_t row, SlotId slot_id, const Slot& slot,
   return edit;
 }
 
+void SaveLogits(const Slot& slot, EditRow* edit, int64_t* num_saved) {
+  edit->first_saved = static_cast<int32_t>(*num_saved);
+  *num_saved += edit->num_biases + edit->num_masked;
+  if (edit->is_penalised) *num_saved += slot.num_tokens();
+}
+
 }  // namespace quire

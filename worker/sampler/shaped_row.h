@@ -23,6 +23,10 @@ ShapedRow ShapedRowOf(int32_t row, SlotId slot_id, const Slot& slot);
 EditRow EditRowOf(int32_t row, SlotId slot_id, const Slot& slot,
                   std::vector<TokenBias>* biases);
 
+// Lets the edit, whose lists are complete, keep the logits that it changes,
+// behind as many others.
+void SaveLogits(const Slot& slot, EditRow* edit, int64_t* num_saved);
+
 }  // namespace quire
 
 #endif  // WORKER_SAMPLER_SHAPED_ROW_H_

@@ -41,10 +41,13 @@ void ShardEdits::Collect(absl::Span<const SlotId> slots,
   edits_.clear();
   biases_.clear();
   choices_.clear();
+  num_saved_ = 0;
   for (int32_t row = 0; row < static_cast<int32_t>(slots.size()); ++row) {
     const Slot& slot = states.slot(slots[row]);
     if (!IsEditedRow(slot)) continue;
-    edits_.push_back(EditRowOf(row, slots[row], slot, &biases_));
+    EditRow& edit =
+        edits_.emplace_back(EditRowOf(row, slots[row], slot, &biases_));
+    if (slot.sampling.num_logprobs >= 0) SaveLogits(slot, &edit, &num_saved_);
     if (NeedsCandidates(slot.sampling)) continue;
     if (choices_.empty()) first_choice_ = row;
     choices_.resize(row - first_choice_, kPadding);
@@ -64,6 +67,11 @@ absl::Status ShardEdits::Enqueue(float* logits, absl::Span<const SlotId> slots,
   const int64_t biases = input_.Add(biases_);
   QUIRE_RETURN_IF_ERROR(input_.Send(flight));
   params_ = {};
+  if (num_saved_ > 0) {
+    QUIRE_RETURN_IF_ERROR(
+        GrowDevice(backend_, num_saved_ * int64_t{sizeof(float)}, &saved_));
+    params_.saved = saved_->as<float>();
+  }
   params_.logits = logits;
   params_.num_vocab = vocab_.num_ids;
   params_.first_id = vocab_.first_id;
@@ -84,9 +92,9 @@ absl::Status ShardEdits::Enqueue(float* logits, absl::Span<const SlotId> slots,
        .num_rows = static_cast<int32_t>(choices_.size())});
 }
 
-absl::Status ShardEdits::Count() {
+absl::Status ShardEdits::Finish() {
   if (edits_.empty()) return absl::OkStatus();
-  return backend_->CountTokens(params_);
+  return backend_->FinishEdits(params_);
 }
 
 }  // namespace quire

@@ -29,7 +29,8 @@
 namespace quire {
 
 // Thread-compatible; the executor thread is the sole caller. Allocates nothing
-// after creation but room for more of logit_bias than any step had.
+// after creation but room for more of logit_bias than any step had, and for
+// more logits that are edited and whose log probabilities are wanted.
 class ShardEdits {
  public:
   // `backend`, `collective` and `seen` must live longer.
@@ -51,9 +52,10 @@ class ShardEdits {
                        const SlotStates& states, int32_t flight,
                        int32_t* tokens, int32_t* by_slot);
 
-  // Enqueues that the tokens of those rows are counted.
+  // Enqueues that the tokens of those rows are counted, and that the logits of
+  // those with log probabilities are as they were.
   // REQUIRES: what chooses from those with filters is enqueued.
-  absl::Status Count();
+  absl::Status Finish();
 
  private:
   ShardEdits(Backend* backend, VocabShard vocab, int32_t max_num_seqs,
@@ -67,10 +69,12 @@ class ShardEdits {
   const SeenCounts* const seen_;
   std::unique_ptr<GroupChoice> choice_;
   StepInput input_;
+  std::unique_ptr<DeviceBuffer> saved_;
 
   // Of the step at work.
   std::vector<EditRow> edits_;
   std::vector<TokenBias> biases_;
+  int64_t num_saved_ = 0;
   // Of rows from first_choice_ on; padding for those that are not its to
   // choose.
   std::vector<ChoiceRow> choices_;

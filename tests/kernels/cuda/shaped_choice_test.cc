@@ -64,7 +64,7 @@ std::vector<ShapedRow> RowsOf(const World& world) {
 
 Outcome Expected(const World& world) {
   Outcome outcome = MakeOutcome(world);
-  std::vector<float> logits = world.logits;
+  std::vector<float> logits = world.logits, saved(world.num_saved);
   const std::vector<ShapedRow> rows = RowsOf(world);
   ShapedChoiceParams p = ParamsOf(world);
   p.logits = logits.data();
@@ -72,6 +72,7 @@ Outcome Expected(const World& world) {
   p.biases = world.biases.data();
   p.masked = world.masked.data();
   p.seen = outcome.seen.data();
+  p.saved = saved.data();
   p.rows = rows.data();
   p.allowed = world.allowed.data();
   p.logprob_rows = world.logprob_rows.data();

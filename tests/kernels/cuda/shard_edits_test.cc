@@ -142,7 +142,7 @@ class ShardEditsTest : public ShardedChoiceFixture {
     }
     CHECK_EQ(p.first_id, world.num_vocab);
     CHECK(backend_->MergeChoices(merge).ok());
-    CHECK(backend_->CountTokens(p).ok());
+    CHECK(backend_->FinishEdits(p).ok());
     ToHost(p.seen, seen);
     return Fetch(p.tokens, merge.by_slot, num_rows);
   }
@@ -172,7 +172,8 @@ class ShardEditsTest : public ShardedChoiceFixture {
 
 bool AreSame(const std::vector<float>& a, const std::vector<float>& b) {
   return a.size() == b.size() &&
-         std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
+         (a.empty() ||
+          std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0);
 }
 
 // Of the sequences of all slots.
@@ -243,6 +244,36 @@ TEST_P(VocabularyTest, ShardsChooseAndCountStepAfterStepAsWholeRowsDo) {
     for (ShapedRow& row : world.unfiltered) ++row.position;
   }
   EXPECT_NE(TextOf(world, seen), TextOf(world, world.seen));
+}
+
+// Where they are kept, that is; an edit keeps as many as its lists are long.
+TEST_P(VocabularyTest, EditsOfShardsAreTakenBack) {
+  World world = EditedWorld(GetParam(), 40, 5);
+  for (EditRow& edit : world.edits) {
+    edit.first_saved = world.num_saved;
+    world.num_saved += edit.num_biases + 20;
+  }
+  for (const Cut& cut : CutsOf(world.num_vocab)) {
+    EditLogitsParams p = EditsOf(world);
+    p.saved = ToDevice(std::vector<float>(world.num_saved));
+    p.tokens = ToDevice(std::vector<int32_t>(world.num_rows(), kNoToken));
+    for (const int32_t size : cut) {
+      const std::vector<float> shard =
+          ColumnsOf(world.logits, world, p.first_id, size);
+      p.logits = ToDevice(shard);
+      p.num_vocab = size;
+      CHECK(backend_->EditLogits(p).ok());
+      CHECK(backend_->FinishEdits(p).ok());
+      std::vector<float> left(shard.size());
+      ToHost(p.logits, &left);
+      CHECK(backend_->Synchronize().ok());
+      EXPECT_TRUE(AreSame(left, shard))
+          << "columns " << p.first_id << " to " << p.first_id + size << " of "
+          << world.num_vocab;
+      p.first_id += size;
+    }
+    Synchronize();
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Odd, VocabularyTest,

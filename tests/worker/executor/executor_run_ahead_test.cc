@@ -9,6 +9,7 @@
 #include "kernels/listed_choice.h"
 #include "kernels/nucleus_choice.h"
 #include "kernels/sample.h"
+#include "kernels/shard_logprobs.h"
 #include "tests/worker/executor/executor_world.h"
 #include "worker/collective/local.h"
 #include "worker/collective/solo.h"
@@ -167,6 +168,23 @@ std::vector<StepPlan> SampledScript() {
   return plans;
 }
 
+void ExpectSameLogprobs(const std::vector<SampledLogprobs>& by_device,
+                        const std::vector<SampledLogprobs>& by_host) {
+  ASSERT_EQ(by_device.size(), by_host.size());
+  for (size_t i = 0; i < by_host.size(); ++i) {
+    const SampledLogprobs& a = by_device[i];
+    const SampledLogprobs& b = by_host[i];
+    EXPECT_EQ(a.sample_idx, b.sample_idx);
+    EXPECT_EQ(a.rank, b.rank);
+    // Sums of 97 floats, and of as many doubles.
+    EXPECT_NEAR(a.logprob, b.logprob, 1e-5);
+    ASSERT_EQ(a.top.size(), b.top.size());
+    for (size_t j = 0; j < a.top.size(); ++j) {
+      EXPECT_EQ(a.top[j].token_id, b.top[j].token_id);
+    }
+  }
+}
+
 TEST(ExecutorRunAheadTest, WhatTheDeviceChoosesNeedsNoTokensOfTheHost) {
   const SimulatedClock clock;
   std::vector<StepResult> by_host, by_device;
@@ -183,19 +201,7 @@ TEST(ExecutorRunAheadTest, WhatTheDeviceChoosesNeedsNoTokensOfTheHost) {
     ASSERT_EQ(by_device.size(), by_host.size());
     for (size_t step = 0; step < by_host.size(); ++step) {
       EXPECT_EQ(by_device[step].tokens, by_host[step].tokens) << step;
-      ASSERT_EQ(by_device[step].logprobs.size(), by_host[step].logprobs.size());
-      for (size_t i = 0; i < by_host[step].logprobs.size(); ++i) {
-        const SampledLogprobs& a = by_device[step].logprobs[i];
-        const SampledLogprobs& b = by_host[step].logprobs[i];
-        EXPECT_EQ(a.sample_idx, b.sample_idx);
-        EXPECT_EQ(a.rank, b.rank);
-        // Sums of 97 floats, and of as many doubles.
-        EXPECT_NEAR(a.logprob, b.logprob, 1e-5);
-        ASSERT_EQ(a.top.size(), b.top.size());
-        for (size_t j = 0; j < a.top.size(); ++j) {
-          EXPECT_EQ(a.top[j].token_id, b.top[j].token_id);
-        }
-      }
+      ExpectSameLogprobs(by_device[step].logprobs, by_host[step].logprobs);
     }
   }
 }
@@ -224,8 +230,7 @@ TEST(ExecutorRunAheadTest,
     ASSERT_EQ(by_rank[0].size(), by_host.size());
     for (size_t step = 0; step < by_host.size(); ++step) {
       EXPECT_EQ(by_rank[0][step].tokens, by_host[step].tokens) << step;
-      EXPECT_EQ(by_rank[0][step].logprobs.size(),
-                by_host[step].logprobs.size());
+      ExpectSameLogprobs(by_rank[0][step].logprobs, by_host[step].logprobs);
       for (int32_t rank = 1; rank < world; ++rank) {
         EXPECT_EQ(by_rank[rank][step].token_digest, by_host[step].token_digest);
       }
@@ -262,7 +267,7 @@ int64_t MostGathered(const SlotSampling& sampling) {
   return bytes[0];
 }
 
-TEST(ExecutorRunAheadTest, OfRowsThatAreOnlyFilteredOrEditedNoLogitsTravel) {
+TEST(ExecutorRunAheadTest, OfRowsWithoutMasksNoLogitsTravel) {
   SlotSampling plain;
   plain.temperature = 0.9f;
   SlotSampling edited = plain;
@@ -270,13 +275,14 @@ TEST(ExecutorRunAheadTest, OfRowsThatAreOnlyFilteredOrEditedNoLogitsTravel) {
   edited.logit_bias = {{7, 1.0f}};
   for (SlotSampling sampling : {plain, edited}) {
     EXPECT_EQ(MostGathered(sampling), sizeof(ShardChoice));
+    sampling.num_logprobs = 20;
+    EXPECT_EQ(MostGathered(sampling), LogprobBytes(LogprobStage::kSums, 20));
+    sampling.num_logprobs = 0;
     sampling.top_k = 5;
     EXPECT_EQ(MostGathered(sampling), 6 * sizeof(ListedToken));
     sampling.top_k = 0;
     sampling.top_p = 0.5f;
     EXPECT_EQ(MostGathered(sampling), kNucleusBins * sizeof(NucleusBin));
-    sampling.num_logprobs = 0;
-    EXPECT_EQ(MostGathered(sampling), (kVocab + 1) / 2 * sizeof(float));
   }
   edited.bad_words = {{7}};
   EXPECT_EQ(MostGathered(edited), (kVocab + 1) / 2 * sizeof(float));

@@ -12,6 +12,7 @@
 #include "tests/reference/listed_choice.h"
 #include "tests/reference/nucleus_choice.h"
 #include "tests/reference/shaped_choice.h"
+#include "tests/reference/shard_logprobs.h"
 
 namespace quire {
 namespace {
@@ -141,8 +142,8 @@ absl::Status FakeBackend::EditLogits(const EditLogitsParams& params) {
   return device();
 }
 
-absl::Status FakeBackend::CountTokens(const EditLogitsParams& params) {
-  Enqueue([params] { reference::CountTokens(params); });
+absl::Status FakeBackend::FinishEdits(const EditLogitsParams& params) {
+  Enqueue([params] { reference::FinishEdits(params); });
   return device();
 }
 
@@ -158,6 +159,11 @@ absl::Status FakeBackend::MergeLists(const MergeListsParams& params) {
 
 absl::Status FakeBackend::ChooseFromNuclei(const NucleusParams& params) {
   Enqueue([params] { reference::ChooseFromNuclei(params); });
+  return device();
+}
+
+absl::Status FakeBackend::TakeShardLogprobs(const ShardLogprobsParams& params) {
+  Enqueue([params] { reference::TakeShardLogprobs(params); });
   return device();
 }
 

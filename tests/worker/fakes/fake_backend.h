@@ -74,10 +74,11 @@ class FakeBackend final : public Backend {
   bool chooses_shaped() const override { return chooses_shaped_; }
   absl::Status ChooseShaped(const ShapedChoiceParams& params) override;
   absl::Status EditLogits(const EditLogitsParams& params) override;
-  absl::Status CountTokens(const EditLogitsParams& params) override;
+  absl::Status FinishEdits(const EditLogitsParams& params) override;
   absl::Status ListTokens(const ListTokensParams& params) override;
   absl::Status MergeLists(const MergeListsParams& params) override;
   absl::Status ChooseFromNuclei(const NucleusParams& params) override;
+  absl::Status TakeShardLogprobs(const ShardLogprobsParams& params) override;
 
   bool is_asynchronous() const override { return is_asynchronous_; }
 

@@ -44,8 +44,7 @@ TEST(ListedChoiceTest, RanksChooseWhatOneDeviceChoosesFromWholeRows) {
   const std::vector<SlotSampling> samplings = MixedSamplings(60);
   int64_t num_listed = 0;
   for (const SlotSampling& sampling : samplings) {
-    num_listed += sampling.top_k > 0 && sampling.bad_words.empty() &&
-                  sampling.num_logprobs < 0;
+    num_listed += sampling.top_k > 0 && sampling.bad_words.empty();
   }
   ASSERT_GT(num_listed, 20);
   // Of the largest top_k, 40, and what a shard says besides.
@@ -84,7 +83,7 @@ TEST(ListedChoiceTest, WithoutListedRowsNothingTravels) {
   std::vector<SlotSampling> samplings(4);
   samplings[1].top_p = 0.5f;
   samplings[2].top_k = 5;
-  samplings[2].num_logprobs = 0;
+  samplings[2].bad_words = {{3}};
   samplings[3].temperature = 0;
   samplings[3].top_k = 5;
   EXPECT_TRUE(RanksChooseAsOne(2, 31, samplings, {}));

@@ -108,15 +108,14 @@ TEST(ListedRowTest, GreedyRowsArePlain) {
   EXPECT_TRUE(IsPlainRow(slot));
 }
 
-constexpr int kNumMasks = 5;
+constexpr int kNumMasks = 4;
 
-// Masks of every kind, and log probabilities, which need the whole row as well.
+// Masks of every kind.
 void AddMask(int kind, SlotSampling* sampling) {
   if (kind == 0) sampling->bad_words = {{4}};
   if (kind == 1) sampling->allowed_token_ids = {4};
   if (kind == 2) sampling->needs_mask = true;
-  if (kind == 3) sampling->num_logprobs = 0;
-  if (kind == 4) {
+  if (kind == 3) {
     sampling->min_tokens = 3;  // two are there
     sampling->stop_token_ids = {2};
   }
@@ -131,12 +130,24 @@ TEST(ListedRowTest, WhatNeedsTheWholeRowIsNeitherListedNorANucleus) {
     nucleus.sampling.top_p = 0.5f;
     EXPECT_FALSE(IsListedRow(slot)) << kind;
     EXPECT_FALSE(IsNucleusRow(nucleus)) << kind;
-    if (kind != 4) continue;
+    if (kind != 3) continue;
     slot.tokens.push_back(9);
     nucleus.tokens.push_back(9);
     EXPECT_TRUE(IsListedRow(slot));
     EXPECT_TRUE(IsNucleusRow(nucleus));
   }
+}
+
+TEST(ListedRowTest, LogprobsLeaveARowToShards) {
+  Slot slot = ListedSlot();
+  slot.sampling.num_logprobs = 3;
+  EXPECT_TRUE(IsListedRow(slot));
+  slot.sampling.top_k = 0;
+  slot.sampling.top_p = 0.5f;
+  EXPECT_TRUE(IsNucleusRow(slot));
+  EXPECT_FALSE(IsEditedRow(slot));
+  slot.sampling.presence_penalty = 1;
+  EXPECT_TRUE(IsEditedRow(slot));
 }
 
 constexpr int kNumEdits = 4;
@@ -177,7 +188,7 @@ TEST(EditedRowTest, ATopKThatCannotBeListedNeedsTheWholeRow) {
   EXPECT_TRUE(IsEditedRow(slot));
 }
 
-TEST(EditedRowTest, MasksAndLogprobsNeedTheWholeRow) {
+TEST(EditedRowTest, MasksNeedTheWholeRow) {
   for (int edit = 0; edit < kNumEdits; ++edit) {
     for (int kind = 0; kind < kNumMasks; ++kind) {
       Slot slot = PlainSlot();
@@ -185,7 +196,7 @@ TEST(EditedRowTest, MasksAndLogprobsNeedTheWholeRow) {
       AddMask(kind, &slot.sampling);
       EXPECT_FALSE(IsEditedRow(slot)) << edit << " " << kind;
       slot.tokens.push_back(9);  // min_tokens are there
-      EXPECT_EQ(IsEditedRow(slot), kind == 4) << edit << " " << kind;
+      EXPECT_EQ(IsEditedRow(slot), kind == 3) << edit << " " << kind;
     }
   }
 }

@@ -4,163 +4,16 @@
 #include "worker/sampler/shard_edits.h"
 
 #include <algorithm>
-#include <cmath>
-#include <memory>
-#include <random>
 #include <thread>
 #include <vector>
 
 #include "gtest/gtest.h"
 #include "kernels/listed_choice.h"
-#include "tests/worker/sampler/group_rows.h"
-#include "worker/batch/token_counts.h"
-#include "worker/sampler/listed_choice.h"
-#include "worker/sampler/nucleus_choice.h"
+#include "tests/worker/sampler/group_rank.h"
 #include "worker/sampler/plain_row.h"
-#include "worker/sampler/whole_rows.h"
 
 namespace quire {
 namespace {
-
-constexpr int32_t kMaxModelLen = 16;  // of States()
-constexpr int32_t kSteps = 10;
-
-// A rank's device, and what it chooses with.
-class Rank {
- public:
-  Rank(Collective* group, int32_t vocab, int32_t num_rows)
-      : collective_(group),
-        shard_(ShardOf(vocab, group->rank(), group->world_size())) {
-    backend_.set_chooses_shaped();
-    whole_ = *WholeRows::Create(&backend_, &collective_, shard_, num_rows);
-    seen_ = *SeenCounts::Create(&backend_, vocab, num_rows, kMaxModelLen);
-    edits_ = *ShardEdits::Create(&backend_, &collective_, shard_, num_rows,
-                                 seen_.get());
-    listed_ = *ListedChoice::Create(&backend_, &collective_, shard_, num_rows);
-    nucleus_ =
-        *NucleusChoice::Create(&backend_, &collective_, shard_, num_rows);
-    chooser_ = *DeviceChooser::Create(&backend_, vocab, num_rows, seen_.get(),
-                                      /*is_group=*/true);
-  }
-
-  // Of rows of `logits`, [rows, vocab]; plain ones stay kUntouched.
-  std::vector<int32_t> Choose(const std::vector<float>& logits, int32_t vocab,
-                              const SlotStates& states,
-                              const std::vector<SlotId>& slots,
-                              int32_t flight) {
-    std::vector<float> own = ColumnsOf(logits, vocab, shard_);
-    std::vector<int32_t> tokens(slots.size(), kUntouched), by_slot = tokens;
-    EXPECT_TRUE(seen_->Send(slots, states, flight).ok());
-    const auto enqueue = [&](auto* choice, float* rows) {
-      const absl::Status status = choice->Enqueue(
-          rows, slots, states, flight, tokens.data(), by_slot.data());
-      EXPECT_TRUE(status.ok()) << status;
-    };
-    enqueue(edits_.get(), own.data());
-    enqueue(listed_.get(), own.data());
-    enqueue(nucleus_.get(), own.data());
-    EXPECT_TRUE(edits_->Count().ok());
-    EXPECT_TRUE(whole_->Gather(own.data(), slots, states, *chooser_).ok());
-    enqueue(chooser_.get(), whole_->rows());
-    for (size_t i = 0; i < slots.size(); ++i) {
-      EXPECT_EQ(by_slot[slots[i].value()], tokens[i]);
-    }
-    return tokens;
-  }
-
-  const FakeBackend& backend() const { return backend_; }
-  const CountingCollective& collective() const { return collective_; }
-  const VocabShard& shard() const { return shard_; }
-
- private:
-  FakeBackend backend_;
-  CountingCollective collective_;
-  const VocabShard shard_;
-  std::unique_ptr<WholeRows> whole_;
-  std::unique_ptr<SeenCounts> seen_;
-  std::unique_ptr<ShardEdits> edits_;
-  std::unique_ptr<ListedChoice> listed_;
-  std::unique_ptr<NucleusChoice> nucleus_;
-  std::unique_ptr<DeviceChooser> chooser_;
-};
-
-// Not in the order of rows.
-std::vector<SlotId> SlotsOf(const std::vector<SlotSampling>& samplings) {
-  std::vector<SlotId> slots;
-  for (size_t i = samplings.size(); i-- > 0;) {
-    slots.push_back(SlotId(static_cast<int32_t>(i)));
-  }
-  return slots;
-}
-
-// Steep and flat ones, some with ties, which edits make and break.
-std::vector<float> LogitsOf(int32_t step, int32_t num_rows, int32_t vocab) {
-  std::mt19937 random(17 + step);
-  std::normal_distribution<float> normal(0, 2);
-  std::vector<float> logits(int64_t{num_rows} * vocab);
-  for (size_t i = 0; i < logits.size(); ++i) {
-    logits[i] = normal(random);
-    if (i / vocab % 3 == 0) logits[i] = std::round(logits[i]);
-  }
-  return logits;
-}
-
-// The tokens of steps in a row, by one device that has rows whole.
-std::vector<std::vector<int32_t>> ByOne(
-    int32_t vocab, const std::vector<SlotSampling>& samplings) {
-  const int32_t num_rows = static_cast<int32_t>(samplings.size());
-  FakeBackend backend;
-  backend.set_chooses_shaped();
-  const auto seen =
-      *SeenCounts::Create(&backend, vocab, num_rows, kMaxModelLen);
-  const auto chooser = *DeviceChooser::Create(&backend, vocab, num_rows,
-                                              seen.get(), /*is_group=*/false);
-  SlotStates states = States(samplings, vocab);
-  StepPlan plan;
-  plan.decodes = SlotsOf(samplings);
-  std::vector<std::vector<int32_t>> steps;
-  for (int32_t step = 0; step < kSteps; ++step) {
-    std::vector<float> logits = LogitsOf(step, num_rows, vocab);
-    std::vector<int32_t> tokens(num_rows, kUntouched), by_slot = tokens;
-    EXPECT_TRUE(seen->Send(plan.decodes, states, step % 2).ok());
-    EXPECT_TRUE(chooser
-                    ->Enqueue(logits.data(), plan.decodes, states, step % 2,
-                              tokens.data(), by_slot.data())
-                    .ok());
-    std::vector<TokenId> known = tokens;
-    std::replace(known.begin(), known.end(), kUntouched, 0);
-    states.Commit(plan, known);
-    steps.push_back(std::move(tokens));
-  }
-  return steps;
-}
-
-// Ranks choose the same, though their hosts learn nothing from step to step.
-void ExpectStepsAsByOne(int32_t world, int32_t vocab,
-                        const std::vector<SlotSampling>& samplings) {
-  const int32_t num_rows = static_cast<int32_t>(samplings.size());
-  const std::vector<std::vector<int32_t>> want = ByOne(vocab, samplings);
-  LocalGroup group(world);
-  std::vector<std::thread> ranks;
-  for (int32_t i = 0; i < world; ++i) {
-    ranks.emplace_back([&, i] {
-      Rank rank(group.collective(i), vocab, num_rows);
-      SlotStates states = States(samplings, vocab);
-      StepPlan plan;
-      plan.decodes = SlotsOf(samplings);
-      std::vector<UnknownToken> unknown;
-      for (int32_t step = 0; step < kSteps; ++step) {
-        EXPECT_EQ(rank.Choose(LogitsOf(step, num_rows, vocab), vocab, states,
-                              plan.decodes, step % 2),
-                  want[step])
-            << "step " << step << ", rank " << i << " of " << world
-            << ", vocabulary " << vocab;
-        states.Advance(plan, &unknown);
-      }
-    });
-  }
-  for (std::thread& rank : ranks) rank.join();
-}
 
 void AddEdits(int32_t i, int32_t vocab, SlotSampling* sampling) {
   if (i % 4 == 1) sampling->presence_penalty = 1.5f;
@@ -263,8 +116,8 @@ TEST(ShardEditsTest, WhatCannotBeChosenIsNamed) {
   std::vector<std::thread> ranks;
   for (int32_t i = 0; i < 4; ++i) {
     ranks.emplace_back([&, i] {
-      Rank rank(group.collective(i), kVocab, 60);
-      EXPECT_EQ(rank.Choose(logits, kVocab, states, slots, /*flight=*/0), want);
+      GroupRank rank(group.collective(i), kVocab, 60);
+      EXPECT_EQ(rank.Choose(logits, states, slots, /*flight=*/0), want);
     });
   }
   for (std::thread& rank : ranks) rank.join();
@@ -281,10 +134,10 @@ TEST(ShardEditsTest, ChoicesTravelAndNoLogits) {
     std::vector<std::thread> ranks;
     for (int32_t i = 0; i < 2; ++i) {
       ranks.emplace_back([&, i] {
-        Rank rank(group.collective(i), kVocab, 9);
+        GroupRank rank(group.collective(i), kVocab, 9);
         const size_t before = rank.collective().gathered().size();
         const int64_t allocated = rank.backend().allocated_bytes();
-        rank.Choose(LogitsOf(0, 9, kVocab), kVocab, States(samplings, kVocab),
+        rank.Choose(LogitsOf(0, 9, kVocab), States(samplings, kVocab),
                     SlotsOf(samplings), /*flight=*/0);
         if (samplings[5].presence_penalty == 0) {
           EXPECT_EQ(rank.backend().allocated_bytes(), allocated);

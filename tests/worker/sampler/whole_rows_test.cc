@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "gtest/gtest.h"
+#include "kernels/listed_choice.h"
 #include "tests/worker/fakes/fake_backend.h"
 #include "tests/worker/sampler/sharded_logits.h"
 #include "worker/collective/local.h"
@@ -17,8 +18,8 @@ namespace {
 
 constexpr int32_t kRows = 50;  // a few pieces of 16
 
-// The slots whose rows a chooser reads, those that filter, among others of
-// which every second is listed.
+// The slots whose rows a chooser reads, of which top_k leaves many, among
+// others that shards decide.
 SlotStates States(const std::vector<int32_t>& read) {
   SlotLimits limits;
   limits.max_num_seqs = kRows;
@@ -36,7 +37,7 @@ SlotStates States(const std::vector<int32_t>& read) {
     admitted.cache = std::vector<BlockId>{BlockId(i)};
     admitted.sampling.temperature = 1;
     if (std::find(read.begin(), read.end(), i) != read.end()) {
-      admitted.sampling.num_logprobs = 0;
+      admitted.sampling.top_k = kMaxListed + 1;
     } else if (i % 3 == 1) {
       admitted.sampling.top_k = 3;
     } else if (i % 3 == 2) {
