@@ -185,7 +185,7 @@ class Backend {
   virtual absl::Status MergeChoices(const MergeChoicesParams& params) = 0;
   virtual absl::Status CopyRuns(const CopyRunsParams& params) = 0;
   // Whether the device chooses tokens of whatever row, so that a step's tokens
-  // need no host. Where it does not, as on CPUs, nobody calls the seven below.
+  // need no host. Where it does not, as on CPUs, nobody calls the eight below.
   virtual bool chooses_shaped() const { return false; }
   virtual absl::Status ChooseShaped(const ShapedChoiceParams& /*params*/) {
     return ChoosesPlainRows();
@@ -194,6 +194,10 @@ class Backend {
   // edits alone, and, once the rows' tokens are chosen, the count of those and
   // the way back of logits that were saved.
   virtual absl::Status EditLogits(const EditLogitsParams& /*params*/) {
+    return ChoosesPlainRows();
+  }
+  // What is between, if edits of a shard have masks.
+  virtual absl::Status MaskLogits(const MaskLogitsParams& /*params*/) {
     return ChoosesPlainRows();
   }
   virtual absl::Status FinishEdits(const EditLogitsParams& /*params*/) {

@@ -29,7 +29,8 @@ struct EditRow {
   int32_t first_masked, num_masked;
   int32_t first_allowed, num_allowed_words;  // as the row's ShapedRow has them
   // Where the raw logits of what changes are kept, in `saved`: num_biases +
-  // num_masked + as many as the slot may have seen. -1: they are not wanted.
+  // num_masked + as many as the slot may have seen; of a shard whose allowed
+  // ids are not all, num_vocab. -1: they are not wanted.
   int32_t first_saved;
   int32_t is_penalised;  // else the slot's seen tokens are not looked at
   float presence_penalty;
@@ -77,13 +78,16 @@ static_assert(sizeof(SeenHeader) == sizeof(SeenToken));
 
 // Changes to rows of logits, which may be those of a shard of the vocabulary:
 // ids of other shards are passed over, so that all together edit the whole row.
-// All arrays are device memory, here and below.
+// A shard's ids that are not allowed become -infinity, too, as what chooses
+// from it does not look at those bits; and masks wait for MaskLogitsParams. All
+// arrays are device memory, here and below.
 struct EditLogitsParams {
   float* logits;      // [any, num_vocab]
   int32_t num_vocab;  // columns; may be 0
-  // Token id of column 0. REQUIRES: of a shard that is not the whole
-  // vocabulary, edits have no masked ids, as those look at the whole row.
-  int32_t first_id;
+  int32_t first_id;   // token id of column 0
+  // Of a shard, out: whether an id of it that the edit does not mask could be
+  // chosen, or 0 of edits without masks. Null: the rows are whole.
+  int32_t* has_others;  // [num_edits]
   int32_t num_edits;
   const EditRow* edits;
   const TokenBias* biases;  // of a row: each id once
@@ -95,6 +99,13 @@ struct EditLogitsParams {
   int64_t seen_stride;
   float* saved;
   int32_t* tokens;  // [any] by row
+};
+
+// The masks of a shard's edits, once all shards are edited and have heard what
+// others have.
+struct MaskLogitsParams : EditLogitsParams {
+  const int32_t* heard;  // [num_shards, num_edits] has_others of all shards
+  int32_t num_shards;
 };
 
 // A row may be edited, is chosen from once at most, and may have its log

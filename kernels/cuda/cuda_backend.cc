@@ -22,6 +22,7 @@
 #include "kernels/cuda/cuda_virtual_memory.h"
 #include "kernels/cuda/cuda_wait.h"
 #include "kernels/cuda/cuda_weight.h"
+#include "kernels/cuda/edit_logits.h"
 #include "kernels/cuda/elementwise.h"
 #include "kernels/cuda/moe_route.h"
 #include "kernels/cuda/norm.h"
@@ -168,6 +169,9 @@ class CudaBackend final : public Backend {
   }
   absl::Status EditLogits(const EditLogitsParams& params) override {
     return Timed("editing logits", [&] { return shaped_->Edit(params); });
+  }
+  absl::Status MaskLogits(const MaskLogitsParams& params) override {
+    return Launch("masking logits", LaunchMaskLogitsCuda, params);
   }
   absl::Status FinishEdits(const EditLogitsParams& params) override {
     return Timed("finishing edits", [&] { return shaped_->Finish(params); });

@@ -2,7 +2,8 @@
 //
 // Biases, penalties and masks written into the logits where lists name them,
 // taken back once the token is known; and that token counted. One block a row:
-// what a row pays for is its own lists, and rows without any pay nothing.
+// what a row pays for is its own lists, or its shard where allowed ids restrict
+// that; rows without any pay nothing.
 #ifndef KERNELS_CUDA_EDIT_LOGITS_H_
 #define KERNELS_CUDA_EDIT_LOGITS_H_
 
@@ -12,6 +13,10 @@
 namespace quire {
 
 cudaError_t LaunchEditLogitsCuda(const EditLogitsParams& params,
+                                 cudaStream_t stream);
+
+// After all shards' edits. No rows that are whole.
+cudaError_t LaunchMaskLogitsCuda(const MaskLogitsParams& params,
                                  cudaStream_t stream);
 
 // After the rows' tokens are chosen. Logits are as they were, bitwise, where

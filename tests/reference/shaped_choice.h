@@ -124,11 +124,18 @@ inline ChosenToken Choose(const float* raw, int32_t num_vocab,
   return ChooseSorted(row, sorted);
 }
 
-// Calls f(logit, place) for each logit that the edit's lists name, with its
-// place among what is saved.
+// Calls f(logit, place) for each logit that the edit may change, with its place
+// among what is saved.
 template <typename F>
 void ForEachEdited(const EditLogitsParams& p, const EditRow& edit, const F& f) {
   if (edit.first_saved < 0) return;
+  if (p.has_others != nullptr && edit.first_allowed >= 0) {
+    for (int32_t i = 0; i < p.num_vocab; ++i) {
+      f(p.logits + int64_t{edit.row} * p.num_vocab + i,
+        p.saved + edit.first_saved + i);
+    }
+    return;
+  }
   std::vector<int32_t> ids;
   for (int32_t i = 0; i < edit.num_biases; ++i) {
     ids.push_back(p.biases[edit.first_bias + i].token_id);
@@ -157,6 +164,12 @@ inline void Edit(const EditLogitsParams& p, const EditRow& edit) {
       change(&logits[column]);
     }
   };
+  for (int32_t i = 0; i < p.num_vocab && p.has_others != nullptr; ++i) {
+    const int32_t id = p.first_id + i;
+    if (!IsAllowed(edit, p.allowed, id)) {
+      each(id, [](float* x) { *x = -kInfinity; });
+    }
+  }
   for (int32_t i = 0; i < edit.num_biases; ++i) {
     const TokenBias& bias = p.biases[edit.first_bias + i];
     each(bias.token_id, [&](float* x) { *x += bias.bias; });
@@ -175,17 +188,31 @@ inline void Edit(const EditLogitsParams& p, const EditRow& edit) {
       });
     }
   }
-  if (edit.num_masked == 0) return;
+}
+
+// Whether a token of the columns that the edit does not mask may be chosen.
+inline bool HasOthers(const EditLogitsParams& p, const EditRow& edit) {
+  const float* logits = p.logits + int64_t{edit.row} * p.num_vocab;
   const int32_t* masked = p.masked + edit.first_masked;
-  bool has_other = false;
-  for (int32_t id = 0; id < p.num_vocab; ++id) {
-    has_other |= logits[id] != -kInfinity && IsAllowed(edit, p.allowed, id) &&
-                 std::find(masked, masked + edit.num_masked, id) ==
-                     masked + edit.num_masked;
+  const int32_t* end = masked + edit.num_masked;
+  for (int32_t i = 0; i < p.num_vocab; ++i) {
+    const int32_t id = p.first_id + i;
+    if (logits[i] != -kInfinity && IsAllowed(edit, p.allowed, id) &&
+        std::find(masked, end, id) == end) {
+      return true;
+    }
   }
-  if (!has_other) return;
+  return false;
+}
+
+inline void Mask(const EditLogitsParams& p, const EditRow& edit) {
+  float* logits = p.logits + int64_t{edit.row} * p.num_vocab;
   for (int32_t i = 0; i < edit.num_masked; ++i) {
-    each(p.masked[edit.first_masked + i], [](float* x) { *x = -kInfinity; });
+    const int64_t column =
+        int64_t{p.masked[edit.first_masked + i]} - p.first_id;
+    if (column >= 0 && column < p.num_vocab && logits[column] < kInfinity) {
+      logits[column] = -kInfinity;
+    }
   }
 }
 
@@ -205,7 +232,26 @@ inline void Finish(const EditLogitsParams& p, const EditRow& edit) {
 }
 
 inline void EditLogits(const EditLogitsParams& p) {
-  for (int32_t i = 0; i < p.num_edits; ++i) Edit(p, p.edits[i]);
+  for (int32_t i = 0; i < p.num_edits; ++i) {
+    const EditRow& edit = p.edits[i];
+    Edit(p, edit);
+    const bool has_others = edit.num_masked > 0 && HasOthers(p, edit);
+    if (p.has_others != nullptr) {
+      p.has_others[i] = has_others;
+    } else if (has_others) {
+      Mask(p, edit);
+    }
+  }
+}
+
+inline void MaskLogits(const MaskLogitsParams& p) {
+  for (int32_t i = 0; i < p.num_edits; ++i) {
+    bool has_others = false;
+    for (int32_t shard = 0; shard < p.num_shards; ++shard) {
+      has_others |= p.heard[shard * p.num_edits + i] != 0;
+    }
+    if (has_others) Mask(p, p.edits[i]);
+  }
 }
 
 inline void FinishEdits(const EditLogitsParams& p) {

@@ -6,11 +6,8 @@
 #include "absl/memory/memory.h"
 #include "common/status_macros.h"
 #include "glog/logging.h"
-#include "worker/batch/token_counts.h"
-#include "worker/sampler/bad_words.h"
 #include "worker/sampler/merge.h"
 #include "worker/sampler/plain_row.h"
-#include "worker/sampler/shaped_row.h"
 
 namespace quire {
 bool DeviceChooser::CanChoose(const SlotSampling& sampling) {
@@ -56,36 +53,19 @@ absl::StatusOr<std::unique_ptr<DeviceChooser>> DeviceChooser::Create(
       new DeviceChooser(backend, num_vocab, max_num_seqs, seen, is_group));
 }
 
-void DeviceChooser::AddEdit(int32_t row, SlotId slot_id, const Slot& slot,
-                            const ShapedRow& shaped) {
-  const SlotSampling& sampling = slot.sampling;
-  EditRow edit = EditRowOf(row, slot_id, slot, &biases_);
-  edit.first_masked = static_cast<int32_t>(masked_.size());
-  const int32_t num_outputs = slot.num_tokens() - slot.num_prompt;
-  if (num_outputs < sampling.min_tokens) {
-    masked_.insert(masked_.end(), sampling.stop_token_ids.begin(),
-                   sampling.stop_token_ids.end());
-  }
-  AppendBadTokens(sampling.bad_words, /*output=*/{}, &masked_);
-  edit.num_masked = static_cast<int32_t>(masked_.size()) - edit.first_masked;
-  edit.first_allowed = shaped.first_allowed;
-  edit.num_allowed_words = shaped.num_allowed_words;
+void DeviceChooser::AddRow(int32_t row, SlotId slot_id, const Slot& slot) {
+  EditRow edit = EditRowOf(row, slot_id, slot, &lists_);
+  ShapedRow shaped = ShapedRowOf(row, slot_id, slot);
+  shaped.first_allowed = edit.first_allowed;
+  shaped.num_allowed_words = edit.num_allowed_words;
+  (NeedsCandidates(slot.sampling) ? filtered_ : unfiltered_).push_back(shaped);
   if (edit.num_biases == 0 && edit.num_masked == 0 && !edit.is_penalised) {
     return;
   }
-  if (WantsLogprobs(slot)) SaveLogits(slot, &edit, &num_saved_);
-  edits_.push_back(edit);
-}
-
-void DeviceChooser::AddRow(int32_t row, SlotId slot_id, const Slot& slot) {
-  ShapedRow shaped = ShapedRowOf(row, slot_id, slot);
-  if (!slot.allowed.empty()) {
-    shaped.first_allowed = static_cast<int32_t>(allowed_.size());
-    shaped.num_allowed_words = static_cast<int32_t>(slot.allowed.size());
-    allowed_.insert(allowed_.end(), slot.allowed.begin(), slot.allowed.end());
+  if (WantsLogprobs(slot)) {
+    SaveLogits(slot, /*num_restricted=*/0, &edit, &num_saved_);
   }
-  (NeedsCandidates(slot.sampling) ? filtered_ : unfiltered_).push_back(shaped);
-  AddEdit(row, slot_id, slot, shaped);
+  edits_.push_back(edit);
 }
 
 bool DeviceChooser::Collect(absl::Span<const SlotId> slots,
@@ -94,9 +74,7 @@ bool DeviceChooser::Collect(absl::Span<const SlotId> slots,
   unfiltered_.clear();
   filtered_.clear();
   wishes_.clear();
-  biases_.clear();
-  masked_.clear();
-  allowed_.clear();
+  lists_.Clear();
   num_saved_ = 0;
   for (int32_t row = 0; row < static_cast<int32_t>(slots.size()); ++row) {
     const Slot& slot = states.slot(slots[row]);
@@ -116,9 +94,9 @@ absl::StatusOr<ShapedChoiceParams> DeviceChooser::Send(int32_t flight) {
   const int64_t rows = input_.Add(unfiltered_);
   input_.Add(filtered_);
   const int64_t wishes = input_.Add(wishes_);
-  const int64_t biases = input_.Add(biases_);
-  const int64_t masked = input_.Add(masked_);
-  const int64_t allowed = input_.Add(allowed_);
+  const int64_t biases = input_.Add(lists_.biases);
+  const int64_t masked = input_.Add(lists_.masked);
+  const int64_t allowed = input_.Add(lists_.allowed);
   QUIRE_RETURN_IF_ERROR(input_.Send(flight));
   ShapedChoiceParams p = {};
   p.num_edits = static_cast<int32_t>(edits_.size());

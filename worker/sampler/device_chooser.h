@@ -18,6 +18,7 @@
 #include "worker/batch/slot_state.h"
 #include "worker/sampler/logprob_flights.h"
 #include "worker/sampler/seen_counts.h"
+#include "worker/sampler/shaped_row.h"
 #include "worker/sampler/step_input.h"
 
 namespace quire {
@@ -69,8 +70,6 @@ class DeviceChooser {
   // Collects what the rows ask for; false: nothing.
   bool Collect(absl::Span<const SlotId> slots, const SlotStates& states);
   void AddRow(int32_t row, SlotId slot_id, const Slot& slot);
-  void AddEdit(int32_t row, SlotId slot_id, const Slot& slot,
-               const ShapedRow& shaped);
   // Sends it, and says where it is.
   absl::StatusOr<ShapedChoiceParams> Send(int32_t flight);
 
@@ -86,9 +85,7 @@ class DeviceChooser {
   std::vector<EditRow> edits_;
   std::vector<ShapedRow> unfiltered_, filtered_;
   std::vector<LogprobRow> wishes_;
-  std::vector<TokenBias> biases_;
-  std::vector<int32_t> masked_;
-  std::vector<uint32_t> allowed_;
+  EditLists lists_;
   int64_t num_saved_ = 0;
 };
 

@@ -30,11 +30,6 @@ int32_t NumOutput(const Slot& slot) {
   return slot.num_tokens() - slot.num_prompt;
 }
 
-// Whether nothing but its filters may keep shards from deciding.
-bool MayBeSharded(const Slot& slot) {
-  return !HasMasks(slot.sampling, NumOutput(slot));
-}
-
 }  // namespace
 
 bool IsPlainRow(const Slot& slot) {
@@ -47,18 +42,17 @@ bool IsAlwaysPlain(const SlotSampling& sampling) {
 
 bool IsListedRow(const Slot& slot) {
   const int32_t top_k = slot.sampling.top_k;
-  return NeedsCandidates(slot.sampling) && MayBeSharded(slot) && top_k > 0 &&
-         top_k <= kMaxListed;
+  return NeedsCandidates(slot.sampling) && top_k > 0 && top_k <= kMaxListed;
 }
 
 bool IsNucleusRow(const Slot& slot) {
-  return NeedsCandidates(slot.sampling) && MayBeSharded(slot) &&
-         slot.sampling.top_k <= 0;
+  return NeedsCandidates(slot.sampling) && slot.sampling.top_k <= 0;
 }
 
 bool IsEditedRow(const Slot& slot) {
-  return HasEdits(slot.sampling) && MayBeSharded(slot) &&
-         (!NeedsCandidates(slot.sampling) || slot.sampling.top_k <= kMaxListed);
+  const SlotSampling& sampling = slot.sampling;
+  return (HasEdits(sampling) || HasMasks(sampling, NumOutput(slot))) &&
+         (!NeedsCandidates(sampling) || sampling.top_k <= kMaxListed);
 }
 
 }  // namespace quire

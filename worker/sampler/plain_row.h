@@ -17,17 +17,15 @@ bool IsPlainRow(const Slot& slot);
 bool IsAlwaysPlain(const SlotSampling& sampling);
 
 // Whether the slot's next token is the best noisy one of at most kMaxListed
-// logits that top_k leaves, or of those of them that top_p and min_p leave,
-// where penalties and logit_bias alone may have changed logits. A plain row is
-// none.
+// logits that top_k leaves, or of those of them that top_p and min_p leave. A
+// plain row is none.
 bool IsListedRow(const Slot& slot);
 
 // The same of a row that top_p or min_p cut and top_k does not.
 bool IsNucleusRow(const Slot& slot);
 
-// Whether penalties or logit_bias, and nothing else, change the logits of a row
-// that is listed, a nucleus or without filters: shards decide once each is
-// edited.
+// Whether penalties, logit_bias or masks change the logits of a row that is
+// listed, a nucleus or without filters: shards decide once each is edited.
 bool IsEditedRow(const Slot& slot);
 
 }  // namespace quire

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Rows whose logits nothing but penalties and logit_bias change, in a group
-// whose devices choose tokens without their hosts: each rank edits its shard of
-// the vocabulary, so that the rows are chosen from shards as others are, and
-// every rank counts what was chosen.
+// Rows whose logits penalties, logit_bias and masks change, in a group whose
+// devices choose tokens without their hosts: each rank edits its shard of the
+// vocabulary, so that the rows are chosen from shards as others are, and every
+// rank counts what was chosen. As masks are passed over where nothing else
+// could be chosen, ranks tell each other whether they have something else, a
+// word a row.
 #ifndef WORKER_SAMPLER_SHARD_EDITS_H_
 #define WORKER_SAMPLER_SHARD_EDITS_H_
 
@@ -15,7 +17,6 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "common/ids.h"
-#include "common/token_bias.h"
 #include "kernels/backend.h"
 #include "kernels/sample.h"
 #include "kernels/shaped_choice.h"
@@ -24,13 +25,14 @@
 #include "worker/model/model.h"
 #include "worker/sampler/group_choice.h"
 #include "worker/sampler/seen_counts.h"
+#include "worker/sampler/shaped_row.h"
 #include "worker/sampler/step_input.h"
 
 namespace quire {
 
 // Thread-compatible; the executor thread is the sole caller. Allocates nothing
-// after creation but room for more of logit_bias than any step had, and for
-// more logits that are edited and whose log probabilities are wanted.
+// after creation but room for more of what edits name than any step had, and
+// for more logits that are edited and whose log probabilities are wanted.
 class ShardEdits {
  public:
   // `backend`, `collective` and `seen` must live longer.
@@ -58,22 +60,30 @@ class ShardEdits {
   absl::Status Finish();
 
  private:
-  ShardEdits(Backend* backend, VocabShard vocab, int32_t max_num_seqs,
-             const SeenCounts* seen);
+  ShardEdits(Backend* backend, Collective* collective, VocabShard vocab,
+             int32_t max_num_seqs, const SeenCounts* seen);
 
   // Collects the rows of the step.
   void Collect(absl::Span<const SlotId> slots, const SlotStates& states);
+  // Sends them: params_ and `choices` are where the device has them.
+  absl::Status Send(int32_t flight, float* logits, int32_t* tokens,
+                    const ChoiceRow** choices);
+  // Enqueues their edits.
+  absl::Status Edit();
 
   Backend* const backend_;
+  Collective* const collective_;
   const VocabShard vocab_;
   const SeenCounts* const seen_;
   std::unique_ptr<GroupChoice> choice_;
   StepInput input_;
   std::unique_ptr<DeviceBuffer> saved_;
+  std::unique_ptr<DeviceBuffer> has_others_;      // [max_num_seqs] words
+  std::unique_ptr<DeviceBuffer> all_has_others_;  // [world_size, edits]
 
   // Of the step at work.
   std::vector<EditRow> edits_;
-  std::vector<TokenBias> biases_;
+  EditLists lists_;
   int64_t num_saved_ = 0;
   // Of rows from first_choice_ on; padding for those that are not its to
   // choose.

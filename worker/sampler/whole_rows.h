@@ -2,10 +2,11 @@
 //
 // Rows of logits that every rank's device has whole, from the ranks' shards of
 // the vocabulary: what a device needs to choose by itself where shards do not
-// decide, as with masks or a top_k that leaves many. Plain rows need none of it
-// (ShardChoice), nor do those of which top_k leaves few (ListedChoice) or top_p
-// and min_p any number (NucleusChoice), edited or not (ShardEdits), nor do log
-// probabilities (GroupLogprobs).
+// decide, which is where top_k leaves more than lists hold (kMaxListed). All
+// other rows need none of it: plain ones (ShardChoice), those of which top_k
+// leaves few (ListedChoice) or top_p and min_p any number (NucleusChoice),
+// edited, masked (ShardEdits) or not, and with log probabilities
+// (GroupLogprobs).
 #ifndef WORKER_SAMPLER_WHOLE_ROWS_H_
 #define WORKER_SAMPLER_WHOLE_ROWS_H_
 

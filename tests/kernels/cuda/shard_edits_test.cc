@@ -24,8 +24,31 @@ namespace {
 constexpr float kBeside = 12345;
 constexpr int64_t kNumBeside = 64;
 
-// Rows of every kind of logits, most of them edited, without masks. None has
-// filters.
+// Allows ids, one of so many and those of the first words alone.
+void Allow(int32_t each, std::mt19937_64* random, ShapedRow* row,
+           World* world) {
+  const int32_t words = (world->num_vocab + 31) / 32;
+  row->first_allowed = static_cast<int32_t>(world->allowed.size());
+  row->num_allowed_words = 1 + static_cast<int32_t>((*random)() % words);
+  for (int32_t word = 0; word < row->num_allowed_words; ++word) {
+    uint32_t bits = 0;
+    for (int bit = 0; bit < 32; ++bit) {
+      bits |= static_cast<uint32_t>((*random)() % each == 0) << bit;
+    }
+    world->allowed.push_back(bits);
+  }
+}
+
+// Masks all ids, or all but the last.
+void MaskAll(EditRow* edit, World* world) {
+  edit->first_masked = static_cast<int32_t>(world->masked.size());
+  edit->num_masked = world->num_vocab - edit->row / 6 % 2;
+  for (int32_t id = 0; id < edit->num_masked; ++id) {
+    world->masked.push_back(id);
+  }
+}
+
+// Rows of every kind of logits, most of them edited. None has filters.
 World EditedWorld(int32_t num_vocab, int32_t num_rows, uint64_t seed) {
   World world(num_vocab);
   std::mt19937_64 random(seed);
@@ -37,10 +60,14 @@ World EditedWorld(int32_t num_vocab, int32_t num_rows, uint64_t seed) {
     row.seed = random();
     row.position = static_cast<int32_t>(random() % 100000);
     row.temperature = (random() % 5) * 0.45f;
+    if (i % 4 == 1) Allow(i % 8 == 1 ? 2 : 3, &random, &row, &world);
     world.Choose(row);
-    if (i % 5 == 4) continue;
+    if (i % 5 == 4 && row.first_allowed < 0) continue;
     AddEdit(row, &random, /*keeps_raw=*/false, &world);
-    world.edits.back().num_masked = 0;
+    EditRow& edit = world.edits.back();
+    if (i % 3 == 0) edit.num_masked = 0;
+    // All ids beside each masked one are too many to look at else.
+    if (i % 6 == 5 && num_vocab < 2000) MaskAll(&edit, &world);
   }
   // Ids that no shard has.
   for (EditRow& edit : world.edits) {
@@ -66,6 +93,8 @@ class ShardEditsTest : public ShardedChoiceFixture {
     p.num_edits = static_cast<int32_t>(world.edits.size());
     p.edits = ToDevice(world.edits);
     p.biases = ToDevice(world.biases);
+    p.masked = ToDevice(world.masked);
+    p.allowed = ToDevice(world.allowed);
     p.seen = ToDevice(world.seen);
     p.seen_stride = world.stride;
     return p;
@@ -83,24 +112,54 @@ class ShardEditsTest : public ShardedChoiceFixture {
     return columns;
   }
 
-  // A shard's logits after its edits, with what is beside them.
-  static std::vector<float> EditedShard(const World& world, int32_t first,
-                                        int32_t size) {
-    const std::vector<float> beside(kNumBeside, kBeside);
-    std::vector<float> shard = beside;
-    const auto columns = ColumnsOf(world.logits, world, first, size);
-    shard.insert(shard.end(), columns.begin(), columns.end());
-    shard.insert(shard.end(), beside.begin(), beside.end());
+  // All shards' logits after their edits, with what is beside them.
+  static std::vector<std::vector<float>> EditedShards(const World& world,
+                                                      const Cut& cut) {
     EditLogitsParams p = EditsOf(world);
-    float* const logits = ToDevice(shard);
-    p.logits = logits + kNumBeside;
-    p.first_id = first;
-    p.num_vocab = size;
-    const absl::Status status = backend_->EditLogits(p);
-    CHECK(status.ok()) << status;
-    ToHost(logits, &shard);
+    std::vector<std::vector<float>> shards;
+    std::vector<float*> logits;
+    for (const int32_t size : cut) {
+      shards.push_back(
+          WithBeside(ColumnsOf(world.logits, world, p.first_id, size)));
+      logits.push_back(ToDevice(shards.back()) + kNumBeside);
+      p.first_id += size;
+    }
+    p.first_id = 0;
+    Edit(p, logits, cut);
+    for (size_t i = 0; i < cut.size(); ++i) {
+      ToHost(logits[i] - kNumBeside, &shards[i]);
+    }
     Synchronize();
-    return shard;
+    return shards;
+  }
+
+  static std::vector<float> WithBeside(const std::vector<float>& columns) {
+    std::vector<float> all(kNumBeside, kBeside);
+    all.insert(all.end(), columns.begin(), columns.end());
+    all.resize(all.size() + kNumBeside, kBeside);
+    return all;
+  }
+
+  // Edits all shards and masks them. `p` is of the first.
+  static void Edit(EditLogitsParams p, const std::vector<float*>& logits,
+                   const Cut& cut) {
+    int32_t* const heard =
+        ToDevice(std::vector<int32_t>(cut.size() * p.num_edits, kPoison));
+    std::vector<MaskLogitsParams> masks;
+    for (size_t shard = 0; shard < cut.size(); ++shard) {
+      p.logits = logits[shard];
+      p.num_vocab = cut[shard];
+      p.has_others = heard + shard * p.num_edits;
+      CHECK(backend_->EditLogits(p).ok());
+      MaskLogitsParams& mask = masks.emplace_back();
+      static_cast<EditLogitsParams&>(mask) = p;
+      mask.heard = heard;
+      mask.num_shards = static_cast<int32_t>(cut.size());
+      p.first_id += cut[shard];
+    }
+    for (const MaskLogitsParams& mask : masks) {
+      CHECK(backend_->MaskLogits(mask).ok());
+    }
   }
 
   // The tokens that shards choose among themselves; `seen` goes on with them.
@@ -126,10 +185,16 @@ class ShardEditsTest : public ShardedChoiceFixture {
     merge.by_slot = ToDevice(poison);
     merge.num_shards = static_cast<int32_t>(cut.size());
     merge.num_rows = num_rows;
+    std::vector<float*> logits;
+    int32_t first_id = 0;
+    for (const int32_t size : cut) {
+      logits.push_back(Columns(world, first_id, size));
+      first_id += size;
+    }
+    Edit(p, logits, cut);
     for (size_t shard = 0; shard < cut.size(); ++shard) {
-      p.logits = Columns(world, p.first_id, cut[shard]);
+      p.logits = logits[shard];
       p.num_vocab = cut[shard];
-      CHECK(backend_->EditLogits(p).ok());
       ChooseTokensParams choose = {};
       choose.logits = p.logits;
       choose.rows = merge.rows;
@@ -193,6 +258,7 @@ std::string TextOf(const World& world, const std::vector<SeenToken>& seen) {
 class VocabularyTest : public ShardEditsTest,
                        public testing::WithParamInterface<int32_t> {};
 
+// And those that are not allowed are impossible.
 TEST_P(VocabularyTest, ShardsAreEditedAsTheirColumnsOfTheWholeRow) {
   const int32_t num_vocab = GetParam();
   const World world = EditedWorld(num_vocab, 40, 3);
@@ -204,22 +270,28 @@ TEST_P(VocabularyTest, ShardsAreEditedAsTheirColumnsOfTheWholeRow) {
   p.num_edits = static_cast<int32_t>(world.edits.size());
   p.edits = world.edits.data();
   p.biases = world.biases.data();
+  p.masked = world.masked.data();
+  p.allowed = world.allowed.data();
   p.seen = seen.data();
   p.seen_stride = world.stride;
   reference::EditLogits(p);
+  for (const EditRow& edit : world.edits) {
+    float* const row = want.data() + int64_t{edit.row} * num_vocab;
+    for (int32_t id = 0; id < num_vocab; ++id) {
+      if (reference::IsAllowed(edit, p.allowed, id)) continue;
+      if (row[id] < kInf) row[id] = -kInf;
+    }
+  }
   ASSERT_FALSE(AreSame(want, world.logits));
-  const std::vector<float> beside(kNumBeside, kBeside);
   for (const Cut& cut : CutsOf(num_vocab)) {
+    const auto shards = EditedShards(world, cut);
     int32_t first = 0;
-    for (const int32_t size : cut) {
-      std::vector<float> expected = beside;
-      const auto columns = ColumnsOf(want, world, first, size);
-      expected.insert(expected.end(), columns.begin(), columns.end());
-      expected.insert(expected.end(), beside.begin(), beside.end());
-      EXPECT_TRUE(AreSame(EditedShard(world, first, size), expected))
-          << "columns " << first << " to " << first + size << " of "
+    for (size_t i = 0; i < cut.size(); ++i) {
+      EXPECT_TRUE(
+          AreSame(shards[i], WithBeside(ColumnsOf(want, world, first, cut[i]))))
+          << "columns " << first << " to " << first + cut[i] << " of "
           << num_vocab;
-      first += size;
+      first += cut[i];
     }
   }
 }
@@ -246,12 +318,13 @@ TEST_P(VocabularyTest, ShardsChooseAndCountStepAfterStepAsWholeRowsDo) {
   EXPECT_NE(TextOf(world, seen), TextOf(world, world.seen));
 }
 
-// Where they are kept, that is; an edit keeps as many as its lists are long.
+// Where they are kept, that is: of lists, or of all columns.
 TEST_P(VocabularyTest, EditsOfShardsAreTakenBack) {
   World world = EditedWorld(GetParam(), 40, 5);
   for (EditRow& edit : world.edits) {
     edit.first_saved = world.num_saved;
-    world.num_saved += edit.num_biases + 20;
+    world.num_saved += std::max(edit.num_biases + edit.num_masked + 20,
+                                edit.first_allowed < 0 ? 0 : world.num_vocab);
   }
   for (const Cut& cut : CutsOf(world.num_vocab)) {
     EditLogitsParams p = EditsOf(world);
@@ -260,12 +333,14 @@ TEST_P(VocabularyTest, EditsOfShardsAreTakenBack) {
     for (const int32_t size : cut) {
       const std::vector<float> shard =
           ColumnsOf(world.logits, world, p.first_id, size);
-      p.logits = ToDevice(shard);
+      float* const logits = ToDevice(shard);
+      Edit(p, {logits}, {size});
+      p.logits = logits;
       p.num_vocab = size;
-      CHECK(backend_->EditLogits(p).ok());
+      p.has_others = ToDevice(std::vector<int32_t>(p.num_edits));
       CHECK(backend_->FinishEdits(p).ok());
       std::vector<float> left(shard.size());
-      ToHost(p.logits, &left);
+      ToHost(logits, &left);
       CHECK(backend_->Synchronize().ok());
       EXPECT_TRUE(AreSame(left, shard))
           << "columns " << p.first_id << " to " << p.first_id + size << " of "

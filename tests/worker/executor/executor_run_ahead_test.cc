@@ -267,13 +267,18 @@ int64_t MostGathered(const SlotSampling& sampling) {
   return bytes[0];
 }
 
-TEST(ExecutorRunAheadTest, OfRowsWithoutMasksNoLogitsTravel) {
+TEST(ExecutorRunAheadTest, OfRowsWithAnythingButALargeTopKNoLogitsTravel) {
   SlotSampling plain;
   plain.temperature = 0.9f;
   SlotSampling edited = plain;
   edited.presence_penalty = 1;
   edited.logit_bias = {{7, 1.0f}};
-  for (SlotSampling sampling : {plain, edited}) {
+  SlotSampling masked = edited;
+  masked.bad_words = {{7}};
+  masked.min_tokens = 2;
+  masked.stop_token_ids = {3};
+  masked.allowed_token_ids = {1, 3, 7, 96};
+  for (SlotSampling sampling : {plain, edited, masked}) {
     EXPECT_EQ(MostGathered(sampling), sizeof(ShardChoice));
     sampling.num_logprobs = 20;
     EXPECT_EQ(MostGathered(sampling), LogprobBytes(LogprobStage::kSums, 20));
@@ -284,8 +289,8 @@ TEST(ExecutorRunAheadTest, OfRowsWithoutMasksNoLogitsTravel) {
     sampling.top_p = 0.5f;
     EXPECT_EQ(MostGathered(sampling), kNucleusBins * sizeof(NucleusBin));
   }
-  edited.bad_words = {{7}};
-  EXPECT_EQ(MostGathered(edited), (kVocab + 1) / 2 * sizeof(float));
+  masked.top_k = kMaxListed + 1;
+  EXPECT_EQ(MostGathered(masked), (kVocab + 1) / 2 * sizeof(float));
 }
 
 }  // namespace

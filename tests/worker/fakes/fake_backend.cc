@@ -142,6 +142,11 @@ absl::Status FakeBackend::EditLogits(const EditLogitsParams& params) {
   return device();
 }
 
+absl::Status FakeBackend::MaskLogits(const MaskLogitsParams& params) {
+  Enqueue([params] { reference::MaskLogits(params); });
+  return device();
+}
+
 absl::Status FakeBackend::FinishEdits(const EditLogitsParams& params) {
   Enqueue([params] { reference::FinishEdits(params); });
   return device();

@@ -74,6 +74,7 @@ class FakeBackend final : public Backend {
   bool chooses_shaped() const override { return chooses_shaped_; }
   absl::Status ChooseShaped(const ShapedChoiceParams& params) override;
   absl::Status EditLogits(const EditLogitsParams& params) override;
+  absl::Status MaskLogits(const MaskLogitsParams& params) override;
   absl::Status FinishEdits(const EditLogitsParams& params) override;
   absl::Status ListTokens(const ListTokensParams& params) override;
   absl::Status MergeLists(const MergeListsParams& params) override;

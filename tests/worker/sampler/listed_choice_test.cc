@@ -21,7 +21,7 @@ std::vector<SlotSampling> MixedSamplings(int32_t num_rows) {
     if (i % 5 < 3) sampling.top_k = 1 + 13 * (i % 4);
     if (i % 3 == 1) sampling.top_p = 0.8f;
     if (i % 4 == 2) sampling.min_p = 0.05f;
-    if (i % 7 == 5) sampling.bad_words = {{3}};
+    if (i % 7 == 5) sampling.top_k = kMaxListed + 1;
     if (i % 11 == 7) sampling.num_logprobs = 2;
   }
   return samplings;
@@ -44,7 +44,7 @@ TEST(ListedChoiceTest, RanksChooseWhatOneDeviceChoosesFromWholeRows) {
   const std::vector<SlotSampling> samplings = MixedSamplings(60);
   int64_t num_listed = 0;
   for (const SlotSampling& sampling : samplings) {
-    num_listed += sampling.top_k > 0 && sampling.bad_words.empty();
+    num_listed += sampling.top_k > 0 && sampling.top_k <= kMaxListed;
   }
   ASSERT_GT(num_listed, 20);
   // Of the largest top_k, 40, and what a shard says besides.
@@ -82,8 +82,7 @@ TEST(ListedChoiceTest, ManyLongListsTravelInPieces) {
 TEST(ListedChoiceTest, WithoutListedRowsNothingTravels) {
   std::vector<SlotSampling> samplings(4);
   samplings[1].top_p = 0.5f;
-  samplings[2].top_k = 5;
-  samplings[2].bad_words = {{3}};
+  samplings[2].top_k = kMaxListed + 1;
   samplings[3].temperature = 0;
   samplings[3].top_k = 5;
   EXPECT_TRUE(RanksChooseAsOne(2, 31, samplings, {}));

@@ -40,7 +40,6 @@ std::vector<SlotSampling> MixedSamplings(int32_t num_rows) {
     if (i % 3 != 1) sampling.top_p = 0.25f * (i % 4) + 0.05f;
     if (i % 5 == 2) sampling.min_p = 0.03f * (1 + i % 8);
     if (i % 8 == 3) sampling.top_k = 5;
-    if (i % 7 == 5) sampling.bad_words = {{3}};
     if (i % 11 == 7) sampling.num_logprobs = 2;
   }
   return samplings;
@@ -50,8 +49,8 @@ TEST(NucleusChoiceTest, RanksChooseWhatOneDeviceChoosesFromWholeRows) {
   const std::vector<SlotSampling> samplings = MixedSamplings(120);
   int64_t num_nuclei = 0;
   for (const SlotSampling& sampling : samplings) {
-    num_nuclei += (sampling.top_p < 1 || sampling.min_p > 0) &&
-                  sampling.top_k <= 0 && sampling.bad_words.empty();
+    num_nuclei +=
+        (sampling.top_p < 1 || sampling.min_p > 0) && sampling.top_k <= 0;
   }
   ASSERT_GT(num_nuclei, 50);
   for (const int32_t world : {2, 4, 8}) {
@@ -86,13 +85,11 @@ TEST(NucleusChoiceTest, ManyRowsTravelInPieces) {
 }
 
 TEST(NucleusChoiceTest, WithoutSuchRowsNothingTravels) {
-  std::vector<SlotSampling> samplings(5);
+  std::vector<SlotSampling> samplings(4);
   samplings[1].top_k = 5;
   samplings[2].num_logprobs = 0;
   samplings[3].temperature = 0;
   samplings[3].top_p = 0.5f;
-  samplings[4].top_p = 0.5f;
-  samplings[4].bad_words = {{3}};
   EXPECT_TRUE(RanksChooseAsOne(2, 31, samplings, {}));
 }
 

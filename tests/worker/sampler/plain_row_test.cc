@@ -121,20 +121,23 @@ void AddMask(int kind, SlotSampling* sampling) {
   }
 }
 
-TEST(ListedRowTest, WhatNeedsTheWholeRowIsNeitherListedNorANucleus) {
+TEST(EditedRowTest, MasksEditRowsThatAreChosenFromShards) {
   for (int kind = 0; kind < kNumMasks; ++kind) {
     Slot slot = ListedSlot();
     AddMask(kind, &slot.sampling);
-    Slot nucleus = slot;
-    nucleus.sampling.top_k = 0;
+    Slot nucleus = slot, plain = slot, many = slot;
+    nucleus.sampling.top_k = plain.sampling.top_k = 0;
     nucleus.sampling.top_p = 0.5f;
-    EXPECT_FALSE(IsListedRow(slot)) << kind;
-    EXPECT_FALSE(IsNucleusRow(nucleus)) << kind;
-    if (kind != 3) continue;
-    slot.tokens.push_back(9);
-    nucleus.tokens.push_back(9);
-    EXPECT_TRUE(IsListedRow(slot));
-    EXPECT_TRUE(IsNucleusRow(nucleus));
+    many.sampling.top_k = kMaxListed + 1;
+    EXPECT_TRUE(IsListedRow(slot)) << kind;
+    EXPECT_TRUE(IsNucleusRow(nucleus)) << kind;
+    EXPECT_FALSE(IsPlainRow(plain)) << kind;
+    for (Slot* one : {&slot, &nucleus, &plain}) {
+      EXPECT_TRUE(IsEditedRow(*one)) << kind;
+      one->tokens.push_back(9);  // min_tokens are there
+      EXPECT_EQ(IsEditedRow(*one), kind != 3) << kind;
+    }
+    EXPECT_FALSE(IsEditedRow(many)) << kind;
   }
 }
 
@@ -186,19 +189,6 @@ TEST(EditedRowTest, ATopKThatCannotBeListedNeedsTheWholeRow) {
   EXPECT_FALSE(IsEditedRow(slot));
   slot.sampling.temperature = 0;  // nobody looks at it
   EXPECT_TRUE(IsEditedRow(slot));
-}
-
-TEST(EditedRowTest, MasksNeedTheWholeRow) {
-  for (int edit = 0; edit < kNumEdits; ++edit) {
-    for (int kind = 0; kind < kNumMasks; ++kind) {
-      Slot slot = PlainSlot();
-      AddEdit(edit, &slot.sampling);
-      AddMask(kind, &slot.sampling);
-      EXPECT_FALSE(IsEditedRow(slot)) << edit << " " << kind;
-      slot.tokens.push_back(9);  // min_tokens are there
-      EXPECT_EQ(IsEditedRow(slot), kind == 3) << edit << " " << kind;
-    }
-  }
 }
 
 }  // namespace

@@ -38,8 +38,13 @@ std::vector<SlotSampling> MixedSamplings(int32_t num_rows, int32_t vocab) {
     if (i % 19 == 7) sampling.top_k = kMaxListed + 1;
     AddEdits(i, vocab, &sampling);
     if (i % 13 == 6) sampling.num_logprobs = 1;
-    if (i % 17 == 8) sampling.bad_words = {{2}};
-    // Whole at first, from shards later.
+    if (i % 17 == 8) sampling.bad_words = {{2}, {vocab - 2}};
+    if (i % 12 == 10) {
+      for (TokenId id = i % 5; id < vocab; id += 3) {
+        sampling.allowed_token_ids.push_back(id);
+      }
+    }
+    // Masked at first, not later.
     if (i % 9 == 4) {
       sampling.min_tokens = 1 + i % 5;
       sampling.stop_token_ids = {1, 3, 5};
@@ -68,24 +73,70 @@ TEST(ShardEditsTest, RanksChooseStepAfterStepWhatOneDeviceChooses) {
   }
 }
 
-// Its counts go on where the other kind of choice left them.
-TEST(ShardEditsTest, ARowMayGoFromWholeToShardsInTheMiddle) {
+// Its counts go on, and rows without penalties become plain.
+TEST(ShardEditsTest, MasksMayEndInTheMiddle) {
   std::vector<SlotSampling> samplings(12);
   for (int32_t i = 0; i < 12; ++i) {
     samplings[i].seed = i;
     samplings[i].temperature = i % 4 == 3 ? 0 : 1;
-    samplings[i].frequency_penalty = 3;
-    samplings[i].repetition_penalty = 2;
+    if (i % 3 > 0) samplings[i].frequency_penalty = 3;
+    if (i % 3 > 0) samplings[i].repetition_penalty = 2;
     if (i % 4 == 1) samplings[i].top_k = 4;
     if (i % 4 == 2) samplings[i].top_p = 0.5f;
     samplings[i].min_tokens = i / 2;
     samplings[i].stop_token_ids = {4};
   }
-  const SlotStates states = States(samplings, 23);
-  EXPECT_TRUE(IsEditedRow(states.slot(SlotId(0))));
-  EXPECT_FALSE(IsEditedRow(states.slot(SlotId(11))));
   ExpectStepsAsByOne(2, 23, samplings);
   ExpectStepsAsByOne(4, 23, samplings);
+}
+
+// Looked at in all shards, of which some have nothing else, or nothing at all.
+TEST(ShardEditsTest, MasksArePassedOverWhereNothingElseIsLeft) {
+  for (const int32_t world : {1, 2, 3, 8, 33}) {
+    for (const int32_t vocab : {4, 9, 64, 97}) {
+      if (ShardOf(vocab, world - 1, world).num_ids < 0) continue;
+      std::vector<SlotSampling> samplings(48);
+      for (int32_t i = 0; i < 48; ++i) {
+        SlotSampling& sampling = samplings[i];
+        sampling.seed = i;
+        sampling.num_logprobs = i % 3 - 1;
+        if (i % 4 == 1) sampling.top_k = 3;
+        if (i % 4 == 2) sampling.top_p = 0.9f;
+        if (i % 4 == 3) sampling.temperature = 0;
+        const TokenId last = vocab - 1;
+        switch (i / 4 % 6) {
+          case 0:  // all but the last shard's last
+            for (TokenId id = 0; id < last; ++id) {
+              sampling.bad_words.push_back({id});
+            }
+            break;
+          case 1:  // all
+            sampling.min_tokens = 5;
+            for (TokenId id = 0; id < vocab; ++id) {
+              sampling.stop_token_ids.push_back(id);
+            }
+            break;
+          case 2:  // all that are allowed
+            sampling.allowed_token_ids = {1, last};
+            sampling.bad_words = {{1}, {last}};
+            break;
+          case 3:  // but one
+            sampling.allowed_token_ids = {0, 1, last};
+            sampling.bad_words = {{1}, {0}};
+            break;
+          case 4:  // one that a penalty makes unlikely
+            sampling.presence_penalty = 2;
+            sampling.logit_bias = {{last, -90.0f}, {0, 3.0f}};
+            sampling.bad_words = {{0}};
+            break;
+          case 5:  // nothing but allowed ids
+            sampling.allowed_token_ids = {2};
+            break;
+        }
+      }
+      ExpectStepsAsByOne(world, vocab, samplings);
+    }
+  }
 }
 
 // Not a number, infinite, none left: with edits, too.
@@ -98,6 +149,9 @@ TEST(ShardEditsTest, WhatCannotBeChosenIsNamed) {
     samplings[i].logit_bias = {{0, -1.0f}, {kVocab - 1, 1.0f}};
     if (i % 3 == 1) samplings[i].top_k = 9;
     if (i % 3 == 2) samplings[i].top_p = 0.5f;
+    // Ids that MixedLogits() makes impossible, or not finite.
+    if (i % 4 == 1) samplings[i].bad_words = {{0}, {4}, {8}, {kVocab - 1}};
+    if (i % 5 == 2) samplings[i].allowed_token_ids = {0, 1, 2, 3, 5};
   }
   // Too large for its temperature, once it is raised.
   samplings[7].temperature = samplings[8].temperature = 2e-5f;
@@ -160,6 +214,14 @@ TEST(ShardEditsTest, ChoicesTravelAndNoLogits) {
   samplings[6].top_k = samplings[5].top_k = 5;
   EXPECT_EQ(gathered(), (std::vector<int64_t>{sizeof(ShardChoice),
                                               2 * 6 * sizeof(ListedToken)}));
+  // Of allowed ids nothing, of masks a word for each edited row.
+  samplings[6].allowed_token_ids = {1, 5, 30};
+  EXPECT_EQ(gathered(), (std::vector<int64_t>{sizeof(ShardChoice),
+                                              2 * 6 * sizeof(ListedToken)}));
+  samplings[5].bad_words = {{3}};
+  EXPECT_EQ(gathered(),
+            (std::vector<int64_t>{3 * sizeof(int32_t), sizeof(ShardChoice),
+                                  2 * 6 * sizeof(ListedToken)}));
 }
 
 }  // namespace
